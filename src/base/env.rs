@@ -1,0 +1,45 @@
+//! Every environment variable that `aj` reads, in one place. `aj help environment` lists them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One variable and what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Var {
+    /// Its name.
+    pub name: &'static str,
+    /// One line for `aj help environment`.
+    pub help: &'static str,
+}
+
+macro_rules! vars {
+    ($($id:ident = $name:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $id: Var = Var { name: $name, help: $help };)*
+        /// All of them, in the order of the help page.
+        pub const ALL: &[Var] = &[$($id),*];
+    };
+}
+
+vars! {
+    STATE_DIR = "AJ_STATE_DIR", "Where state lives instead of `$XDG_STATE_HOME/agentjail`";
+    CONFIG_DIR = "AJ_CONFIG_DIR", "Where configuration lives instead of `$XDG_CONFIG_HOME/agentjail`";
+    BACKTRACE = "AJ_BACKTRACE", "Set to 1 to see the whole chain of an internal error";
+    XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";
+    XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "Base of the configuration directory (default `~/.config`)";
+    HOME = "HOME", "The caller's home directory";
+    NO_COLOR = "NO_COLOR", "Set to anything: no colour";
+    CLICOLOR_FORCE = "CLICOLOR_FORCE", "Set to 1: colour even when the output is not a terminal";
+    TERM = "TERM", "`dumb` turns colour and progress off";
+}
+
+impl Var {
+    /// Its value, `None` when unset or empty.
+    pub fn get(self) -> Option<OsString> {
+        std::env::var_os(self.name).filter(|v| !v.is_empty())
+    }
+
+    /// Its value as an absolute path; relative values are ignored, as the XDG specification asks.
+    pub fn absolute_path(self) -> Option<PathBuf> {
+        self.get().map(PathBuf::from).filter(|p| p.is_absolute())
+    }
+}

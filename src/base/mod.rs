@@ -1,0 +1,9 @@
+//! Small things every layer uses: ids, sizes, durations, clocks, terminal-safe text. No I/O but the clock.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod duration;
+pub mod env;
+pub mod id;
+pub mod size;
+pub mod text;

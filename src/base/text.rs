@@ -1,0 +1,66 @@
+//! Text that may come from a jail, made safe to print on a terminal.
+
+/// `bytes` as one line of printable text: control characters, ESC, DEL, C1 controls, bidirectional
+/// overrides and bytes that are not UTF-8 are written as `\n`, `\x1b`, `\u{202e}` …
+///
+/// A file name or an output excerpt written by a jailed program must not be able to move the
+/// cursor, set the title or the clipboard, or answer for the user (OSC 52, DECRQSS).
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            push(&mut out, c);
+        }
+        for b in chunk.invalid() {
+            out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out
+}
+
+/// Like [`printable`], but line feeds and tabs stay: for output excerpts.
+pub fn printable_lines(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if matches!(c, '\n' | '\t') { out.push(c) } else { push(&mut out, c) }
+        }
+        for b in chunk.invalid() {
+            out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out
+}
+
+fn push(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        c if (c as u32) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
+        '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => {
+            out.push_str(&format!("\\u{{{:x}}}", c as u32));
+        }
+        c => out.push(c),
+    }
+}
+
+/// [`printable`] for paths and arguments.
+pub fn os(text: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> String {
+    printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_odd_bytes_become_text() {
+        assert_eq!(printable(b"plain \xc3\xa9"), "plain é");
+        assert_eq!(printable(b"a\x1b]52;c;aGk=\x07b"), "a\\x1b]52;c;aGk=\\x07b");
+        assert_eq!(printable(b"new\nline\ttab\r"), "new\\nline\\ttab\\r");
+        assert_eq!(printable(b"\xff\xfe"), "\\xff\\xfe");
+        assert_eq!(printable("\u{202e}gpj.exe\u{9b}31m".as_bytes()), "\\u{202e}gpj.exe\\u{9b}31m");
+        assert_eq!(printable_lines(b"a\n\tb\x1b[31m"), "a\n\tb\\x1b[31m");
+    }
+}

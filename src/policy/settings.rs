@@ -1,0 +1,90 @@
+//! The settings of one jail: plain data that every layer (flag, `aj.toml`, user config, preset,
+//! built-in) contributes to and that `jail::plan` turns into steps.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How the jail sees the workspace directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Writes go to a private upper layer; the host copy stays untouched.
+    Overlay,
+    /// Writes go to the host directory.
+    Rw,
+    /// No writes.
+    Ro,
+}
+
+/// The jail's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Net {
+    /// A network namespace with `lo` and nothing else.
+    None,
+    /// The host's network: no network isolation at all.
+    Host,
+}
+
+/// How strict the system call filter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// The default allow-list.
+    Standard,
+    /// Without INET sockets as well.
+    Strict,
+    /// What `standard` refuses is allowed and logged by the kernel: for learning, not for hostile code.
+    Log,
+}
+
+/// The outcome of resolving all layers. Every value is decided; nothing is optional by accident.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Preset, if one was named.
+    pub preset: Option<String>,
+    /// How the workspace is shown.
+    pub access: Access,
+    /// The network.
+    pub net: Net,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Allow programs inside to make user namespaces of their own.
+    pub nested_userns: bool,
+    /// Uid 0 inside instead of 1000 (no capabilities either way).
+    pub as_root: bool,
+    /// Wall-clock limit of the command. `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// Time between SIGTERM and SIGKILL when the timeout expires.
+    pub grace: Duration,
+    /// Memory limit in bytes.
+    pub mem: Option<u64>,
+    /// Whether `mem` was asked for (flag or file) rather than a default: an asked-for limit that
+    /// cannot be enforced is an error unless `best_effort`.
+    pub mem_explicit: bool,
+    /// CPU limit in thousandths of a processor. `None`: all processors.
+    pub cpu_millis: Option<u64>,
+    /// As `mem_explicit`, for `cpu_millis`.
+    pub cpu_explicit: bool,
+    /// Limit of processes and threads.
+    pub pids: Option<u64>,
+    /// Hard limit of open files per process.
+    pub nofile: Option<u64>,
+    /// Size cap of the jail's own tmpfs in bytes (`/tmp`, home, `/dev/shm` together).
+    pub tmp: u64,
+    /// Limits that cannot be enforced here are reported instead of refused.
+    pub best_effort: bool,
+    /// Mount the overlay without `volatile`: survives power loss, slower.
+    pub durable: bool,
+    /// Further host directories shown read-only at their own path.
+    pub ro: Vec<PathBuf>,
+    /// Further host directories shown writable at their own path.
+    pub rw: Vec<PathBuf>,
+    /// Variables set for the command, after the built-in ones. Later entries win.
+    pub env: Vec<(OsString, OsString)>,
+    /// Variables copied from the caller's environment, by name.
+    pub pass: Vec<OsString>,
+}

@@ -1,0 +1,229 @@
+//! One run of a command: what is appended to the spool, and what `--json` shows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::id::Id;
+
+/// Version of the spool payloads and of the rows made from them. An older `aj` refuses a newer one.
+pub const FORMAT: u32 = 1;
+
+/// Appended before the command runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version of this record: [`FORMAT`].
+    pub format: u32,
+    /// Id of the jail.
+    pub id: Id,
+    /// What made the jail: `exec`.
+    pub kind: String,
+    /// Wall time, milliseconds since the epoch.
+    pub started_ms: u64,
+    /// Boot id of the machine, to tell a process of an earlier boot from a live one.
+    pub boot_id: String,
+    /// Pid of the supervising `aj`.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`): pid reuse guard.
+    pub pid_start: u64,
+    /// The command, each argument made printable.
+    pub argv: Vec<String>,
+    /// Directory the command started in, printable.
+    pub cwd: String,
+    /// Host directory shown as the workspace, printable.
+    pub base: String,
+    /// Whether an overlay tree of this jail may be kept under `trees/<id>`.
+    pub overlay: bool,
+    /// The policy as enforced.
+    pub policy: Effective,
+}
+
+/// Appended when the jail has ended, however it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Version of this record: [`FORMAT`].
+    pub format: u32,
+    /// Id of the jail.
+    pub id: Id,
+    /// Wall time, milliseconds since the epoch.
+    pub ended_ms: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Layers that were in force, in the order they were applied.
+    pub layers: Vec<String>,
+    /// What it used.
+    pub usage: Usage,
+    /// Files changed in the overlay, `null` when not counted.
+    pub files_changed: Option<u64>,
+    /// What it wrote to stdout.
+    pub stdout: Excerpt,
+    /// What it wrote to stderr (empty when stderr was the same file as stdout).
+    pub stderr: Excerpt,
+}
+
+/// The policy that was enforced, as recorded and shown.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Effective {
+    /// Preset, if one was named.
+    pub preset: Option<String>,
+    /// `full`.
+    pub mode: String,
+    /// `overlay`, `rw` or `ro`.
+    pub workspace: String,
+    /// `none` or `host`.
+    pub net: String,
+    /// `standard`, `strict` or `log`.
+    pub seccomp: String,
+    /// Wall-clock limit.
+    pub timeout_ms: Option<u64>,
+    /// Memory limit in bytes.
+    pub mem: Option<u64>,
+    /// CPU limit in thousandths of a processor.
+    pub cpu_millis: Option<u64>,
+    /// Limit of processes and threads.
+    pub pids: Option<u64>,
+    /// Limit of open files per process.
+    pub nofile: Option<u64>,
+    /// Size of the jail's tmpfs (`/tmp`, home, `/dev/shm` together) in bytes.
+    pub tmp: u64,
+    /// How limits are enforced: `rlimit`, `rlimit+poll`, `cgroup2`, `cgroup1`.
+    pub limits_by: String,
+    /// Uid inside.
+    pub uid: u32,
+    /// Nested user namespaces allowed.
+    pub nested_userns: bool,
+    /// Further host directories shown read-only, printable.
+    pub ro: Vec<String>,
+    /// Further host directories shown writable, printable.
+    pub rw: Vec<String>,
+    /// Names (never values) of the variables the caller added.
+    pub env: Vec<String>,
+}
+
+/// How a jail ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub enum Outcome {
+    /// The command exited by itself.
+    Exited {
+        /// Its status, 0–255.
+        code: i32,
+    },
+    /// The command was killed by a signal nobody here sent.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// `--timeout` expired (exit code 124).
+    TimedOut,
+    /// The user or a signal to `aj` ended it.
+    Interrupted {
+        /// Signal number.
+        signal: i32,
+    },
+    /// The memory limit was reached (exit code 137).
+    OutOfMemory,
+    /// The jail could not be started (exit code 125, 126 or 127).
+    Failed {
+        /// Step that failed, for example `mount proc`.
+        step: String,
+        /// Errno by name, for example `EPERM`; empty when there was none.
+        errno: String,
+        /// The exit code `aj` returned.
+        code: i32,
+    },
+}
+
+/// What a jail used. Integers, 0 when unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Wall time.
+    pub wall_ms: u64,
+    /// User CPU time of the whole tree.
+    pub user_ms: u64,
+    /// System CPU time of the whole tree.
+    pub system_ms: u64,
+    /// Largest resident set of one process of the tree, bytes.
+    pub peak_rss: u64,
+}
+
+/// First and last 64 KiB of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Excerpt {
+    /// Bytes the stream carried in all.
+    pub total: u64,
+    /// The first bytes, at most 64 KiB. Base64 in JSON.
+    #[serde(with = "bytes64")]
+    pub head: Vec<u8>,
+    /// The last bytes, at most 64 KiB, never overlapping `head`. Base64 in JSON.
+    #[serde(with = "bytes64")]
+    pub tail: Vec<u8>,
+}
+
+/// Bytes as standard base64 without padding.
+pub mod bytes64 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    /// Encode.
+    pub fn encode(bytes: &[u8]) -> String {
+        let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+        for chunk in bytes.chunks(3) {
+            let n = u32::from(chunk[0]) << 16
+                | u32::from(*chunk.get(1).unwrap_or(&0)) << 8
+                | u32::from(*chunk.get(2).unwrap_or(&0));
+            for i in 0..=chunk.len() {
+                out.push(ALPHABET[(n >> (18 - 6 * i) & 63) as usize] as char);
+            }
+        }
+        out
+    }
+
+    /// Decode; `None` for anything [`encode`] cannot have made.
+    pub fn decode(text: &str) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(text.len() * 3 / 4);
+        for chunk in text.as_bytes().chunks(4) {
+            if chunk.len() == 1 {
+                return None;
+            }
+            let mut n = 0u32;
+            for i in 0..4 {
+                let digit = match chunk.get(i) {
+                    Some(b) => ALPHABET.iter().position(|a| a == b)? as u32,
+                    None => 0,
+                };
+                n = n << 6 | digit;
+            }
+            out.extend_from_slice(&n.to_be_bytes()[1..chunk.len()]);
+        }
+        Some(out)
+    }
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(d)?;
+        decode(&text).ok_or_else(|| serde::de::Error::custom("not base64"))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn base64_round_trips_at_every_length() {
+            assert_eq!(encode(b"Man"), "TWFu");
+            assert_eq!(encode(b"Ma"), "TWE");
+            for n in 0..70u8 {
+                let bytes: Vec<u8> = (0..n).map(|b| b.wrapping_mul(37)).collect();
+                assert_eq!(decode(&encode(&bytes)), Some(bytes));
+            }
+            assert_eq!(decode("A"), None);
+            assert_eq!(decode("A!=="), None);
+        }
+    }
+}

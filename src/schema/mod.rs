@@ -1,0 +1,7 @@
+//! Versioned types of the JSON output and of the records on disk. No logic, no I/O.
+//!
+//! Conventions: snake_case keys, every key always present (`null` when absent), sizes in bytes,
+//! durations in integer milliseconds with `_ms` in the name, times in RFC 3339 UTC, ids in full.
+#![forbid(unsafe_code)]
+
+pub mod jail;
