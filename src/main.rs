@@ -1,1 +1,3 @@
+//! `aj`: see the library crate `agentjail`.
+
 fn main() {}

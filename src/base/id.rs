@@ -134,7 +134,15 @@ mod tests {
 
     #[test]
     fn what_is_not_an_id_is_refused() {
-        for bad in ["", "jl-", "jl-7k3m", "jl-ZZZZZZZZZZZZZZZZ", "xx-0000000000000000", "jl-00000000000000000", "jl-uuuuuuuuuuuuuuuu"] {
+        for bad in [
+            "",
+            "jl-",
+            "jl-7k3m",
+            "jl-ZZZZZZZZZZZZZZZZ",
+            "xx-0000000000000000",
+            "jl-00000000000000000",
+            "jl-uuuuuuuuuuuuuuuu",
+        ] {
             assert!(bad.parse::<Id>().is_err(), "{bad}");
         }
         assert!(Id::looks_like("jl-7k3m"));

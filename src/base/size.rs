@@ -47,7 +47,11 @@ pub fn human(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 || (value.fract() < 0.05) { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 || (value.fract() < 0.05) {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -56,7 +60,16 @@ mod tests {
 
     #[test]
     fn sizes_parse_as_documented() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("512M", 512 << 20), ("2g", 2 << 30), ("2GiB", 2 << 30), ("2GB", 2_000_000_000), ("1.5G", 3 << 29), (" 1 K ", 1024)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("512M", 512 << 20),
+            ("2g", 2 << 30),
+            ("2GiB", 2 << 30),
+            ("2GB", 2_000_000_000),
+            ("1.5G", 3 << 29),
+            (" 1 K ", 1024),
+        ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         for bad in ["", "M", "-1", "1X", "1.2.3", "99999999999999999999", "99999999T", "1e9", "½G"] {
