@@ -1,0 +1,209 @@
+//! The jail's `/etc`: an allow-list of the host's, copied once into the state directory.
+//!
+//! Binding thirty files one by one would cost a third of a start; a copy is one bind. It is named
+//! by a stamp over the times of the host's files and directories, so that a changed host (a new CA
+//! certificate, `update-alternatives`, an upgraded libc's `ld.so.cache`) gets a new copy. Copies are
+//! made under a temporary name and renamed, so a half-made one is never used, and never changed
+//! afterwards, so a running jail keeps what it started with.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+/// Format of the copy: a change here makes new ones.
+const FORMAT: u32 = 1;
+/// Files larger than this are left out, as are trees of more files than [`MAX_FILES`].
+const MAX_FILE: u64 = 4 << 20;
+const MAX_FILES: usize = 5_000;
+
+/// Names below the host's `/etc` that a jail may see. No credentials live in any of them; what
+/// programs and interpreters need to start, resolve, verify and localise.
+const ALLOWED: &[&str] = &[
+    "ImageMagick-6", "OpenCL", "R", "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf",
+    "crypto-policies", "debian_version", "default/locale", "fonts", "gai.conf", "glvnd", "host.conf",
+    "inputrc", "issue", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "libnl-3", "locale.alias",
+    "locale.conf", "localtime", "login.defs", "lsb-release", "lynx", "magic", "magic.mime", "mailcap",
+    "manpath.config", "maven", "mime.types", "mke2fs.conf", "nanorc", "networks", "os-release", "perl",
+    "pki/ca-trust", "pki/java", "pki/tls/certs", "profile", "profile.d", "protocols", "python",
+    "python2.7", "python3", "redhat-release", "rpc", "sensors3.conf", "services", "shells", "skel",
+    "ssl/certs", "ssl/openssl.cnf", "terminfo", "texmf", "timezone", "vim", "vulkan", "xdg",
+    "zsh",
+];
+/// Prefixes of further allowed names, for versioned directories.
+const ALLOWED_PREFIXES: &[&str] = &["java-", "python3.", "ImageMagick-"];
+/// What stands for the host's state: these are looked at on every start.
+const WATCHED: &[&str] =
+    &["", "alternatives", "ca-certificates", "ld.so.conf.d", "profile.d", "ssl", "ssl/certs", "ld.so.cache", "localtime", "timezone", "default", "pki/tls/certs"];
+
+/// Files that every jail gets in our words.
+const OWN: &[(&str, &str)] = &[
+    ("passwd", "root:x:0:0:root:/home/agent:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+    ("group", "root:x:0:\ntty:x:5:\nagent:x:1000:\nnogroup:x:65534:\n"),
+    ("hosts", "127.0.0.1 localhost agentjail\n::1 localhost ip6-localhost ip6-loopback agentjail\n"),
+    ("hostname", "agentjail\n"),
+    ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nservices: files\nprotocols: files\nrpc: files\n"),
+    ("resolv.conf", ""),
+    ("machine-id", ""),
+];
+
+/// Host name of a one-shot jail: what `/etc/hosts` resolves.
+pub const HOSTNAME: &str = "agentjail";
+
+/// The stamp of the host's `/etc` as it is now.
+fn stamp(host: &Path) -> String {
+    let mut h = blake3::Hasher::new();
+    h.update(&FORMAT.to_le_bytes());
+    h.update(env!("CARGO_PKG_VERSION").as_bytes());
+    for name in WATCHED {
+        if let Ok(m) = fs::symlink_metadata(host.join(name)) {
+            for v in [m.ino() as i64, m.ctime(), m.ctime_nsec(), m.size() as i64] {
+                h.update(&v.to_le_bytes());
+            }
+        }
+        h.update(&[0]);
+    }
+    h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
+}
+
+/// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
+pub fn ready(cache: &Path) -> io::Result<PathBuf> {
+    ready_from(Path::new("/etc"), cache)
+}
+
+fn ready_from(host: &Path, cache: &Path) -> io::Result<PathBuf> {
+    let path = cache.join(format!("etc-{}", stamp(host)));
+    if fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
+        return Ok(path);
+    }
+    fs::create_dir_all(cache)?;
+    let temporary = cache.join(format!(".etc-{}-{}", std::process::id(), crate::base::clock::now_ms()));
+    let made = copy_all(host, &temporary).and_then(|()| match fs::rename(&temporary, &path) {
+        // Another aj was faster; its copy is as good.
+        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        other => other,
+    });
+    if fs::symlink_metadata(&temporary).is_ok() {
+        drop(fs::remove_dir_all(&temporary));
+    }
+    made.map(|()| path)
+}
+
+fn copy_all(host: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    // Bound into the jail, where it must be readable by the jail's user whatever our umask is.
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    let mut names: Vec<String> = ALLOWED.iter().map(|n| (*n).to_owned()).collect();
+    for entry in fs::read_dir(host)?.flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            if ALLOWED_PREFIXES.iter().any(|p| name.starts_with(p)) && !names.iter().any(|n| n == name) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    for name in names {
+        let source = host.join(&name);
+        if fs::symlink_metadata(&source).is_err() {
+            continue;
+        }
+        if let Some(parent) = Path::new(&name).parent() {
+            directories(to, parent)?;
+        }
+        copy_tree(&source, &to.join(&name))?;
+    }
+    for (name, text) in OWN {
+        let path = to.join(name);
+        drop(fs::remove_file(&path));
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+    }
+    // Programs look for the mount table here.
+    symlink("/proc/self/mounts", to.join("mtab"))
+}
+
+fn directories(to: &Path, relative: &Path) -> io::Result<()> {
+    let mut path = to.to_owned();
+    for part in relative {
+        path.push(part);
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Copy what is world-readable; leave out what is not, what is special, and what cannot be read.
+fn copy_tree(source: &Path, to: &Path) -> io::Result<()> {
+    for entry in WalkDir::new(source).follow_links(false).max_depth(8).into_iter().take(MAX_FILES).flatten() {
+        let Ok(relative) = entry.path().strip_prefix(source) else { continue };
+        let target = if relative.as_os_str().is_empty() { to.to_owned() } else { to.join(relative) };
+        let kind = entry.file_type();
+        if kind.is_symlink() {
+            symlink(fs::read_link(entry.path())?, &target)?;
+        } else if kind.is_dir() {
+            match fs::create_dir(&target) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
+        } else if kind.is_file() {
+            let Ok(m) = entry.metadata() else { continue };
+            if m.mode() & 0o004 == 0 || m.len() > MAX_FILE {
+                continue;
+            }
+            let Ok(file) = fs::File::open(entry.path()) else { continue };
+            let mut bytes = Vec::new();
+            file.take(MAX_FILE).read_to_end(&mut bytes)?;
+            fs::write(&target, bytes)?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o644 | (m.mode() & 0o111)))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> tempfile::TempDir {
+        let d = tempfile::tempdir().unwrap();
+        fs::create_dir_all(d.path().join("ssl/certs")).unwrap();
+        fs::create_dir_all(d.path().join("ssl/private")).unwrap();
+        for (name, mode) in [("shadow", 0o640), ("services", 0o644), ("passwd", 0o644), ("profile", 0o600), ("ssl/certs/a.pem", 0o644), ("ssl/private/key.pem", 0o644)] {
+            fs::write(d.path().join(name), format!("host {name}")).unwrap();
+            fs::set_permissions(d.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        symlink("../gone", d.path().join("ssl/certs/dangling")).unwrap();
+        d
+    }
+
+    #[test]
+    fn only_the_allow_list_is_copied_and_identities_are_ours() {
+        let (h, cache) = (host(), tempfile::tempdir().unwrap());
+        let etc = ready_from(h.path(), cache.path()).unwrap();
+        assert!(!etc.join("shadow").exists());
+        assert!(!etc.join("ssl/private").exists());
+        assert!(!etc.join("profile").exists(), "not world-readable");
+        assert_eq!(fs::read_to_string(etc.join("services")).unwrap(), "host services");
+        assert_eq!(fs::read_to_string(etc.join("ssl/certs/a.pem")).unwrap(), "host ssl/certs/a.pem");
+        assert!(fs::symlink_metadata(etc.join("ssl/certs/dangling")).unwrap().is_symlink());
+        assert!(fs::read_to_string(etc.join("passwd")).unwrap().contains("agent:x:1000:"));
+    }
+
+    #[test]
+    fn an_unchanged_host_is_copied_once_and_a_changed_one_again() {
+        let (h, cache) = (host(), tempfile::tempdir().unwrap());
+        let first = ready_from(h.path(), cache.path()).unwrap();
+        assert_eq!(ready_from(h.path(), cache.path()).unwrap(), first);
+        fs::write(h.path().join("ssl/certs/b.pem"), "new").unwrap();
+        let second = ready_from(h.path(), cache.path()).unwrap();
+        assert_ne!(first, second);
+        assert!(second.join("ssl/certs/b.pem").exists());
+        let left = fs::read_dir(cache.path()).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with('.')).count();
+        assert_eq!(left, 0, "temporary copies are gone");
+    }
+}

@@ -1,0 +1,459 @@
+//! Pid 1 of the jail: applies the plan, gives up every privilege, starts the command, reaps.
+//!
+//! Runs on a copy of the single-threaded launcher's memory. It decides nothing: the first failure
+//! is sent to the launcher and ends it.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::plan::{Mount, Overlay, Plan, What};
+use super::spec::{AGENT, Ids, Spec};
+use super::status::{Layer, Layers};
+use super::wire::{self, Message};
+use crate::policy::settings::Net;
+use crate::sys::clone::{self, CStrings};
+use crate::sys::mount::{self, Attr, NewFs};
+use crate::sys::ns::{self, IdMap};
+use crate::sys::pidfd::{self, End};
+use crate::sys::seccomp;
+use crate::sys::{Error, Result, caps, fd, landlock, net, signal};
+
+/// What the launcher hands over.
+#[derive(Debug)]
+pub(super) struct Hand {
+    /// Our end of the status socket.
+    pub(super) status: OwnedFd,
+    /// Readable once the launcher has written our id maps; end of file when it has died.
+    pub(super) go: OwnedFd,
+    /// The command's stdin; `None`: the jail's own `/dev/null`.
+    pub(super) stdin: Option<OwnedFd>,
+    /// The command's stdout.
+    pub(super) stdout: OwnedFd,
+    /// The command's stderr; `None`: the same as stdout.
+    pub(super) stderr: Option<OwnedFd>,
+    /// Id-mapped clones, in the order of [`Plan::mapped`].
+    pub(super) mapped: Vec<OwnedFd>,
+    /// The compiled system call filter.
+    pub(super) filter: seccomp::Program,
+}
+
+/// Run as pid 1. Never returns.
+pub(super) fn run(spec: &Spec, plan: &Plan, hand: Hand) -> ! {
+    let Hand { status, go, stdin, stdout, stderr, mapped, filter } = hand;
+    let mut layers = Layers::default();
+    let stdio = Stdio { stdin, stdout, stderr };
+    if let Err(e) = set_up(spec, plan, &mapped, &go, &mut layers) {
+        fail(&status, &e, false);
+    }
+    let status = match confine(spec, plan, status, stdio, &filter, &mut layers) {
+        Ok(status) => status,
+        Err((status, e)) => fail(&status, &e, false),
+    };
+    command(plan, &status, layers)
+}
+
+fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
+    let step = if e.arg.is_empty() { e.call.to_owned() } else { format!("{} `{}`", e.call, e.arg) };
+    // When even this cannot be sent the launcher sees the socket close and says so.
+    drop(wire::send(status, &Message::Failed { step, errno: e.errno as i32, exec }, None));
+    clone::exit_now(125)
+}
+
+/// Namespaces, ids and the file system view.
+fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &mut Layers) -> Result<()> {
+    for layer in [Layer::UserNs, Layer::MountNs, Layer::PidNs, Layer::IpcNs, Layer::UtsNs, Layer::CgroupNs] {
+        layers.add(layer);
+    }
+    if let Ids::Caller { owner } = spec.ids {
+        let inside = spec.inside_id();
+        let line = |outside| IdMap { inside, outside, count: 1 };
+        ns::map_self(line(owner.uid), line(owner.gid))?;
+    }
+    if spec.with("keyring") && caps::fresh_session_keyring()? {
+        layers.add(Layer::Keyring);
+    }
+    if spec.net == Net::None {
+        net::loopback_up()?;
+        layers.add(Layer::NetNs);
+    }
+    // Host paths are opened now: as root they may lie behind directories that only host uid 0 may
+    // enter, and below that identity ends.
+    let sources = Sources::open(plan)?;
+    wait_for_launcher(go)?;
+    if spec.ids == Ids::Range {
+        let id = spec.inside_id();
+        caps::become_ids(id, id)?;
+    }
+    caps::die_with_parent()?;
+    files(plan, mapped, sources)?;
+    layers.add(Layer::Pivot);
+    nix::unistd::sethostname(&spec.hostname).map_err(|e| Error::new("sethostname", &*spec.hostname, e))?;
+    if !spec.nested_userns && spec.with("no_nested_userns") {
+        ns::forbid_nested()?;
+        layers.add(Layer::NoNestedUserNs);
+    }
+    Ok(())
+}
+
+/// The launcher writes one byte when our maps are in place; end of file means it is gone, and so
+/// must we be: its death may have come before `die_with_parent` could see it.
+fn wait_for_launcher(go: &OwnedFd) -> Result<()> {
+    let mut byte = [0u8; 1];
+    loop {
+        match nix::unistd::read(go, &mut byte) {
+            Ok(1) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            _ => clone::exit_now(125),
+        }
+    }
+}
+
+/// Host paths opened in the new mount namespace.
+struct Sources {
+    /// A clone for each [`What::Bind`], in order.
+    binds: Vec<OwnedFd>,
+    /// Lower (if by path), upper and work of the overlay.
+    overlay: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+}
+
+impl Sources {
+    fn open(plan: &Plan) -> Result<Sources> {
+        let mut sources = Sources { binds: Vec::with_capacity(plan.mounts.len()), overlay: None };
+        for m in &plan.mounts {
+            match &m.what {
+                What::Bind { source, attr } => sources.binds.push(bind(source, *attr)?),
+                What::Overlay(o) => {
+                    let lower = match &o.lower {
+                        Ok(path) => Some(open_dir(path)?),
+                        Err(_) => None,
+                    };
+                    sources.overlay = Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?));
+                }
+                What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => {}
+            }
+        }
+        Ok(sources)
+    }
+}
+
+fn open_dir(path: &CStr) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("open", show(path), e))
+}
+
+fn show(path: &CStr) -> String {
+    crate::base::text::printable(path.to_bytes())
+}
+
+/// A detached clone of a host path with its attributes. Other mounts below it come along only
+/// where the kernel insists: in a copied mount namespace they are locked to their parent.
+fn bind(source: &CStr, attr: Attr) -> Result<OwnedFd> {
+    let (tree, recursive) = match mount::clone_tree(None, source, false) {
+        Err(Error { errno: Errno::EINVAL, .. }) => (mount::clone_tree(None, source, true), true),
+        other => (other, false),
+    };
+    let tree = tree.map_err(|e| e.on(show(source)))?;
+    mount::set_attr(&tree, attr, recursive).map_err(|e| e.on(show(source)))?;
+    Ok(tree)
+}
+
+/// The tmpfs, everything mounted on it, and the pivot.
+fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
+    let tmpfs = NewFs::open(c"tmpfs")?;
+    tmpfs.set(c"size", &plan.tmp_size)?;
+    tmpfs.set(c"mode", c"0755")?;
+    let store = tmpfs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("tmpfs"))?;
+    for d in &plan.dirs {
+        mkdirat(&store, d.as_c_str(), Mode::from_bits_truncate(0o755))
+            .map_err(|e| Error::new("mkdir", show(d), e))?;
+    }
+    for dir in [c"tmp", c"shm"] {
+        // Not by mkdir: the caller's umask would take bits away.
+        nix::sys::stat::fchmodat(&store, dir, Mode::from_bits_truncate(0o1777), nix::sys::stat::FchmodatFlags::FollowSymlink)
+            .map_err(|e| Error::new("chmod", show(dir), e))?;
+    }
+    for f in &plan.files {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        openat(&store, f.as_c_str(), flags, Mode::from_bits_truncate(0o644))
+            .map_err(|e| Error::new("create", show(f), e))?;
+    }
+    for (target, at) in &plan.links {
+        nix::unistd::symlinkat(target.as_c_str(), &store, at.as_c_str())
+            .map_err(|e| Error::new("symlink", show(at), e))?;
+    }
+    // Attached where every host has a directory: kernels before 6.15 clone attached trees only.
+    // Nothing below uses the host's /dev any more, and nobody outside sees this mount.
+    let host = open_dir(c"/")?;
+    mount::attach(&store, &host, c"dev").map_err(|e| e.on("tmpfs"))?;
+    let root = mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?;
+    mount::attach(&root, &store, c"root").map_err(|e| e.on("new root"))?;
+    let mut binds = sources.binds.into_iter();
+    let mut overlay = sources.overlay;
+    for m in &plan.mounts {
+        let made = match &m.what {
+            What::Bind { .. } => {
+                let tree = binds.next().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                attach(&tree, &root, m)?;
+                continue;
+            }
+            What::Mapped(i) => {
+                let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                attach(tree, &root, m)?;
+                continue;
+            }
+            What::Scratch(dir) => mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(show(dir))),
+            What::Proc => NewFs::open(c"proc")
+                .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
+                .map_err(|e| e.on("proc")),
+            What::Pts => devpts().map_err(|e| e.on("devpts")),
+            What::Overlay(o) => {
+                let parts = overlay.take().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                overlay_mount(o, parts, mapped)
+            }
+        }?;
+        attach(&made, &root, m)?;
+    }
+    mount::set_attr(&root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    mount::pivot_into(&root)?;
+    nix::unistd::chdir(plan.cwd.as_c_str()).map_err(|e| Error::new("chdir", show(&plan.cwd), e))
+}
+
+fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
+    if m.ours {
+        return mount::attach(tree, root, &m.at).map_err(|e| e.on(show(&m.at)));
+    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let target =
+        openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))?;
+    mount::attach(tree, &target, c"").map_err(|e| e.on(show(&m.at)))
+}
+
+fn devpts() -> Result<OwnedFd> {
+    let fs = NewFs::open(c"devpts")?;
+    fs.flag(c"newinstance").or_else(|e| if e.errno == Errno::EINVAL { Ok(()) } else { Err(e) })?;
+    fs.set(c"ptmxmode", c"0666")?;
+    fs.set(c"mode", c"0620")?;
+    fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
+}
+
+type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
+
+fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
+    let lower = match (&lower, &o.lower) {
+        (Some(fd), _) => fd.as_raw_fd(),
+        (None, Err(index)) => mapped.get(*index).map_or(-1, AsRawFd::as_raw_fd),
+        (None, Ok(_)) => -1,
+    };
+    // By descriptor: kernels before 6.5 take 255 bytes per option, colons in names would need
+    // escapes, and the directories may lie behind ones we can no longer enter.
+    let by_fd = |fd: i32| CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    let fs = NewFs::open(c"overlay").map_err(|e| e.on("overlay"))?;
+    let set_up = || -> Result<()> {
+        fs.set(c"lowerdir", &by_fd(lower))?;
+        fs.set(c"upperdir", &by_fd(upper.as_raw_fd()))?;
+        fs.set(c"workdir", &by_fd(work.as_raw_fd()))?;
+        // userxattr alone: the kernel then turns redirect_dir and metacopy off.
+        fs.flag(c"userxattr")?;
+        if o.volatile {
+            fs.flag(c"volatile")?;
+        }
+        Ok(())
+    };
+    set_up()?;
+    fs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("overlay"))
+}
+
+/// The standard descriptors of the command.
+struct Stdio {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+}
+
+/// Give up everything, then check that it is gone. Returns the status socket under its new number.
+fn confine(
+    spec: &Spec,
+    plan: &Plan,
+    status: OwnedFd,
+    stdio: Stdio,
+    filter: &seccomp::Program,
+    layers: &mut Layers,
+) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
+    let done = (|| -> Result<()> {
+        limits(spec)?;
+        send_proc(&status)?;
+        install_stdio(stdio)?;
+        signal::default_sigpipe();
+        fd::install_at(status.as_fd(), 3, true)?;
+        fd::close_from(4)
+    })();
+    if let Err(e) = done {
+        return Err((status, e));
+    }
+    // What `status` was numbered is closed now (or is 3 itself).
+    std::mem::forget(status);
+    let status = fd::received(3);
+    match privileges(spec, plan, filter, layers) {
+        Ok(()) => Ok(status),
+        Err(e) => Err((status, e)),
+    }
+}
+
+fn limits(spec: &Spec) -> Result<()> {
+    let set = |what: Resource, soft, hard| {
+        setrlimit(what, soft, hard).map_err(|e| Error::new("setrlimit", format!("{what:?}"), e))
+    };
+    set(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(n) = spec.nofile {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+            .map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
+        let hard = hard.min(n);
+        set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
+    }
+    if let Some(n) = spec.pids {
+        // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
+        // processes and threads alone. One more for ourselves.
+        let n = n.saturating_add(1);
+        let (_, hard) =
+            getrlimit(Resource::RLIMIT_NPROC).map_err(|e| Error::new("getrlimit", "RLIMIT_NPROC", e))?;
+        let n = n.min(hard);
+        set(Resource::RLIMIT_NPROC, n, n)?;
+    }
+    Ok(())
+}
+
+/// Send out the jail's `/proc`, through which the launcher sees exactly the jail's processes.
+fn send_proc(status: &OwnedFd) -> Result<()> {
+    let proc = nix::fcntl::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("open", "/proc", e))?;
+    wire::send(status, &Message::Descriptor(0), Some(proc.as_raw_fd()))
+}
+
+fn install_stdio(stdio: Stdio) -> Result<()> {
+    let stdin = match stdio.stdin {
+        Some(fd) => fd,
+        None => nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| Error::new("open", "/dev/null", e))?,
+    };
+    fd::install_at(stdin.as_fd(), 0, false)?;
+    fd::install_at(stdio.stdout.as_fd(), 1, false)?;
+    fd::install_at(stdio.stderr.as_ref().unwrap_or(&stdio.stdout).as_fd(), 2, false)
+}
+
+fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut Layers) -> Result<()> {
+    caps::not_dumpable()?;
+    layers.add(Layer::NotDumpable);
+    if spec.with("caps") {
+        caps::drop_all()?;
+        layers.add(Layer::Caps);
+    }
+    if spec.with("no_new_privs") {
+        caps::no_new_privs()?;
+        layers.add(Layer::NoNewPrivs);
+    }
+    if spec.landlock_abi >= landlock::OLDEST && spec.with("landlock") {
+        let rules: Vec<(&Path, landlock::Right)> = plan.rules.iter().map(|(p, r)| (p.as_path(), *r)).collect();
+        landlock::restrict(&rules, spec.landlock_abi)?;
+        layers.add(Layer::Landlock);
+        if spec.landlock_abi >= 6 {
+            layers.add(Layer::Scopes);
+        }
+    }
+    if spec.with("seccomp") {
+        seccomp::install(filter)?;
+        layers.add(Layer::Seccomp);
+    }
+    verify(plan, *layers)
+}
+
+/// What was applied must also be so: a call that reports success and does nothing is caught here.
+fn verify(plan: &Plan, layers: Layers) -> Result<()> {
+    let not = |what: &'static str, detail: String| Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM));
+    if layers.has(Layer::Caps) {
+        let left = caps::left();
+        if !left.is_empty() {
+            return not("capabilities left: ", left.join(", "));
+        }
+    }
+    if layers.has(Layer::NoNewPrivs) && !caps::has_no_new_privs() {
+        return not("no_new_privs is not set", String::new());
+    }
+    if layers.has(Layer::Seccomp) && caps::seccomp_mode()? != 2 {
+        return not("seccomp is not in filter mode", String::new());
+    }
+    for path in &plan.read_only {
+        if !mount::is_read_only(path)? {
+            return not("not read-only: ", show(path));
+        }
+    }
+    Ok(())
+}
+
+/// Start the command, report, reap until it ends. The kernel kills everything else in the pid
+/// namespace when we leave, and holds our end back until all of it is gone.
+fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
+    let argv = CStrings::new(plan.argv.clone());
+    let env = CStrings::new(plan.env.clone());
+    let mut failed: Option<(Errno, usize)> = None;
+    let mut child = || {
+        drop(nix::unistd::setsid());
+        signal::unblock_all();
+        for (i, program) in plan.programs.iter().enumerate() {
+            let errno = clone::execve(program, &argv, &env).errno;
+            match errno {
+                // Keep looking, and remember a file that was there but could not be used.
+                Errno::ENOENT | Errno::ENOTDIR => failed = failed.or(Some((errno, i))),
+                Errno::EACCES => failed = Some((errno, i)),
+                _ => {
+                    failed = Some((errno, i));
+                    break;
+                }
+            }
+        }
+        127
+    };
+    let pid = match clone::vfork_start(&mut child) {
+        Ok(pid) => pid,
+        Err(e) => fail(status, &e, false),
+    };
+    if plan.programs.is_empty() {
+        failed = Some((Errno::ENOENT, 0));
+    }
+    if let Some((errno, i)) = failed {
+        let name = plan.programs.get(i).map(|p| show(p)).unwrap_or_default();
+        let interpreter_missing = errno == Errno::ENOENT
+            && plan.programs.get(i).is_some_and(|p| {
+                nix::unistd::faccessat(nix::fcntl::AT_FDCWD, p.as_c_str(), nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+            });
+        let errno = if interpreter_missing { Errno::ENOEXEC } else { errno };
+        let call = if interpreter_missing { "find the interpreter of" } else { "execve" };
+        fail(status, &Error::new(call, name, errno), true);
+    }
+    if let Err(e) = signal::forward_to_group(pid) {
+        fail(status, &e, false);
+    }
+    drop(wire::send(status, &Message::Started(layers), None));
+    loop {
+        match pidfd::wait_any() {
+            Some(Some((p, end))) if p == pid => {
+                let message = match end {
+                    End::Exited(code) => Message::Exited(code),
+                    End::Signaled(signal) => Message::Signaled(signal),
+                };
+                drop(wire::send(status, &message, None));
+                clone::exit_now(0)
+            }
+            Some(_) => {}
+            None => clone::exit_now(125),
+        }
+    }
+}
+

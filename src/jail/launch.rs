@@ -1,0 +1,173 @@
+//! The launcher's part of a start: everything that can fail on the host side, then the clone.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Instant;
+
+use super::init::{self, Hand};
+use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
+use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
+use super::wire;
+use crate::policy::settings::{Net, Seccomp};
+use crate::sys::clone::{Cloned, Namespaces, clone3};
+use crate::sys::ns::IdMap;
+use crate::sys::seccomp::{self, Level};
+use crate::sys::{Error, Result, fd, mount, ns, pidfd};
+
+/// Where the command's standard input comes from.
+#[derive(Debug)]
+pub enum Stdin {
+    /// The jail's own `/dev/null`.
+    Null,
+    /// The caller's anonymous pipe, handed over as it is: whatever the command does not read stays
+    /// in it for the next reader.
+    Pipe(OwnedFd),
+    /// A pipe that the supervisor fills.
+    Relay,
+}
+
+/// A jail that has been cloned; whether its command ever ran is known from the status socket.
+#[derive(Debug)]
+pub struct Running {
+    /// Pid of the jail's pid 1, as the host numbers it.
+    pub pid: i32,
+    /// The same by descriptor.
+    pub pidfd: OwnedFd,
+    /// Our end of the status socket.
+    pub status: OwnedFd,
+    /// Read end of the command's stdout (of stderr too when that is `None`).
+    pub stdout: OwnedFd,
+    /// Read end of the command's stderr.
+    pub stderr: Option<OwnedFd>,
+    /// Write end of the command's stdin, with [`Stdin::Relay`].
+    pub stdin: Option<OwnedFd>,
+    /// When it was cloned.
+    pub started: Instant,
+}
+
+/// How this host lays out what belongs with `/usr`.
+pub fn host_root() -> HostRoot {
+    let mut root = HostRoot::default();
+    for name in USR_NAMES {
+        let path = Path::new("/").join(name);
+        match std::fs::read_link(&path) {
+            Ok(target) => root.links.push((name, target)),
+            Err(_) if path.is_dir() => root.dirs.push(name),
+            Err(_) => {}
+        }
+    }
+    root
+}
+
+/// Start the jail. The process must be single-threaded.
+pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Running> {
+    let (status, status_inside) = wire::pair()?;
+    let (go, go_write) = fd::pipe()?;
+    let (stdout, stdout_inside) = fd::pipe()?;
+    let (stderr, stderr_inside) = if separate_stderr {
+        let (r, w) = fd::pipe()?;
+        (Some(r), Some(w))
+    } else {
+        (None, None)
+    };
+    let (stdin_inside, stdin_write) = match stdin {
+        Stdin::Null => (None, None),
+        Stdin::Pipe(fd) => (Some(fd), None),
+        Stdin::Relay => {
+            let (r, w) = fd::pipe()?;
+            (Some(r), Some(w))
+        }
+    };
+    let mut mapped = Vec::with_capacity(plan.mapped.len());
+    if spec.ids == Ids::Range {
+        // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
+        // whoever made it, and host uid 0 is nobody there.
+        let inside = RANGE_BASE + spec.inside_id();
+        let pipes = [Some(&stdout_inside), stderr_inside.as_ref(), stdin_inside.as_ref()];
+        for pipe in pipes.into_iter().flatten() {
+            nix::unistd::fchown(pipe, Some(inside.into()), Some(inside.into()))
+                .map_err(|e| Error::new("fchown", "pipe", e))?;
+        }
+        if !plan.mapped.is_empty() {
+            let mapping = mapping_for(spec.owner, inside)?;
+            for m in &plan.mapped {
+                mapped.push(mapped_clone(m, &mapping)?);
+            }
+        }
+    }
+    let filter = seccomp::program(&seccomp::Options {
+        level: match spec.seccomp {
+            Seccomp::Standard => Level::Standard,
+            Seccomp::Strict => Level::Strict,
+            Seccomp::Log => Level::Log,
+        },
+        nested_userns: spec.nested_userns,
+    });
+    let namespaces = match spec.net {
+        Net::None => Namespaces::ALL,
+        Net::Host => Namespaces::WITHOUT_NET,
+    };
+    let started = Instant::now();
+    match clone3(namespaces, None).map_err(|e| e.on("new namespaces"))? {
+        Cloned::Child => {
+            drop((status, go_write, stdout, stderr, stdin_write));
+            let hand = Hand {
+                status: status_inside,
+                go,
+                stdin: stdin_inside,
+                stdout: stdout_inside,
+                stderr: stderr_inside,
+                mapped,
+                filter,
+            };
+            init::run(spec, plan, hand)
+        }
+        Cloned::Parent(pid, pidfd) => {
+            let ready = match spec.ids {
+                Ids::Range => {
+                    let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
+                    ns::map_child(pid, &[line], &[line])
+                }
+                Ids::Caller { .. } => Ok(()),
+            };
+            let ready = ready.and_then(|()| {
+                nix::unistd::write(&go_write, b"g").map(drop).map_err(|e| Error::new("write", "go pipe", e))
+            });
+            if let Err(e) = ready {
+                drop(go_write);
+                pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
+                pidfd::reap(pidfd.as_fd())?;
+                return Err(e);
+            }
+            Ok(Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started })
+        }
+    }
+}
+
+/// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner
+/// keeps an id of its own that the jail does not have, so that it can be seen but never taken.
+fn mapping_for(owner: Owner, inside: u32) -> Result<OwnedFd> {
+    const OTHERS: u32 = 1_100_000;
+    const LIMIT: u32 = 1_000_000_000;
+    let lines = |id: u32| {
+        let mut lines = vec![IdMap { inside: id, outside: inside, count: 1 }];
+        if id > 0 {
+            lines.push(IdMap { inside: 0, outside: OTHERS, count: id });
+        }
+        if id < LIMIT {
+            lines.push(IdMap { inside: id + 1, outside: OTHERS + id + 1, count: LIMIT - id });
+        }
+        lines
+    };
+    ns::id_mapping(&lines(owner.uid), &lines(owner.gid))
+}
+
+fn mapped_clone(m: &Mapped, mapping: &OwnedFd) -> Result<OwnedFd> {
+    let name = || crate::base::text::printable(m.source.to_bytes());
+    let tree = mount::clone_tree(None, &m.source, false).map_err(|e| e.on(name()))?;
+    mount::set_idmap(&tree, m.attr, mapping.as_fd(), false)
+        .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(name()) })?;
+    Ok(tree)
+}
+
+const _: () = assert!(AGENT < RANGE_COUNT);

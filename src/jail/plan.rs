@@ -1,0 +1,511 @@
+//! From [`Spec`] to the steps that pid 1 performs. Pure: decides everything, touches nothing.
+//!
+//! The jail's files are one tmpfs with four directories: `root` becomes the jail's `/` (shown
+//! read-only), `tmp`, `home` and `shm` are shown at `/tmp` and `/var/tmp`, `/home/agent` and
+//! `/dev/shm`. One superblock for all of them is what makes a start cheap, and one size cap covers
+//! everything a jail can write outside its workspace.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use super::spec::{Ids, Spec};
+use crate::base::text;
+use crate::policy::settings::{Access, Net};
+use crate::sys::landlock::Right;
+use crate::sys::mount::Attr;
+
+/// A mount, made detached and then attached at `at` below the new root.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What.
+    pub what: What,
+    /// Where, relative to the new root.
+    pub at: CString,
+    /// Whether `at` was made by us alone (`false`: it may lie below a host directory, so it is
+    /// resolved with `openat2` beneath the new root, following no links).
+    pub ours: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum What {
+    /// A host path, cloned inside the new mount namespace.
+    Bind {
+        /// Host path.
+        source: CString,
+        /// Attributes.
+        attr: Attr,
+    },
+    /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]).
+    Mapped(usize),
+    /// A directory of the jail's tmpfs.
+    Scratch(CString),
+    /// A fresh proc.
+    Proc,
+    /// A fresh devpts.
+    Pts,
+    /// The overlay over the workspace.
+    Overlay(Overlay),
+}
+
+/// The overlay's parts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Lower directory; `None`: the [`What::Mapped`] mount of this index, attached just before.
+    pub lower: Result<CString, usize>,
+    /// Upper directory.
+    pub upper: CString,
+    /// Work directory.
+    pub work: CString,
+    /// Mount with `volatile`.
+    pub volatile: bool,
+}
+
+/// A host path that needs an id-mapped clone made by the launcher.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Host path.
+    pub source: CString,
+    /// Attributes.
+    pub attr: Attr,
+}
+
+/// Everything pid 1 does before it gives up privilege.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Size of the tmpfs, as the mount option wants it.
+    pub tmp_size: CString,
+    /// Directories in the tmpfs, parents first.
+    pub dirs: Vec<CString>,
+    /// Empty files in the tmpfs to mount over.
+    pub files: Vec<CString>,
+    /// Links in the tmpfs: target, path.
+    pub links: Vec<(CString, CString)>,
+    /// Mounts in order.
+    pub mounts: Vec<Mount>,
+    /// Clones that only the launcher can make.
+    pub mapped: Vec<Mapped>,
+    /// Landlock rules on the pivoted view.
+    pub rules: Vec<(PathBuf, Right)>,
+    /// Mounts that must report themselves read-only afterwards.
+    pub read_only: Vec<CString>,
+    /// Working directory.
+    pub cwd: CString,
+    /// Candidates for execve, in order.
+    pub programs: Vec<CString>,
+    /// Arguments.
+    pub argv: Vec<CString>,
+    /// Environment as `K=V`.
+    pub env: Vec<CString>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A path that the jail needs for itself.
+    #[error("`{}` cannot be shown in the jail at its own path: the jail has its own `{owner}`", text::os(.path))]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+        /// What is there already.
+        owner: &'static str,
+    },
+    /// A NUL byte in a path, an argument or a variable.
+    #[error("{what} contains a NUL byte: `{}`", text::os(.value))]
+    Nul {
+        /// What kind of text.
+        what: &'static str,
+        /// The text.
+        value: OsString,
+    },
+    /// A variable name that is empty or contains `=`.
+    #[error("`{}` cannot be a variable's name", text::os(.0))]
+    Variable(OsString),
+    /// A path that is not absolute or not plain.
+    #[error("`{}` is not an absolute path without `.` and `..`", text::os(.0))]
+    NotPlain(PathBuf),
+}
+
+/// How the host is laid out, as far as the plan needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostRoot {
+    /// Top-level links to show as they are: name, target (`bin` → `usr/bin`).
+    pub links: Vec<(&'static str, PathBuf)>,
+    /// Top-level directories that belong with `/usr` on this host (not merged): `lib64` …
+    pub dirs: Vec<&'static str>,
+}
+
+/// Names that belong with `/usr`.
+pub const USR_NAMES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+/// Device nodes of a jail.
+pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const SCRATCH: [(&str, &str); 4] =
+    [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];
+
+fn cstring(what: &'static str, bytes: impl Into<Vec<u8>>) -> Result<CString, Error> {
+    CString::new(bytes).map_err(|e| Error::Nul { what, value: OsString::from_vec(e.into_vec()) })
+}
+
+fn cpath(path: &Path) -> Result<CString, Error> {
+    cstring("a path", path.as_os_str().as_bytes())
+}
+
+/// Where the mount point of `path` must be made: a directory of the tmpfs, or nowhere because it
+/// lies below a host directory that is shown.
+fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let occupied = |owner| Err(Error::Occupied { path: path.to_owned(), owner });
+    let Ok(inner) = path.strip_prefix("/") else { return Err(Error::NotPlain(path.to_owned())) };
+    if inner.components().any(|c| !matches!(c, Component::Normal(_))) {
+        return Err(Error::NotPlain(path.to_owned()));
+    }
+    for (at, dir) in SCRATCH {
+        if let Ok(rest) = inner.strip_prefix(at) {
+            return Ok(Some(Path::new(dir).join(rest)));
+        }
+    }
+    match inner.iter().next().and_then(OsStr::to_str) {
+        None if inner.as_os_str().is_empty() => occupied("/"),
+        Some("usr") => Ok(None),
+        Some("etc") => occupied("/etc"),
+        Some("proc") => occupied("/proc"),
+        Some("dev") => occupied("/dev"),
+        Some(name) if USR_NAMES.contains(&name) => occupied("/usr"),
+        _ => Ok(Some(Path::new("root").join(inner))),
+    }
+}
+
+/// Collects what must exist in the tmpfs.
+#[derive(Default)]
+struct Points {
+    dirs: BTreeSet<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Points {
+    fn dir(&mut self, path: &Path) {
+        for p in path.ancestors() {
+            if !p.as_os_str().is_empty() {
+                self.dirs.insert(p.to_owned());
+            }
+        }
+    }
+
+    fn point(&mut self, path: &Path, directory: bool) -> Result<(), Error> {
+        if let Some(p) = place(path)? {
+            if directory {
+                self.dir(&p);
+            } else {
+                self.dir(p.parent().unwrap_or(Path::new("root")));
+                self.files.push(p);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Make the plan.
+pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
+    let mut p = Plan { tmp_size: cstring("a size", spec.tmp.to_string())?, ..Plan::default() };
+    let mut points = Points::default();
+    for d in ["usr", "etc", "proc", "dev/pts", "dev/shm", "tmp", "home/agent", "var/tmp", "run", "opt"] {
+        points.dir(&Path::new("root").join(d));
+    }
+    for (_, dir) in SCRATCH {
+        points.dir(Path::new(dir));
+    }
+    system(&mut p, &mut points, spec, host)?;
+    workspace(&mut p, &mut points, spec)?;
+    for bind in &spec.binds {
+        points.point(&bind.path, bind.directory)?;
+        let attr = Attr::NOSUID.and(Attr::NODEV);
+        let attr = if bind.writable { attr } else { attr.and(Attr::RDONLY) };
+        let what = shown(&mut p, spec, &bind.path, attr)?;
+        p.mounts.push(Mount { what, at: relative(&bind.path)?, ours: false });
+        if bind.writable {
+            p.rules.push((bind.path.clone(), Right::Write));
+        } else {
+            p.read_only.push(cpath(&bind.path)?);
+        }
+    }
+    for d in points.dirs {
+        p.dirs.push(cpath(&d)?);
+    }
+    for f in points.files {
+        p.files.push(cpath(&f)?);
+    }
+    command(&mut p, spec)?;
+    Ok(p)
+}
+
+/// The parts that every jail has.
+fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Result<(), Error> {
+    let read_only = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
+    let mut bind = |source: CString, at: &str, attr| -> Result<(), Error> {
+        p.mounts.push(Mount { what: What::Bind { source, attr }, at: cstring("a path", at)?, ours: true });
+        Ok(())
+    };
+    bind(c"/usr".to_owned(), "usr", read_only)?;
+    bind(cpath(&spec.etc)?, "etc", read_only)?;
+    for dir in &host.dirs {
+        points.dir(&Path::new("root").join(dir));
+        bind(cstring("a path", format!("/{dir}"))?, dir, read_only)?;
+    }
+    if spec.net == Net::Host {
+        // Names resolve as they do on the host; the ready-made /etc has an empty file here.
+        bind(c"/etc/resolv.conf".to_owned(), "etc/resolv.conf", read_only)?;
+    }
+    for name in DEVICES {
+        points.files.push(Path::new("root/dev").join(name));
+        // Not NODEV: that would deny the device itself. Read-only is what keeps chmod and chown
+        // away from the host's inode; reading and writing the device still works.
+        let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
+        bind(cstring("a path", format!("/dev/{name}"))?, &format!("dev/{name}"), attr)?;
+    }
+    let fixed = |what, at: &str| Ok(Mount { what, at: cstring("a path", at)?, ours: true });
+    p.mounts.push(fixed(What::Proc, "proc")?);
+    p.mounts.push(fixed(What::Pts, "dev/pts")?);
+    for (at, dir) in SCRATCH {
+        p.mounts.push(fixed(What::Scratch(cstring("a path", dir)?), at)?);
+    }
+    // Kernel addresses: /proc/kallsyms shows them to anyone on hosts that let perf be used.
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
+    p.mounts.push(fixed(What::Bind { source: c"/dev/null".to_owned(), attr }, "proc/kallsyms")?);
+
+    let links = [
+        ("/proc/self/fd", "dev/fd"),
+        ("/proc/self/fd/0", "dev/stdin"),
+        ("/proc/self/fd/1", "dev/stdout"),
+        ("/proc/self/fd/2", "dev/stderr"),
+        ("pts/ptmx", "dev/ptmx"),
+        ("../run", "var/run"),
+    ];
+    for (target, at) in links {
+        p.links.push((cstring("a path", target)?, cstring("a path", format!("root/{at}"))?));
+    }
+    for (name, target) in &host.links {
+        p.links.push((cpath(target)?, cstring("a path", format!("root/{name}"))?));
+    }
+    for (path, right) in [
+        ("/", Right::Read),
+        ("/tmp", Right::Write),
+        ("/var/tmp", Right::Write),
+        ("/home/agent", Right::Write),
+        ("/dev", Right::Device),
+        ("/dev/shm", Right::Write),
+        ("/proc", Right::ExistingFiles),
+    ] {
+        p.rules.push((PathBuf::from(path), right));
+    }
+    p.read_only.extend([c"/".to_owned(), c"/usr".to_owned(), c"/etc".to_owned()]);
+    Ok(())
+}
+
+/// The workspace at its own path, and `/workspace` as a link to it.
+fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
+    points.point(&spec.at, true)?;
+    let at = relative(&spec.at)?;
+    if spec.at != Path::new("/workspace") {
+        p.links.push((cpath(&spec.at)?, c"root/workspace".to_owned()));
+    }
+    let plain = Attr::NOSUID.and(Attr::NODEV);
+    match (spec.access, &spec.tree) {
+        (Access::Overlay, Some(tree)) => {
+            let lower = match spec.ids {
+                Ids::Caller { .. } => Ok(cpath(&spec.workspace)?),
+                Ids::Range => {
+                    // The lower must be a mount of the jail's own namespace (clone_private_mount
+                    // checks), so it is attached first; the overlay then covers it.
+                    let attr = plain.and(Attr::RDONLY);
+                    p.mapped.push(Mapped { source: cpath(&spec.workspace)?, attr });
+                    let index = p.mapped.len() - 1;
+                    p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
+                    Err(index)
+                }
+            };
+            let what = What::Overlay(Overlay {
+                lower,
+                upper: cpath(&tree.join("upper"))?,
+                work: cpath(&tree.join("work"))?,
+                volatile: !spec.durable,
+            });
+            p.mounts.push(Mount { what, at, ours: false });
+            p.rules.push((spec.at.clone(), Right::Write));
+        }
+        (Access::Rw, _) => {
+            let what = shown(p, spec, &spec.workspace, plain)?;
+            p.mounts.push(Mount { what, at, ours: false });
+            p.rules.push((spec.at.clone(), Right::Write));
+        }
+        (Access::Ro | Access::Overlay, _) => {
+            let what = shown(p, spec, &spec.workspace, plain.and(Attr::RDONLY))?;
+            p.mounts.push(Mount { what, at, ours: false });
+            p.read_only.push(cpath(&spec.at)?);
+        }
+    }
+    Ok(())
+}
+
+/// A host path as it must be shown under this id mapping.
+fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Error> {
+    let source = cpath(path)?;
+    Ok(match spec.ids {
+        Ids::Caller { .. } => What::Bind { source, attr },
+        Ids::Range => {
+            p.mapped.push(Mapped { source, attr });
+            What::Mapped(p.mapped.len() - 1)
+        }
+    })
+}
+
+fn relative(path: &Path) -> Result<CString, Error> {
+    cpath(path.strip_prefix("/").map_err(|_| Error::NotPlain(path.to_owned()))?)
+}
+
+/// Arguments, environment and where the program may be.
+fn command(p: &mut Plan, spec: &Spec) -> Result<(), Error> {
+    p.cwd = cpath(&spec.cwd)?;
+    for a in &spec.argv {
+        p.argv.push(cstring("an argument", a.as_bytes())?);
+    }
+    for (k, v) in &spec.env {
+        if k.is_empty() || k.as_bytes().contains(&b'=') {
+            return Err(Error::Variable(k.clone()));
+        }
+        let mut pair = k.as_bytes().to_vec();
+        pair.push(b'=');
+        pair.extend_from_slice(v.as_bytes());
+        p.env.push(cstring("a variable", pair)?);
+    }
+    let Some(program) = spec.argv.first() else { return Ok(()) };
+    if program.as_bytes().contains(&b'/') {
+        p.programs.push(cpath(Path::new(program))?);
+    } else if !program.is_empty() {
+        for dir in &spec.search {
+            p.programs.push(cpath(&dir.join(program))?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{Id, Kind};
+    use crate::jail::spec::{Bind, Owner};
+    use crate::policy::settings::Seccomp;
+
+    fn spec() -> Spec {
+        Spec {
+            id: Id::random(Kind::Jail).unwrap(),
+            hostname: "agentjail".into(),
+            argv: vec!["true".into()],
+            env: vec![("HOME".into(), "/home/agent".into())],
+            search: vec!["/usr/bin".into(), "/bin".into()],
+            cwd: "/home/me/p".into(),
+            workspace: "/home/me/p".into(),
+            at: "/home/me/p".into(),
+            access: Access::Overlay,
+            tree: Some("/state/trees/x".into()),
+            owner: Owner { uid: 5, gid: 5 },
+            durable: false,
+            binds: vec![],
+            etc: "/state/cache/etc-0".into(),
+            net: Net::None,
+            seccomp: Seccomp::Standard,
+            nested_userns: false,
+            as_root: false,
+            pids: None,
+            nofile: None,
+            tmp: 1 << 30,
+            ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
+            landlock_abi: 7,
+            without: vec![],
+        }
+    }
+
+    fn at(p: &Plan, at: &str) -> Vec<usize> {
+        p.mounts.iter().enumerate().filter(|(_, m)| m.at.to_bytes() == at.as_bytes()).map(|(i, _)| i).collect()
+    }
+
+    #[test]
+    fn mount_points_have_their_parents_and_come_parents_first() {
+        let mut s = spec();
+        s.binds.push(Bind { path: "/srv/a/b.txt".into(), writable: false, directory: false });
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        let mut seen = BTreeSet::from([PathBuf::new()]);
+        for d in &p.dirs {
+            let d = Path::new(OsStr::from_bytes(d.to_bytes()));
+            assert!(seen.contains(d.parent().unwrap()), "{d:?} before its parent");
+            seen.insert(d.to_owned());
+        }
+        for f in &p.files {
+            let f = Path::new(OsStr::from_bytes(f.to_bytes()));
+            assert!(seen.contains(f.parent().unwrap()), "{f:?}");
+        }
+        assert!(seen.contains(Path::new("root/home/me/p")));
+        assert!(p.files.contains(&c"root/srv/a/b.txt".to_owned()));
+    }
+
+    #[test]
+    fn a_workspace_below_tmp_or_home_is_made_where_it_will_be_seen() {
+        for (at, made) in [
+            ("/tmp/x/y", "tmp/x/y"),
+            ("/var/tmp/x", "tmp/x"),
+            ("/home/agent/w", "home/w"),
+            ("/dev/shm/w", "shm/w"),
+            ("/work/main", "root/work/main"),
+        ] {
+            let s = Spec { at: at.into(), workspace: at.into(), ..spec() };
+            let p = plan(&s, &HostRoot::default()).unwrap();
+            assert!(p.dirs.contains(&CString::new(made).unwrap()), "{at}: {:?}", p.dirs);
+        }
+    }
+
+    #[test]
+    fn paths_of_the_jails_own_are_refused() {
+        for bad in ["/", "/etc/x", "/proc", "/dev/x", "/bin", "/lib64/x"] {
+            let s = Spec { at: bad.into(), ..spec() };
+            assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Occupied { .. })), "{bad}");
+        }
+        for bad in ["relative", "/a/../b"] {
+            let s = Spec { at: bad.into(), ..spec() };
+            assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::NotPlain(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn root_shows_host_directories_through_an_id_mapping_only() {
+        let mut s = Spec { ids: Ids::Range, ..spec() };
+        s.binds.push(Bind { path: "/root/tools".into(), writable: false, directory: true });
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        assert_eq!(p.mapped.len(), 2);
+        let ws = at(&p, "home/me/p");
+        assert!(matches!(p.mounts[ws[0]].what, What::Mapped(0)));
+        assert!(matches!(&p.mounts[ws[1]].what, What::Overlay(o) if o.lower == Err(0)));
+        assert!(matches!(p.mounts[at(&p, "root/tools")[0]].what, What::Mapped(1)));
+    }
+
+    #[test]
+    fn read_only_is_a_mount_attribute_and_not_a_landlock_rule_alone() {
+        let s = Spec { access: Access::Ro, tree: None, ..spec() };
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        let What::Bind { attr, .. } = &p.mounts[at(&p, "home/me/p")[0]].what else { panic!() };
+        assert_eq!(attr.0 & Attr::RDONLY.0, Attr::RDONLY.0);
+        assert!(!p.rules.iter().any(|(path, r)| path == Path::new("/home/me/p") && *r == Right::Write));
+        assert!(p.read_only.contains(&c"/home/me/p".to_owned()));
+    }
+
+    #[test]
+    fn odd_bytes_pass_and_nul_is_named() {
+        let odd = OsString::from_vec(vec![0xff, b'\n', 0x1b]);
+        let s = Spec { argv: vec!["sh".into(), odd.clone()], ..spec() };
+        assert_eq!(plan(&s, &HostRoot::default()).unwrap().argv[1].to_bytes(), odd.as_bytes());
+        let s = Spec { argv: vec!["sh".into(), "a\0b".into()], ..spec() };
+        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Nul { .. })));
+        let s = Spec { env: vec![("A=B".into(), "x".into())], ..spec() };
+        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Variable(_))));
+    }
+}

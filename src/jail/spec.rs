@@ -1,0 +1,112 @@
+//! What one jail is asked to be: resolved, absolute, nothing left to decide.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::base::id::Id;
+use crate::policy::settings::{Access, Net, Seccomp};
+
+/// A host path shown in the jail at its own path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Absolute path without `.`, `..` or links in its parents.
+    pub path: PathBuf,
+    /// Whether it may be written.
+    pub writable: bool,
+    /// A directory, or a single file.
+    pub directory: bool,
+}
+
+/// Owner ids of the tree's top directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// How ids inside relate to ids outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// An ordinary user: one id inside, the caller's outside.
+    Caller {
+        /// The caller's effective ids.
+        owner: Owner,
+    },
+    /// Real root: 65 536 ids, mapped to an unprivileged range of the host. The workspace's owner
+    /// appears as the jail's user through an id-mapped mount.
+    Range,
+}
+
+/// First host id of the range that a jail started by root is mapped to.
+pub const RANGE_BASE: u32 = 1_000_000;
+/// Ids in that range.
+pub const RANGE_COUNT: u32 = 65_536;
+/// Uid and gid of the jail's user.
+pub const AGENT: u32 = 1000;
+
+/// One jail.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its id.
+    pub id: Id,
+    /// Host name inside.
+    pub hostname: String,
+    /// The command. Never empty.
+    pub argv: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Directories searched for a command without a slash, in order.
+    pub search: Vec<PathBuf>,
+    /// Working directory inside.
+    pub cwd: PathBuf,
+    /// Host directory shown as the workspace.
+    pub workspace: PathBuf,
+    /// Where it is shown.
+    pub at: PathBuf,
+    /// How.
+    pub access: Access,
+    /// With [`Access::Overlay`]: the directory holding `upper` and `work`.
+    pub tree: Option<PathBuf>,
+    /// Owner of the workspace's top directory.
+    pub owner: Owner,
+    /// Mount the overlay without `volatile`.
+    pub durable: bool,
+    /// Further host paths, parents before children.
+    pub binds: Vec<Bind>,
+    /// A ready-made `/etc`.
+    pub etc: PathBuf,
+    /// The network.
+    pub net: Net,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Allow user namespaces inside.
+    pub nested_userns: bool,
+    /// Uid 0 inside.
+    pub as_root: bool,
+    /// Processes and threads at most.
+    pub pids: Option<u64>,
+    /// Open files per process at most.
+    pub nofile: Option<u64>,
+    /// Bytes in the jail's tmpfs at most.
+    pub tmp: u64,
+    /// Id mapping.
+    pub ids: Ids,
+    /// Kernel's Landlock ABI.
+    pub landlock_abi: i32,
+    /// Layers switched off, by name: for tests that show a layer's teeth, in debug builds only.
+    pub without: Vec<String>,
+}
+
+impl Spec {
+    /// Uid (and gid) of the command inside.
+    pub fn inside_id(&self) -> u32 {
+        if self.as_root { 0 } else { AGENT }
+    }
+
+    /// Whether a layer is in place: always, but for the tests that take one away.
+    pub fn with(&self, layer: &str) -> bool {
+        !self.without.iter().any(|w| w == layer)
+    }
+}

@@ -1,0 +1,194 @@
+//! What pid 1 tells the launcher, over a `SOCK_SEQPACKET` pair: short binary messages, one per
+//! packet, with descriptors by `SCM_RIGHTS`. Everything sent before the command starts comes from
+//! our own code; nothing the command writes can reach this socket, which it never inherits.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+
+use super::status::Layers;
+use crate::sys::{self, Error};
+
+/// Longest packet.
+const MAX: usize = 1024;
+
+/// One message of pid 1.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// A step failed; nothing of the command has run.
+    Failed {
+        /// `call` or `call \`object\``.
+        step: String,
+        /// Why.
+        errno: i32,
+        /// Whether it was the exec itself (exit code 126 or 127 instead of 125).
+        exec: bool,
+    },
+    /// The command is running, with these layers in force.
+    Started(Layers),
+    /// The command ended by itself.
+    Exited(i32),
+    /// The command was killed by a signal.
+    Signaled(i32),
+    /// A descriptor made inside the jail, sent out for the launcher to use: 0 is the jail's
+    /// `/proc`; capture sockets will follow.
+    Descriptor(u8),
+}
+
+/// A connected pair: launcher's end, init's end.
+pub fn pair() -> sys::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(|e| Error::new("socketpair", "", e))
+}
+
+impl Message {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        match self {
+            Message::Failed { step, errno, exec } => {
+                out.push(1);
+                out.extend_from_slice(&errno.to_le_bytes());
+                out.push(u8::from(*exec));
+                out.extend_from_slice(step.as_bytes().get(..step.len().min(MAX - 6)).unwrap_or_default());
+            }
+            Message::Started(layers) => {
+                out.push(2);
+                out.extend_from_slice(&layers.to_bits().to_le_bytes());
+            }
+            Message::Exited(code) => {
+                out.push(3);
+                out.extend_from_slice(&code.to_le_bytes());
+            }
+            Message::Signaled(signal) => {
+                out.push(4);
+                out.extend_from_slice(&signal.to_le_bytes());
+            }
+            Message::Descriptor(what) => out.extend_from_slice(&[5, *what]),
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        let (tag, rest) = bytes.split_first()?;
+        let int = || Some(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?));
+        Some(match tag {
+            1 => Message::Failed {
+                errno: int()?,
+                exec: *rest.get(4)? != 0,
+                step: String::from_utf8_lossy(rest.get(5..)?).into_owned(),
+            },
+            2 => Message::Started(Layers::from_bits(u64::from_le_bytes(rest.try_into().ok()?))),
+            3 if rest.len() == 4 => Message::Exited(int()?),
+            4 if rest.len() == 4 => Message::Signaled(int()?),
+            5 if rest.len() == 1 => Message::Descriptor(*rest.first()?),
+            _ => return None,
+        })
+    }
+}
+
+/// Send one message, with at most one descriptor.
+pub fn send(socket: impl AsFd, message: &Message, fd: Option<RawFd>) -> sys::Result<()> {
+    let bytes = message.encode();
+    let iov = [IoSlice::new(&bytes)];
+    let fds: Vec<RawFd> = fd.into_iter().collect();
+    let control = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &control[..0] } else { &control[..] };
+    loop {
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::new("sendmsg", "status socket", e)),
+        }
+    }
+}
+
+/// What [`receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// A message, and the descriptor that came with it.
+    Message(Message, Option<OwnedFd>),
+    /// Nothing yet.
+    Nothing,
+    /// The other side is gone.
+    Closed,
+}
+
+/// Receive one message without blocking (`block == false`) or waiting for one.
+pub fn receive(socket: impl AsFd, block: bool) -> sys::Result<Received> {
+    let mut bytes = [0u8; MAX];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | if block { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    let (n, fd) = loop {
+        match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut iov, Some(&mut space), flags) {
+            Ok(r) => {
+                let mut fd = None;
+                for c in r.cmsgs().map_err(|e| Error::new("recvmsg", "status socket", e))? {
+                    if let ControlMessageOwned::ScmRights(fds) = c {
+                        fd = fds.into_iter().map(own).next();
+                    }
+                }
+                break (r.bytes, fd);
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(Received::Nothing),
+            Err(Errno::ECONNRESET) => return Ok(Received::Closed),
+            Err(e) => return Err(Error::new("recvmsg", "status socket", e)),
+        }
+    };
+    if n == 0 {
+        return Ok(Received::Closed);
+    }
+    bytes
+        .get(..n)
+        .and_then(Message::decode)
+        .map(|m| Received::Message(m, fd))
+        .ok_or_else(|| Error::new("decode", "status message", Errno::EBADMSG))
+}
+
+fn own(fd: RawFd) -> OwnedFd {
+    sys::fd::received(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_round_trip_and_garbage_is_refused() {
+        for m in [
+            Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
+            Message::Started(Layers::from_bits(0x1ff)),
+            Message::Exited(255),
+            Message::Signaled(9),
+            Message::Descriptor(0),
+        ] {
+            assert_eq!(Message::decode(&m.encode()), Some(m));
+        }
+        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05"] {
+            assert_eq!(Message::decode(bad), None);
+        }
+    }
+
+    #[test]
+    fn descriptors_travel_with_their_message() {
+        let (a, b) = pair().unwrap();
+        let (r, w) = sys::fd::pipe().unwrap();
+        send(&b, &Message::Descriptor(0), Some(r.as_raw_fd())).unwrap();
+        drop(r);
+        let Received::Message(Message::Descriptor(0), Some(got)) = receive(&a, true).unwrap() else {
+            panic!("no descriptor")
+        };
+        nix::unistd::write(&w, b"x").unwrap();
+        let mut byte = [0];
+        assert_eq!(nix::unistd::read(&got, &mut byte), Ok(1));
+        assert!(matches!(receive(&a, false).unwrap(), Received::Nothing));
+        drop(b);
+        assert!(matches!(receive(&a, true).unwrap(), Received::Closed));
+    }
+}

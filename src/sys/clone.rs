@@ -1,0 +1,174 @@
+//! `clone3` into new namespaces, and the `vfork`-like start of the command inside.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::{Error, Result, check};
+
+/// Namespace flags of clone(2), as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(u64);
+
+impl Namespaces {
+    /// Every namespace but the network's (time namespaces are not used).
+    pub const WITHOUT_NET: Namespaces = Namespaces(
+        (libc::CLONE_NEWUSER
+            | libc::CLONE_NEWNS
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWCGROUP) as u64,
+    );
+    /// Every namespace, the network's too.
+    pub const ALL: Namespaces = Namespaces(Namespaces::WITHOUT_NET.0 | libc::CLONE_NEWNET as u64);
+    /// A user namespace alone: for id-mapped mounts.
+    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
+}
+
+/// `struct clone_args` up to `cgroup` (CLONE_ARGS_SIZE_VER2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What `clone3` returned.
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the parent: the child's pid and pidfd.
+    Parent(i32, OwnedFd),
+    /// In the child.
+    Child,
+}
+
+/// Fork into new namespaces. Signal handlers are reset in the child, ignored signals stay ignored.
+///
+/// The process must be single-threaded (checked: EBUSY otherwise): the child runs arbitrary code,
+/// allocation included, on a copy of this memory, where locks held by other threads would never be
+/// released. The child must leave by [`exit_now`].
+pub fn clone3(ns: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    single_threaded()?;
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: ns.0 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a valid clone_args of the size given, `pidfd` outlives the call, no stack
+    // is passed, so the child continues on a copy of this one (fork semantics).
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match check("clone3", pid)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: on success in the parent the kernel stored a new descriptor that only we hold.
+        pid => Ok(Cloned::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// One link for each of `.`, `..` and the threads: a check at the price of a stat.
+fn single_threaded() -> Result<()> {
+    let tasks = nix::sys::stat::stat(c"/proc/self/task")
+        .map_err(|e| Error::new("stat", "/proc/self/task", e))?;
+    if tasks.st_nlink == 3 { Ok(()) } else { Err(Error::new("clone3", "with threads running", Errno::EBUSY)) }
+}
+
+/// Run `child` in a process that shares this memory until it execs or exits, while the caller
+/// waits (the semantics of vfork(2), spelled with `clone` so that the stack is separate).
+/// Returns the pid.
+///
+/// `child` should make system calls and nothing else: what it writes to captured variables is seen
+/// by the caller, and a lock held by another thread would block it forever. Its return value is
+/// the exit status.
+pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
+    const STACK: usize = 64 * 1024;
+    extern "C" fn trampoline(arg: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: `arg` is the pointer to the `&mut dyn FnMut` passed below; the caller is
+        // suspended by CLONE_VFORK, so the reference is not used concurrently.
+        let child = unsafe { &mut *arg.cast::<&mut dyn FnMut() -> i32>() };
+        child()
+    }
+    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    let mut child = child;
+    // SAFETY: one past the end of the allocation, aligned to 16, as clone(2) asks for a stack that
+    // grows down.
+    let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
+    // SAFETY: the stack is ours and large enough for the trampoline; CLONE_VFORK suspends us until
+    // the child has exec'ed or exited, so stack and closure outlive its use of this memory.
+    let pid = unsafe {
+        libc::clone(
+            trampoline,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut child).cast(),
+        )
+    };
+    Ok(check("clone", libc::c_long::from(pid))? as i32)
+}
+
+/// Leave at once, without destructors or atexit handlers: the only way out of a child.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: takes no pointers and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Replace the process image. Returns only on failure.
+///
+/// `argv` and `envp` are null-terminated arrays made by [`CStrings`].
+pub fn execve(path: &std::ffi::CStr, argv: &CStrings, envp: &CStrings) -> Error {
+    // SAFETY: `path` is null-terminated; the arrays are null-terminated arrays of pointers to
+    // null-terminated strings that `CStrings` keeps alive.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    Error::last("execve")
+}
+
+/// Strings with the null-terminated pointer array that `execve` wants, built before the clone.
+#[derive(Debug)]
+pub struct CStrings {
+    // Never read, only kept: `pointers` points into them.
+    _strings: Vec<std::ffi::CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl CStrings {
+    /// The array for `strings`.
+    pub fn new(strings: Vec<std::ffi::CString>) -> CStrings {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        CStrings { _strings: strings, pointers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vfork_start_shares_memory_and_returns_the_pid() {
+        let mut seen = 0;
+        let pid = vfork_start(&mut || {
+            seen = 42;
+            7
+        })
+        .unwrap();
+        let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+        assert_eq!(seen, 42);
+        assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 7)), "{status:?}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Descriptors: pipes, moving bytes without copying them, closing ranges.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::{Error, Result, check};
+
+/// A close-on-exec pipe: read end, write end.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::new("pipe2", "", e))
+}
+
+/// Ask for a pipe capacity of `bytes`; being refused is not an error (per-user limits).
+/// Returns the capacity in force.
+pub fn grow_pipe(pipe: impl AsFd, bytes: usize) -> usize {
+    let fd = pipe.as_fd().as_raw_fd();
+    // SAFETY: takes integers only.
+    let set = unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes as libc::c_int) };
+    if set > 0 {
+        return set as usize;
+    }
+    // SAFETY: takes integers only.
+    let now = unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) };
+    usize::try_from(now).unwrap_or(4096)
+}
+
+/// Bytes waiting in a pipe.
+pub fn waiting(pipe: impl AsFd) -> usize {
+    let mut n: libc::c_int = 0;
+    // SAFETY: FIONREAD stores an int.
+    let r = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD as _, &raw mut n) };
+    if r < 0 { 0 } else { usize::try_from(n).unwrap_or(0) }
+}
+
+/// Move up to `len` bytes between descriptors of which one is a pipe, never blocking on the pipe.
+pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> std::result::Result<usize, Errno> {
+    // SAFETY: null offsets mean the descriptors' own positions.
+    let n = unsafe {
+        libc::splice(
+            from.as_fd().as_raw_fd(),
+            std::ptr::null_mut(),
+            to.as_fd().as_raw_fd(),
+            std::ptr::null_mut(),
+            len,
+            libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE,
+        )
+    };
+    Errno::result(n).map(|n| n as usize)
+}
+
+/// Duplicate up to `len` bytes at the front of one pipe into another, consuming nothing.
+pub fn tee(from: impl AsFd, to: impl AsFd, len: usize) -> std::result::Result<usize, Errno> {
+    // SAFETY: takes integers only.
+    let n = unsafe {
+        libc::tee(from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd(), len, libc::SPLICE_F_NONBLOCK)
+    };
+    Errno::result(n).map(|n| n as usize)
+}
+
+/// Write without blocking although the descriptor may be a blocking pipe (`RWF_NOWAIT`).
+pub fn write_nowait(fd: impl AsFd, bytes: &[u8]) -> std::result::Result<usize, Errno> {
+    let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: one iovec over a live buffer that is only read; offset -1 is the current position.
+    let n = unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), &raw const iov, 1, -1, libc::RWF_NOWAIT) };
+    Errno::result(n).map(|n| n as usize)
+}
+
+/// Close every descriptor from `first` up.
+pub fn close_from(first: RawFd) -> Result<()> {
+    // SAFETY: closes descriptors of this process; the caller owns the decision that none above
+    // `first` is used any more (this runs in the jail's init after set-up).
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    check("close_range", r).map(drop)
+}
+
+/// Make `fd` known as `number` (keeping close-on-exec when asked).
+pub fn install_at(fd: BorrowedFd<'_>, number: RawFd, cloexec: bool) -> Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: takes integers only.
+        let r = unsafe { libc::fcntl(number, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
+        return check("fcntl(F_SETFD)", libc::c_long::from(r)).map(drop);
+    }
+    let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: takes integers only; whatever `number` was is replaced on purpose.
+    let r = unsafe { libc::dup3(fd.as_raw_fd(), number, flags) };
+    check("dup3", libc::c_long::from(r)).map(drop)
+}
+
+/// A duplicate numbered at least `min`, close-on-exec.
+pub fn dup_above(fd: BorrowedFd<'_>, min: RawFd) -> Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let r = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, min) };
+    let fd = check("fcntl(F_DUPFD_CLOEXEC)", libc::c_long::from(r))?;
+    // SAFETY: a new descriptor that only we hold.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Borrow one of the process's standard descriptors.
+pub fn standard(number: RawFd) -> BorrowedFd<'static> {
+    debug_assert!((0..=2).contains(&number));
+    // SAFETY: Rust's runtime opens /dev/null on 0, 1 and 2 when they were closed at start, and
+    // nothing here closes them.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Borrow a descriptor the caller was told of by number (`--status-fd N`), if it is open.
+pub fn inherited(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let r = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    check("fcntl(F_GETFD)", libc::c_long::from(r)).map_err(|e| e.on(format!("fd {number}")))?;
+    // SAFETY: open, as just seen; a duplicate is made so that ownership is clear.
+    dup_above(unsafe { BorrowedFd::borrow_raw(number) }, 3)
+}
+
+/// Take ownership of a descriptor that `recvmsg` has just stored for this process.
+pub fn received(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel installed it for us in this call; nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tee_and_splice_move_bytes_without_losing_any() {
+        let (r, w) = pipe().unwrap();
+        let (side_r, side_w) = pipe().unwrap();
+        let (out_r, out_w) = pipe().unwrap();
+        assert_eq!(nix::unistd::write(&w, b"hello"), Ok(5));
+        assert_eq!(waiting(&r), 5);
+        assert_eq!(tee(&r, &side_w, 100), Ok(5));
+        assert_eq!(splice(&r, &out_w, 100), Ok(5));
+        assert_eq!(splice(&r, &out_w, 100), Err(Errno::EAGAIN));
+        let mut a = [0; 9];
+        let mut b = [0; 9];
+        assert_eq!(nix::unistd::read(&side_r, &mut a), Ok(5));
+        assert_eq!(nix::unistd::read(&out_r, &mut b), Ok(5));
+        assert_eq!((&a[..5], &b[..5]), (&b"hello"[..], &b"hello"[..]));
+    }
+}

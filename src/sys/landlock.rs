@@ -1,0 +1,92 @@
+//! Landlock on the pivoted view: the second lock on files, and the scopes that keep signals and
+//! abstract sockets inside.
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use nix::errno::Errno;
+
+use super::{Error, Result, check};
+
+/// What is allowed below one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Read, list, execute.
+    Read,
+    /// Everything but making device nodes.
+    Write,
+    /// Read and write of existing files, and device ioctls: for device nodes.
+    Device,
+    /// Read and write of existing files: for `/proc`.
+    ExistingFiles,
+}
+
+/// The kernel's Landlock ABI, 0 when it has none or it is switched off.
+pub fn abi() -> i32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_uint = 1;
+    // SAFETY: a null attribute with size 0 and this flag asks for the version.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    check("landlock_create_ruleset", r).map_or(0, |v| v as i32)
+}
+
+/// The oldest ABI that is used: below it every rename across directories fails with EXDEV, which
+/// breaks git, npm and mv.
+pub const OLDEST: i32 = 2;
+
+/// Restrict this thread and its children to `rules`. `no_new_privs` must be set.
+pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> {
+    let fail = |call: &'static str| move |_| Error::new(call, "", Errno::last());
+    // Never more than this code was written for: a right the kernel handles later must not be
+    // denied by accident.
+    let newest = match kernel.min(6) {
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => ABI::V6,
+    };
+    let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
+    let all = AccessFs::from_all(newest);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(all)
+        .map_err(fail("landlock handle_access"))?;
+    if kernel >= 6 {
+        ruleset = ruleset
+            .scope(Scope::AbstractUnixSocket | Scope::Signal)
+            .map_err(fail("landlock scope"))?;
+    }
+    let mut created = ruleset.create().map_err(fail("landlock_create_ruleset"))?;
+    for (path, right) in rules {
+        let access = all
+            & match right {
+                Right::Read => AccessFs::from_read(newest),
+                Right::Write => all & !devices,
+                Right::Device => {
+                    AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::Truncate | AccessFs::IoctlDev
+                }
+                Right::ExistingFiles => {
+                    AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::Execute | AccessFs::Truncate
+                }
+            };
+        let name = || crate::base::text::os(path);
+        let fd = PathFd::new(path).map_err(|_| Error::new("open", name(), Errno::last()))?;
+        created = created
+            .add_rule(PathBeneath::new(fd, access))
+            .map_err(|_| Error::new("landlock_add_rule", name(), Errno::last()))?;
+    }
+    let status = created.restrict_self().map_err(fail("landlock_restrict_self"))?;
+    if status.ruleset == RulesetStatus::FullyEnforced {
+        Ok(())
+    } else {
+        Err(Error::new("landlock_restrict_self", format!("{:?}", status.ruleset), Errno::ENOTSUP))
+    }
+}

@@ -1,0 +1,82 @@
+//! User namespace id maps, and the helper namespace that id-mapped mounts need.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::clone::{self, Cloned, Namespaces};
+use super::{Error, Result, pidfd};
+
+/// One line of `uid_map`/`gid_map`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+fn write_file(call: &'static str, path: &str, text: &str) -> Result<()> {
+    let fail = |e: Errno| Error::new(call, path, e);
+    let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
+    // The kernel takes a map in one write only.
+    let n = File::from(fd).write(text.as_bytes()).map_err(|e| fail(errno_of(&e)))?;
+    if n == text.len() { Ok(()) } else { Err(fail(Errno::EIO)) }
+}
+
+fn errno_of(e: &std::io::Error) -> Errno {
+    Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn lines(maps: &[IdMap]) -> String {
+    maps.iter().map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count)).collect()
+}
+
+/// Map ids of this process's own new user namespace: one line each, to the caller's own ids, which
+/// is all that the kernel lets an ordinary user do. Denies setgroups first, as it must.
+pub fn map_self(uid: IdMap, gid: IdMap) -> Result<()> {
+    write_file("write setgroups", "/proc/self/setgroups", "deny")?;
+    write_file("write uid_map", "/proc/self/uid_map", &lines(&[uid]))?;
+    write_file("write gid_map", "/proc/self/gid_map", &lines(&[gid]))
+}
+
+/// Map ids of another process's user namespace. Needs CAP_SETUID and CAP_SETGID in its parent.
+pub fn map_child(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Result<()> {
+    write_file("write uid_map", &format!("/proc/{pid}/uid_map"), &lines(uids))?;
+    write_file("write gid_map", &format!("/proc/{pid}/gid_map"), &lines(gids))
+}
+
+/// Forbid further user namespaces below ours (`user.max_user_namespaces`, counted per namespace).
+pub fn forbid_nested() -> Result<()> {
+    write_file("write max_user_namespaces", "/proc/sys/user/max_user_namespaces", "0")
+}
+
+/// A user namespace that exists only to describe an id mapping to `mount_setattr`.
+pub fn id_mapping(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
+    let (hold_r, hold_w) = super::fd::pipe()?;
+    match clone::clone3(Namespaces::USER, None)? {
+        Cloned::Child => {
+            drop(hold_w);
+            // Blocks until the parent closes its end; the result does not matter.
+            let mut byte = [0u8; 1];
+            while nix::unistd::read(&hold_r, &mut byte) == Err(Errno::EINTR) {}
+            clone::exit_now(0)
+        }
+        Cloned::Parent(pid, pidfd) => {
+            let made = map_child(pid, uids, gids).and_then(|()| {
+                let path = format!("/proc/{pid}/ns/user");
+                open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .map_err(|e| Error::new("open", path, e))
+            });
+            drop(hold_w);
+            pidfd::reap(pidfd.as_fd())?;
+            made
+        }
+    }
+}

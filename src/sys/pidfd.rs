@@ -1,0 +1,103 @@
+//! Processes by descriptor: signals that cannot hit a reused pid, and the end with its resource use.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{Error, Result, check};
+
+/// Send `signal`. `Ok(false)` when the process is gone.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<bool> {
+    // SAFETY: a null siginfo asks for what kill(2) would send.
+    let r = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+    match check("pidfd_send_signal", r) {
+        Ok(_) => Ok(true),
+        Err(Error { errno: Errno::ESRCH, .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// CPU time and memory of a child and all it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rusage {
+    /// User CPU time.
+    pub user: Duration,
+    /// System CPU time.
+    pub system: Duration,
+    /// Largest resident set of one process, bytes.
+    pub peak_rss: u64,
+}
+
+fn time(t: libc::timeval) -> Duration {
+    Duration::from_secs(u64::try_from(t.tv_sec).unwrap_or(0))
+        + Duration::from_micros(u64::try_from(t.tv_usec).unwrap_or(0))
+}
+
+/// Wait for the child `pid` and reap it.
+pub fn wait4(pid: i32) -> Result<(End, Rusage)> {
+    let mut status: libc::c_int = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    loop {
+        // SAFETY: both pointers are to live storage of the right type.
+        let r = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
+        match check("wait4", libc::c_long::from(r)) {
+            Ok(_) => break,
+            Err(Error { errno: Errno::EINTR, .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // SAFETY: zeroed at first, then filled in by the kernel.
+    let usage = unsafe { usage.assume_init() };
+    let end = if libc::WIFSIGNALED(status) {
+        End::Signaled(libc::WTERMSIG(status))
+    } else {
+        End::Exited(libc::WEXITSTATUS(status))
+    };
+    let peak_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+    Ok((end, Rusage { user: time(usage.ru_utime), system: time(usage.ru_stime), peak_rss }))
+}
+
+/// Wait for any child and reap it, as pid 1 does: its pid and how it ended. `None` when there are
+/// none left, `Some(None)` when a signal interrupted the wait.
+pub fn wait_any() -> Option<Option<(i32, End)>> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: `status` is live storage of the right type.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    if pid > 0 {
+        let end = if libc::WIFSIGNALED(status) {
+            End::Signaled(libc::WTERMSIG(status))
+        } else {
+            End::Exited(libc::WEXITSTATUS(status))
+        };
+        return Some(Some((pid, end)));
+    }
+    if Errno::last() == Errno::EINTR { Some(None) } else { None }
+}
+
+/// Wait for and reap the child behind a pidfd, discarding how it ended.
+pub fn reap(pidfd: BorrowedFd<'_>) -> Result<()> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: `info` is live storage of the right type.
+        let r = unsafe {
+            libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, info.as_mut_ptr(), libc::WEXITED)
+        };
+        match check("waitid", libc::c_long::from(r)) {
+            Ok(_) => return Ok(()),
+            Err(Error { errno: Errno::EINTR, .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
