@@ -2,4 +2,5 @@
 #![allow(unsafe_code)]
 
 mod error;
+pub mod seccomp;
 pub use error::{Error, Result, check};
