@@ -10,5 +10,7 @@ pub mod mount;
 pub mod net;
 pub mod ns;
 pub mod pidfd;
+pub mod seccomp;
 pub mod signal;
+
 pub use error::{Error, Result, check};
