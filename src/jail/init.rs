@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::plan::{Mount, Overlay, Plan, What};
-use super::spec::{AGENT, Ids, Spec};
+use super::spec::{Ids, Spec};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
 use crate::policy::settings::Net;
@@ -404,29 +404,30 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     let env = CStrings::new(plan.env.clone());
     let mut failed: Option<(Errno, usize)> = None;
     let mut child = || {
-        drop(nix::unistd::setsid());
+        // Fails only for a process group leader, which a new process is not.
+        nix::unistd::setsid().ok();
         signal::unblock_all();
+        // Kept apart from `failed` until the end: a candidate that does exec never gets there.
+        let mut last: Option<(Errno, usize)> = None;
         for (i, program) in plan.programs.iter().enumerate() {
             let errno = clone::execve(program, &argv, &env).errno;
             match errno {
                 // Keep looking, and remember a file that was there but could not be used.
-                Errno::ENOENT | Errno::ENOTDIR => failed = failed.or(Some((errno, i))),
-                Errno::EACCES => failed = Some((errno, i)),
+                Errno::ENOENT | Errno::ENOTDIR => last = last.or(Some((errno, i))),
+                Errno::EACCES => last = Some((errno, i)),
                 _ => {
-                    failed = Some((errno, i));
+                    last = Some((errno, i));
                     break;
                 }
             }
         }
+        failed = last.or(Some((Errno::ENOENT, 0)));
         127
     };
     let pid = match clone::vfork_start(&mut child) {
         Ok(pid) => pid,
         Err(e) => fail(status, &e, false),
     };
-    if plan.programs.is_empty() {
-        failed = Some((Errno::ENOENT, 0));
-    }
     if let Some((errno, i)) = failed {
         let name = plan.programs.get(i).map(|p| show(p)).unwrap_or_default();
         let interpreter_missing = errno == Errno::ENOENT

@@ -422,7 +422,7 @@ impl Input {
             let unread = fd::waiting(&self.pipe) + self.pending.len();
             if let Ok(back) = i64::try_from(unread) {
                 // Failing (a file that cannot seek) leaves what every relay does.
-                drop(nix::unistd::lseek(fd::standard(0), -back, nix::unistd::Whence::SeekCur));
+                nix::unistd::lseek(fd::standard(0), -back, nix::unistd::Whence::SeekCur).ok();
             }
         }
         self.closed = true;
