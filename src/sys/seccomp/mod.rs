@@ -1,7 +1,7 @@
 //! The system call filter: a default-deny table compiled into a range tree at build time.
 //!
 //! [`program`] picks one of six programs that the compiler already assembled (three levels, with or
-//! without nested user namespaces), so a run pays only for [`install`]. The kernel evaluates a new
+//! without nested user namespaces), so a run pays only for [`install()`]. The kernel evaluates a new
 //! filter once per system call number to learn which calls it may always allow; a tree of ranges
 //! keeps that cheap where a list of comparisons costs more than all namespaces together.
 //!

@@ -36,7 +36,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(26, "inotify_init1", ALLOWED),
     Row(27, "inotify_add_watch", ALLOWED),
     Row(28, "inotify_rm_watch", ALLOWED),
-    Row(29, "ioctl", IOCTL), // typing into a terminal
+    Row(29, "ioctl", IOCTL), // no typing into terminals
     Row(30, "ioprio_set", ALLOWED),
     Row(31, "ioprio_get", ALLOWED),
     Row(32, "flock", ALLOWED),
@@ -99,19 +99,19 @@ pub(super) const TABLE: &[Row] = &[
     Row(89, "acct", DENIED), // process accounting
     Row(90, "capget", ALLOWED),
     Row(91, "capset", ALLOWED),
-    Row(92, "personality", PERSONALITY), // executable data
+    Row(92, "personality", PERSONALITY), // not READ_IMPLIES_EXEC
     Row(93, "exit", ALLOWED),
     Row(94, "exit_group", ALLOWED),
     Row(95, "waitid", ALLOWED),
     Row(96, "set_tid_address", ALLOWED),
-    Row(97, "unshare", CLONE), // namespace flags
+    Row(97, "unshare", CLONE), // no namespace flags
     Row(98, "futex", ALLOWED),
     Row(99, "set_robust_list", ALLOWED),
     Row(100, "get_robust_list", ALLOWED),
     Row(101, "nanosleep", ALLOWED),
     Row(102, "getitimer", ALLOWED),
     Row(103, "setitimer", ALLOWED),
-    Row(104, "kexec_load", DENIED),    // host
+    Row(104, "kexec_load", DENIED),    // the whole machine
     Row(105, "init_module", DENIED),   // kernel modules
     Row(106, "delete_module", DENIED), // kernel modules
     Row(107, "timer_create", ALLOWED),
@@ -149,7 +149,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(139, "rt_sigreturn", ALLOWED),
     Row(140, "setpriority", ALLOWED),
     Row(141, "getpriority", ALLOWED),
-    Row(142, "reboot", DENIED), // host
+    Row(142, "reboot", DENIED), // the whole machine
     Row(143, "setregid", ALLOWED),
     Row(144, "setgid", ALLOWED),
     Row(145, "setreuid", ALLOWED),
@@ -174,7 +174,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(164, "setrlimit", ALLOWED),
     Row(165, "getrusage", ALLOWED),
     Row(166, "umask", ALLOWED),
-    Row(167, "prctl", PRCTL),
+    Row(167, "prctl", PRCTL), // not the memory map, not the secure bits
     Row(168, "getcpu", ALLOWED),
     Row(169, "gettimeofday", ALLOWED),
     Row(170, "settimeofday", DENIED), // clocks are not namespaced
@@ -205,8 +205,8 @@ pub(super) const TABLE: &[Row] = &[
     Row(195, "shmctl", ALLOWED),
     Row(196, "shmat", ALLOWED),
     Row(197, "shmdt", ALLOWED),
-    Row(198, "socket", SOCKET),     // families and protocols
-    Row(199, "socketpair", SOCKET), // families and protocols
+    Row(198, "socket", SOCKET),     // families and protocols of a list
+    Row(199, "socketpair", SOCKET), // families and protocols of a list
     Row(200, "bind", ALLOWED),
     Row(201, "listen", ALLOWED),
     Row(202, "accept", ALLOWED),
@@ -227,12 +227,12 @@ pub(super) const TABLE: &[Row] = &[
     Row(217, "add_key", ABSENT),     // keyrings are not namespaced
     Row(218, "request_key", ABSENT), // keyrings are not namespaced
     Row(219, "keyctl", ABSENT),      // keyrings are not namespaced
-    Row(220, "clone", CLONE),        // namespace flags
+    Row(220, "clone", CLONE),        // no namespace flags
     Row(221, "execve", ALLOWED),
     Row(222, "mmap", ALLOWED),
     Row(223, "fadvise64", ALLOWED),
-    Row(224, "swapon", DENIED),  // host
-    Row(225, "swapoff", DENIED), // host
+    Row(224, "swapon", DENIED),  // the whole machine
+    Row(225, "swapoff", DENIED), // the whole machine
     Row(226, "mprotect", ALLOWED),
     Row(227, "msync", ALLOWED),
     Row(228, "mlock", ALLOWED),
@@ -285,7 +285,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(291, "statx", ALLOWED),
     Row(292, "io_pgetevents", ALLOWED),
     Row(293, "rseq", ALLOWED),
-    Row(294, "kexec_file_load", DENIED), // host
+    Row(294, "kexec_file_load", DENIED), // the whole machine
     Row(424, "pidfd_send_signal", ALLOWED),
     Row(425, "io_uring_setup", ABSENT), // performs calls that no filter sees
     Row(426, "io_uring_enter", ABSENT), // performs calls that no filter sees

@@ -23,7 +23,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(13, "rt_sigaction", ALLOWED),
     Row(14, "rt_sigprocmask", ALLOWED),
     Row(15, "rt_sigreturn", ALLOWED),
-    Row(16, "ioctl", IOCTL), // typing into a terminal
+    Row(16, "ioctl", IOCTL), // no typing into terminals
     Row(17, "pread64", ALLOWED),
     Row(18, "pwrite64", ALLOWED),
     Row(19, "readv", ALLOWED),
@@ -48,7 +48,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(38, "setitimer", ALLOWED),
     Row(39, "getpid", ALLOWED),
     Row(40, "sendfile", ALLOWED),
-    Row(41, "socket", SOCKET), // families and protocols
+    Row(41, "socket", SOCKET), // families and protocols of a list
     Row(42, "connect", ALLOWED),
     Row(43, "accept", ALLOWED),
     Row(44, "sendto", ALLOWED),
@@ -60,10 +60,10 @@ pub(super) const TABLE: &[Row] = &[
     Row(50, "listen", ALLOWED),
     Row(51, "getsockname", ALLOWED),
     Row(52, "getpeername", ALLOWED),
-    Row(53, "socketpair", SOCKET), // families and protocols
+    Row(53, "socketpair", SOCKET), // families and protocols of a list
     Row(54, "setsockopt", ALLOWED),
     Row(55, "getsockopt", ALLOWED),
-    Row(56, "clone", CLONE), // namespace flags
+    Row(56, "clone", CLONE), // no namespace flags
     Row(57, "fork", ALLOWED),
     Row(58, "vfork", ALLOWED),
     Row(59, "execve", ALLOWED),
@@ -142,7 +142,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(132, "utime", ALLOWED),
     Row(133, "mknod", ALLOWED),
     Row(134, "uselib", ABSENT),           // obsolete
-    Row(135, "personality", PERSONALITY), // executable data
+    Row(135, "personality", PERSONALITY), // not READ_IMPLIES_EXEC
     Row(136, "ustat", ABSENT),            // obsolete
     Row(137, "statfs", ALLOWED),
     Row(138, "fstatfs", ALLOWED),
@@ -163,10 +163,10 @@ pub(super) const TABLE: &[Row] = &[
     Row(153, "vhangup", DENIED),    // hangs up the terminal
     Row(154, "modify_ldt", DENIED), // 16-bit segments: a bug farm
     Row(155, "pivot_root", NESTED),
-    Row(156, "_sysctl", DENIED), // removed from the kernel
-    Row(157, "prctl", PRCTL),
-    Row(158, "arch_prctl", ARCH_PRCTL),
-    Row(159, "adjtimex", DENIED), // clocks are not namespaced
+    Row(156, "_sysctl", DENIED),        // removed from the kernel
+    Row(157, "prctl", PRCTL),           // not the memory map, not the secure bits
+    Row(158, "arch_prctl", ARCH_PRCTL), // own registers and features
+    Row(159, "adjtimex", DENIED),       // clocks are not namespaced
     Row(160, "setrlimit", ALLOWED),
     Row(161, "chroot", NESTED),
     Row(162, "sync", ALLOWED),
@@ -174,13 +174,13 @@ pub(super) const TABLE: &[Row] = &[
     Row(164, "settimeofday", DENIED), // clocks are not namespaced
     Row(165, "mount", NESTED),
     Row(166, "umount2", NESTED),
-    Row(167, "swapon", DENIED),  // host
-    Row(168, "swapoff", DENIED), // host
-    Row(169, "reboot", DENIED),  // host
+    Row(167, "swapon", DENIED),  // the whole machine
+    Row(168, "swapoff", DENIED), // the whole machine
+    Row(169, "reboot", DENIED),  // the whole machine
     Row(170, "sethostname", NESTED),
     Row(171, "setdomainname", NESTED),
-    Row(172, "iopl", DENIED),            // ports
-    Row(173, "ioperm", DENIED),          // ports
+    Row(172, "iopl", DENIED),            // hardware ports
+    Row(173, "ioperm", DENIED),          // hardware ports
     Row(174, "create_module", DENIED),   // removed from the kernel
     Row(175, "init_module", DENIED),     // kernel modules
     Row(176, "delete_module", DENIED),   // kernel modules
@@ -253,7 +253,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(243, "mq_timedreceive", ALLOWED),
     Row(244, "mq_notify", ALLOWED),
     Row(245, "mq_getsetattr", ALLOWED),
-    Row(246, "kexec_load", DENIED), // host
+    Row(246, "kexec_load", DENIED), // the whole machine
     Row(247, "waitid", ALLOWED),
     Row(248, "add_key", ABSENT),     // keyrings are not namespaced
     Row(249, "request_key", ABSENT), // keyrings are not namespaced
@@ -279,7 +279,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(269, "faccessat", ALLOWED),
     Row(270, "pselect6", ALLOWED),
     Row(271, "ppoll", ALLOWED),
-    Row(272, "unshare", CLONE), // namespace flags
+    Row(272, "unshare", CLONE), // no namespace flags
     Row(273, "set_robust_list", ALLOWED),
     Row(274, "get_robust_list", ALLOWED),
     Row(275, "splice", ALLOWED),
@@ -327,7 +327,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(317, "seccomp", ALLOWED),
     Row(318, "getrandom", ALLOWED),
     Row(319, "memfd_create", ALLOWED),
-    Row(320, "kexec_file_load", DENIED), // host
+    Row(320, "kexec_file_load", DENIED), // the whole machine
     Row(321, "bpf", DENIED),             // kernel attack surface
     Row(322, "execveat", ALLOWED),
     Row(323, "userfaultfd", DENIED), // kernel attack surface
