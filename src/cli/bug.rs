@@ -6,7 +6,10 @@ use crate::base::env;
 /// Replace the message of panics. `exec` ends with 125, because 70 could be its command's own code.
 pub(super) fn report_panics(exec: bool) {
     std::panic::set_hook(Box::new(move |info| {
-        let message = info.payload_as_str().unwrap_or("no message");
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message =
+            message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let mut text =
             format!("aj: internal error: {message} at {place} (aj {})\n", env!("CARGO_PKG_VERSION"));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::error::CmdResult;
-use super::globals::Globals;
+use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{completions, help, man, version};
 
@@ -44,6 +44,8 @@ pub struct Entry {
     augment: fn(Command) -> Command,
     /// Runs it on what was parsed.
     pub(super) run: fn(&Ui, &clap::ArgMatches) -> CmdResult,
+    /// Runs it without clap if its words are plain (see [`super::quick`]).
+    pub(super) quick: Option<fn(&Ui, &Line) -> Option<CmdResult>>,
 }
 
 impl std::fmt::Debug for Entry {
@@ -62,10 +64,18 @@ macro_rules! mount {
                 let args = $module::Args::from_arg_matches(matches).map_err(super::usage::bug)?;
                 $module::run(ui, args)
             },
+            quick: None,
+        }
+    };
+    ($name:literal, $group:ident, $module:ident, quick) => {
+        Entry {
+            quick: Some(|ui, line| Some($module::run(ui, $module::QUICK.parse(line.words())?))),
+            ..mount!($name, $group, $module)
         }
     };
 }
 
+// With a fourth word `quick`, `QUICK` of the module is tried before clap.
 /// Every command, in the order of `aj --help`.
 pub const ALL: &[Entry] = &[
     mount!("completions", Setup, completions),

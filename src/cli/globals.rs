@@ -72,6 +72,11 @@ impl Line {
         self.command.as_deref()
     }
 
+    /// All arguments but the command's name.
+    pub(super) fn words(&self) -> impl Iterator<Item = &OsString> {
+        self.before.iter().chain(&self.after)
+    }
+
     /// The arguments for the whole tree, as they were given.
     pub(super) fn for_tree(&self) -> impl Iterator<Item = &OsStr> {
         std::iter::once(&self.program)
@@ -90,7 +95,7 @@ impl Line {
     /// must be printed in the form that the command line asked for.
     pub(super) fn globals(&self) -> Globals {
         let mut seen = Globals::default();
-        let mut words = self.before.iter().chain(&self.after).map(|w| w.as_encoded_bytes());
+        let mut words = self.words().map(|w| w.as_encoded_bytes());
         while let Some(word) = words.next() {
             match word {
                 b"--" => break,

@@ -73,7 +73,14 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
         section(&mut page, "Examples", more.strip_prefix("Examples:\n").unwrap_or(&more));
         section(&mut page, "See also", "aj(1)");
     }
-    Ok(page)
+    Ok(once(&page))
+}
+
+/// Each rendered section begins with the same definitions; one copy is enough.
+fn once(page: &[u8]) -> Vec<u8> {
+    const DEFINITIONS: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    let text = String::from_utf8_lossy(page);
+    format!("{DEFINITIONS}{}", text.replace(DEFINITIONS, "")).into_bytes()
 }
 
 /// A section of text that is already laid out.

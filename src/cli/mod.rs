@@ -18,6 +18,7 @@ mod completions;
 mod globals;
 mod help;
 mod man;
+mod quick;
 mod topics;
 mod usage;
 mod version;
@@ -35,7 +36,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     bug::report_panics(line.command().is_some_and(is_exec));
     let ui = line.globals().ui();
     match dispatch(&line, &ui) {
-        Ok(exit) if exit.0 == exit::OK && ui::stdout_failed() => exit::Exit(exit::FAILED).into(),
+        Ok(exit) if exit.0 == exit::OK && ui::stdout_failed() => {
+            let exec = line.command().is_some_and(is_exec);
+            exit::Exit(if exec { exit::AJ_FAILED } else { exit::FAILED }).into()
+        }
         Ok(exit) => exit.into(),
         Err(e) => {
             ui.error(&e);
@@ -51,6 +55,11 @@ fn dispatch(line: &Line, ui: &Ui) -> CmdResult {
     let Some(entry) = commands::find(name) else {
         return Err(usage::unknown_command(line, name));
     };
+    if let Some(quick) = entry.quick
+        && let Some(result) = quick(ui, line)
+    {
+        return result;
+    }
     let usage_exit = if is_exec(name) { exit::AJ_FAILED } else { exit::USAGE };
     match commands::alone(entry).try_get_matches_from(line.for_command()) {
         Ok(matches) => (entry.run)(&Globals::of(&matches).ui(), &matches),

@@ -12,6 +12,8 @@ use super::exit;
 use crate::monitor::Monitor;
 
 pub(crate) mod color;
+pub mod human;
+pub mod progress;
 pub mod table;
 
 /// Whether an answer could not be written to stdout. A process has one stdout.
