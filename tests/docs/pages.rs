@@ -142,3 +142,21 @@ fn every_page_of_the_readme_exists() {
         }
     }
 }
+
+/// The names in the last column of the attack table of SECURITY.md that are no function in `sources`.
+fn unknown_tests(page: &str, sources: &str) -> Vec<String> {
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| ")?.strip_suffix('|')?.rsplit_once('|'));
+    let cells = rows.filter(|(row, _)| row.matches('|').count() == 1).map(|(_, cell)| cell);
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    names.filter(|name| !sources.contains(&format!("fn {name}("))).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let page = std::fs::read_to_string(common::root().join("SECURITY.md")).unwrap();
+    let files = [common::files("src", "rs"), common::files("tests", "rs")].concat();
+    let sources: String = files.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(unknown_tests(&page, &sources), [""; 0]);
+    let table = "| attack | layer | test |\n|---|---|---|\n| x `y` | z | `a_test`, `gone` |\n";
+    assert_eq!(unknown_tests(table, "fn a_test() {}"), ["gone"]);
+}
