@@ -1,6 +1,6 @@
 //! Every environment variable that `aj` reads, in one place. `aj help environment` lists them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// One variable and what it does.
@@ -24,6 +24,7 @@ vars! {
     STATE_DIR = "AJ_STATE_DIR", "Where state lives instead of `$XDG_STATE_HOME/agentjail`";
     CONFIG_DIR = "AJ_CONFIG_DIR", "Where configuration lives instead of `$XDG_CONFIG_HOME/agentjail`";
     BACKTRACE = "AJ_BACKTRACE", "Set to 1 to see the whole chain of an internal error";
+    COMPLETE = "AJ_COMPLETE", "Set by the completion script of a shell: print candidates and end";
     XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "Base of the configuration directory (default `~/.config`)";
     HOME = "HOME", "The caller's home directory";
@@ -35,11 +36,18 @@ vars! {
 impl Var {
     /// Its value, `None` when unset or empty.
     pub fn get(self) -> Option<OsString> {
-        std::env::var_os(self.name).filter(|v| !v.is_empty())
+        caller(self.name).filter(|v| !v.is_empty())
     }
 
     /// Its value as an absolute path; relative values are ignored, as the XDG specification asks.
     pub fn absolute_path(self) -> Option<PathBuf> {
         self.get().map(PathBuf::from).filter(|p| p.is_absolute())
     }
+}
+
+/// A variable of the caller's environment that the caller named (`-e NAME`), as it is, empty or not.
+/// What `aj` reads of its own accord is a [`Var`].
+pub fn caller(name: impl AsRef<OsStr>) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "this is its home")]
+    std::env::var_os(name)
 }

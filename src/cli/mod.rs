@@ -1,6 +1,73 @@
 //! The command line: one file per command, each a clap `Args` (doc comment = help) and `run`.
+//!
+//! To add a command: write `src/cli/NAME.rs`, add one `mount!` line to [`commands::ALL`], run
+//! `UPDATE=1 cargo test --test main docs`.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub mod commands;
+pub mod complete;
 pub mod error;
 pub mod exit;
 pub mod ui;
+
+mod bug;
+mod completions;
+mod globals;
+mod help;
+mod man;
+mod quick;
+mod topics;
+mod usage;
+mod version;
+
+use error::CmdResult;
+use globals::{Globals, Line};
+use ui::Ui;
+
+/// Run `aj` on a whole command line (the program's name first) and return its exit code.
+///
+/// Only the command that was named is parsed and built: `aj exec` must not pay for the help of
+/// all the others. Everything else (`aj --help`, a word that is no command) takes the whole tree.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let line = Line::split(args);
+    bug::report_panics(line.command().is_some_and(is_exec));
+    let ui = line.globals().ui();
+    match dispatch(&line, &ui) {
+        Ok(exit) if exit.0 == exit::OK && ui::stdout_failed() => {
+            let exec = line.command().is_some_and(is_exec);
+            exit::Exit(if exec { exit::AJ_FAILED } else { exit::FAILED }).into()
+        }
+        Ok(exit) => exit.into(),
+        Err(e) => {
+            ui.error(&e);
+            exit::Exit(e.exit).into()
+        }
+    }
+}
+
+fn dispatch(line: &Line, ui: &Ui) -> CmdResult {
+    let Some(name) = line.command() else {
+        return usage::without_command(line, ui);
+    };
+    let Some(entry) = commands::find(name) else {
+        return Err(usage::unknown_command(line, name));
+    };
+    if let Some(quick) = entry.quick
+        && let Some(result) = quick(ui, line)
+    {
+        return result;
+    }
+    let usage_exit = if is_exec(name) { exit::AJ_FAILED } else { exit::USAGE };
+    match commands::alone(entry).try_get_matches_from(line.for_command()) {
+        Ok(matches) => (entry.run)(&Globals::of(&matches).ui(), &matches),
+        Err(e) => usage::answer(&e, ui, usage_exit),
+    }
+}
+
+/// `aj exec` answers for another program: its own errors are 125, never a code of the program's.
+fn is_exec(command: impl AsRef<std::ffi::OsStr>) -> bool {
+    command.as_ref() == "exec"
+}

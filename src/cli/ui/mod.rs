@@ -3,16 +3,35 @@
 //! stdout carries only the answer; everything else goes to stderr with the prefix `aj:`.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use super::error::CommandError;
+use super::exit;
 use crate::monitor::Monitor;
 
+pub(crate) mod color;
+pub mod human;
+pub mod progress;
 pub mod table;
 
+/// Whether an answer could not be written to stdout. A process has one stdout.
+static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Whether some answer was lost: the command has not done its work, whatever it returns.
+pub(crate) fn stdout_failed() -> bool {
+    STDOUT_FAILED.load(Ordering::Relaxed)
+}
+
+/// Text on stderr when no [`Ui`] is at hand: the report of a bug.
+pub(crate) fn last_words(text: &str) {
+    // Nothing can be reported when stderr itself is gone.
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
 /// How to talk to the user, decided once at start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Ui {
     /// `--json` was given.
     pub json: bool,
@@ -20,6 +39,8 @@ pub struct Ui {
     pub quiet: u8,
     /// Times `-v` was given.
     pub verbose: u8,
+    /// Whether messages on stderr are coloured.
+    pub color: bool,
 }
 
 impl Ui {
@@ -28,13 +49,28 @@ impl Ui {
         io::stdout().is_terminal()
     }
 
-    /// Write data to stdout. A closed pipe is a quiet end, not an error.
+    /// Write data to stdout. A closed pipe is a quiet end; any other failure is reported once and
+    /// makes the command fail.
     pub fn out(&self, text: &str) {
         let mut o = io::stdout().lock();
-        if let Err(e) = o.write_all(text.as_bytes()).and_then(|()| o.flush()) {
-            if e.kind() != io::ErrorKind::BrokenPipe {
-                self.warn(&format!("could not write to stdout: {e}"));
-            }
+        let written = o.write_all(text.as_bytes()).and_then(|()| o.flush());
+        drop(o);
+        if let Err(e) = written
+            && e.kind() != io::ErrorKind::BrokenPipe
+            && !STDOUT_FAILED.swap(true, Ordering::Relaxed)
+        {
+            self.error(
+                &CommandError::new(exit::FAILED, "stdout_failed", "could not write to stdout").caused_by(&e),
+            );
+        }
+    }
+
+    /// A page of help on stdout, coloured on a terminal.
+    pub fn help(&self, page: &clap::builder::StyledStr) {
+        if self.color && self.stdout_is_terminal() {
+            self.out(&page.ansi().to_string());
+        } else {
+            self.out(&page.to_string());
         }
     }
 
@@ -66,8 +102,20 @@ impl Ui {
     /// A warning on stderr, dropped by `-qq`.
     pub fn warn(&self, text: &str) {
         if self.quiet < 2 {
-            self.stderr(&format!("aj: warning: {text}\n"));
+            self.stderr(&format!("aj: {}: {text}\n", self.paint(YELLOW, "warning")));
         }
+    }
+
+    /// What `-v` adds.
+    pub fn info(&self, text: &str) {
+        if self.verbose > 0 {
+            self.stderr(&format!("aj: {text}\n"));
+        }
+    }
+
+    /// Text on stderr as it is: help that was not asked for.
+    pub fn message(&self, text: &str) {
+        self.stderr(text);
     }
 
     /// An error on stderr, in the form of `--json` when asked.
@@ -77,7 +125,7 @@ impl Ui {
             self.stderr(&format!("{v}\n"));
             return;
         }
-        let mut text = format!("aj: error: {}\n", e.message);
+        let mut text = format!("aj: {}: {}\n", self.paint(RED, "error"), e.message);
         for cause in &e.causes {
             text.push_str(&format!("  caused by: {cause}\n"));
         }
@@ -85,16 +133,23 @@ impl Ui {
             text.push('\n');
         }
         for hint in &e.hints {
-            text.push_str(&format!("hint: {hint}\n"));
+            text.push_str(&format!("{}: {hint}\n", self.paint(CYAN, "hint")));
         }
         self.stderr(&text);
     }
 
+    fn paint(&self, color: &str, word: &str) -> String {
+        if self.color { format!("\x1b[1;{color}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+
     fn stderr(&self, text: &str) {
-        // Nothing can be reported when stderr itself is gone.
-        drop(io::stderr().lock().write_all(text.as_bytes()));
+        last_words(text);
     }
 }
+
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
 
 impl Monitor for Ui {
     fn warn(&self, text: &str) {

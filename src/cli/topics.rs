@@ -1,0 +1,134 @@
+//! The pages of `aj help TOPIC`. Their facts come from the code where they can.
+
+use super::exit;
+use crate::base::env;
+
+/// A page that belongs to no single command.
+pub(super) struct Topic {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    pub(super) text: fn() -> String,
+}
+
+/// All pages.
+pub(super) const ALL: &[Topic] = &[
+    Topic { name: "environment", title: "Environment variables", text: environment },
+    Topic { name: "exit-codes", title: "Exit codes", text: exit_codes },
+    Topic { name: "json", title: "JSON output", text: || JSON.to_owned() },
+    Topic { name: "policy", title: "Policy", text: || POLICY.to_owned() },
+];
+
+/// The page of that name.
+pub(super) fn find(name: &str) -> Option<String> {
+    ALL.iter().find(|t| t.name == name).map(|t| format!("{}\n\n{}", t.title, (t.text)()))
+}
+
+fn environment() -> String {
+    let rows: Vec<_> = env::ALL.iter().map(|v| (v.name.to_owned(), v.help)).collect();
+    columns(&rows)
+}
+
+/// `(code, what it means for exec, what it means for the other commands)`; empty: not used there.
+const CODES: &[(u8, &str, &str)] = &[
+    (exit::OK, "the command ended with 0", "done"),
+    (exit::FAILED, "", "failed"),
+    (exit::USAGE, "", "the command line is wrong"),
+    (exit::NOT_FOUND, "", "no such object, or the name is ambiguous"),
+    (exit::REFUSED, "", "refused by policy, or a credential is missing"),
+    (exit::BUSY, "", "busy, locked, or it already exists"),
+    (exit::PARTIAL, "", "finished, but a part failed"),
+    (exit::UNAVAILABLE, "", "this machine cannot do it; `aj doctor` says why"),
+    (exit::BUG, "", "a bug in aj"),
+    (exit::TIMED_OUT, "`--timeout` expired", ""),
+    (exit::AJ_FAILED, "aj could not do its part, before or after the command", ""),
+    (exit::NOT_EXECUTABLE, "the command was found but could not be executed", ""),
+    (exit::COMMAND_NOT_FOUND, "the command was not found", ""),
+];
+
+fn exit_codes() -> String {
+    let of = |pick: fn(&(u8, &'static str, &'static str)) -> &'static str| -> Vec<(String, &str)> {
+        CODES.iter().map(|c| (c.0.to_string(), pick(c))).filter(|(_, text)| !text.is_empty()).collect()
+    };
+    let mut exec = of(|c| c.1);
+    exec.push(("128+N".into(), "the command died of signal N (137: killed, or out of memory)"));
+    exec.push(("other".into(), "the command's own code"));
+    format!(
+        "aj exec ends with the code of its command:\n\n{}\n\
+         A command may end with 124 to 127 itself: `--status-fd` tells its codes from those of aj.\n\n\
+         The other commands:\n\n{}",
+        columns(&exec),
+        columns(&of(|c| c.2))
+    )
+}
+
+const JSON: &str = "\
+With --json a command prints one JSON document on stdout: indented on a terminal, on one line
+otherwise. Listings are an object with the rows under a key, never a bare array.
+
+  Keys are snake_case. Every key is always present; what is unknown is null.
+  Sizes are integers in bytes. Durations are integers in milliseconds, and the key ends in _ms.
+  Times are RFC 3339 in UTC. Ids are complete, never shortened.
+  Words that choose between cases are lower-case strings; new ones may appear.
+  Keys are added within a version of `schema` and never change their meaning.
+
+An error is one line on stderr, stdout stays empty, and the exit code is the same as without --json:
+
+  {\"error\":{\"code\":\"jail_not_found\",\"message\":\"…\",\"causes\":[],\"hints\":[]}}
+
+`code` is stable; the texts are for people and may change.
+";
+
+const POLICY: &str = "\
+The policy of a jail is what its command may see, change and use. Each setting is decided by the
+first of these that names it:
+
+  1. the flag of `aj exec`
+  2. aj.toml of the project, which may only narrow
+  3. config.toml of the user
+  4. the preset chosen with --preset (build, install, agent, dev)
+  5. what is built in
+
+The files of a project come from whoever wrote the project: a setting in aj.toml that would give
+the jail more than the user's own configuration does is refused or dropped, never obeyed.
+The limits under [limits.max] in the user's config.toml bind every layer, flags included.
+
+A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail.
+
+`aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
+";
+
+/// Two columns, the second one aligned.
+fn columns(rows: &[(String, &str)]) -> String {
+    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0);
+    rows.iter().map(|(left, right)| format!("  {left:width$}  {right}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_and_every_code_is_on_its_page() {
+        let page = find("environment").unwrap();
+        for var in env::ALL {
+            assert!(page.contains(&format!("  {} ", var.name)), "{} in\n{page}", var.name);
+        }
+        let page = find("exit-codes").unwrap();
+        for code in [0, 1, 2, 3, 4, 5, 6, 69, 70, 124, 125, 126, 127] {
+            assert!(
+                page.lines().any(|l| l.trim_start().starts_with(&format!("{code} "))),
+                "{code} in\n{page}"
+            );
+        }
+        assert!(find("nonsense").is_none());
+    }
+
+    #[test]
+    fn pages_fit_a_terminal() {
+        for topic in ALL {
+            for line in (topic.text)().lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", topic.name);
+            }
+        }
+    }
+}

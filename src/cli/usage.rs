@@ -1,0 +1,193 @@
+//! Command lines that are no order to run something: `--help`, `--version`, mistakes.
+
+use std::ffi::OsStr;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::commands;
+use super::error::{CmdResult, CommandError};
+use super::exit::{self, Exit};
+use super::globals::Line;
+use super::ui::Ui;
+use crate::base::text;
+
+/// `aj` without a command: what its flags ask for, or the short help as an error.
+pub(super) fn without_command(line: &Line, ui: &Ui) -> CmdResult {
+    let mut tree = commands::tree();
+    match tree.try_get_matches_from_mut(line.for_tree()) {
+        Err(e) if e.kind() == ErrorKind::MissingSubcommand && !ui.json => {
+            ui.message(&tree.render_help().to_string());
+            Ok(Exit(exit::USAGE))
+        }
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => {
+            // One page is enough for the root: the long form has no more to say.
+            ui.help(&tree.render_help());
+            Ok(Exit(exit::OK))
+        }
+        Err(e) => answer(&e, ui, exit::USAGE),
+        Ok(_) => Err(CommandError::new(exit::USAGE, "usage", "no command was given").hint("see `aj --help`")),
+    }
+}
+
+/// What clap found instead of arguments: help or the version on stdout, or an error with `exit`.
+pub(super) fn answer(e: &clap::Error, ui: &Ui, exit: u8) -> CmdResult {
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            ui.help(&e.render());
+            Ok(Exit(exit::OK))
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !ui.json => {
+            ui.message(&e.render().to_string());
+            Ok(Exit(exit))
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(CommandError::new(exit, "usage", "a subcommand is missing"))
+        }
+        _ => Err(mistake(e, exit)),
+    }
+}
+
+/// A usage error in the form of every other error.
+///
+/// clap knows no name for the command that failed other than the one in its usage line.
+fn mistake(e: &clap::Error, exit: u8) -> CommandError {
+    // clap's text is `error: WHAT` (some lines), then paragraphs `  tip: …`, `Usage: …`, `For more …`.
+    let text = text::printable_lines(e.render().to_string().as_bytes());
+    let mut paragraphs = text.trim().split("\n\n");
+    let what = paragraphs.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut error = CommandError::new(exit, "usage", what);
+    for flag in context(e, ContextKind::InvalidArg) {
+        error
+            .hints
+            .extend(FOREIGN_FLAGS.iter().filter(|(f, _)| *f == flag).map(|(_, hint)| (*hint).to_owned()));
+    }
+    let mut command = String::from("aj");
+    for line in paragraphs.flat_map(str::lines).map(str::trim) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            error.hints.push(tip.to_owned());
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            let words = usage.split(' ').take_while(|w| !w.starts_with(['[', '<', '-', '(']));
+            command = words.collect::<Vec<_>>().join(" ");
+        }
+    }
+    error.hint(format!("see `{command} --help`"))
+}
+
+/// A word after `aj` that names no command: the command that was meant, if that can be guessed.
+pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
+    let shown = text::os(name);
+    let mut error =
+        CommandError::new(exit::USAGE, "unknown_command", format!("`{shown}` is not a command of aj"));
+    let known = FOREIGN_WORDS.iter().find(|(word, meant)| name == *word && mounted(meant));
+    if let Some((_, meant)) = known {
+        return error.hint(format!("did you mean `aj {meant}`?"));
+    }
+    if let Err(e) = commands::tree().try_get_matches_from(line.for_tree()) {
+        for word in context(&e, ContextKind::SuggestedSubcommand) {
+            error = error.hint(format!("did you mean `aj {word}`?"));
+        }
+    }
+    if error.hints.is_empty() && mounted("exec") {
+        error = error.hint(format!("`aj exec -- {shown}` runs a program in a jail"));
+    }
+    error.hint("`aj --help` lists the commands")
+}
+
+/// The command line was accepted, but its values could not be read back: our mistake.
+pub(super) fn bug(e: clap::Error) -> CommandError {
+    CommandError::new(exit::BUG, "internal", format!("internal error: {}", e.render()))
+}
+
+fn context(e: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match e.get(kind) {
+        Some(ContextValue::String(word)) => vec![word.clone()],
+        Some(ContextValue::Strings(words)) => words.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn mounted(command: &str) -> bool {
+    command.split(' ').next().is_some_and(|word| commands::find(OsStr::new(word)).is_some())
+}
+
+/// What people type who come from another tool. None may be a command of ours (tested).
+const FOREIGN_WORDS: &[(&str, &str)] = &[
+    ("run", "exec"),
+    ("start", "exec"),
+    ("sandbox", "exec"),
+    ("sh", "exec -- sh"),
+    ("bash", "exec -- bash"),
+    ("shell", "exec -- bash"),
+    ("ps", "jail list"),
+    ("ls", "jail list"),
+    ("list", "jail list"),
+    ("history", "jail list"),
+    ("log", "jail list"),
+    ("logs", "jail show"),
+    ("show", "jail show"),
+    ("inspect", "jail show"),
+    ("changes", "diff"),
+    ("merge", "apply"),
+    ("patch", "apply"),
+    ("commit", "apply"),
+    ("check", "doctor"),
+    ("status", "doctor"),
+    ("info", "doctor"),
+    ("settings", "config"),
+    ("policy", "config"),
+    ("completion", "completions"),
+];
+
+/// Flags of other tools and what does the same here.
+const FOREIGN_FLAGS: &[(&str, &str)] = &[
+    ("--rm", "a jail is always gone when its command ends"),
+    ("--volume", "`--ro DIR` and `--rw DIR` show a directory of the host"),
+    ("--mount", "`--ro DIR` and `--rw DIR` show a directory of the host"),
+    ("--bind", "`--rw DIR` shows a directory of the host for writing"),
+    ("--ro-bind", "`--ro DIR` shows a directory of the host read-only"),
+    ("--network", "the network is chosen by `--net none` or `--net host`"),
+    ("--unshare-all", "every namespace is always new"),
+    ("--memory", "memory is limited by `--mem SIZE`"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(words: &[&str]) -> Line {
+        Line::split(std::iter::once("aj").chain(words.iter().copied()).map(Into::into))
+    }
+
+    #[test]
+    fn foreign_words_are_not_commands_and_lead_to_commands() {
+        for (word, _) in FOREIGN_WORDS {
+            assert!(commands::find(OsStr::new(word)).is_none(), "`{word}` has become a command");
+        }
+        let e = unknown_command(&line(&["completion"]), OsStr::new("completion"));
+        assert_eq!(e.hints, ["did you mean `aj completions`?"]);
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognised() {
+        let e = unknown_command(&line(&["verison"]), OsStr::new("verison"));
+        assert_eq!((e.exit, e.code), (2, "unknown_command"));
+        assert_eq!(e.hints[0], "did you mean `aj version`?");
+        let e = unknown_command(&line(&["\u{1b}[31mx"]), OsStr::new("\u{1b}[31mx"));
+        assert_eq!(e.message, "`\\x1b[31mx` is not a command of aj");
+    }
+
+    #[test]
+    fn clap_errors_become_ours() {
+        let command = || commands::alone(commands::find(OsStr::new("completions")).unwrap());
+        let e = mistake(&command().try_get_matches_from(["aj"]).unwrap_err(), 2);
+        assert_eq!(e.message, "the following required arguments were not provided: <SHELL>");
+        assert!(e.hints.iter().any(|h| h == "see `aj completions --help`"), "{e:?}");
+        let e = mistake(&command().try_get_matches_from(["aj", "tcsh"]).unwrap_err(), 125);
+        assert_eq!(e.exit, 125);
+        assert!(e.message.contains("[possible values: bash, zsh, fish]"), "{e:?}");
+        let e = mistake(&command().try_get_matches_from(["aj", "bash", "--rm"]).unwrap_err(), 2);
+        assert_eq!(e.hints[0], "a jail is always gone when its command ends");
+    }
+}

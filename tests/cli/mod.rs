@@ -1,0 +1,4 @@
+//! The command line as a user meets it: streams, exit codes, errors.
+
+mod install;
+mod shell;
