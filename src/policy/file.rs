@@ -17,6 +17,11 @@ use super::value::ValueError;
 /// Largest file that is read, in bytes.
 pub const LARGEST: usize = 1 << 20;
 
+/// Opening braces a project's file may hold, wherever they stand. The parser bounds the depth of
+/// inline tables and the length of a dotted key to 80 each, but not their product, and dropping a tree
+/// of 6400 levels fills a small stack. Counting every `{` needs no lexer that could be fooled.
+pub const MOST_BRACES: usize = 32;
+
 /// A file that could not be used, with the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {problem}")]
@@ -41,6 +46,9 @@ pub enum Problem {
     /// Not TOML.
     #[error("not valid TOML: {0}")]
     Syntax(String),
+    /// More `{` than [`MOST_BRACES`].
+    #[error("more than {MOST_BRACES} `{{` in a project's file")]
+    Braces,
     /// A value of another type.
     #[error("`{key}` must be {expected}, not {found}")]
     Type {
@@ -158,6 +166,9 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
 /// Read a project's file. `path` is what messages show.
 pub fn parse_project(path: &str, bytes: &[u8]) -> Result<ProjectFile, FileError> {
     let mut reader = Reader::new(path, bytes, Paths::Unused)?;
+    if let Some((at, _)) = bytes.iter().enumerate().filter(|(_, b)| **b == b'{').nth(MOST_BRACES) {
+        return Err(reader.error(at..at, Problem::Braces));
+    }
     let root = reader.parse()?;
     let root = root.get_ref();
     let mut file = ProjectFile { path: path.to_owned(), ..ProjectFile::default() };
@@ -179,3 +190,7 @@ fn is_preset_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -540,3 +540,7 @@ impl Clamp<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;
