@@ -1,4 +1,31 @@
 //! What a jail may do: presets, layers of settings, where each value came from. Pure: no I/O.
+//!
+//! Start at [`resolve()`]: it folds the sources, weakest first, into [`Settings`]:
+//!
+//! 1. built-in values, from [`Facts`] about the machine
+//! 2. the preset of the user configuration's `[defaults]`, unless a flag names another
+//! 3. the user configuration's `[defaults]` and `[env]`
+//! 4. the preset that `--preset` names: chosen for this run, so above the user's defaults
+//! 5. the project's `aj.toml`, which may narrow what holds so far and nothing else
+//! 6. flags
+//! 7. `[limits.max]` of the user configuration, which nothing passes, and the host's hard limits
+//!
+//! A workspace's own settings will stand between 5 and 6.
 #![forbid(unsafe_code)]
 
+pub mod environment;
+pub mod envfile;
+pub mod file;
+pub mod key;
+pub mod layer;
+pub mod presets;
+mod read;
+pub mod resolve;
+pub mod rows;
 pub mod settings;
+mod suggest;
+pub mod value;
+
+pub use layer::{At, Layer};
+pub use resolve::{Error, Facts, Resolved, Sources, resolve};
+pub use settings::Settings;

@@ -1,0 +1,242 @@
+//! Configuration: find and read the files, measure the facts, resolve the policy.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::base::env;
+use crate::base::text::os;
+use crate::policy::envfile::{self, EnvFileError};
+use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
+use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
+
+/// Name of the project's file, looked for in the current directory only.
+pub const PROJECT_FILE: &str = "aj.toml";
+
+/// Why configuration could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is there but could not be read.
+    #[error("could not read `{path}`: {}", reason(errno))]
+    Read {
+        /// The file as shown.
+        path: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// A file that may not be what it is.
+    #[error("could not read `{path}`: it is {what}, not a regular file")]
+    Kind {
+        /// The file as shown.
+        path: String,
+        /// `a symbolic link`, `a FIFO` and so on.
+        what: &'static str,
+    },
+    /// An environment file above the bound.
+    #[error("could not read `{path}`: it is larger than 1 MiB")]
+    TooLarge {
+        /// The file as shown.
+        path: String,
+    },
+    /// `AJ_CONFIG_DIR` depends on the current directory.
+    #[error("`AJ_CONFIG_DIR` is `{0}`, not an absolute path")]
+    RelativeConfigDir(String),
+    /// A file does not say anything usable.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An environment file does not say anything usable.
+    #[error("could not read `{path}`: {source}")]
+    EnvFile {
+        /// The file as shown.
+        path: String,
+        /// Where and what.
+        source: EnvFileError,
+    },
+    /// The sources do not go together.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::Error),
+}
+
+fn reason(errno: &Errno) -> String {
+    format!("{} ({errno:?})", errno.desc())
+}
+
+/// The files as found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The user configuration.
+    pub user: Option<UserFile>,
+    /// The project's file.
+    pub project: Option<ProjectFile>,
+}
+
+/// Where the user configuration is or would be; `None` without a home directory.
+pub fn user_path() -> Result<Option<PathBuf>, Error> {
+    // Ours is not ignored when relative, as XDG asks for theirs: it may hold hard limits.
+    if let Some(dir) = env::CONFIG_DIR.get().map(PathBuf::from) {
+        if !dir.is_absolute() {
+            return Err(Error::RelativeConfigDir(os(&dir)));
+        }
+        return Ok(Some(dir.join("config.toml")));
+    }
+    let base = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home()?.join(".config")));
+    Ok(base.map(|b| b.join("agentjail/config.toml")))
+}
+
+/// Where the project's file is or would be.
+pub fn project_path(cwd: &Path) -> PathBuf {
+    cwd.join(PROJECT_FILE)
+}
+
+/// Read both files. Two failed `open` calls when there are none: this runs before every jail.
+pub fn load(cwd: &Path) -> Result<Loaded, Error> {
+    let user = match user_path()? {
+        Some(path) => load_user(&path)?,
+        None => None,
+    };
+    Ok(Loaded { user, project: load_project(&project_path(cwd))? })
+}
+
+/// Read one file as user configuration; `None` when it does not exist.
+pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
+    let shown = shown(path);
+    // The user's own: dotfile managers put links here.
+    let Some(bytes) = read_regular(path, &shown, 0)? else { return Ok(None) };
+    Ok(Some(file::parse_user(&shown, &bytes, home().as_deref())?))
+}
+
+/// Read one file as a project's; `None` when it does not exist.
+///
+/// It comes with a tree that nobody vouches for: a link is refused (an error message must not
+/// quote `/etc/shadow`), a FIFO or device neither blocks nor is read.
+pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
+    let shown = path.file_name().map_or_else(|| os(path), |n| os(n));
+    let Some(bytes) = read_regular(path, &shown, libc::O_NOFOLLOW)? else { return Ok(None) };
+    Ok(Some(file::parse_project(&shown, &bytes)?))
+}
+
+/// The policy of a command in `cwd`: files, flags and environment files together.
+///
+/// Directories given relative to `cwd` become absolute.
+pub fn policy(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
+    let loaded = load(cwd)?;
+    for dir in flags.ro.iter_mut().chain(flags.rw.iter_mut()) {
+        if !dir.value.is_absolute() {
+            dir.value = cwd.join(&dir.value);
+        }
+    }
+    if !env_files.is_empty() {
+        flags = with_env_files(cwd, flags, env_files)?;
+    }
+    let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
+    Ok(resolve(sources, &facts())?)
+}
+
+/// `--env` is the more deliberate word: it wins over every `--env-file`, wherever it stands.
+fn with_env_files(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Layer, Error> {
+    let (env, pass) = (std::mem::take(&mut flags.env), std::mem::take(&mut flags.pass));
+    for path in env_files {
+        let shown = os(path);
+        let bytes = read_any(&cwd.join(path), &shown)?;
+        envfile::parse(&bytes, &mut flags).map_err(|source| Error::EnvFile { path: shown, source })?;
+    }
+    for e in env {
+        flags.set_env(e.value.0, e.value.1, e.line);
+    }
+    for p in pass {
+        flags.pass_env(p.value, p.line);
+    }
+    Ok(flags)
+}
+
+/// What the built-in values depend on, of this machine and process.
+pub fn facts() -> Facts {
+    let (nofile_soft, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 4096));
+    let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    Facts {
+        ram: nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total()),
+        cpus: cpus.and_then(|n| u64::try_from(n).ok()).unwrap_or(1).max(1),
+        nofile_soft,
+        nofile_hard,
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    env::HOME.absolute_path()
+}
+
+/// A path for messages: `~` for the home directory.
+fn shown(path: &Path) -> String {
+    match home().as_deref().and_then(|h| path.strip_prefix(h).ok()) {
+        Some(rest) => format!("~/{}", os(rest)),
+        None => os(path),
+    }
+}
+
+/// The bytes of a regular file of at most [`LARGEST`] bytes (one more is read, for the parser to
+/// refuse). `None` when there is nothing of that name.
+fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
+    let kind = |what| Error::Kind { path: shown.to_owned(), what };
+    // O_NONBLOCK: opening a FIFO nobody writes to would wait for ever.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags)
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(e) => {
+            return match errno(&e) {
+                Errno::ENOENT | Errno::ENOTDIR => Ok(None),
+                Errno::ELOOP if flags & libc::O_NOFOLLOW != 0 => Err(kind("a symbolic link")),
+                Errno::ENXIO => Err(kind("a socket")),
+                errno => Err(Error::Read { path: shown.to_owned(), errno }),
+            };
+        }
+    };
+    // Of the descriptor, not of the name: the name may mean something else by now.
+    let read_error = |e: io::Error| Error::Read { path: shown.to_owned(), errno: errno(&e) };
+    let kind_of = file.metadata().map_err(read_error)?.file_type();
+    if !kind_of.is_file() {
+        return Err(kind(describe(kind_of)));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    Ok(Some(bytes))
+}
+
+/// The bytes of whatever the user named: pipes as well, for `--env-file <(…)`.
+fn read_any(path: &Path, shown: &str) -> Result<Vec<u8>, Error> {
+    let read_error = |e: io::Error| Error::Read { path: shown.to_owned(), errno: errno(&e) };
+    let file = File::open(path).map_err(read_error)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() > LARGEST {
+        return Err(Error::TooLarge { path: shown.to_owned() });
+    }
+    Ok(bytes)
+}
+
+fn errno(e: &io::Error) -> Errno {
+    Errno::from_raw(e.raw_os_error().unwrap_or(0))
+}
+
+fn describe(kind: std::fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

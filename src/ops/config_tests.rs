@@ -1,0 +1,122 @@
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::policy::settings::Access;
+
+fn project(setup: impl FnOnce(&Path)) -> Result<Option<ProjectFile>, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(PROJECT_FILE);
+    setup(&path);
+    load_project(&path)
+}
+
+fn refused(setup: impl FnOnce(&Path)) -> String {
+    let started = Instant::now();
+    let message = project(setup).unwrap_err().to_string();
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited");
+    assert!(message.len() < 400, "{message}");
+    message
+}
+
+#[test]
+fn a_missing_project_file_is_no_file() {
+    assert!(project(|_| ()).unwrap().is_none());
+    assert!(project(|p| std::fs::write(p, "").unwrap()).unwrap().is_some());
+}
+
+#[test]
+fn a_hostile_project_file_is_refused_by_kind_and_never_read() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "root:hunter2").unwrap();
+    // Teeth: the same text in the file itself is read, and refused as TOML.
+    assert!(refused(|p| std::fs::write(p, "root:hunter2").unwrap()).contains("not valid TOML"));
+    let message = refused(|p| symlink(secret.path(), p).unwrap());
+    assert_eq!(message, "could not read `aj.toml`: it is a symbolic link, not a regular file");
+    let message = refused(|p| symlink("/nowhere", p).unwrap());
+    assert!(message.contains("a symbolic link"), "{message}");
+    let message = refused(|p| nix::unistd::mkfifo(p, nix::sys::stat::Mode::S_IRWXU).unwrap());
+    assert!(message.contains("a FIFO"), "{message}");
+    let message = refused(|p| std::fs::create_dir(p).unwrap());
+    assert!(message.contains("a directory"), "{message}");
+    let message = refused(|p| drop(std::os::unix::net::UnixListener::bind(p).unwrap()));
+    assert!(message.contains("a socket"), "{message}");
+}
+
+#[test]
+fn a_huge_project_file_costs_a_bounded_read() {
+    // Sparse: reading it whole would take 1 TiB of memory.
+    let message = refused(|p| File::create(p).unwrap().set_len(1 << 40).unwrap());
+    assert_eq!(message, "aj.toml:1: the file is larger than 1 MiB");
+}
+
+#[test]
+fn unreadable_files_are_errors_not_absences() {
+    let unreadable = |p: &Path| {
+        std::fs::write(p, "[jail]\ntimeout = 1").unwrap();
+        let none = std::os::unix::fs::PermissionsExt::from_mode(0);
+        std::fs::set_permissions(p, none).unwrap();
+    };
+    if nix::unistd::geteuid().is_root() {
+        println!("SKIP unreadable_files: root reads every file");
+        return;
+    }
+    assert!(refused(unreadable).contains("EACCES"));
+}
+
+#[test]
+fn the_users_file_may_be_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("real"), "[defaults]\nworkspace = \"ro\"\n").unwrap();
+    let path = dir.path().join("config.toml");
+    symlink("real", &path).unwrap();
+    let file = load_user(&path).unwrap().unwrap();
+    assert_eq!(file.defaults.access.unwrap().value, Access::Ro);
+    assert!(load_user(&dir.path().join("none")).unwrap().is_none());
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(load_user(&fifo), Err(Error::Kind { .. })));
+}
+
+#[test]
+fn env_files_come_before_env_flags_and_may_be_pipes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.env"), "A=file\nB=file\nC\n").unwrap();
+    std::fs::write(dir.path().join("b.env"), "B=later\n").unwrap();
+    let mut flags = Layer::default();
+    flags.set_env("A".into(), "flag".into(), 0);
+    let flags = with_env_files(dir.path(), flags, &["a.env".into(), "b.env".into()]).unwrap();
+    let got: Vec<(&str, &str)> =
+        flags.env.iter().map(|e| (e.value.0.to_str().unwrap(), e.value.1.to_str().unwrap())).collect();
+    assert_eq!(got, [("B", "later"), ("A", "flag")]);
+    assert_eq!(flags.pass.len(), 1);
+
+    std::fs::write(dir.path().join("bad.env"), "\nB=\"x").unwrap();
+    let e = with_env_files(dir.path(), Layer::default(), &["bad.env".into()]).unwrap_err();
+    assert_eq!(e.to_string(), "could not read `bad.env`: line 2: the value of `B` has no closing quote on its line");
+
+    let (reader, mut writer) = io::pipe().unwrap();
+    io::Write::write_all(&mut writer, b"P=1\n").unwrap();
+    drop(writer);
+    let fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let flags = with_env_files(dir.path(), Layer::default(), &[fd.into()]).unwrap();
+    assert_eq!(flags.env.len(), 1);
+    assert!(matches!(
+        with_env_files(dir.path(), Layer::default(), &["/dev/zero".into()]),
+        Err(Error::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn names_with_escapes_reach_no_terminal() {
+    let e = read_any(Path::new(std::ffi::OsStr::from_bytes(b"/x\x1b]0;t\x07")), &os("/x\x1b]0;t\x07")).unwrap_err();
+    assert!(!e.to_string().contains('\x1b'));
+}
+
+#[test]
+fn the_facts_of_this_machine_are_plausible() {
+    let facts = facts();
+    assert!(facts.ram > 64 << 20 && facts.cpus >= 1, "{facts:?}");
+    assert!(facts.nofile_soft <= facts.nofile_hard);
+}

@@ -1,0 +1,142 @@
+//! The settings by name: one list that files, flags, tables and messages share.
+
+/// A setting. Its name in files is [`Key::name`], its flag [`Key::flag`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Named bundle of values.
+    Preset,
+    /// How the workspace is shown.
+    Workspace,
+    /// The network.
+    Net,
+    /// The system call filter.
+    Seccomp,
+    /// Nested user namespaces.
+    NestedUserns,
+    /// Uid 0 inside.
+    AsRoot,
+    /// Wall-clock limit.
+    Timeout,
+    /// Time between SIGTERM and SIGKILL.
+    Grace,
+    /// Memory limit.
+    Mem,
+    /// CPU limit.
+    Cpus,
+    /// Limit of processes and threads.
+    Pids,
+    /// Limit of open files.
+    Nofile,
+    /// Size of the jail's tmpfs.
+    Tmp,
+    /// Report limits that cannot be enforced instead of refusing.
+    BestEffort,
+    /// Survive power loss.
+    Durable,
+    /// Further read-only directories.
+    Ro,
+    /// Further writable directories.
+    Rw,
+    /// Variables set.
+    Env,
+    /// Variables copied from the caller.
+    Pass,
+}
+
+impl Key {
+    /// Number of settings that hold one value: the keys before [`Key::Ro`].
+    pub const SCALARS: usize = Key::Ro as usize;
+
+    /// Every key, in the order of tables.
+    pub const ALL: [Key; 19] = [
+        Key::Preset,
+        Key::Workspace,
+        Key::Net,
+        Key::Seccomp,
+        Key::NestedUserns,
+        Key::AsRoot,
+        Key::Timeout,
+        Key::Grace,
+        Key::Mem,
+        Key::Cpus,
+        Key::Pids,
+        Key::Nofile,
+        Key::Tmp,
+        Key::BestEffort,
+        Key::Durable,
+        Key::Ro,
+        Key::Rw,
+        Key::Env,
+        Key::Pass,
+    ];
+
+    /// The name in files, tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Key::Preset => "preset",
+            Key::Workspace => "workspace",
+            Key::Net => "net",
+            Key::Seccomp => "seccomp",
+            Key::NestedUserns => "nested_userns",
+            Key::AsRoot => "as_root",
+            Key::Timeout => "timeout",
+            Key::Grace => "grace",
+            Key::Mem => "mem",
+            Key::Cpus => "cpus",
+            Key::Pids => "pids",
+            Key::Nofile => "nofile",
+            Key::Tmp => "tmp",
+            Key::BestEffort => "best_effort",
+            Key::Durable => "durable",
+            Key::Ro => "ro",
+            Key::Rw => "rw",
+            Key::Env => "env",
+            Key::Pass => "pass",
+        }
+    }
+
+    /// The flag that sets it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Key::Preset => "--preset",
+            Key::Workspace => "--rw or --ro",
+            Key::Net => "--net",
+            Key::Seccomp => "--seccomp",
+            Key::NestedUserns => "--nested-userns",
+            Key::AsRoot => "--as-root",
+            Key::Timeout => "--timeout",
+            Key::Grace => "--grace",
+            Key::Mem => "--mem",
+            Key::Cpus => "--cpus",
+            Key::Pids => "--pids",
+            Key::Nofile => "--nofile",
+            Key::Tmp => "--tmp",
+            Key::BestEffort => "--best-effort",
+            Key::Durable => "--durable",
+            Key::Ro => "--ro",
+            Key::Rw => "--rw",
+            Key::Env => "--env",
+            Key::Pass => "--pass",
+        }
+    }
+
+    /// The key of that name.
+    pub fn from_name(name: &str) -> Option<Key> {
+        Key::ALL.into_iter().find(|k| k.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_the_variants() {
+        // Scalars index arrays by discriminant; a key missing from the list would never be shown.
+        for (i, key) in Key::ALL.into_iter().enumerate() {
+            assert_eq!(key as usize, i);
+            assert_eq!(Key::from_name(key.name()), Some(key));
+        }
+        assert_eq!(Key::Pass as usize, Key::ALL.len() - 1);
+    }
+}

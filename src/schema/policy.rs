@@ -1,0 +1,70 @@
+//! The effective policy with the origin of every value: `aj config list --json`, `aj exec --dry-run`.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Version of [`Document`].
+pub const FORMAT: u32 = 1;
+
+/// Every setting of one resolution.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// Version: [`FORMAT`].
+    pub format_version: u32,
+    /// The settings in a fixed order; list settings have one row per entry and none when empty.
+    pub settings: Vec<Row>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// One setting, or one entry of a list setting.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Its name as files spell it.
+    pub key: &'static str,
+    /// Its value: an integer with `unit`, a boolean, a string, or null for no limit.
+    pub value: Value,
+    /// `bytes`, `ms`, `millicpus` (thousandths of a processor) or null.
+    pub unit: Option<&'static str>,
+    /// The value as files and flags spell it, printable. Values of variables are never shown.
+    pub text: String,
+    /// Where it comes from, for people: `flag --mem`, `aj.toml:3`, `preset build`, `built-in`.
+    pub origin: String,
+    /// `built-in`, `preset`, `user`, `project`, `flag`, `limit` or `host`.
+    pub layer: &'static str,
+    /// The file, for the layers that have one.
+    pub file: Option<String>,
+    /// Line in that file.
+    pub line: Option<u32>,
+}
+
+/// The files that configuration is read from: `aj config path --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Paths {
+    /// Version: [`FORMAT`].
+    pub format_version: u32,
+    /// The user configuration; null without a home directory.
+    pub user: Option<Location>,
+    /// The project's file.
+    pub project: Location,
+}
+
+/// A file that may exist.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Location {
+    /// Absolute path, printable.
+    pub path: String,
+    /// Whether something is there.
+    pub exists: bool,
+}
+
+/// The answer of `aj config check --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// Version: [`FORMAT`].
+    pub format_version: u32,
+    /// The files read, as shown.
+    pub files: Vec<String>,
+    /// What was not understood or would be ignored.
+    pub warnings: Vec<String>,
+}
