@@ -22,7 +22,7 @@ pub fn parse(text: &str) -> Result<Duration, NotADuration> {
         let (unit, tail) = tail.split_at(letters);
         let millis: u64 = match unit {
             "ms" => 1,
-            "" if tail.is_empty() => 1_000,
+            "" if tail.is_empty() && total.is_zero() && number == text.trim() => 1_000,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,

@@ -1,2 +1,3 @@
 //! ops
 pub mod config;
+pub mod exec;

@@ -6,3 +6,4 @@
 
 pub mod jail;
 pub mod policy;
+pub mod ledger;

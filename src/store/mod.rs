@@ -1,1 +1,25 @@
-//! store
+//! Files: the state directory, the spool that the hot path appends to, the ledger that readers fold
+//! it into, and the trees of one-shot overlays.
+//!
+//! Start reading at [`layout`] (what lies where), then [`spool`] (what `aj exec` writes) and
+//! [`ledger`] (what `aj jail` reads). Nothing here prints; repairs are told to a
+//! [`Monitor`](crate::monitor::Monitor).
+#![forbid(unsafe_code)]
+
+pub mod alive;
+pub mod atomic;
+mod database;
+mod dirfd;
+mod error;
+mod fold;
+mod frame;
+pub mod layout;
+pub mod ledger;
+pub mod lock;
+mod query;
+mod remove;
+pub mod spool;
+pub mod sweep;
+pub mod trees;
+
+pub use error::{Error, Result};

@@ -1,0 +1,487 @@
+//! `aj exec`: one command in a one-shot jail over the current directory.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, fstat};
+
+use super::config;
+use crate::base::id::{Id, Kind};
+use crate::base::{clock, env, text};
+use crate::jail::launch::{self, Stdin};
+use crate::jail::plan;
+use crate::jail::spec::{Bind, Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::supervise::{self, Ended, Options, Watcher};
+use crate::jail::etc;
+use crate::policy::environment;
+use crate::policy::layer::Layer;
+use crate::policy::resolve::Resolved;
+use crate::policy::settings::{Access, Net, Seccomp, Settings};
+use crate::schema::jail::{self as record, Effective, Outcome};
+use crate::store::layout::StateDir;
+use crate::store::trees::{self, Tree};
+use crate::store::{alive, spool};
+use crate::sys;
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Settings from flags.
+    pub flags: Layer,
+    /// `--env-file`s, in order.
+    pub env_files: Vec<PathBuf>,
+    /// The command. Never empty.
+    pub argv: Vec<OsString>,
+    /// Working directory inside the workspace, relative to it, instead of its top.
+    pub cwd: Option<PathBuf>,
+    /// Show directories that are refused otherwise.
+    pub i_mean_it: bool,
+    /// Hand output to the watcher instead of passing it through.
+    pub capture: bool,
+    /// Call the watcher twice a second.
+    pub ticks: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Report {
+    /// The jail's id.
+    pub id: Id,
+    /// How it ended.
+    pub ended: Ended,
+    /// The policy that was enforced.
+    pub policy: Effective,
+    /// The tree with the changes, when there are any.
+    pub tree: Option<Tree>,
+    /// Things worth a line on stderr.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing ran, or why what ran could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The policy could not be made.
+    #[error(transparent)]
+    Policy(#[from] config::Error),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// A system call on the host side.
+    #[error("start the jail")]
+    Launch(#[source] sys::Error),
+    /// The current directory.
+    #[error("the current directory cannot be used: {why}")]
+    CurrentDir {
+        /// Why.
+        why: io::Error,
+    },
+    /// A directory that is not shown unless the user insists.
+    #[error("`{}` {why}", text::os(.path))]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+        /// Whether `--i-mean-it` would let it pass.
+        insist: bool,
+    },
+    /// The overlay could not copy up files of this owner.
+    #[error(
+        "`{}` belongs to {} {theirs}, not to you ({ours}): an overlay over it could not change its files (EOVERFLOW)",
+        text::os(.path), .what
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// `user` or `group`.
+        what: &'static str,
+        /// Its id.
+        theirs: u32,
+        /// The caller's.
+        ours: u32,
+    },
+    /// A host path given by `--ro` or `--rw`.
+    #[error("cannot show `{}`: {why}", text::os(.path))]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// The jail's `/etc` could not be prepared.
+    #[error("prepare the jail's /etc in the state directory: {0}")]
+    Etc(io::Error),
+    /// A limit that was asked for cannot be held here.
+    #[error("`--{what}` cannot be enforced here: {why}")]
+    Limit {
+        /// Flag without dashes.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// No randomness.
+    #[error("no random bytes for an id: {0}")]
+    Random(getrandom::Error),
+}
+
+/// The effective policy and its origins, without running anything.
+pub fn explain(request: &Request) -> Result<Resolved, Error> {
+    Ok(config::policy(&current_dir()?, request.flags.clone(), &request.env_files)?)
+}
+
+fn current_dir() -> Result<PathBuf, Error> {
+    std::env::current_dir().map_err(|why| Error::CurrentDir { why })
+}
+
+/// Run the command.
+pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
+    let workspace = current_dir()?;
+    let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
+    let mut warnings = resolved.warnings.clone();
+    let settings = resolved.settings;
+    let state = StateDir::open()?;
+    let owner = check_workspace(&workspace, &state, &settings, request.i_mean_it)?;
+    let watch_memory = check_limits(&settings, &mut warnings)?;
+    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    let euid = nix::unistd::geteuid().as_raw();
+    let ids = match euid {
+        0 => Ids::Range,
+        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
+    };
+    let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
+    let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
+    let tree = if settings.access == Access::Overlay {
+        let inside = RANGE_BASE + spec.inside_id();
+        let owner = (ids == Ids::Range).then_some((inside, inside));
+        Some(trees::create_tree(&state, id, &spec.workspace, owner)?)
+    } else {
+        None
+    };
+    spec.tree = tree.as_ref().map(|t| t.path().to_owned());
+    let policy = effective(&settings, &spec, watch_memory);
+    let planned = plan::plan(&spec, &launch::host_root()).map_err(Error::from);
+    let started = planned.and_then(|plan| {
+        spool::append_start(&state, &start_record(&spec, &policy))?;
+        Ok(plan)
+    });
+    let ended = started.map(|plan| run(request, &settings, &spec, &plan, watch_memory, watcher));
+    let ended = match ended {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(e)) => {
+            let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
+            let end = end_record(id, outcome, None, &[], None);
+            spool::append_end(&state, &end)?;
+            discard(tree, &state);
+            return Err(Error::Launch(e));
+        }
+        Err(e) => {
+            discard(tree, &state);
+            return Err(e);
+        }
+    };
+    let tree = keep_if_changed(tree, &state)?;
+    let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), None);
+    if let Err(e) = spool::append_end(&state, &end) {
+        warnings.push(format!("the run was not recorded: {e}"));
+    }
+    Ok(Report { id, ended, policy, tree, warnings })
+}
+
+fn run(
+    request: &Request,
+    settings: &Settings,
+    spec: &Spec,
+    plan: &plan::Plan,
+    watch_memory: Option<u64>,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<Ended> {
+    let options = Options {
+        timeout: settings.timeout,
+        grace: settings.grace,
+        capture: request.capture,
+        watch_memory,
+        ticks: request.ticks,
+    };
+    let separate = request.capture || !same_file();
+    let jail = launch::launch(spec, plan, stdin(spec)?, separate)?;
+    supervise::supervise(jail, &options, watcher)
+}
+
+/// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
+/// gets one pipe for both, and what it writes keeps its order.
+fn same_file() -> bool {
+    let (out, err) = (fstat(sys::fd::standard(1)), fstat(sys::fd::standard(2)));
+    matches!((out, err), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino, a.st_rdev) == (b.st_dev, b.st_ino, b.st_rdev))
+}
+
+/// How the command gets the caller's stdin. An anonymous pipe is handed over as it is; a file, a
+/// terminal or a socket of the host's is not (its inode could be changed by descriptor: fchmod).
+fn stdin(spec: &Spec) -> sys::Result<Stdin> {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let stdin = sys::fd::standard(0);
+    let Ok(s) = fstat(stdin) else { return Ok(Stdin::Null) };
+    let kind = SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT;
+    let dev_null = nix::sys::stat::makedev(1, 3);
+    if kind == SFlag::S_IFCHR && s.st_rdev == dev_null {
+        return Ok(Stdin::Null);
+    }
+    let anonymous = kind == SFlag::S_IFIFO
+        && nix::sys::statfs::fstatfs(stdin).is_ok_and(|f| i64::from(f.filesystem_type().0) == PIPEFS_MAGIC);
+    if anonymous && matches!(spec.ids, Ids::Caller { .. }) || anonymous && nix::unistd::getuid().is_root() {
+        let fd: OwnedFd = sys::fd::dup_above(stdin.as_fd(), 3)?;
+        return Ok(Stdin::Pipe(fd));
+    }
+    Ok(Stdin::Relay)
+}
+
+fn spec(
+    request: &Request,
+    settings: &Settings,
+    id: Id,
+    workspace: PathBuf,
+    owner: Owner,
+    ids: Ids,
+    etc: PathBuf,
+) -> Result<Spec, Error> {
+    let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
+    let cwd = request.cwd.as_ref().map_or_else(|| at.clone(), |c| at.join(c));
+    let binds = binds(settings)?;
+    let visible = |dir: &Path| {
+        dir.starts_with("/usr")
+            || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
+            || dir.starts_with(&at)
+            || binds.iter().any(|b| dir.starts_with(&b.path))
+    };
+    let first: Vec<PathBuf> = Vec::new();
+    let first: Vec<&Path> = first.iter().map(PathBuf::as_path).collect();
+    let inside = environment::Inside {
+        user: if settings.as_root { "root" } else { "agent" },
+        home: Path::new("/home/agent"),
+        shell: Path::new("/bin/sh"),
+        cwd: &cwd,
+        id: id.as_str(),
+        path_first: &first,
+        visible: &visible,
+    };
+    let env = environment::build(settings, std::env::vars_os(), &inside);
+    let search = env
+        .iter()
+        .find(|(k, _)| k == "PATH")
+        .map(|(_, v)| std::env::split_paths(v).filter(|p| p.is_absolute()).collect())
+        .unwrap_or_default();
+    Ok(Spec {
+        id,
+        hostname: etc::HOSTNAME.to_owned(),
+        argv: request.argv.clone(),
+        env,
+        search,
+        cwd,
+        workspace,
+        at,
+        access: settings.access,
+        tree: None,
+        owner,
+        durable: settings.durable,
+        binds,
+        etc,
+        net: settings.net,
+        seccomp: settings.seccomp,
+        nested_userns: settings.nested_userns,
+        as_root: settings.as_root,
+        pids: settings.pids,
+        nofile: settings.nofile,
+        tmp: settings.tmp,
+        ids,
+        landlock_abi: sys::landlock::abi(),
+        without: without(),
+    })
+}
+
+/// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
+/// released binary has no such switch.
+fn without() -> Vec<String> {
+    if cfg!(debug_assertions) {
+        if let Some(list) = env::TEST_WITHOUT.get() {
+            return list.to_string_lossy().split(',').map(str::to_owned).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// `--ro` and `--rw` directories, resolved, parents before children.
+fn binds(settings: &Settings) -> Result<Vec<Bind>, Error> {
+    let mut binds = Vec::with_capacity(settings.ro.len() + settings.rw.len());
+    for (list, writable) in [(&settings.ro, false), (&settings.rw, true)] {
+        for path in list {
+            let fail = |why| Error::Bind { path: path.clone(), why };
+            let real = std::fs::canonicalize(path).map_err(fail)?;
+            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
+            binds.push(Bind { path: real, writable, directory });
+        }
+    }
+    binds.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(binds)
+}
+
+/// Refuse what would show the user's keys or aj's own state, and what an overlay cannot change.
+fn check_workspace(path: &Path, state: &StateDir, settings: &Settings, insist: bool) -> Result<Owner, Error> {
+    let refuse = |why, could| Err(Error::Refused { path: path.to_owned(), why, insist: could });
+    let meta = std::fs::metadata(path).map_err(|why| Error::CurrentDir { why })?;
+    if state.path().starts_with(path) && settings.access != Access::Ro {
+        return refuse("contains aj's state directory, which no jail may write", false);
+    }
+    if path.starts_with(state.path()) {
+        return refuse("is inside aj's state directory", false);
+    }
+    for bind in &settings.rw {
+        if state.path().starts_with(bind) {
+            return Err(Error::Refused {
+                path: bind.clone(),
+                why: "contains aj's state directory, which no jail may write",
+                insist: false,
+            });
+        }
+    }
+    if !insist {
+        if path == Path::new("/") {
+            return refuse("is the whole machine", true);
+        }
+        let home = env::HOME.absolute_path();
+        if home.is_some_and(|h| h == path || std::fs::canonicalize(h).is_ok_and(|h| h == path)) {
+            return refuse("is your home directory, with every key and token in it", true);
+        }
+        if state.path().starts_with(path) {
+            return refuse("contains aj's state directory", true);
+        }
+    }
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if uid != 0 && settings.access == Access::Overlay {
+        for (what, theirs, ours) in [("user", meta.uid(), uid), ("group", meta.gid(), gid)] {
+            if theirs != ours {
+                return Err(Error::Foreign { path: path.to_owned(), what, theirs, ours });
+            }
+        }
+    }
+    Ok(Owner { uid: meta.uid(), gid: meta.gid() })
+}
+
+/// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
+/// processor limits need a cgroup.
+fn check_limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
+    if settings.mem_explicit && !settings.best_effort {
+        return Err(Error::Limit {
+            what: "mem",
+            why: "without a cgroup, memory can only be watched, not limited",
+        });
+    }
+    if settings.mem_explicit {
+        warnings.push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
+    }
+    if settings.cpu_explicit {
+        if !settings.best_effort {
+            return Err(Error::Limit { what: "cpus", why: "it needs a cgroup" });
+        }
+        warnings.push("`--cpus` is not enforced: it needs a cgroup".to_owned());
+    }
+    Ok(settings.mem)
+}
+
+fn word(value: Access) -> &'static str {
+    match value {
+        Access::Overlay => "overlay",
+        Access::Rw => "rw",
+        Access::Ro => "ro",
+    }
+}
+
+fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let paths = |writable| {
+        spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect()
+    };
+    Effective {
+        preset: settings.preset.clone(),
+        mode: "full".to_owned(),
+        workspace: word(settings.access).to_owned(),
+        net: match settings.net {
+            Net::None => "none",
+            Net::Host => "host",
+        }
+        .to_owned(),
+        seccomp: match settings.seccomp {
+            Seccomp::Standard => "standard",
+            Seccomp::Strict => "strict",
+            Seccomp::Log => "log",
+        }
+        .to_owned(),
+        timeout_ms: settings.timeout.map(ms),
+        mem: watch_memory,
+        cpu_millis: None,
+        pids: settings.pids,
+        nofile: settings.nofile,
+        tmp: settings.tmp,
+        limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
+        uid: spec.inside_id(),
+        nested_userns: settings.nested_userns,
+        ro: paths(false),
+        rw: paths(true),
+        env: settings.env.iter().map(|(k, _)| text::os(k)).chain(settings.pass.iter().map(|k| text::os(k))).collect(),
+    }
+}
+
+fn start_record(spec: &Spec, policy: &Effective) -> record::Start {
+    let me = alive::Identity::current();
+    record::Start {
+        format: record::FORMAT,
+        id: spec.id,
+        kind: "exec".to_owned(),
+        started_ms: clock::now_ms(),
+        boot_id: me.boot_id,
+        pid: me.pid,
+        pid_start: me.pid_start,
+        argv: spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect(),
+        cwd: text::os(&spec.cwd),
+        base: text::os(&spec.workspace),
+        overlay: spec.tree.is_some(),
+        policy: policy.clone(),
+    }
+}
+
+fn end_record(id: Id, outcome: Outcome, ended: Option<&Ended>, layers: &[String], changed: Option<u64>) -> record::End {
+    record::End {
+        format: record::FORMAT,
+        id,
+        ended_ms: clock::now_ms(),
+        outcome,
+        layers: layers.to_vec(),
+        usage: ended.map(|e| e.usage).unwrap_or_default(),
+        files_changed: changed,
+        stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),
+        stderr: ended.map(|e| e.stderr.clone()).unwrap_or_default(),
+    }
+}
+
+fn discard(tree: Option<Tree>, state: &StateDir) {
+    if let Some(tree) = tree {
+        // Whatever is left is swept by the next command that looks.
+        drop(tree.remove(state));
+    }
+}
+
+fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
+    match tree {
+        Some(tree) if tree.is_unchanged()? => {
+            tree.remove(state)?;
+            Ok(None)
+        }
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,80 @@
+//! Work below a directory descriptor: no path that a jail wrote is ever resolved by name.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+
+/// Open the directory `name` of `parent`, never through a link and never into another mount.
+pub(super) fn open_dir(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    retry(|| openat2(&parent, name, how))
+}
+
+/// Open a file of the store itself (never of a jail) with `flags`; mode 0600 when it is created.
+pub(super) fn open_file(parent: impl AsFd, name: &str, flags: OFlag) -> Result<File, Errno> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    retry(|| openat(&parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)).map(File::from)
+}
+
+/// Repeat a call that a signal interrupted.
+pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// The names in a directory of the store itself, without `.` and `..`, in no order.
+pub(super) fn names(dir: impl AsFd) -> Result<Vec<CString>, Errno> {
+    let mut dir =
+        Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a directory has no entries; reads one entry at most, however many there are.
+pub(super) fn is_empty(dir: impl AsFd) -> Result<bool, Errno> {
+    let mut dir =
+        Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    for entry in dir.iter() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Remove a name; a name that is gone already is fine.
+pub(super) fn unlink(dir: impl AsFd, name: &CStr, flag: UnlinkatFlags) -> Result<(), Errno> {
+    match nix::unistd::unlinkat(dir, name, flag) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The errno inside an I/O error.
+pub(super) fn errno(e: &io::Error) -> Errno {
+    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,138 @@
+//! The ledger: one row per jail, folded from the spool by whoever reads.
+//!
+//! Opening it repairs: it folds the spool, marks lost jails, replaces a damaged database, and falls
+//! back to a view in memory where nothing can be written. Every repair is told to the monitor.
+
+use rusqlite::Connection;
+
+pub use super::query::{Filter, Full, Row};
+
+use super::error::{Error, Result};
+use super::layout::StateDir;
+use super::{database, fold, query, spool};
+use crate::base::text;
+use crate::monitor::Monitor;
+
+/// The open, up-to-date ledger.
+#[derive(Debug)]
+pub struct Ledger<'a> {
+    conn: Connection,
+    state: &'a StateDir,
+}
+
+/// Open the ledger and read from it. When the reading finds the database damaged, it is set aside
+/// and `read` runs once more on what the spool still holds.
+pub fn read<T>(
+    state: &StateDir,
+    monitor: &dyn Monitor,
+    mut read: impl FnMut(&Ledger<'_>) -> Result<T>,
+) -> Result<T> {
+    let ledger = Ledger::open(state, monitor)?;
+    let seen = database::inode(state);
+    match read(&ledger) {
+        Err(e) if e.is_damage() => {
+            drop(ledger);
+            let again = repair_and_open(state, seen, &e, monitor)?;
+            read(&again)
+        }
+        other => other,
+    }
+}
+
+impl<'a> Ledger<'a> {
+    /// Open the database, making, migrating or replacing it, and fold the spool into it.
+    ///
+    /// The error says [`Error::Newer`] when a newer `aj` made the database; nothing is changed then.
+    pub fn open(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
+        match open_durable(state, monitor) {
+            Err(e) if e.is_unwritable() => {
+                let why = chain(&e);
+                monitor.warn(&format!("the ledger cannot be updated, so it is shown as it is: {why}"));
+                open_volatile(state, monitor)
+            }
+            other => other,
+        }
+    }
+
+    /// Rows that pass `filter`, newest first.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<Row>> {
+        query::list(&self.conn, filter).map_err(database::fail(self.state))
+    }
+
+    /// Rows whose id starts with `prefix`, newest first, at most `limit`, and how many there are.
+    pub fn starting_with(&self, prefix: &str, limit: u32) -> Result<(Vec<Row>, u64)> {
+        query::starting_with(&self.conn, prefix, limit).map_err(database::fail(self.state))
+    }
+
+    /// Everything about one jail.
+    pub fn get(&self, id: &str) -> Result<Option<Full>> {
+        query::full(&self.conn, id).map_err(database::fail(self.state))
+    }
+
+    /// Bytes of the shortest prefix of `id` that no other row shares.
+    pub fn unique_len(&self, id: &str) -> Result<usize> {
+        query::unique_len(&self.conn, id).map_err(database::fail(self.state))
+    }
+}
+
+fn open_durable<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
+    let _lock = spool::reader_lock(state)?;
+    // A directory or a socket in its place: SQLite would only say that it cannot open it.
+    if std::fs::metadata(database::path(state)).is_ok_and(|m| !m.is_file()) {
+        set_aside(state, "it is no file", monitor)?;
+    }
+    match open_and_fold(state, monitor) {
+        Err(e) if e.is_damage() => {
+            set_aside(state, &chain(&e), monitor)?;
+            open_and_fold(state, monitor)
+        }
+        other => other,
+    }
+}
+
+fn open_and_fold<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
+    let mut conn = database::open(state)?;
+    fold::fold(&mut conn, state, true, monitor)?;
+    Ok(Ledger { conn, state })
+}
+
+fn open_volatile<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
+    let (mut conn, missing) = database::open_in_memory(state)?;
+    if let Some(e) = missing {
+        monitor.warn(&format!("older records are missing here: {}", chain(&e)));
+    }
+    fold::fold(&mut conn, state, false, monitor)?;
+    Ok(Ledger { conn, state })
+}
+
+/// Replace the database in which a query found damage, unless another process has done so since.
+fn repair_and_open<'a>(
+    state: &'a StateDir,
+    seen: Option<u64>,
+    error: &Error,
+    monitor: &dyn Monitor,
+) -> Result<Ledger<'a>> {
+    {
+        let _lock = spool::reader_lock(state)?;
+        if seen.is_some() && database::inode(state) == seen {
+            set_aside(state, &chain(error), monitor)?;
+        }
+    }
+    Ledger::open(state, monitor)
+}
+
+fn set_aside(state: &StateDir, why: &str, monitor: &dyn Monitor) -> Result<()> {
+    let name = database::set_aside(state)?;
+    monitor.warn(&format!(
+        "the ledger was damaged ({why}); set aside as `{}`, a new one was made",
+        text::os(&state.path().join(name))
+    ));
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

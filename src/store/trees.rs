@@ -1,0 +1,231 @@
+//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`.
+//!
+//! A tree is in use while somebody holds an exclusive `flock` on its directory: the supervisor for
+//! the length of the run, `aj diff` and `aj apply` for theirs. A killed process holds nothing. The
+//! directory `trees` itself is locked shared while a tree is being made and exclusively while one
+//! is judged, so that a tree is never seen between `mkdir` and its lock.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat, renameat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, fchown, symlinkat};
+
+use super::dirfd::{self, open_file};
+use super::error::{Error, Result};
+use super::layout::StateDir;
+use super::lock;
+use super::remove::remove_dir;
+use crate::base::id::Id;
+
+const DIR: &str = "trees";
+/// Prefix of a tree on its way out: no longer found, removed by the next sweep if we die.
+pub(super) const GONE: &str = ".gone-";
+
+/// The open directory of a tree. Dropping it gives up the lock, if it was taken.
+#[derive(Debug)]
+pub struct Tree {
+    id: Id,
+    dir: File,
+    path: PathBuf,
+}
+
+/// Make the tree of jail `id` over the host directory `base`, and lock it.
+///
+/// `upper` and `work` belong to `owner` when given (the host ids that a jail of real root is mapped
+/// to); `upper` gets the permission bits of `base`, because overlayfs shows them as the bits of the
+/// workspace's root.
+pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u32)>) -> Result<Tree> {
+    let trees = state.subdir(DIR)?;
+    let trees_path = state.path().join(DIR);
+    let path = trees_path.join(id.as_str());
+    lock::acquire(&trees, lock::Mode::Shared, lock::APPEND_WAIT, &trees_path)?;
+    mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
+    let dir = open_tree_dir(&trees, id.as_str()).map_err(|e| Error::call("open", &path, e))?;
+    let tree = Tree { id, dir, path };
+    if !tree.try_lock()? {
+        return Err(tree.busy());
+    }
+    drop(trees);
+    tree.populate(base, owner)?;
+    Ok(tree)
+}
+
+/// The tree of jail `id`, not locked; `None` when there is none or it was never finished.
+pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+    let path = state.path().join(DIR).join(id.as_str());
+    match open_tree_dir(state, &format!("{DIR}/{id}")) {
+        Ok(dir) => {
+            let tree = Tree { id, dir, path };
+            Ok(tree.is_whole().then_some(tree))
+        }
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(Error::call("open", &path, e)),
+    }
+}
+
+/// Ids of all trees, in use or not, sorted.
+pub fn list_trees(state: &StateDir) -> Result<Vec<Id>> {
+    let mut ids: Vec<Id> = names(state)?.iter().filter_map(|n| n.to_str().ok()?.parse().ok()).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Remove the tree of jail `id`, whatever is in it. [`Error::Busy`] while it is in use; fine when
+/// there is none.
+pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
+    let path = state.path().join(DIR).join(id.as_str());
+    match open_tree_dir(state, &format!("{DIR}/{id}")) {
+        Ok(dir) => {
+            let tree = Tree { id, dir, path };
+            if tree.try_lock()? { tree.remove(state) } else { Err(tree.busy()) }
+        }
+        Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(Error::call("open", &path, e)),
+    }
+}
+
+/// Whether the tree of jail `id` exists and is in use.
+pub(super) fn is_locked(state: &StateDir, id: &Id) -> bool {
+    let Ok(dir) = open_tree_dir(state, &format!("{DIR}/{id}")) else { return false };
+    matches!(lock::try_acquire(&dir, lock::Mode::Shared, Path::new(DIR)), Ok(false))
+}
+
+/// All names in `trees`, none when it does not exist.
+pub(super) fn names(state: &StateDir) -> Result<Vec<CString>> {
+    let path = state.path().join(DIR);
+    let dir = match open_file(state, DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(dir) => dir,
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        Err(e) => return Err(Error::call("open", &path, e)),
+    };
+    dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))
+}
+
+/// Open and lock a tree to judge it; `None` when it is in use, being made, or gone.
+pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+    let trees = state.subdir(DIR)?;
+    let path = state.path().join(DIR).join(id.as_str());
+    // Held by a tree being made; that one is not ours to judge, and neither is anything right now.
+    if !lock::try_acquire(&trees, lock::Mode::Exclusive, &path)? {
+        return Ok(None);
+    }
+    match open_tree_dir(&trees, id.as_str()) {
+        Ok(dir) => {
+            let tree = Tree { id, dir, path };
+            Ok(tree.try_lock()?.then_some(tree))
+        }
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(Error::call("open", &path, e)),
+    }
+}
+
+/// Finish the removal of a tree that was on its way out.
+pub(super) fn finish_removal(state: &StateDir, name: &CString) -> Result<()> {
+    let trees = state.subdir(DIR)?;
+    remove_dir(&trees, name, &state.path().join(DIR))
+}
+
+fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
+    open_file(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+impl Tree {
+    /// The jail it belongs to.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The writable layer. What is in it was written by a jail.
+    pub fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// overlayfs's own working directory.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// The host directory it lies over, as given to [`create_tree`].
+    pub fn base(&self) -> Result<PathBuf> {
+        let target: OsString =
+            readlinkat(&self.dir, "base").map_err(|e| Error::call("readlink", &self.path.join("base"), e))?;
+        Ok(PathBuf::from(target))
+    }
+
+    /// Take the lock if nobody else holds it.
+    pub fn try_lock(&self) -> Result<bool> {
+        lock::try_acquire(&self.dir, lock::Mode::Exclusive, &self.path)
+    }
+
+    /// Whether nothing was ever changed: the upper layer has no entries.
+    pub fn is_unchanged(&self) -> Result<bool> {
+        dirfd::open_dir(&self.dir, c"upper")
+            .and_then(dirfd::is_empty)
+            .map_err(|e| Error::call("open", &self.upper(), e))
+    }
+
+    /// Remove it. The caller holds the lock.
+    pub fn remove(self, state: &StateDir) -> Result<()> {
+        let trees = state.subdir(DIR)?;
+        // Renamed first, so that half a tree is never taken for a whole one.
+        for turn in 0.. {
+            let gone =
+                format!("{GONE}{}{}", self.id, if turn == 0 { String::new() } else { format!("-{turn}") });
+            match renameat(&trees, self.id.as_str(), &trees, gone.as_str()) {
+                Ok(()) => {
+                    let name = CString::new(gone).unwrap_or_default();
+                    return remove_dir(&trees, &name, &state.path().join(DIR));
+                }
+                Err(Errno::ENOENT) => return Ok(()),
+                Err(Errno::ENOTEMPTY | Errno::EEXIST) if turn < 100 => {}
+                Err(e) => return Err(Error::call("rename", &self.path, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether making it came to its end: `upper` is made last.
+    pub(super) fn is_whole(&self) -> bool {
+        nix::sys::stat::fstatat(&self.dir, "upper", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    fn populate(&self, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+        symlinkat(base, &self.dir, "base").map_err(|e| Error::call("symlink", &self.path.join("base"), e))?;
+        let mode = std::fs::metadata(base).map_or(0o755, |m| m.mode() & 0o777 | 0o700);
+        for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
+            let fail = |call| move |e| Error::call(call, &self.path.join(name.to_string_lossy().as_ref()), e);
+            mkdirat(&self.dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;
+            if owner.is_none() && mode == 0o700 {
+                continue;
+            }
+            let made = dirfd::open_dir(&self.dir, name).map_err(fail("open"))?;
+            // Set apart from mkdir, which the umask cuts down.
+            fchmod(&made, Mode::from_bits_truncate(mode)).map_err(fail("chmod"))?;
+            if let Some((uid, gid)) = owner {
+                fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail("chown"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy { path: crate::base::text::os(&self.path), waited: std::time::Duration::ZERO }
+    }
+}
+
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
