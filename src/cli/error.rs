@@ -3,13 +3,16 @@
 //! Every `From<domain error>` lives here or beside the command that needs it; hints are decided
 //! here only, where the user is.
 
+use serde::Serialize;
+
 use super::exit;
 
 /// An error as shown. Under `--json` one line on stderr:
 /// `{"error":{"code":…,"message":…,"causes":[…],"hints":[…]}}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommandError {
-    /// Exit code.
+    /// Exit code. Not repeated in JSON: the process ends with it.
+    #[serde(skip)]
     pub exit: u8,
     /// Stable snake_case code for scripts, such as `jail_not_found`.
     pub code: &'static str,
@@ -30,6 +33,15 @@ impl CommandError {
         CommandError { exit, code, message: message.into(), causes: Vec::new(), hints: Vec::new() }
     }
 
+    /// A state that the code excludes: exit 70, and a request to report it.
+    pub fn bug(message: impl std::fmt::Display) -> CommandError {
+        CommandError::new(exit::BUG, "internal", format!("internal error: {message}")).hint(concat!(
+            "please report this at ",
+            env!("CARGO_PKG_REPOSITORY"),
+            "/issues"
+        ))
+    }
+
     /// The same with the chain of sources of `error` as causes (its own text first).
     #[must_use]
     pub fn caused_by(mut self, error: &dyn std::error::Error) -> CommandError {
@@ -46,5 +58,24 @@ impl CommandError {
     pub fn hint(mut self, hint: impl Into<String>) -> CommandError {
         self.hints.push(hint.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_of_sources_becomes_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("open `x`")]
+        struct Outer(#[source] std::io::Error);
+        let outer = Outer(std::io::Error::from_raw_os_error(2));
+        let e = CommandError::new(1, "failed", "could not start").caused_by(&outer).hint("try `y`");
+        assert_eq!(e.causes, ["open `x`", "No such file or directory (os error 2)"]);
+        assert_eq!(
+            serde_json::to_string(&e).unwrap(),
+            r#"{"code":"failed","message":"could not start","causes":["open `x`","No such file or directory (os error 2)"],"hints":["try `y`"]}"#
+        );
     }
 }

@@ -160,4 +160,26 @@ mod tests {
         let seen = split(&["--color", "never", "exec", "--json"]).globals();
         assert_eq!(seen, Globals { json: true, quiet: 0, verbose: 0, color: Color::Never });
     }
+
+    #[test]
+    fn clap_sees_global_flags_at_every_depth() {
+        #[derive(clap::Subcommand, Debug)]
+        enum Verb {
+            List,
+        }
+        #[derive(clap::Args, Debug)]
+        struct Noun {
+            #[command(subcommand)]
+            #[allow(dead_code, reason = "parsed for its place in the tree only")]
+            verb: Verb,
+        }
+        use clap::Args as _;
+        let noun = || Globals::augment_args(Noun::augment_args(clap::Command::new("jail")));
+        for words in
+            [["aj", "--json", "-v", "list"], ["aj", "list", "--json", "-v"], ["aj", "-v", "list", "--json"]]
+        {
+            let seen = Globals::of(&noun().try_get_matches_from(words).unwrap());
+            assert_eq!((seen.json, seen.verbose), (true, 1), "{words:?}");
+        }
+    }
 }

@@ -97,7 +97,7 @@ pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
 
 /// The command line was accepted, but its values could not be read back: our mistake.
 pub(super) fn bug(e: clap::Error) -> CommandError {
-    CommandError::new(exit::BUG, "internal", format!("internal error: {}", e.render()))
+    CommandError::bug(e.render())
 }
 
 fn context(e: &clap::Error, kind: ContextKind) -> Vec<String> {

@@ -121,8 +121,10 @@ impl Ui {
     /// An error on stderr, in the form of `--json` when asked.
     pub fn error(&self, e: &CommandError) {
         if self.json {
-            let v = serde_json::json!({"error": {"code": e.code, "message": e.message, "causes": e.causes, "hints": e.hints}});
-            self.stderr(&format!("{v}\n"));
+            match serde_json::to_string(&Json { error: e }) {
+                Ok(line) => self.stderr(&format!("{line}\n")),
+                Err(e) => self.stderr(&format!("aj: error: could not encode an error: {e}\n")),
+            }
             return;
         }
         let mut text = format!("aj: {}: {}\n", self.paint(RED, "error"), e.message);
@@ -145,6 +147,12 @@ impl Ui {
     fn stderr(&self, text: &str) {
         last_words(text);
     }
+}
+
+/// The form of an error under `--json`.
+#[derive(Serialize)]
+struct Json<'a> {
+    error: &'a CommandError,
 }
 
 const RED: &str = "31";
