@@ -7,7 +7,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{completions, help, man, version};
+use super::{completions, config, exec, help, man, version};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,8 @@ macro_rules! mount {
 // With a fourth word `quick`, `QUICK` of the module is tried before clap.
 /// Every command, in the order of `aj --help`.
 pub const ALL: &[Entry] = &[
+    mount!("exec", Run, exec, quick),
+    mount!("config", Setup, config),
     mount!("completions", Setup, completions),
     mount!("version", Setup, version),
     mount!("help", Setup, help),

@@ -15,9 +15,12 @@ pub mod ui;
 
 mod bug;
 mod completions;
+pub mod config;
+pub mod exec;
 mod globals;
 mod help;
 mod man;
+pub mod policy_flags;
 mod quick;
 mod topics;
 mod usage;

@@ -22,29 +22,99 @@ const MAX_FILES: usize = 5_000;
 /// Names below the host's `/etc` that a jail may see. No credentials live in any of them; what
 /// programs and interpreters need to start, resolve, verify and localise.
 const ALLOWED: &[&str] = &[
-    "ImageMagick-6", "OpenCL", "R", "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf",
-    "crypto-policies", "debian_version", "default/locale", "fonts", "gai.conf", "glvnd", "host.conf",
-    "inputrc", "issue", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "libnl-3", "locale.alias",
-    "locale.conf", "localtime", "login.defs", "lsb-release", "lynx", "magic", "magic.mime", "mailcap",
-    "manpath.config", "maven", "mime.types", "mke2fs.conf", "nanorc", "networks", "os-release", "perl",
-    "pki/ca-trust", "pki/java", "pki/tls/certs", "profile", "profile.d", "protocols", "python",
-    "python2.7", "python3", "redhat-release", "rpc", "sensors3.conf", "services", "shells", "skel",
-    "ssl/certs", "ssl/openssl.cnf", "terminfo", "texmf", "timezone", "vim", "vulkan", "xdg",
+    "ImageMagick-6",
+    "OpenCL",
+    "R",
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "default/locale",
+    "fonts",
+    "gai.conf",
+    "glvnd",
+    "host.conf",
+    "inputrc",
+    "issue",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "libnl-3",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "login.defs",
+    "lsb-release",
+    "lynx",
+    "magic",
+    "magic.mime",
+    "mailcap",
+    "manpath.config",
+    "maven",
+    "mime.types",
+    "mke2fs.conf",
+    "nanorc",
+    "networks",
+    "os-release",
+    "perl",
+    "pki/ca-trust",
+    "pki/java",
+    "pki/tls/certs",
+    "profile",
+    "profile.d",
+    "protocols",
+    "python",
+    "python2.7",
+    "python3",
+    "redhat-release",
+    "rpc",
+    "sensors3.conf",
+    "services",
+    "shells",
+    "skel",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "texmf",
+    "timezone",
+    "vim",
+    "vulkan",
+    "xdg",
     "zsh",
 ];
 /// Prefixes of further allowed names, for versioned directories.
 const ALLOWED_PREFIXES: &[&str] = &["java-", "python3.", "ImageMagick-"];
 /// What stands for the host's state: these are looked at on every start.
-const WATCHED: &[&str] =
-    &["", "alternatives", "ca-certificates", "ld.so.conf.d", "profile.d", "ssl", "ssl/certs", "ld.so.cache", "localtime", "timezone", "default", "pki/tls/certs"];
+const WATCHED: &[&str] = &[
+    "",
+    "alternatives",
+    "ca-certificates",
+    "ld.so.conf.d",
+    "profile.d",
+    "ssl",
+    "ssl/certs",
+    "ld.so.cache",
+    "localtime",
+    "timezone",
+    "default",
+    "pki/tls/certs",
+];
 
 /// Files that every jail gets in our words.
 const OWN: &[(&str, &str)] = &[
-    ("passwd", "root:x:0:0:root:/home/agent:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+    (
+        "passwd",
+        "root:x:0:0:root:/home/agent:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
     ("group", "root:x:0:\ntty:x:5:\nagent:x:1000:\nnogroup:x:65534:\n"),
     ("hosts", "127.0.0.1 localhost agentjail\n::1 localhost ip6-localhost ip6-loopback agentjail\n"),
     ("hostname", "agentjail\n"),
-    ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nservices: files\nprotocols: files\nrpc: files\n"),
+    (
+        "nsswitch.conf",
+        "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nservices: files\nprotocols: files\nrpc: files\n",
+    ),
     ("resolv.conf", ""),
     ("machine-id", ""),
 ];
@@ -82,7 +152,9 @@ fn ready_from(host: &Path, cache: &Path) -> io::Result<PathBuf> {
     let temporary = cache.join(format!(".etc-{}-{}", std::process::id(), crate::base::clock::now_ms()));
     let made = copy_all(host, &temporary).and_then(|()| match fs::rename(&temporary, &path) {
         // Another aj was faster; its copy is as good.
-        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(())
+        }
         other => other,
     });
     if fs::symlink_metadata(&temporary).is_ok() {
@@ -173,7 +245,14 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         fs::create_dir_all(d.path().join("ssl/certs")).unwrap();
         fs::create_dir_all(d.path().join("ssl/private")).unwrap();
-        for (name, mode) in [("shadow", 0o640), ("services", 0o644), ("passwd", 0o644), ("profile", 0o600), ("ssl/certs/a.pem", 0o644), ("ssl/private/key.pem", 0o644)] {
+        for (name, mode) in [
+            ("shadow", 0o640),
+            ("services", 0o644),
+            ("passwd", 0o644),
+            ("profile", 0o600),
+            ("ssl/certs/a.pem", 0o644),
+            ("ssl/private/key.pem", 0o644),
+        ] {
             fs::write(d.path().join(name), format!("host {name}")).unwrap();
             fs::set_permissions(d.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -203,7 +282,11 @@ mod tests {
         let second = ready_from(h.path(), cache.path()).unwrap();
         assert_ne!(first, second);
         assert!(second.join("ssl/certs/b.pem").exists());
-        let left = fs::read_dir(cache.path()).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with('.')).count();
+        let left = fs::read_dir(cache.path())
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().starts_with('.'))
+            .count();
         assert_eq!(left, 0, "temporary copies are gone");
     }
 }

@@ -175,8 +175,13 @@ fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
     }
     for dir in [c"tmp", c"shm"] {
         // Not by mkdir: the caller's umask would take bits away.
-        nix::sys::stat::fchmodat(&store, dir, Mode::from_bits_truncate(0o1777), nix::sys::stat::FchmodatFlags::FollowSymlink)
-            .map_err(|e| Error::new("chmod", show(dir), e))?;
+        nix::sys::stat::fchmodat(
+            &store,
+            dir,
+            Mode::from_bits_truncate(0o1777),
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+        .map_err(|e| Error::new("chmod", show(dir), e))?;
     }
     for f in &plan.files {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
@@ -207,7 +212,9 @@ fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
                 attach(tree, &root, m)?;
                 continue;
             }
-            What::Scratch(dir) => mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(show(dir))),
+            What::Scratch(dir) => {
+                mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(show(dir)))
+            }
             What::Proc => NewFs::open(c"proc")
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
                 .map_err(|e| e.on("proc")),
@@ -228,9 +235,9 @@ fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
     if m.ours {
         return mount::attach(tree, root, &m.at).map_err(|e| e.on(show(&m.at)));
     }
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    );
     let target =
         openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))?;
     mount::attach(tree, &target, c"").map_err(|e| e.on(show(&m.at)))
@@ -313,8 +320,8 @@ fn limits(spec: &Spec) -> Result<()> {
     };
     set(Resource::RLIMIT_CORE, 0, 0)?;
     if let Some(n) = spec.nofile {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-            .map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
+        let (soft, hard) =
+            getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
         let hard = hard.min(n);
         set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
     }
@@ -332,8 +339,9 @@ fn limits(spec: &Spec) -> Result<()> {
 
 /// Send out the jail's `/proc`, through which the launcher sees exactly the jail's processes.
 fn send_proc(status: &OwnedFd) -> Result<()> {
-    let proc = nix::fcntl::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", "/proc", e))?;
+    let proc =
+        nix::fcntl::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| Error::new("open", "/proc", e))?;
     wire::send(status, &Message::Descriptor(0), Some(proc.as_raw_fd()))
 }
 
@@ -360,7 +368,8 @@ fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut 
         layers.add(Layer::NoNewPrivs);
     }
     if spec.landlock_abi >= landlock::OLDEST && spec.with("landlock") {
-        let rules: Vec<(&Path, landlock::Right)> = plan.rules.iter().map(|(p, r)| (p.as_path(), *r)).collect();
+        let rules: Vec<(&Path, landlock::Right)> =
+            plan.rules.iter().map(|(p, r)| (p.as_path(), *r)).collect();
         landlock::restrict(&rules, spec.landlock_abi)?;
         layers.add(Layer::Landlock);
         if spec.landlock_abi >= 6 {
@@ -376,7 +385,9 @@ fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut 
 
 /// What was applied must also be so: a call that reports success and does nothing is caught here.
 fn verify(plan: &Plan, layers: Layers) -> Result<()> {
-    let not = |what: &'static str, detail: String| Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM));
+    let not = |what: &'static str, detail: String| {
+        Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM))
+    };
     if layers.has(Layer::Caps) {
         let left = caps::left();
         if !left.is_empty() {
@@ -432,7 +443,13 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         let name = plan.programs.get(i).map(|p| show(p)).unwrap_or_default();
         let interpreter_missing = errno == Errno::ENOENT
             && plan.programs.get(i).is_some_and(|p| {
-                nix::unistd::faccessat(nix::fcntl::AT_FDCWD, p.as_c_str(), nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+                nix::unistd::faccessat(
+                    nix::fcntl::AT_FDCWD,
+                    p.as_c_str(),
+                    nix::unistd::AccessFlags::F_OK,
+                    AtFlags::empty(),
+                )
+                .is_ok()
             });
         let errno = if interpreter_missing { Errno::ENOEXEC } else { errno };
         let call = if interpreter_missing { "find the interpreter of" } else { "execve" };
@@ -457,4 +474,3 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         }
     }
 }
-

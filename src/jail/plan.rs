@@ -427,7 +427,12 @@ mod tests {
     }
 
     fn at(p: &Plan, at: &str) -> Vec<usize> {
-        p.mounts.iter().enumerate().filter(|(_, m)| m.at.to_bytes() == at.as_bytes()).map(|(i, _)| i).collect()
+        p.mounts
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| m.at.to_bytes() == at.as_bytes())
+            .map(|(i, _)| i)
+            .collect()
     }
 
     #[test]

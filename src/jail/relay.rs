@@ -189,7 +189,9 @@ impl Stream {
                 other => other,
             },
             Kind::Terminal if !ready(self.sink, PollFlags::POLLOUT) => Err(Errno::EAGAIN),
-            Kind::Terminal => nix::unistd::write(self.sink, rest.get(..rest.len().min(1024)).unwrap_or_default()),
+            Kind::Terminal => {
+                nix::unistd::write(self.sink, rest.get(..rest.len().min(1024)).unwrap_or_default())
+            }
             Kind::File | Kind::Call => nix::unistd::write(self.sink, rest),
         };
         match written {

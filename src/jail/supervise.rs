@@ -109,7 +109,8 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         });
     }
     let mut input = stdin.map(Input::new);
-    let mut state = State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
+    let mut state =
+        State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter { proc: None, limit: options.watch_memory, peak: 0, next: started + MEMORY_EVERY };
     let mut next_tick = started + TICK_EVERY;
     loop {
@@ -282,7 +283,9 @@ fn finish(state: State, streams: Vec<Stream>, meter: Meter, started: Instant) ->
         _ if state.out_of_memory => Outcome::OutOfMemory,
         _ if state.timed_out => Outcome::TimedOut,
         Some(Message::Exited(code)) => Outcome::Exited { code },
-        Some(Message::Signaled(signal)) if state.interrupted == Some(signal) => Outcome::Interrupted { signal },
+        Some(Message::Signaled(signal)) if state.interrupted == Some(signal) => {
+            Outcome::Interrupted { signal }
+        }
         Some(Message::Signaled(signal)) => Outcome::Signaled { signal },
         _ => match (state.interrupted, end) {
             (Some(signal), _) => Outcome::Interrupted { signal },
@@ -384,7 +387,9 @@ impl Input {
             if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0) {
                 return true;
             }
-            let is = |i: usize, f| fds.get(i).and_then(PollFd::revents).is_some_and(|r: PollFlags| r.intersects(f));
+            let is = |i: usize, f| {
+                fds.get(i).and_then(PollFd::revents).is_some_and(|r: PollFlags| r.intersects(f))
+            };
             if is(1, PollFlags::POLLERR) {
                 return false;
             }

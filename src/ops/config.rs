@@ -92,6 +92,11 @@ pub fn project_path(cwd: &Path) -> PathBuf {
     cwd.join(PROJECT_FILE)
 }
 
+/// Whether something of that name is there.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// Read both files. Two failed `open` calls when there are none: this runs before every jail.
 pub fn load(cwd: &Path) -> Result<Loaded, Error> {
     let user = match user_path()? {
@@ -125,15 +130,52 @@ pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
 pub fn policy(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
     let loaded = load(cwd)?;
     for dir in flags.ro.iter_mut().chain(flags.rw.iter_mut()) {
-        if !dir.value.is_absolute() {
-            dir.value = cwd.join(&dir.value);
-        }
+        // Collected from its parts: `.` in the middle or at the end means nothing.
+        dir.value = cwd.join(&dir.value).components().collect();
     }
     if !env_files.is_empty() {
         flags = with_env_files(cwd, flags, env_files)?;
     }
     let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
     Ok(resolve(sources, &facts())?)
+}
+
+/// What [`check`] read and found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The files, as shown.
+    pub files: Vec<String>,
+    /// Keys that are not known, values that are ignored, layers that are weakened.
+    pub warnings: Vec<String>,
+}
+
+/// Read and resolve without running anything: the files that hold in `cwd`, or `file` in the place of
+/// one of them (of the project's when it has that name). `None`: `file` does not exist.
+pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> {
+    let mut loaded = match file {
+        // The project's file is judged against the user's own; nothing else of `cwd` matters.
+        Some(_) => Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: None },
+        None => load(cwd)?,
+    };
+    if let Some(file) = file {
+        let path = cwd.join(file);
+        if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
+            loaded.project = load_project(&path)?;
+            if loaded.project.is_none() {
+                return Ok(None);
+            }
+        } else {
+            loaded.user = load_user(&path)?;
+            if loaded.user.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+    let flags = Layer::default();
+    let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
+    let warnings = resolve(sources, &facts())?.warnings;
+    let files = loaded.user.map(|f| f.path).into_iter().chain(loaded.project.map(|f| f.path)).collect();
+    Ok(Some(Checked { files, warnings }))
 }
 
 /// `--env` is the more deliberate word: it wins over every `--env-file`, wherever it stands.
@@ -182,10 +224,8 @@ fn shown(path: &Path) -> String {
 fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
     let kind = |what| Error::Kind { path: shown.to_owned(), what };
     // O_NONBLOCK: opening a FIFO nobody writes to would wait for ever.
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags)
-        .open(path);
+    let opened =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags).open(path);
     let file = match opened {
         Ok(file) => file,
         Err(e) => {

@@ -1,7 +1,8 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -9,15 +10,17 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
+use serde_json::json;
 
 use super::config;
 use crate::base::id::{Id, Kind};
 use crate::base::{clock, env, text};
+use crate::jail::etc;
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
 use crate::jail::spec::{Bind, Ids, Owner, RANGE_BASE, Spec};
-use crate::jail::supervise::{self, Ended, Options, Watcher};
-use crate::jail::etc;
+use crate::jail::status::Layers;
+use crate::jail::supervise::{self, Ended, Options};
 use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
@@ -45,6 +48,60 @@ pub struct Request {
     pub capture: bool,
     /// Call the watcher twice a second.
     pub ticks: bool,
+    /// Descriptor that gets JSON lines about the start and the end.
+    pub status_fd: Option<i32>,
+}
+
+/// What the caller hears while the command runs.
+pub trait Watcher {
+    /// The command is running, with these layers in force; `pid` is the jail's pid 1.
+    fn started(&mut self, layers: Vec<String>, pid: i32);
+    /// Output, when it is captured instead of passed through.
+    fn output(&mut self, stderr: bool, bytes: &[u8]);
+    /// Twice a second, when asked for.
+    fn tick(&mut self, usage: record::Usage);
+    /// The first Ctrl-C was passed on.
+    fn stopping(&mut self);
+}
+
+/// Between the supervisor and the caller: writes `--status-fd`.
+struct Relay<'a> {
+    to: &'a mut dyn Watcher,
+    status: Option<File>,
+}
+
+impl Relay<'_> {
+    fn status(&mut self, line: serde_json::Value) {
+        if let Some(file) = &mut self.status {
+            // A reader that went away does not change what the command does.
+            drop(file.write_all(format!("{line}\n").as_bytes()));
+        }
+    }
+}
+
+impl supervise::Watcher for Relay<'_> {
+    fn started(&mut self, layers: Layers, pid: i32) {
+        self.status(json!({"event": "started", "pid": pid}));
+        self.to.started(layers.names(), pid);
+    }
+
+    fn output(&mut self, stderr: bool, bytes: &[u8]) {
+        self.to.output(stderr, bytes);
+    }
+
+    fn tick(&mut self, usage: record::Usage) {
+        self.to.tick(usage);
+    }
+
+    fn stopping(&mut self) {
+        self.to.stopping();
+    }
+}
+
+/// Die of `signal`, so that the caller's shell sees what the user did. Returns only when it does
+/// not kill.
+pub fn die_of(signal: i32) {
+    sys::signal::die_of(signal);
 }
 
 /// What came of it.
@@ -58,8 +115,33 @@ pub struct Report {
     pub policy: Effective,
     /// The tree with the changes, when there are any.
     pub tree: Option<Tree>,
+    /// Files changed in the overlay.
+    pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// The exit code of `aj exec`: the command's own, or 124 to 127 and 128+n.
+    pub fn exit_code(&self) -> u8 {
+        exit_code(&self.ended)
+    }
+}
+
+fn exit_code(ended: &Ended) -> u8 {
+    let code = match ended.outcome {
+        Outcome::Exited { code } => code,
+        Outcome::Signaled { signal } | Outcome::Interrupted { signal } => 128 + signal,
+        Outcome::TimedOut => 124,
+        Outcome::OutOfMemory => 137,
+        Outcome::Failed { .. } => match ended.errno {
+            Some(Errno::ENOENT | Errno::ENOTDIR) if ended.exec_failed => 127,
+            Some(Errno::E2BIG | Errno::EAGAIN | Errno::ENOMEM) if ended.exec_failed => 125,
+            _ if ended.exec_failed => 126,
+            _ => 125,
+        },
+    };
+    u8::try_from(code).unwrap_or(255)
 }
 
 /// Why nothing ran, or why what ran could not be recorded.
@@ -127,6 +209,14 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// `--status-fd` is not open.
+    #[error("`--status-fd {fd}`")]
+    StatusFd {
+        /// The number.
+        fd: i32,
+        /// Why.
+        source: sys::Error,
+    },
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),
@@ -143,6 +233,14 @@ fn current_dir() -> Result<PathBuf, Error> {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
+    let status = match request.status_fd {
+        Some(fd) => {
+            let open = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
+            Some(File::from(open))
+        }
+        None => None,
+    };
+    let mut relay = Relay { to: watcher, status };
     let workspace = current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
@@ -172,7 +270,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         spool::append_start(&state, &start_record(&spec, &policy))?;
         Ok(plan)
     });
-    let ended = started.map(|plan| run(request, &settings, &spec, &plan, watch_memory, watcher));
+    let ended = started.map(|plan| run(request, &settings, &spec, &plan, watch_memory, &mut relay));
     let ended = match ended {
         Ok(Ok(ended)) => ended,
         Ok(Err(e)) => {
@@ -187,12 +285,16 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
             return Err(e);
         }
     };
+    relay.status(match &ended.outcome {
+        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
+        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
+    });
     let tree = keep_if_changed(tree, &state)?;
     let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), None);
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
-    Ok(Report { id, ended, policy, tree, warnings })
+    Ok(Report { id, ended, policy, files_changed: None, tree, warnings })
 }
 
 fn run(
@@ -201,7 +303,7 @@ fn run(
     spec: &Spec,
     plan: &plan::Plan,
     watch_memory: Option<u64>,
-    watcher: &mut dyn Watcher,
+    watcher: &mut dyn supervise::Watcher,
 ) -> sys::Result<Ended> {
     let options = Options {
         timeout: settings.timeout,
@@ -383,7 +485,8 @@ fn check_limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Optio
         });
     }
     if settings.mem_explicit {
-        warnings.push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
+        warnings
+            .push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
     }
     if settings.cpu_explicit {
         if !settings.best_effort {
@@ -404,9 +507,8 @@ fn word(value: Access) -> &'static str {
 
 fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let paths = |writable| {
-        spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect()
-    };
+    let paths =
+        |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
     Effective {
         preset: settings.preset.clone(),
         mode: "full".to_owned(),
@@ -433,7 +535,12 @@ fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Eff
         nested_userns: settings.nested_userns,
         ro: paths(false),
         rw: paths(true),
-        env: settings.env.iter().map(|(k, _)| text::os(k)).chain(settings.pass.iter().map(|k| text::os(k))).collect(),
+        env: settings
+            .env
+            .iter()
+            .map(|(k, _)| text::os(k))
+            .chain(settings.pass.iter().map(|k| text::os(k)))
+            .collect(),
     }
 }
 
@@ -455,7 +562,13 @@ fn start_record(spec: &Spec, policy: &Effective) -> record::Start {
     }
 }
 
-fn end_record(id: Id, outcome: Outcome, ended: Option<&Ended>, layers: &[String], changed: Option<u64>) -> record::End {
+fn end_record(
+    id: Id,
+    outcome: Outcome,
+    ended: Option<&Ended>,
+    layers: &[String],
+    changed: Option<u64>,
+) -> record::End {
     record::End {
         format: record::FORMAT,
         id,

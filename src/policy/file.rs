@@ -135,10 +135,12 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
             "limits" => {
                 for (name, value) in reader.table("[limits]", value)? {
                     match name.get_ref().as_ref() {
-                        "max" => file.max = {
-                            let table = reader.table("[limits.max]", value)?;
-                            reader.max(table)?
-                        },
+                        "max" => {
+                            file.max = {
+                                let table = reader.table("[limits.max]", value)?;
+                                reader.max(table)?
+                            }
+                        }
                         other => reader.unknown(other, name.span(), "[limits]", ["max"]),
                     }
                 }
@@ -189,7 +191,6 @@ fn is_preset_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
-
 
 #[cfg(test)]
 #[path = "file_tests.rs"]

@@ -13,8 +13,8 @@
 //! A workspace's own settings will stand between 5 and 6.
 #![forbid(unsafe_code)]
 
-pub mod environment;
 pub mod envfile;
+pub mod environment;
 pub mod file;
 pub mod key;
 pub mod layer;

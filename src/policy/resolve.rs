@@ -75,11 +75,9 @@ impl Origin {
     fn is_explicit(self) -> bool {
         match self {
             Origin::BuiltIn | Origin::Preset | Origin::ProjectPreset(_) | Origin::Host => false,
-            Origin::UserPreset(_)
-            | Origin::User(_)
-            | Origin::Project(_)
-            | Origin::Flag
-            | Origin::Max(_) => true,
+            Origin::UserPreset(_) | Origin::User(_) | Origin::Project(_) | Origin::Flag | Origin::Max(_) => {
+                true
+            }
         }
     }
 }
@@ -133,8 +131,10 @@ pub enum Error {
 pub struct Resolved {
     /// What the jail is made from.
     pub settings: Settings,
-    /// What the user should know, one line each: ignored keys and values, weakened layers.
+    /// What did not go as written, one line each: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
+    /// Layers of the jail that are weaker than usual because somebody chose so, one line each.
+    pub weakened: Vec<String>,
     pub(super) origins: [Origin; Key::SCALARS],
     /// In the order of `settings.ro`, `rw`, `env`, `pass`.
     pub(super) list_origins: [Vec<Origin>; 4],
@@ -482,15 +482,7 @@ impl Fold {
             *nofile = Some(facts.nofile_hard);
             *origin = Origin::Host;
         }
-        if self.settings.net == Net::Host {
-            self.warnings.push("net host: the jail has this machine's network, local services included".into());
-        }
-        if self.settings.seccomp == Seccomp::Log {
-            self.warnings.push("seccomp log: refused system calls are logged, not stopped".into());
-        }
-        if self.settings.nested_userns {
-            self.warnings.push("nested user namespaces: more of the kernel can be reached".into());
-        }
+        let weakened = weakened(&self.settings);
         let explicit = |key: Key| self.origins[key as usize].is_explicit();
         self.settings.mem_explicit = self.settings.mem.is_some() && explicit(Key::Mem);
         self.settings.cpu_explicit = self.settings.cpu_millis.is_some() && explicit(Key::Cpus);
@@ -501,11 +493,26 @@ impl Fold {
         Resolved {
             settings: Settings { ro, rw, env, pass, ..self.settings },
             warnings: self.warnings,
+            weakened,
             origins: self.origins,
             list_origins: [ro_origins, rw_origins, env_origins, pass_origins],
             names: self.names,
         }
     }
+}
+
+fn weakened(settings: &Settings) -> Vec<String> {
+    let mut lines = Vec::new();
+    if settings.net == Net::Host {
+        lines.push("net host: the jail has this machine's network, local services included".to_owned());
+    }
+    if settings.seccomp == Seccomp::Log {
+        lines.push("seccomp log: system calls are logged instead of refused".to_owned());
+    }
+    if settings.nested_userns {
+        lines.push("nested user namespaces: more of the kernel can be reached from inside".to_owned());
+    }
+    lines
 }
 
 struct Clamp<'a> {

@@ -16,12 +16,7 @@ fn prctl(what: &'static str, op: libc::c_int, a: libc::c_ulong, b: libc::c_ulong
 pub fn drop_all() -> Result<()> {
     // NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE set, every lock set, KEEP_CAPS clear.
     prctl("prctl(PR_SET_SECUREBITS)", libc::PR_SET_SECUREBITS, 0b1110_1111, 0)?;
-    prctl(
-        "prctl(PR_CAP_AMBIENT)",
-        libc::PR_CAP_AMBIENT,
-        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
-        0,
-    )?;
+    prctl("prctl(PR_CAP_AMBIENT)", libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
     for cap in 0..64 {
         match prctl("prctl(PR_CAPBSET_DROP)", libc::PR_CAPBSET_DROP, cap, 0) {
             Ok(_) => {}

@@ -85,8 +85,8 @@ pub fn clone3(ns: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> 
 
 /// One link for each of `.`, `..` and the threads: a check at the price of a stat.
 fn single_threaded() -> Result<()> {
-    let tasks = nix::sys::stat::stat(c"/proc/self/task")
-        .map_err(|e| Error::new("stat", "/proc/self/task", e))?;
+    let tasks =
+        nix::sys::stat::stat(c"/proc/self/task").map_err(|e| Error::new("stat", "/proc/self/task", e))?;
     if tasks.st_nlink == 3 { Ok(()) } else { Err(Error::new("clone3", "with threads running", Errno::EBUSY)) }
 }
 

@@ -53,9 +53,8 @@ pub fn splice(from: impl AsFd, to: impl AsFd, len: usize) -> std::result::Result
 /// Duplicate up to `len` bytes at the front of one pipe into another, consuming nothing.
 pub fn tee(from: impl AsFd, to: impl AsFd, len: usize) -> std::result::Result<usize, Errno> {
     // SAFETY: takes integers only.
-    let n = unsafe {
-        libc::tee(from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd(), len, libc::SPLICE_F_NONBLOCK)
-    };
+    let n =
+        unsafe { libc::tee(from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd(), len, libc::SPLICE_F_NONBLOCK) };
     Errno::result(n).map(|n| n as usize)
 }
 

@@ -60,9 +60,7 @@ pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> 
         .handle_access(all)
         .map_err(fail("landlock handle_access"))?;
     if kernel >= 6 {
-        ruleset = ruleset
-            .scope(Scope::AbstractUnixSocket | Scope::Signal)
-            .map_err(fail("landlock scope"))?;
+        ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).map_err(fail("landlock scope"))?;
     }
     let mut created = ruleset.create().map_err(fail("landlock_create_ruleset"))?;
     for (path, right) in rules {
@@ -71,10 +69,18 @@ pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> 
                 Right::Read => AccessFs::from_read(newest),
                 Right::Write => all & !devices,
                 Right::Device => {
-                    AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::Truncate | AccessFs::IoctlDev
+                    AccessFs::ReadFile
+                        | AccessFs::WriteFile
+                        | AccessFs::ReadDir
+                        | AccessFs::Truncate
+                        | AccessFs::IoctlDev
                 }
                 Right::ExistingFiles => {
-                    AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::Execute | AccessFs::Truncate
+                    AccessFs::ReadFile
+                        | AccessFs::WriteFile
+                        | AccessFs::ReadDir
+                        | AccessFs::Execute
+                        | AccessFs::Truncate
                 }
             };
         let name = || crate::base::text::os(path);

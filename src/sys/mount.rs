@@ -134,8 +134,7 @@ impl NewFs {
 
     fn config(&self, cmd: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char) -> Result<()> {
         // SAFETY: `key` and `value` are null or null-terminated strings that outlive the call.
-        let r =
-            unsafe { libc::syscall(libc::SYS_fsconfig, self.context.as_raw_fd(), cmd, key, value, 0) };
+        let r = unsafe { libc::syscall(libc::SYS_fsconfig, self.context.as_raw_fd(), cmd, key, value, 0) };
         check("fsconfig", r).map(drop)
     }
 
@@ -155,9 +154,8 @@ impl NewFs {
     pub fn mount(self, attr: Attr) -> Result<OwnedFd> {
         self.config(FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
         // SAFETY: takes no pointers.
-        let r = unsafe {
-            libc::syscall(libc::SYS_fsmount, self.context.as_raw_fd(), FSMOUNT_CLOEXEC, attr.0)
-        };
+        let r =
+            unsafe { libc::syscall(libc::SYS_fsmount, self.context.as_raw_fd(), FSMOUNT_CLOEXEC, attr.0) };
         owned("fsmount", r)
     }
 

@@ -20,8 +20,7 @@ pub fn loopback_up() -> Result<()> {
         .map_err(|e| Error::new("socket", "AF_INET", e))?;
     let mut name = [0u8; 16];
     name[..2].copy_from_slice(b"lo");
-    let request =
-        IfReq { name, flags: (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short, pad: [0; 22] };
+    let request = IfReq { name, flags: (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short, pad: [0; 22] };
     // SAFETY: `request` has the layout and at least the size of `struct ifreq` (40 bytes).
     let r = unsafe { libc::ioctl(s.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check("ioctl(SIOCSIFFLAGS)", libc::c_long::from(r)).map(drop).map_err(|e| e.on("lo"))

@@ -49,6 +49,11 @@ impl Ui {
         io::stdout().is_terminal()
     }
 
+    /// Whether stderr is a terminal.
+    pub fn stderr_is_terminal(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
     /// Write data to stdout. A closed pipe is a quiet end; any other failure is reported once and
     /// makes the command fail.
     pub fn out(&self, text: &str) {

@@ -1,0 +1,308 @@
+//! `aj exec`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::error::{CmdResult, CommandError};
+use super::exit::{self, Exit};
+use super::quick::{Quick, Take, once};
+use super::ui::Ui;
+use crate::base::{clock, text};
+use crate::ops::exec::{self as op, Report, Request, Watcher};
+use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
+use crate::schema::jail::{Outcome, Usage};
+
+const EXAMPLES: &str = "\
+Examples:
+  aj exec -- npm test                    run over a copy-on-write view of this directory
+  aj exec --rw -- make                   let it write here for real
+  aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
+  aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
+  aj exec --dry-run -- true              show the effective policy and where it comes from
+
+Exit codes: the command's own; 124 timeout; 125 aj could not do its part; 126 not executable;
+127 not found; 128+n killed by signal n; 137 also when out of memory. See `aj help exit-codes`.";
+
+/// Run a command in a jail over the current directory
+///
+/// The command sees this directory at its own path (and as /workspace) through an overlay: what it
+/// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
+/// home directory of yours, no capabilities, and a filtered set of system calls.
+#[derive(clap::Args, Debug, Default, PartialEq)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    policy: super::policy_flags::PolicyArgs,
+    /// Start in this directory below the workspace
+    #[arg(long, value_name = "DIR", help_heading = "Jail")]
+    cwd: Option<PathBuf>,
+    /// Run STRING with a shell inside: `--sh 'a | b'`
+    #[arg(long, value_name = "STRING", conflicts_with = "command", help_heading = "Jail")]
+    sh: Option<OsString>,
+    /// Show a directory that is refused otherwise (/, your home)
+    #[arg(long, help_heading = "Jail")]
+    i_mean_it: bool,
+    /// Apply the changes to the directory when the command succeeds
+    #[arg(long, help_heading = "Changes")]
+    apply: bool,
+    /// With --apply: also what the host would execute (git hooks, editor tasks …)
+    #[arg(long, requires = "apply", help_heading = "Changes")]
+    allow_exec_files: bool,
+    /// Print the effective policy and where each value comes from; run nothing
+    #[arg(long, alias = "explain", short = 'n', help_heading = "Output")]
+    dry_run: bool,
+    /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    events: bool,
+    /// Write JSON lines about the start and the end to this descriptor
+    #[arg(long, value_name = "FD", help_heading = "Output")]
+    status_fd: Option<i32>,
+    /// The command and its arguments, untouched
+    #[arg(last = true, required_unless_present = "sh", value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The plain spellings that skip clap (see `quick`).
+pub(super) const QUICK: Quick<Args> = Quick {
+    flags: &[
+        ("--preset", Take::Value(|a, v| a.policy.quick_value("--preset", v))),
+        ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
+        ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
+        ("--timeout", Take::Value(|a, v| a.policy.quick_value("--timeout", v))),
+        ("--grace", Take::Value(|a, v| a.policy.quick_value("--grace", v))),
+        ("--mem", Take::Value(|a, v| a.policy.quick_value("--mem", v))),
+        ("--pids", Take::Value(|a, v| a.policy.quick_value("--pids", v))),
+        ("--nofile", Take::Value(|a, v| a.policy.quick_value("--nofile", v))),
+        ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
+        ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
+        ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
+        ("--best-effort", Take::Flag(|a| a.policy.quick_flag("--best-effort"))),
+        ("--durable", Take::Flag(|a| a.policy.quick_flag("--durable"))),
+        ("--as-root", Take::Flag(|a| a.policy.quick_flag("--as-root"))),
+        ("--nested-userns", Take::Flag(|a| a.policy.quick_flag("--nested-userns"))),
+        ("--apply", Take::Flag(|a| !std::mem::replace(&mut a.apply, true))),
+        ("--events", Take::Flag(|a| !std::mem::replace(&mut a.events, true))),
+        ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
+        ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
+    ],
+    command: |a, words| {
+        a.command = words.to_vec();
+        true
+    },
+};
+
+/// Run it.
+pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    let flags = args.policy.into_flags()?;
+    let argv = match args.sh {
+        Some(script) => vec!["/bin/sh".into(), "-c".into(), script],
+        None => args.command,
+    };
+    let request = Request {
+        flags: flags.layer,
+        env_files: flags.env_files,
+        argv,
+        cwd: args.cwd,
+        i_mean_it: args.i_mean_it,
+        capture: ui.json || args.events,
+        ticks: args.events,
+        status_fd: args.status_fd,
+    };
+    if args.dry_run {
+        let resolved = op::explain(&request).map_err(failed)?;
+        super::config::show(ui, &resolved);
+        return Ok(Exit(exit::OK));
+    }
+    let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
+    let report = match op::exec(&request, &mut watcher) {
+        Ok(report) => report,
+        Err(e) => {
+            let e = failed(e);
+            if args.events {
+                watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+            }
+            return Err(e);
+        }
+    };
+    finish(ui, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
+}
+
+struct Watch<'a> {
+    ui: &'a Ui,
+    /// Next sequence number of `--events`.
+    events: Option<u64>,
+    error: Option<CommandError>,
+}
+
+impl Watch<'_> {
+    fn event(&mut self, event: Event) {
+        let Some(seq) = &mut self.events else { return };
+        let line = Line { seq: *seq, time: clock::rfc3339(clock::now_ms()), event };
+        *seq += 1;
+        if let Ok(text) = serde_json::to_string(&line) {
+            self.ui.line(&text);
+        }
+    }
+}
+
+impl Watcher for Watch<'_> {
+    fn started(&mut self, layers: Vec<String>, pid: i32) {
+        self.event(Event::Started { format_version: FORMAT, layers, pid });
+    }
+
+    fn output(&mut self, stderr: bool, bytes: &[u8]) {
+        self.event(if stderr { Event::Stderr(bytes.into()) } else { Event::Stdout(bytes.into()) });
+    }
+
+    fn tick(&mut self, stats: Usage) {
+        self.event(Event::Stats { stats });
+    }
+
+    fn stopping(&mut self) {
+        if self.ui.stderr_is_terminal() {
+            self.ui.status("stopping; press Ctrl-C again to kill");
+        }
+    }
+}
+
+fn finish(ui: &Ui, report: Report, watcher: &mut Watch<'_>, apply: Option<bool>) -> CmdResult {
+    let code = report.exit_code();
+    for warning in &report.warnings {
+        ui.warn(warning);
+    }
+    if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
+        let e = not_started(step, errno, code);
+        if watcher.events.is_some() {
+            watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+        }
+        return Err(e);
+    }
+    if ui.json {
+        ui.document(&answer(&report, code, true));
+    } else if watcher.events.is_some() {
+        watcher.event(Event::Completed { result: Box::new(answer(&report, code, false)) });
+    }
+    if watcher.error.is_none() {
+        say_why(ui, &report.ended.outcome);
+        changes(ui, &report, code, apply)?;
+    }
+    if let Outcome::Interrupted { signal } = report.ended.outcome {
+        op::die_of(signal);
+    }
+    Ok(Exit(code))
+}
+
+fn say_why(ui: &Ui, outcome: &Outcome) {
+    match outcome {
+        Outcome::TimedOut => ui.status("the command was stopped: its time was up"),
+        Outcome::OutOfMemory => ui.status("the command was killed: it used more memory than its limit"),
+        Outcome::Exited { .. }
+        | Outcome::Signaled { .. }
+        | Outcome::Interrupted { .. }
+        | Outcome::Failed { .. } => {}
+    }
+}
+
+fn changes(_ui: &Ui, _report: &Report, _code: u8, _apply: Option<bool>) -> Result<(), CommandError> {
+    Ok(())
+}
+
+fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
+    let ended = &report.ended;
+    let (stdout, stdout_base64) = if output { ended.stdout.text() } else { Default::default() };
+    let (stderr, stderr_base64) = if output { ended.stderr.text() } else { Default::default() };
+    let (signal, killed_by) = match ended.outcome {
+        Outcome::Signaled { signal } => (Some(signal), Some("signal")),
+        Outcome::Interrupted { signal } => (Some(signal), Some("user")),
+        Outcome::TimedOut => (None, Some("timeout")),
+        Outcome::OutOfMemory => (None, Some("memory")),
+        Outcome::Exited { .. } | Outcome::Failed { .. } => (None, None),
+    };
+    Answer {
+        format_version: FORMAT,
+        jail_id: report.id.to_string(),
+        truncated: Truncated { stdout: ended.stdout.is_truncated(), stderr: ended.stderr.is_truncated() },
+        stdout,
+        stderr,
+        stdout_base64,
+        stderr_base64,
+        exit_code,
+        signal,
+        killed_by,
+        timed_out: ended.outcome == Outcome::TimedOut,
+        oom_killed: ended.outcome == Outcome::OutOfMemory,
+        duration_ms: ended.usage.wall_ms,
+        stats: ended.usage,
+        files_changed: report.files_changed,
+        policy: report.policy.clone(),
+        layers: ended.layers.names(),
+        warnings: report.warnings.clone(),
+    }
+}
+
+/// The command never ran: what, why, and what to do about it.
+fn not_started(step: &str, errno: &str, code: u8) -> CommandError {
+    let e =
+        CommandError::new(code, "jail_not_started", format!("the command was not started: {step} ({errno})"));
+    match code {
+        exit::COMMAND_NOT_FOUND => CommandError::new(
+            code,
+            "command_not_found",
+            format!("{step}: no such command in the jail ({errno})"),
+        )
+        .hint("show the directory that has it: `aj exec --ro DIR -- …`"),
+        exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
+        _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
+        _ => e.hint("see what this machine allows: `aj doctor`"),
+    }
+}
+
+/// An error before the command, or in recording it.
+pub(super) fn failed(e: op::Error) -> CommandError {
+    if let op::Error::Policy(e) = &e {
+        return super::policy_flags::policy_error(e, exit::AJ_FAILED);
+    }
+    let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
+    let shown = match std::error::Error::source(&e) {
+        Some(source) => shown.caused_by(source),
+        None => shown,
+    };
+    match &e {
+        op::Error::Refused { insist: true, .. } => {
+            shown.hint("run it in a project directory, or insist with `--i-mean-it`")
+        }
+        op::Error::Refused { path, .. } => shown.hint(format!(
+            "move the state out of `{}`: set AJ_STATE_DIR to another directory",
+            text::os(path)
+        )),
+        op::Error::Foreign { .. } => {
+            shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
+        }
+        op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::Launch(_) => shown.hint("see what this machine allows: `aj doctor`"),
+        op::Error::Policy(_)
+        | op::Error::Store(_)
+        | op::Error::Plan(_)
+        | op::Error::CurrentDir { .. }
+        | op::Error::Bind { .. }
+        | op::Error::Etc(_)
+        | op::Error::StatusFd { .. }
+        | op::Error::Random(_) => shown,
+    }
+}
+
+fn code_of(e: &op::Error) -> &'static str {
+    match e {
+        op::Error::Policy(_) => "policy",
+        op::Error::Store(_) | op::Error::Etc(_) => "state",
+        op::Error::Plan(_) => "plan",
+        op::Error::Launch(_) => "jail_not_started",
+        op::Error::CurrentDir { .. } => "current_dir",
+        op::Error::Refused { .. } => "workspace_refused",
+        op::Error::Foreign { .. } => "foreign_owner",
+        op::Error::Bind { .. } => "bind",
+        op::Error::Limit { .. } => "limit",
+        op::Error::StatusFd { .. } => "status_fd",
+        op::Error::Random(_) => "random",
+    }
+}
