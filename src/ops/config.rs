@@ -92,6 +92,11 @@ pub fn project_path(cwd: &Path) -> PathBuf {
     cwd.join(PROJECT_FILE)
 }
 
+/// Whether something of that name is there.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// Read both files. Two failed `open` calls when there are none: this runs before every jail.
 pub fn load(cwd: &Path) -> Result<Loaded, Error> {
     let user = match user_path()? {
@@ -114,7 +119,7 @@ pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
 /// It comes with a tree that nobody vouches for: a link is refused (an error message must not
 /// quote `/etc/shadow`), a FIFO or device neither blocks nor is read.
 pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
-    let shown = path.file_name().map_or_else(|| os(path), |n| os(n));
+    let shown = path.file_name().map_or_else(|| os(path), os);
     let Some(bytes) = read_regular(path, &shown, libc::O_NOFOLLOW)? else { return Ok(None) };
     Ok(Some(file::parse_project(&shown, &bytes)?))
 }
@@ -122,18 +127,59 @@ pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
 /// The policy of a command in `cwd`: files, flags and environment files together.
 ///
 /// Directories given relative to `cwd` become absolute.
-pub fn policy(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
-    let loaded = load(cwd)?;
+pub fn policy(cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
+    policy_of(&load(cwd)?, cwd, flags, env_files)
+}
+
+fn policy_of(
+    loaded: &Loaded,
+    cwd: &Path,
+    mut flags: Layer,
+    env_files: &[PathBuf],
+) -> Result<Resolved, Error> {
     for dir in flags.ro.iter_mut().chain(flags.rw.iter_mut()) {
-        if !dir.value.is_absolute() {
-            dir.value = cwd.join(&dir.value);
-        }
+        // Collected from its parts: `.` in the middle or at the end means nothing.
+        dir.value = cwd.join(&dir.value).components().collect();
     }
     if !env_files.is_empty() {
         flags = with_env_files(cwd, flags, env_files)?;
     }
     let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
     Ok(resolve(sources, &facts())?)
+}
+
+/// What [`check`] read and found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The files, as shown.
+    pub files: Vec<String>,
+    /// Keys that are not known, values that are ignored, layers that are weakened.
+    pub warnings: Vec<String>,
+}
+
+/// Read and resolve without running anything: the files that hold in `cwd`, or `file` in the place of
+/// one of them (of the project's when it has that name). `None`: `file` does not exist.
+pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> {
+    let Some(file) = file else { return checked(&load(cwd)?).map(Some) };
+    let path = cwd.join(file);
+    let loaded = if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
+        let Some(project) = load_project(&path)? else { return Ok(None) };
+        // Judged against the user's own file: what is wider depends on it.
+        Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: Some(project) }
+    } else {
+        let Some(user) = load_user(&path)? else { return Ok(None) };
+        Loaded { user: Some(user), project: None }
+    };
+    checked(&loaded).map(Some)
+}
+
+fn checked(loaded: &Loaded) -> Result<Checked, Error> {
+    let flags = Layer::default();
+    let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
+    let warnings = resolve(sources, &facts())?.warnings;
+    let user = loaded.user.as_ref().map(|f| f.path.clone());
+    let files = user.into_iter().chain(loaded.project.as_ref().map(|f| f.path.clone())).collect();
+    Ok(Checked { files, warnings })
 }
 
 /// `--env` is the more deliberate word: it wins over every `--env-file`, wherever it stands.
@@ -182,10 +228,8 @@ fn shown(path: &Path) -> String {
 fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
     let kind = |what| Error::Kind { path: shown.to_owned(), what };
     // O_NONBLOCK: opening a FIFO nobody writes to would wait for ever.
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags)
-        .open(path);
+    let opened =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags).open(path);
     let file = match opened {
         Ok(file) => file,
         Err(e) => {

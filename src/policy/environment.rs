@@ -143,8 +143,28 @@ fn has_system_directory(seen: &HashSet<&[u8]>) -> bool {
 /// an accident, not to find every secret.
 pub fn looks_like_secret(value: &OsStr) -> bool {
     const PREFIXES: [&str; 22] = [
-        "sk-", "sk_live_", "rk_live_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-",
-        "AKIA", "ASIA", "AIza", "xoxb-", "xoxp-", "xoxa-", "xapp-", "npm_", "pypi-", "hf_", "gsk_", "dop_v1_",
+        "sk-",
+        "sk_live_",
+        "rk_live_",
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "github_pat_",
+        "glpat-",
+        "AKIA",
+        "ASIA",
+        "AIza",
+        "xoxb-",
+        "xoxp-",
+        "xoxa-",
+        "xapp-",
+        "npm_",
+        "pypi-",
+        "hf_",
+        "gsk_",
+        "dop_v1_",
     ];
     let Some(text) = value.to_str() else { return false };
     if text.starts_with("-----BEGIN ") && text.contains("PRIVATE KEY") {
@@ -230,7 +250,13 @@ mod tests {
     fn language_terminal_and_colour_come_along_and_the_rest_is_fixed() {
         let out = env(
             &settings(|_| ()),
-            &[("LANG", "C.UTF-8"), ("LC_TIME", "de_DE"), ("TERM", "xterm"), ("HOME", "/root"), ("TMPDIR", "/x")],
+            &[
+                ("LANG", "C.UTF-8"),
+                ("LC_TIME", "de_DE"),
+                ("TERM", "xterm"),
+                ("HOME", "/root"),
+                ("TMPDIR", "/x"),
+            ],
         );
         for (name, value) in [
             ("LANG", "C.UTF-8"),
@@ -257,7 +283,11 @@ mod tests {
             ("/home/me/bin", FALLBACK_PATH),
             ("", FALLBACK_PATH),
         ] {
-            assert_eq!(get(&env(&settings(|_| ()), &[("PATH", path)]), "PATH").as_deref(), Some(want), "{path}");
+            assert_eq!(
+                get(&env(&settings(|_| ()), &[("PATH", path)]), "PATH").as_deref(),
+                Some(want),
+                "{path}"
+            );
         }
     }
 
@@ -304,7 +334,15 @@ mod tests {
         {
             assert!(looks_like_secret(OsStr::new(yes)), "{yes}");
         }
-        for no in ["sk-test", "sk-abcdefghijklmnopqrstuvwx", "debug", "", "/home/ghp_x", "AKIA", "sk-a b c d e f 1 2 3 4 5"] {
+        for no in [
+            "sk-test",
+            "sk-abcdefghijklmnopqrstuvwx",
+            "debug",
+            "",
+            "/home/ghp_x",
+            "AKIA",
+            "sk-a b c d e f 1 2 3 4 5",
+        ] {
             assert!(!looks_like_secret(OsStr::new(no)), "{no}");
         }
     }

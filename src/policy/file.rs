@@ -1,6 +1,20 @@
 //! The two files people write: the user's `config.toml` and a project's `aj.toml`.
 //!
-//! Both are read into layers; what a layer may do is decided in [`resolve`](super::resolve). The
+//! ```toml
+//! # ~/.config/agentjail/config.toml          # aj.toml
+//! [defaults]                                  # [jail]
+//! preset = "build"                            # timeout = "10m"
+//! mem = "4G"                                  # seccomp = "strict"
+//! ro = ["~/tools"]
+//! [env]
+//! PAGER = "cat"
+//! [limits.max]
+//! mem = "16G"
+//! [presets.night]
+//! timeout = "8h"
+//! ```
+//!
+//! Both are read into layers; what a layer may do is decided in [`resolve`](super::resolve()). The
 //! project's file is hostile input: its size, its depth (the parser stops at 80) and what it can
 //! print are bounded here. Values are taken from the spanned tree by hand instead of by serde, so
 //! that every complaint names a line.
@@ -135,10 +149,12 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
             "limits" => {
                 for (name, value) in reader.table("[limits]", value)? {
                     match name.get_ref().as_ref() {
-                        "max" => file.max = {
-                            let table = reader.table("[limits.max]", value)?;
-                            reader.max(table)?
-                        },
+                        "max" => {
+                            file.max = {
+                                let table = reader.table("[limits.max]", value)?;
+                                reader.max(table)?
+                            }
+                        }
                         other => reader.unknown(other, name.span(), "[limits]", ["max"]),
                     }
                 }
@@ -189,7 +205,6 @@ fn is_preset_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
-
 
 #[cfg(test)]
 #[path = "file_tests.rs"]

@@ -93,7 +93,10 @@ env = { B = "1" }
 #[test]
 fn mistakes_name_file_line_and_key() {
     for (text, want) in [
-        ("[defaults]\n\nmem = true", "config.toml:3: `[defaults] mem` must be a size like \"2G\", not a boolean"),
+        (
+            "[defaults]\n\nmem = true",
+            "config.toml:3: `[defaults] mem` must be a size like \"2G\", not a boolean",
+        ),
         (
             "[defaults]\nmem = \"2Q\"",
             "config.toml:2: `[defaults] mem`: `2Q` is not a size; write it like `512M`, `2G` or `1500MB`",
@@ -103,19 +106,49 @@ fn mistakes_name_file_line_and_key() {
             "config.toml:2: `[defaults] timeout`: a time limit must be more than zero; write `none` for no limit",
         ),
         ("[defaults]\npids = -1", "config.toml:2: `[defaults] pids`: `-1` is not a whole number"),
-        ("[defaults]\ncpus = inf", "config.toml:2: `[defaults] cpus`: `inf` is not a number of processors; write it like `2`, `0.5` or `150%`"),
-        ("[defaults]\nnet = \"allow:x.org\"", "config.toml:2: `[defaults] net`: `allow:x.org` comes with a later version of aj; today `--net` is `none`, `loopback` or `host`"),
+        (
+            "[defaults]\ncpus = inf",
+            "config.toml:2: `[defaults] cpus`: `inf` is not a number of processors; write it like `2`, `0.5` or `150%`",
+        ),
+        (
+            "[defaults]\nnet = \"allow:x.org\"",
+            "config.toml:2: `[defaults] net`: `allow:x.org` comes with a later version of aj; today `--net` is `none`, `loopback` or `host`",
+        ),
         ("defaults = 1", "config.toml:1: `[defaults]` must be a table, not an integer"),
-        ("[defaults]\nro = \"/x\"", "config.toml:2: `[defaults] ro` must be an array of strings, not a string"),
-        ("[defaults]\nro = [\n\"/x\",\n1]", "config.toml:4: `[defaults] ro` must be an array of strings, not an integer"),
-        ("[defaults]\nro = [\"x\"]", "config.toml:2: `[defaults] ro`: `x` is not an absolute path; write it from `/` or `~/`"),
-        ("[defaults]\nbest_effort = \"yes\"", "config.toml:2: `[defaults] best_effort` must be `true` or `false`, not a string"),
+        (
+            "[defaults]\nro = \"/x\"",
+            "config.toml:2: `[defaults] ro` must be an array of strings, not a string",
+        ),
+        (
+            "[defaults]\nro = [\n\"/x\",\n1]",
+            "config.toml:4: `[defaults] ro` must be an array of strings, not an integer",
+        ),
+        (
+            "[defaults]\nro = [\"x\"]",
+            "config.toml:2: `[defaults] ro`: `x` is not an absolute path; write it from `/` or `~/`",
+        ),
+        (
+            "[defaults]\nbest_effort = \"yes\"",
+            "config.toml:2: `[defaults] best_effort` must be `true` or `false`, not a string",
+        ),
         ("[env]\nA = 1.5", "config.toml:2: `[env] A` must be a string, not a float"),
-        ("[env]\n\"A=B\" = \"\"", "config.toml:2: `[env] A=B`: `A=B` is not a name of an environment variable"),
+        (
+            "[env]\n\"A=B\" = \"\"",
+            "config.toml:2: `[env] A=B`: `A=B` is not a name of an environment variable",
+        ),
         ("[env]\nA = \"\\u0000\"", "config.toml:2: `[env] A` must be a string without NUL, not a string"),
-        ("[limits.max]\nmem = []", "config.toml:2: `[limits.max] mem` must be a size like \"2G\", not an array"),
-        ("[presets.\"a b\"]\n", "config.toml:1: `a b` cannot name a preset; use letters, digits, `-` and `_`"),
-        ("[presets.x]\nmem = 1979-05-27", "config.toml:2: `[presets.x] mem` must be a size like \"2G\", not a date"),
+        (
+            "[limits.max]\nmem = []",
+            "config.toml:2: `[limits.max] mem` must be a size like \"2G\", not an array",
+        ),
+        (
+            "[presets.\"a b\"]\n",
+            "config.toml:1: `a b` cannot name a preset; use letters, digits, `-` and `_`",
+        ),
+        (
+            "[presets.x]\nmem = 1979-05-27",
+            "config.toml:2: `[presets.x] mem` must be a size like \"2G\", not a date",
+        ),
     ] {
         assert_eq!(user(text).unwrap_err().to_string(), want, "{text}");
     }
@@ -128,8 +161,10 @@ fn mistakes_name_file_line_and_key() {
 
 #[test]
 fn unknown_names_warn_with_the_nearest_known_one() {
-    let file = user("[defaluts]\n[defaults]\ntiemout = 1\nmemory = 1\n[limits]\nmin = {}\n[presets.x]\npreset = \"y\"\n")
-        .unwrap();
+    let file = user(
+        "[defaluts]\n[defaults]\ntiemout = 1\nmemory = 1\n[limits]\nmin = {}\n[presets.x]\npreset = \"y\"\n",
+    )
+    .unwrap();
     let mut warnings = file.warnings;
     warnings.sort();
     assert_eq!(

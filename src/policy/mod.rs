@@ -13,9 +13,10 @@
 //! A workspace's own settings will stand between 5 and 6.
 #![forbid(unsafe_code)]
 
-pub mod environment;
 pub mod envfile;
+pub mod environment;
 pub mod file;
+mod fold;
 pub mod key;
 pub mod layer;
 pub mod presets;

@@ -45,9 +45,7 @@ pub fn built_in(name: &str, facts: &Facts) -> Option<Layer> {
             timeout: Some(Some(HOUR).into()),
             ..Layer::default()
         },
-        "dev" => {
-            Layer { net, cpu_millis: at_most(4, facts), timeout: Some(None.into()), ..Layer::default() }
-        }
+        "dev" => Layer { net, cpu_millis: at_most(4, facts), timeout: Some(None.into()), ..Layer::default() },
         _ => return None,
     })
 }

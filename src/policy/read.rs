@@ -150,7 +150,9 @@ impl<'a> Reader<'a> {
                 Key::Seccomp => layer.seccomp = Some(self.word(n, value, line, value::seccomp)?),
                 Key::NestedUserns => layer.nested_userns = Some(self.boolean(n, value, line)?),
                 Key::AsRoot => layer.as_root = Some(self.boolean(n, value, line)?),
-                Key::Timeout => layer.timeout = Some(self.number(n, value, line, DURATION, value::time_limit)?),
+                Key::Timeout => {
+                    layer.timeout = Some(self.number(n, value, line, DURATION, value::time_limit)?)
+                }
                 Key::Grace => layer.grace = Some(self.number(n, value, line, DURATION, value::time_value)?),
                 Key::Mem => layer.mem = Some(self.number(n, value, line, SIZE, value::size_limit)?),
                 Key::Cpus => layer.cpu_millis = Some(self.number(n, value, line, CPUS, value::cpu_limit)?),

@@ -1,9 +1,11 @@
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::file::{parse_project, parse_user};
+use crate::policy::file::{Max, parse_project, parse_user};
+use crate::policy::layer::At;
 
 const FACTS: Facts = Facts { ram: 32 << 30, cpus: 16, nofile_soft: 1024, nofile_hard: 1_048_576 };
 
@@ -39,7 +41,7 @@ fn built_in_values_follow_the_machine() {
     let of = |facts: &Facts| resolve(Sources { user: None, project: None, flags: &empty }, facts).unwrap();
     let r = of(&FACTS);
     assert_eq!(explained(&r), Vec::<String>::new());
-    assert_eq!(r.warnings, Vec::<String>::new());
+    assert_eq!((&r.warnings, &r.weakened), (&vec![], &vec![]));
     let s = r.settings;
     assert_eq!((s.mem, s.tmp, s.pids, s.nofile), (Some(8 << 30), 4 << 30, Some(4096), Some(4096)));
     assert_eq!((s.cpu_millis, s.timeout, s.grace), (None, None, Duration::from_secs(2)));
@@ -60,67 +62,90 @@ fn sources_override_each_other_in_order() {
         assert_eq!(explained(&merged(user, project, f)), want);
     };
     check("", "", &none(), &[]);
-    check(user, "", &none(), &[
-        "preset=agent <- config.toml:2",
-        "net=none <- preset agent",
-        "timeout=1h <- preset agent",
-        "grace=3s <- config.toml:4",
-        "mem=6G <- config.toml:3",
-        "cpus=2 <- preset agent",
-        "pids=1024 <- preset agent",
-    ]);
-    check(user, "[jail]\ntimeout = \"5m\"\nmem = \"1G\"\n", &none(), &[
-        "preset=agent <- config.toml:2",
-        "net=none <- preset agent",
-        "timeout=5m <- aj.toml:2",
-        "grace=3s <- config.toml:4",
-        "mem=1G <- aj.toml:3",
-        "cpus=2 <- preset agent",
-        "pids=1024 <- preset agent",
-    ]);
+    check(
+        user,
+        "",
+        &none(),
+        &[
+            "preset=agent <- config.toml:2",
+            "net=none <- preset agent",
+            "timeout=1h <- preset agent",
+            "grace=3s <- config.toml:4",
+            "mem=6G <- config.toml:3",
+            "cpus=2 <- preset agent",
+            "pids=1024 <- preset agent",
+        ],
+    );
+    check(
+        user,
+        "[jail]\ntimeout = \"5m\"\nmem = \"1G\"\n",
+        &none(),
+        &[
+            "preset=agent <- config.toml:2",
+            "net=none <- preset agent",
+            "timeout=5m <- aj.toml:2",
+            "grace=3s <- config.toml:4",
+            "mem=1G <- aj.toml:3",
+            "cpus=2 <- preset agent",
+            "pids=1024 <- preset agent",
+        ],
+    );
     // A flag passes the project's bound: the person at the keyboard decides.
     let f = flags(|l| {
         l.mem = Some(Some(10 << 30).into());
         l.timeout = Some(None.into());
     });
-    check(user, "[jail]\ntimeout = \"5m\"\nmem = \"1G\"\n", &f, &[
-        "preset=agent <- config.toml:2",
-        "net=none <- preset agent",
-        "timeout=none <- flag --timeout",
-        "grace=3s <- config.toml:4",
-        "mem=10G <- flag --mem",
-        "cpus=2 <- preset agent",
-        "pids=1024 <- preset agent",
-    ]);
+    check(
+        user,
+        "[jail]\ntimeout = \"5m\"\nmem = \"1G\"\n",
+        &f,
+        &[
+            "preset=agent <- config.toml:2",
+            "net=none <- preset agent",
+            "timeout=none <- flag --timeout",
+            "grace=3s <- config.toml:4",
+            "mem=10G <- flag --mem",
+            "cpus=2 <- preset agent",
+            "pids=1024 <- preset agent",
+        ],
+    );
     // A preset named for this run takes the place of the default one and stands above [defaults].
     let f = flags(|l| l.preset = Some("dev".to_owned().into()));
-    check("[defaults]\npreset = \"agent\"\ntimeout = \"9m\"\nmem = \"6G\"", "", &f, &[
-        "preset=dev <- flag --preset",
-        "net=none <- preset dev",
-        "timeout=none <- preset dev",
-        "mem=6G <- config.toml:4",
-        "cpus=4 <- preset dev",
-    ]);
+    check(
+        "[defaults]\npreset = \"agent\"\ntimeout = \"9m\"\nmem = \"6G\"",
+        "",
+        &f,
+        &[
+            "preset=dev <- flag --preset",
+            "net=none <- preset dev",
+            "timeout=none <- preset dev",
+            "mem=6G <- config.toml:4",
+            "cpus=4 <- preset dev",
+        ],
+    );
 }
 
 #[test]
 fn a_preset_of_the_user_adds_to_the_built_in_one_of_its_name() {
     let user = "[presets.agent]\nmem = \"12G\"\nro = [\"/opt/x\"]\n[presets.mine]\npids = 9\n";
     let f = flags(|l| l.preset = Some("agent".to_owned().into()));
-    assert_eq!(explained(&merged(user, "", &f)), [
-        "preset=agent <- flag --preset",
-        "net=none <- preset agent",
-        "timeout=1h <- preset agent",
-        "mem=12G <- preset agent (config.toml:2)",
-        "cpus=2 <- preset agent",
-        "pids=1024 <- preset agent",
-        "ro=/opt/x <- preset agent (config.toml:3)",
-    ]);
+    assert_eq!(
+        explained(&merged(user, "", &f)),
+        [
+            "preset=agent <- flag --preset",
+            "net=none <- preset agent",
+            "timeout=1h <- preset agent",
+            "mem=12G <- preset agent (config.toml:2)",
+            "cpus=2 <- preset agent",
+            "pids=1024 <- preset agent",
+            "ro=/opt/x <- preset agent (config.toml:3)",
+        ]
+    );
     let f = flags(|l| l.preset = Some("mine".to_owned().into()));
-    assert_eq!(explained(&merged(user, "", &f)), [
-        "preset=mine <- flag --preset",
-        "pids=9 <- preset mine (config.toml:5)",
-    ]);
+    assert_eq!(
+        explained(&merged(user, "", &f)),
+        ["preset=mine <- flag --preset", "pids=9 <- preset mine (config.toml:5)",]
+    );
     let f = flags(|l| l.preset = Some("agnet".to_owned().into()));
     let Err(Error::UnknownPreset { meant, known, origin, .. }) = run(user, "", &f) else { panic!() };
     assert_eq!((meant.as_deref(), origin.as_str()), (Some("agent"), "flag --preset"));
@@ -183,7 +208,8 @@ fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
         assert_eq!((shown(&after, key), &after.warnings), (ours, &before.warnings), "{key}");
     }
     let keys: std::collections::BTreeSet<&str> = table.iter().map(|t| t.0).collect();
-    let missing: Vec<&str> = Key::ALL[1..Key::SCALARS].iter().map(|k| k.name()).filter(|k| !keys.contains(k)).collect();
+    let missing: Vec<&str> =
+        Key::ALL[1..Key::SCALARS].iter().map(|k| k.name()).filter(|k| !keys.contains(k)).collect();
     assert!(missing.is_empty(), "keys without a row: {missing:?}");
 }
 
@@ -204,19 +230,26 @@ fn a_project_cannot_add_directories_or_variables() {
 
 #[test]
 fn a_preset_named_by_a_project_only_narrows() {
-    let user = "[defaults]\nmem = \"1G\"\ntimeout = \"30m\"\n[presets.agent]\nro = [\"/opt\"]\nnet = \"host\"\n";
+    let user =
+        "[defaults]\nmem = \"1G\"\ntimeout = \"30m\"\n[presets.agent]\nro = [\"/opt\"]\nnet = \"host\"\n";
     let r = merged(user, "[jail]\npreset = \"agent\"\n", &none());
-    assert_eq!(explained(&r), [
-        "preset=agent <- aj.toml:2",
-        "timeout=30m <- config.toml:3",
-        "mem=1G <- config.toml:2",
-        "cpus=2 <- preset agent (aj.toml:2)",
-        "pids=1024 <- preset agent (aj.toml:2)",
-    ]);
-    assert_eq!(r.warnings, [
-        "aj.toml:2: net, timeout, mem, ro of preset `agent` would widen what the jail may do and is ignored; \
+    assert_eq!(
+        explained(&r),
+        [
+            "preset=agent <- aj.toml:2",
+            "timeout=30m <- config.toml:3",
+            "mem=1G <- config.toml:2",
+            "cpus=2 <- preset agent (aj.toml:2)",
+            "pids=1024 <- preset agent (aj.toml:2)",
+        ]
+    );
+    assert_eq!(
+        r.warnings,
+        [
+            "aj.toml:2: net, timeout, mem, ro of preset `agent` would widen what the jail may do and is ignored; \
          to have the whole preset, use --preset"
-    ]);
+        ]
+    );
     // A preset on the command line replaces it.
     let f = flags(|l| l.preset = Some("dev".to_owned().into()));
     assert_eq!(merged("", "[jail]\npreset = \"agent\"\n", &f).settings.pids, Some(4096));
@@ -228,19 +261,26 @@ fn a_preset_named_by_a_project_only_narrows() {
 
 #[test]
 fn nothing_passes_the_hard_limits() {
-    let max = "[limits.max]\ntimeout = \"1h\"\nmem = \"2G\"\ncpus = 1\npids = 50\nnofile = 64\ntmp = \"1M\"\n";
+    let max =
+        "[limits.max]\ntimeout = \"1h\"\nmem = \"2G\"\ncpus = 1\npids = 50\nnofile = 64\ntmp = \"1M\"\n";
     let r = merged(max, "", &none());
-    assert_eq!(explained(&r), [
-        "timeout=1h <- clamp limits.max.timeout (config.toml:2)",
-        "mem=2G <- clamp limits.max.mem (config.toml:3)",
-        "cpus=1 <- clamp limits.max.cpus (config.toml:4)",
-        "pids=50 <- clamp limits.max.pids (config.toml:5)",
-        "nofile=64 <- clamp limits.max.nofile (config.toml:6)",
-        "tmp=1M <- clamp limits.max.tmp (config.toml:7)",
-    ]);
+    assert_eq!(
+        explained(&r),
+        [
+            "timeout=1h <- clamp limits.max.timeout (config.toml:2)",
+            "mem=2G <- clamp limits.max.mem (config.toml:3)",
+            "cpus=1 <- clamp limits.max.cpus (config.toml:4)",
+            "pids=50 <- clamp limits.max.pids (config.toml:5)",
+            "nofile=64 <- clamp limits.max.nofile (config.toml:6)",
+            "tmp=1M <- clamp limits.max.tmp (config.toml:7)",
+        ]
+    );
     assert!(r.settings.mem_explicit && r.settings.cpu_explicit, "a hard limit must be enforced");
     let over: [(&str, Layer); 8] = [
-        ("`--timeout none` is above the hard limit 1h (limits.max.timeout at config.toml:2)", flags(|l| l.timeout = Some(None.into()))),
+        (
+            "`--timeout none` is above the hard limit 1h (limits.max.timeout at config.toml:2)",
+            flags(|l| l.timeout = Some(None.into())),
+        ),
         ("`--timeout 1h1s` is", flags(|l| l.timeout = Some(Some(Duration::from_secs(3601)).into()))),
         ("`--mem 2049M` is above the hard limit 2G", flags(|l| l.mem = Some(Some(2049 << 20).into()))),
         ("`--mem none` is", flags(|l| l.mem = Some(None.into()))),
@@ -258,7 +298,8 @@ fn nothing_passes_the_hard_limits() {
     // A preset named by a flag is not an explicit number: it is lowered, and says so.
     let f = flags(|l| l.preset = Some("agent".to_owned().into()));
     assert!(
-        explained(&merged(max, "", &f)).contains(&"mem=2G <- clamp limits.max.mem (config.toml:3)".to_owned())
+        explained(&merged(max, "", &f))
+            .contains(&"mem=2G <- clamp limits.max.mem (config.toml:3)".to_owned())
     );
 }
 
@@ -290,26 +331,31 @@ fn open_files_never_pass_the_host_and_weak_layers_are_said() {
         l.seccomp = Some(Seccomp::Log.into());
         l.nested_userns = Some(true.into());
     });
-    assert_eq!(merged("", "", &f).warnings.len(), 3);
+    let r = merged("", "", &f);
+    assert_eq!((r.warnings.len(), r.weakened.len()), (0, 3));
 }
 
 #[test]
 fn the_last_word_about_a_directory_or_a_variable_holds() {
-    let user = "[defaults]\nro = [\"/a\", \"/b\"]\nrw = [\"/c\"]\npass = [\"P\"]\n[env]\nE = \"1\"\nF = \"1\"\n";
+    let user =
+        "[defaults]\nro = [\"/a\", \"/b\"]\nrw = [\"/c\"]\npass = [\"P\"]\n[env]\nE = \"1\"\nF = \"1\"\n";
     let f = flags(|l| {
         l.rw.push(PathBuf::from("/a").into());
         l.ro.push(PathBuf::from("/c").into());
         l.set_env("P".into(), "2".into(), 0);
         l.pass_env("E".into(), 0);
     });
-    assert_eq!(explained(&merged(user, "", &f)), [
-        "ro=/b <- config.toml:2",
-        "ro=/c <- flag --ro",
-        "rw=/a <- flag --rw",
-        "env=F <- config.toml:7",
-        "env=P <- flag --env",
-        "pass=E <- flag --pass",
-    ]);
+    assert_eq!(
+        explained(&merged(user, "", &f)),
+        [
+            "ro=/b <- config.toml:2",
+            "ro=/c <- flag --ro",
+            "rw=/a <- flag --rw",
+            "env=F <- config.toml:7",
+            "env=P <- flag --env",
+            "pass=E <- flag --pass",
+        ]
+    );
 }
 
 #[test]
@@ -320,7 +366,7 @@ fn rows_show_no_value_of_a_variable_and_no_escape() {
     });
     let text = serde_json::to_string(&merged("", "", &f).document()).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("\\u001b"), "{text}");
-    assert!(text.contains(r#""format_version":1"#));
+    assert!(text.contains(r#""schema":"agentjail/policy/1""#));
     let mem = r#"{"key":"mem","value":8589934592,"unit":"bytes","text":"8G","origin":"built-in","layer":"built-in","file":null,"line":null}"#;
     assert!(text.contains(mem), "{text}");
 }

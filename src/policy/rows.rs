@@ -10,12 +10,17 @@ use super::key::Key;
 use super::resolve::{Names, Origin, Resolved};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 use crate::base::text::os;
-use crate::schema::policy::{Document, FORMAT, Row};
+use crate::schema::policy::{Document, Row, SCHEMA};
 
 impl Resolved {
     /// Everything, for JSON.
     pub fn document(&self) -> Document {
-        Document { format_version: FORMAT, settings: self.rows(), warnings: self.warnings.clone() }
+        Document {
+            schema: SCHEMA,
+            settings: self.rows(),
+            warnings: self.warnings.clone(),
+            weakened: self.weakened.clone(),
+        }
     }
 
     /// One row per setting and per entry of a list, in the order of [`Key::ALL`].
@@ -90,14 +95,7 @@ impl Resolved {
         }
     }
 
-    fn row(
-        &self,
-        key: Key,
-        value: Value,
-        unit: Option<&'static str>,
-        text: String,
-        origin: Origin,
-    ) -> Row {
+    fn row(&self, key: Key, value: Value, unit: Option<&'static str>, text: String, origin: Origin) -> Row {
         let (layer, file, line) = self.names.place(origin);
         Row {
             key: key.name(),

@@ -214,8 +214,7 @@ pub fn size_text(bytes: u64) -> String {
 /// A duration down to milliseconds: `1h30m`, `90ms`, `0s`.
 pub fn time_text(d: Duration) -> String {
     let ms = d.as_millis();
-    let parts =
-        [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1000 % 60, "s"), (ms % 1000, "ms")];
+    let parts = [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1000 % 60, "s"), (ms % 1000, "ms")];
     let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, u)| format!("{n}{u}")).collect();
     if text.is_empty() { "0s".to_owned() } else { text }
 }
@@ -266,7 +265,8 @@ mod tests {
         ] {
             assert_eq!(cpu_limit(text), Ok(millis), "{text}");
         }
-        for bad in ["", "0", "0.001", "-1", ".5", "1e3", "inf", "nan", "%", "1.2345", "99999999999999", "٣"] {
+        for bad in ["", "0", "0.001", "-1", ".5", "1e3", "inf", "nan", "%", "1.2345", "99999999999999", "٣"]
+        {
             assert!(cpu_limit(bad).is_err(), "{bad}");
         }
         assert!(matches!(cpu_limit("1000001"), Err(ValueError::TooMuch { .. })));

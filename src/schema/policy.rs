@@ -3,18 +3,20 @@
 use serde::Serialize;
 use serde_json::Value;
 
-/// Version of [`Document`].
-pub const FORMAT: u32 = 1;
+/// Name and version of these documents, in their `schema` field.
+pub const SCHEMA: &str = "agentjail/policy/1";
 
 /// Every setting of one resolution.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
-    /// Version: [`FORMAT`].
-    pub format_version: u32,
+    /// [`SCHEMA`].
+    pub schema: &'static str,
     /// The settings in a fixed order; list settings have one row per entry and none when empty.
     pub settings: Vec<Row>,
-    /// What the user should know.
+    /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
+    /// Layers that are weaker than usual because somebody chose so.
+    pub weakened: Vec<String>,
 }
 
 /// One setting, or one entry of a list setting.
@@ -41,8 +43,8 @@ pub struct Row {
 /// The files that configuration is read from: `aj config path --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Paths {
-    /// Version: [`FORMAT`].
-    pub format_version: u32,
+    /// [`SCHEMA`].
+    pub schema: &'static str,
     /// The user configuration; null without a home directory.
     pub user: Option<Location>,
     /// The project's file.
@@ -61,8 +63,8 @@ pub struct Location {
 /// The answer of `aj config check --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// Version: [`FORMAT`].
-    pub format_version: u32,
+    /// [`SCHEMA`].
+    pub schema: &'static str,
     /// The files read, as shown.
     pub files: Vec<String>,
     /// What was not understood or would be ignored.

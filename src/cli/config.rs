@@ -1,0 +1,177 @@
+//! `aj config`: what holds, where it is written, whether it is right.
+
+use std::path::{Path, PathBuf};
+
+use super::error::{CmdResult, CommandError};
+use super::exit::{self, Exit};
+use super::policy_flags::policy_error;
+use super::ui::Ui;
+use crate::base::text::os;
+use crate::ops::config;
+use crate::policy::key::Key;
+use crate::policy::{Layer, Resolved};
+use crate::schema::policy::{Check, Document, Location, Paths, SCHEMA};
+
+const EXAMPLES: &str = "\
+Examples:
+  aj config list
+  aj config list --preset agent
+  aj config get mem
+  aj config check aj.toml";
+
+/// Show and check the settings that jails start from
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Show every setting that would hold here, and where it comes from
+    #[command(visible_aliases = ["ls", "show"])]
+    List(Sources),
+    /// Print the value of one setting
+    Get {
+        /// Its name, as files spell it
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        sources: Sources,
+    },
+    /// Print the path of the user's config.toml, whether it exists or not
+    Path {
+        /// Print the path of aj.toml instead
+        #[arg(long)]
+        project: bool,
+    },
+    /// Read the files and report what is wrong or would be ignored
+    ///
+    /// Ends with 1 when there is anything to report. Without FILE, the files that hold here are read. A
+    /// FILE named aj.toml is judged as a project's, any other as a user's config.toml.
+    Check {
+        /// The file to read
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args, Debug, Default)]
+struct Sources {
+    /// As if this preset was chosen with `aj exec --preset`
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+}
+
+/// Run `aj config`.
+pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    let cwd = std::env::current_dir().map_err(|e| {
+        CommandError::new(exit::FAILED, "no_cwd", "could not find the current directory").caused_by(&e)
+    })?;
+    match args.command.unwrap_or_else(|| Command::List(Sources::default())) {
+        Command::List(sources) => list(ui, &cwd, sources),
+        Command::Get { key, sources } => get(ui, &cwd, &key, sources),
+        Command::Path { project } => path(ui, &cwd, project),
+        Command::Check { file } => check(ui, &cwd, file.as_deref()),
+    }
+}
+
+fn resolve(cwd: &Path, sources: Sources) -> Result<Resolved, CommandError> {
+    let flags = Layer { preset: sources.preset.map(Into::into), ..Layer::default() };
+    config::policy(cwd, flags, &[]).map_err(|e| shown(&e))
+}
+
+fn shown(e: &config::Error) -> CommandError {
+    let code = match e {
+        config::Error::Policy(crate::policy::Error::UnknownPreset { .. }) => exit::NOT_FOUND,
+        _ => exit::FAILED,
+    };
+    policy_error(e, code)
+}
+
+fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
+    show(ui, &resolve(cwd, sources)?);
+    Ok(Exit(exit::OK))
+}
+
+/// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
+pub fn show(ui: &Ui, resolved: &Resolved) {
+    if ui.json {
+        ui.document(&resolved.document());
+        return;
+    }
+    let rows: Vec<Vec<String>> =
+        resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]).collect();
+    ui.table(&["setting", "value", "origin"], &rows);
+    for warning in resolved.warnings.iter().chain(&resolved.weakened) {
+        ui.warn(warning);
+    }
+}
+
+fn get(ui: &Ui, cwd: &Path, name: &str, sources: Sources) -> CmdResult {
+    let Some(key) = Key::from_name(name) else {
+        let names: Vec<&str> = Key::ALL.iter().map(|k| k.name()).collect();
+        return Err(CommandError::new(
+            exit::NOT_FOUND,
+            "setting_not_found",
+            format!("there is no setting `{}`", os(name)),
+        )
+        .hint(format!("settings: {}", names.join(", "))));
+    };
+    let mut document: Document = resolve(cwd, sources)?.document();
+    document.settings.retain(|row| row.key == key.name());
+    if ui.json {
+        ui.document(&document);
+    } else {
+        for row in document.settings {
+            ui.line(&row.text);
+        }
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn path(ui: &Ui, cwd: &Path, project: bool) -> CmdResult {
+    let user = config::user_path().map_err(|e| shown(&e))?;
+    let of_project = config::project_path(cwd);
+    if ui.json {
+        let location = |p: &Path| Location { path: os(p), exists: config::exists(p) };
+        ui.document(&Paths {
+            schema: SCHEMA,
+            user: user.as_deref().map(location),
+            project: location(&of_project),
+        });
+        return Ok(Exit(exit::OK));
+    }
+    let path = if project { Some(of_project) } else { user };
+    let path = path.ok_or_else(|| {
+        CommandError::new(exit::NOT_FOUND, "no_home", "there is no home directory to hold config.toml")
+            .hint("set HOME, XDG_CONFIG_HOME or AJ_CONFIG_DIR")
+    })?;
+    ui.line(&os(&path));
+    Ok(Exit(exit::OK))
+}
+
+fn check(ui: &Ui, cwd: &Path, file: Option<&Path>) -> CmdResult {
+    let Some(found) = config::check(cwd, file).map_err(|e| shown(&e))? else {
+        let name = file.map(os).unwrap_or_default();
+        return Err(CommandError::new(
+            exit::NOT_FOUND,
+            "file_not_found",
+            format!("there is no file `{name}`"),
+        ));
+    };
+    let code = if found.warnings.is_empty() { exit::OK } else { exit::FAILED };
+    if ui.json {
+        ui.document(&Check { schema: SCHEMA, files: found.files, warnings: found.warnings });
+        return Ok(Exit(code));
+    }
+    for warning in &found.warnings {
+        ui.warn(warning);
+    }
+    match (found.files.is_empty(), found.warnings.is_empty()) {
+        (true, _) => ui.status("there is no configuration file here; built-in values hold"),
+        (false, true) => ui.status(&format!("{}: nothing to report", found.files.join(", "))),
+        (false, false) => {}
+    }
+    Ok(Exit(code))
+}
