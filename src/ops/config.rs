@@ -103,7 +103,7 @@ pub fn load(cwd: &Path) -> Result<Loaded, Error> {
         Some(path) => load_user(&path)?,
         None => None,
     };
-    Ok(Loaded { user, project: load_project(&project_path(cwd))? })
+    Ok(Loaded { user, project: load_project(&project_path(cwd), PROJECT_FILE)? })
 }
 
 /// Read one file as user configuration; `None` when it does not exist.
@@ -118,10 +118,11 @@ pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
 ///
 /// It comes with a tree that nobody vouches for: a link is refused (an error message must not
 /// quote `/etc/shadow`), a FIFO or device neither blocks nor is read.
-pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
-    let shown = path.file_name().map_or_else(|| os(path), os);
-    let Some(bytes) = read_regular(path, &shown, libc::O_NOFOLLOW)? else { return Ok(None) };
-    Ok(Some(file::parse_project(&shown, &bytes)?))
+///
+/// `shown` is what messages call it.
+pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Error> {
+    let Some(bytes) = read_regular(path, shown, libc::O_NOFOLLOW)? else { return Ok(None) };
+    Ok(Some(file::parse_project(shown, &bytes)?))
 }
 
 /// The policy of a command in `cwd`: files, flags and environment files together.
@@ -163,7 +164,7 @@ pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> 
     let Some(file) = file else { return checked(&load(cwd)?).map(Some) };
     let path = cwd.join(file);
     let loaded = if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
-        let Some(project) = load_project(&path)? else { return Ok(None) };
+        let Some(project) = load_project(&path, &os(file))? else { return Ok(None) };
         // Judged against the user's own file: what is wider depends on it.
         Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: Some(project) }
     } else {

@@ -9,7 +9,7 @@ fn project(setup: impl FnOnce(&Path)) -> Result<Option<ProjectFile>, Error> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(PROJECT_FILE);
     setup(&path);
-    load_project(&path)
+    load_project(&path, PROJECT_FILE)
 }
 
 fn refused(setup: impl FnOnce(&Path)) -> String {
@@ -54,7 +54,7 @@ fn a_huge_project_file_costs_a_bounded_read() {
 #[test]
 fn unreadable_files_are_errors_not_absences() {
     // Not a file without permissions: root reads that one too.
-    let e = load_project(&Path::new("/tmp").join("x".repeat(300))).unwrap_err();
+    let e = load_project(&Path::new("/tmp").join("x".repeat(300)), "x").unwrap_err();
     assert!(e.to_string().contains("ENAMETOOLONG"), "{e}");
     let e = load_user(&Path::new("/tmp").join("x".repeat(300))).unwrap_err();
     assert!(matches!(e, Error::Read { errno: Errno::ENAMETOOLONG, .. }), "{e}");
@@ -138,7 +138,7 @@ fn a_check_names_what_would_be_ignored() {
     assert!(check(dir.path(), Some(&path)).unwrap().is_none());
     assert!(check(dir.path(), Some(Path::new("none.toml"))).unwrap().is_none());
     std::fs::write(&path, "[jail]\nnet = \"host\"\nmen = 1\n").unwrap();
-    let loaded = Loaded { user: None, project: load_project(&path).unwrap() };
+    let loaded = Loaded { user: None, project: load_project(&path, PROJECT_FILE).unwrap() };
     let found = checked(&loaded).unwrap();
     assert_eq!(found.files, ["aj.toml"]);
     let mine = found.warnings;
