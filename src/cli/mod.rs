@@ -3,4 +3,7 @@
 
 pub mod error;
 pub mod exit;
+pub mod jail;
+mod jail_view;
+mod state;
 pub mod ui;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::CommandError;
 use crate::monitor::Monitor;
 
+mod bytes;
 pub mod table;
 
 /// How to talk to the user, decided once at start.
