@@ -11,6 +11,9 @@ pub mod commands;
 pub mod complete;
 pub mod error;
 pub mod exit;
+pub mod jail;
+mod jail_view;
+mod state;
 pub mod ui;
 
 mod bug;

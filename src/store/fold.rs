@@ -14,13 +14,14 @@ use super::frame::{Item, Kind, Scanner};
 use super::layout::StateDir;
 use super::{alive, database, spool, trees};
 use crate::base::id::Id;
+use crate::base::quote::command_line;
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::jail::{End, Excerpt, FORMAT, Outcome, Start};
 use crate::schema::ledger::Status;
 
 /// Payload bytes of one transaction of the first pass.
-const CHUNK: u64 = 16 << 20;
+const CHUNK: u64 = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 
 /// Fold everything there is. `durable`: into the database on disk, emptying the spool; otherwise
 /// into one in memory, changing nothing. With `durable` the caller holds the reader lock.
@@ -240,25 +241,6 @@ pub(super) fn status_of(outcome: &Outcome) -> (Status, i32) {
         Outcome::OutOfMemory => (Status::Oom, 137),
         Outcome::Failed { code, .. } => (Status::Failed, *code),
     }
-}
-
-/// Arguments as one line that a shell would read back: for lists and for searching.
-pub(super) fn command_line(argv: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%^".contains(c) || !c.is_ascii();
-    let mut line = String::new();
-    for arg in argv {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        if !arg.is_empty() && arg.chars().all(plain) {
-            line.push_str(arg);
-        } else {
-            line.push('\'');
-            line.push_str(&arg.replace('\'', "'\\''"));
-            line.push('\'');
-        }
-    }
-    line
 }
 
 fn mark_lost_only(conn: &mut Connection, state: &StateDir) -> Result<()> {

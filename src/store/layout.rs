@@ -107,11 +107,10 @@ impl StateDir {
 
     /// A refused open, told apart only once it has failed.
     fn explain(path: &Path, error: &std::io::Error) -> Result<Option<StateDir>> {
-        if dirfd::errno(error) == Errno::ENOENT && std::fs::symlink_metadata(path).is_err() {
-            return Ok(None);
-        }
         match std::fs::symlink_metadata(path) {
             Ok(m) if m.is_symlink() => Err(Error::Symlink { path: text::os(path) }),
+            // Not there, or made by another process since.
+            _ if dirfd::errno(error) == Errno::ENOENT => Ok(None),
             Ok(m) if !m.is_dir() => Err(Error::NotADirectory { path: text::os(path) }),
             _ => Err(Error::io("open", path, error)),
         }

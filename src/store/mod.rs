@@ -15,11 +15,15 @@ mod fold;
 mod frame;
 pub mod layout;
 pub mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 pub mod lock;
 mod query;
 mod remove;
 pub mod spool;
 pub mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trees;
 
 pub use error::{Error, Result};

@@ -229,3 +229,79 @@ impl AsFd for Tree {
         self.dir.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{id, state};
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_tree_is_made_locked_found_and_removed() {
+        let (dir, state) = state();
+        let base = dir.path().join("base");
+        fs::create_dir(&base).unwrap();
+        fs::set_permissions(&base, Permissions::from_mode(0o2775)).unwrap();
+        let a = id();
+        let tree = create_tree(&state, a, &base, None).unwrap();
+        assert_eq!((tree.id(), tree.base().unwrap()), (a, base.clone()));
+        assert_eq!(fs::metadata(tree.upper()).unwrap().mode() & 0o7777, 0o775, "the base's bits");
+        assert_eq!(fs::metadata(tree.work()).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(fs::metadata(tree.path()).unwrap().mode() & 0o7777, 0o700);
+        assert!(tree.is_unchanged().unwrap());
+        assert_eq!(list_trees(&state).unwrap(), [a]);
+        assert!(is_locked(&state, &a));
+        assert!(!open_tree(&state, a).unwrap().unwrap().try_lock().unwrap());
+        assert!(matches!(remove_tree(&state, a), Err(Error::Busy { .. })));
+        let e = create_tree(&state, a, &base, None).unwrap_err();
+        assert_eq!(e.errno(), Some(Errno::EEXIST));
+        fs::write(tree.upper().join("x"), "").unwrap();
+        assert!(!tree.is_unchanged().unwrap());
+        drop(tree);
+        assert!(!is_locked(&state, &a));
+        remove_tree(&state, a).unwrap();
+        remove_tree(&state, a).unwrap();
+        assert!(open_tree(&state, a).unwrap().is_none());
+        assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
+        assert!(base.exists(), "the base is only linked to");
+    }
+
+    #[test]
+    fn the_layers_belong_to_the_jails_owner() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: only root can give files away");
+            return;
+        }
+        let (_dir, state) = state();
+        let tree = create_tree(&state, id(), "/".as_ref(), Some((1_001_000, 1_002_000))).unwrap();
+        let owner = |p: &Path| fs::metadata(p).map(|m| (m.uid(), m.gid())).unwrap();
+        assert_eq!(owner(&tree.upper()), (1_001_000, 1_002_000));
+        assert_eq!(owner(&tree.work()), (1_001_000, 1_002_000));
+        assert_eq!(owner(tree.path()), (0, nix::unistd::getegid().as_raw()));
+    }
+
+    #[test]
+    fn the_holder_of_the_lock_may_remove_its_own_tree() {
+        let (_dir, state) = state();
+        let a = id();
+        let tree = create_tree(&state, a, "/".as_ref(), None).unwrap();
+        // A leftover of an earlier attempt is in the way.
+        fs::create_dir_all(state.path().join(format!("trees/{GONE}{a}/x"))).unwrap();
+        tree.remove(&state).unwrap();
+        assert_eq!(list_trees(&state).unwrap(), []);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_tree_is_not_followed() {
+        let (dir, state) = state();
+        let a = id();
+        fs::create_dir_all(dir.path().join("victim/upper")).unwrap();
+        state.subdir("trees").unwrap();
+        let link = state.path().join("trees").join(a.as_str());
+        std::os::unix::fs::symlink(dir.path().join("victim"), link).unwrap();
+        assert!(open_tree(&state, a).is_err());
+        assert!(remove_tree(&state, a).is_err());
+        assert!(dir.path().join("victim/upper").exists());
+    }
+}
