@@ -45,6 +45,29 @@ pub struct Running {
     pub started: Instant,
 }
 
+/// A jail that waits for [`Held::release`] before it touches its overlay or starts anything.
+/// Dropped instead, it ends by itself.
+#[derive(Debug)]
+pub struct Held {
+    running: Running,
+    go: OwnedFd,
+}
+
+impl Held {
+    /// Let it go on: the tree exists and the start is recorded.
+    pub fn release(self) -> Result<Running> {
+        nix::unistd::write(&self.go, b"g").map_err(|e| Error::new("write", "go pipe", e))?;
+        Ok(self.running)
+    }
+
+    /// End it without a trace; waits until it is gone.
+    pub fn abandon(self) -> Result<()> {
+        drop(self.go);
+        pidfd::signal(self.running.pidfd.as_fd(), nix::libc::SIGKILL)?;
+        pidfd::reap(self.running.pidfd.as_fd())
+    }
+}
+
 /// How this host lays out what belongs with `/usr`.
 pub fn host_root() -> HostRoot {
     let mut root = HostRoot::default();
@@ -59,8 +82,9 @@ pub fn host_root() -> HostRoot {
     root
 }
 
-/// Start the jail. The process must be single-threaded.
-pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Running> {
+/// Clone the jail. It prepares itself while the caller makes its tree and records its start; then
+/// [`Held::release`] lets it go on. The process must be single-threaded.
+pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdout, stdout_inside) = fd::pipe()?;
@@ -123,23 +147,16 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
             init::run(spec, plan, hand)
         }
         Cloned::Parent(pid, pidfd) => {
-            let ready = match spec.ids {
-                Ids::Range => {
-                    let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
-                    ns::map_child(pid, &[line], &[line])
+            let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
+            let held = Held { running, go: go_write };
+            if spec.ids == Ids::Range {
+                let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
+                if let Err(e) = ns::map_child(pid, &[line], &[line]) {
+                    held.abandon()?;
+                    return Err(e);
                 }
-                Ids::Caller { .. } => Ok(()),
-            };
-            let ready = ready.and_then(|()| {
-                nix::unistd::write(&go_write, b"g").map(drop).map_err(|e| Error::new("write", "go pipe", e))
-            });
-            if let Err(e) = ready {
-                drop(go_write);
-                pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
-                pidfd::reap(pidfd.as_fd())?;
-                return Err(e);
             }
-            Ok(Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started })
+            Ok(held)
         }
     }
 }

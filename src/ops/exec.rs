@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::FsType;
 use serde_json::json;
 
 use super::config;
@@ -256,33 +257,44 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
-    let tree = if settings.access == Access::Overlay {
-        let inside = RANGE_BASE + spec.inside_id();
-        let owner = (ids == Ids::Range).then_some((inside, inside));
-        Some(trees::create_tree(&state, id, &spec.workspace, owner)?)
-    } else {
-        None
-    };
-    spec.tree = tree.as_ref().map(|t| t.path().to_owned());
+    let overlay = settings.access == Access::Overlay;
+    spec.tree = overlay.then(|| trees::path_of(&state, id));
     let policy = effective(&settings, &spec, watch_memory);
-    let planned = plan::plan(&spec, &launch::host_root()).map_err(Error::from);
-    let started = planned.and_then(|plan| {
-        spool::append_start(&state, &start_record(&spec, &policy))?;
-        Ok(plan)
-    });
-    let ended = started.map(|plan| run(request, &settings, &spec, &plan, watch_memory, &mut relay));
+    let plan = plan::plan(&spec, &launch::host_root())?;
+    let separate = request.capture || !same_file();
+    let held = stdin().and_then(|stdin| launch::launch(&spec, &plan, stdin, separate)).map_err(Error::Launch)?;
+    // From here on the jail prepares itself on another processor while its tree is made and its
+    // start recorded; it waits for `release` before it needs either.
+    let recorded = record_start(&state, &spec, &policy, ids);
+    let tree = match recorded {
+        Ok(tree) => tree,
+        Err(e) => {
+            held.abandon().map_err(Error::Launch)?;
+            return Err(e);
+        }
+    };
+    let options = Options {
+        timeout: settings.timeout,
+        grace: settings.grace,
+        capture: request.capture,
+        watch_memory,
+        ticks: request.ticks,
+    };
+    let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
-        Ok(Ok(ended)) => ended,
-        Ok(Err(e)) => {
+        Ok(mut ended) => {
+            let exit = exit_code(&ended);
+            if let Outcome::Failed { code, .. } = &mut ended.outcome {
+                *code = i32::from(exit);
+            }
+            ended
+        }
+        Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = end_record(id, outcome, None, &[], None);
             spool::append_end(&state, &end)?;
             discard(tree, &state);
             return Err(Error::Launch(e));
-        }
-        Err(e) => {
-            discard(tree, &state);
-            return Err(e);
         }
     };
     relay.status(match &ended.outcome {
@@ -297,24 +309,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     Ok(Report { id, ended, policy, files_changed: None, tree, warnings })
 }
 
-fn run(
-    request: &Request,
-    settings: &Settings,
-    spec: &Spec,
-    plan: &plan::Plan,
-    watch_memory: Option<u64>,
-    watcher: &mut dyn supervise::Watcher,
-) -> sys::Result<Ended> {
-    let options = Options {
-        timeout: settings.timeout,
-        grace: settings.grace,
-        capture: request.capture,
-        watch_memory,
-        ticks: request.ticks,
+/// Make the tree and write the start record; leave nothing when either fails.
+fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> Result<Option<Tree>, Error> {
+    let tree = if spec.tree.is_some() {
+        let inside = RANGE_BASE + spec.inside_id();
+        let owner = (ids == Ids::Range).then_some((inside, inside));
+        Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
+    } else {
+        None
     };
-    let separate = request.capture || !same_file();
-    let jail = launch::launch(spec, plan, stdin(spec)?, separate)?;
-    supervise::supervise(jail, &options, watcher)
+    if let Err(e) = spool::append_start(state, &start_record(spec, policy)) {
+        discard(tree, state);
+        return Err(e.into());
+    }
+    Ok(tree)
 }
 
 /// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
@@ -326,8 +334,8 @@ fn same_file() -> bool {
 
 /// How the command gets the caller's stdin. An anonymous pipe is handed over as it is; a file, a
 /// terminal or a socket of the host's is not (its inode could be changed by descriptor: fchmod).
-fn stdin(spec: &Spec) -> sys::Result<Stdin> {
-    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+fn stdin() -> sys::Result<Stdin> {
+    const PIPEFS: FsType = FsType(0x5049_5045);
     let stdin = sys::fd::standard(0);
     let Ok(s) = fstat(stdin) else { return Ok(Stdin::Null) };
     let kind = SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT;
@@ -336,8 +344,8 @@ fn stdin(spec: &Spec) -> sys::Result<Stdin> {
         return Ok(Stdin::Null);
     }
     let anonymous = kind == SFlag::S_IFIFO
-        && nix::sys::statfs::fstatfs(stdin).is_ok_and(|f| i64::from(f.filesystem_type().0) == PIPEFS_MAGIC);
-    if anonymous && matches!(spec.ids, Ids::Caller { .. }) || anonymous && nix::unistd::getuid().is_root() {
+        && nix::sys::statfs::fstatfs(stdin).is_ok_and(|f| f.filesystem_type() == PIPEFS);
+    if anonymous {
         let fd: OwnedFd = sys::fd::dup_above(stdin.as_fd(), 3)?;
         return Ok(Stdin::Pipe(fd));
     }
@@ -592,7 +600,7 @@ fn discard(tree: Option<Tree>, state: &StateDir) {
 fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
     match tree {
         Some(tree) if tree.is_unchanged()? => {
-            tree.remove(state)?;
+            tree.retire(state)?;
             Ok(None)
         }
         other => Ok(other),

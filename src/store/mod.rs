@@ -20,6 +20,7 @@ mod ledger_tests;
 pub mod lock;
 mod query;
 mod remove;
+mod spare;
 pub mod spool;
 pub mod sweep;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
+use super::spare;
 use crate::base::id::Id;
 
 const DIR: &str = "trees";
@@ -35,6 +36,11 @@ pub struct Tree {
     path: PathBuf,
 }
 
+/// Where the tree of jail `id` is or will be.
+pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
+    state.path().join(DIR).join(id.as_str())
+}
+
 /// Make the tree of jail `id` over the host directory `base`, and lock it.
 ///
 /// `upper` and `work` belong to `owner` when given (the host ids that a jail of real root is mapped
@@ -45,6 +51,9 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     let trees_path = state.path().join(DIR);
     let path = trees_path.join(id.as_str());
     lock::acquire(&trees, lock::Mode::Shared, lock::APPEND_WAIT, &trees_path)?;
+    if let Some(tree) = spare::take(&trees, &path, id, base, owner) {
+        return Ok(tree);
+    }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
     let dir = open_tree_dir(&trees, id.as_str()).map_err(|e| Error::call("open", &path, e))?;
     let tree = Tree { id, dir, path };
@@ -131,7 +140,7 @@ pub(super) fn finish_removal(state: &StateDir, name: &CString) -> Result<()> {
     remove_dir(&trees, name, &state.path().join(DIR))
 }
 
-fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
+pub(super) fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
     open_file(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
@@ -195,14 +204,26 @@ impl Tree {
         Ok(())
     }
 
+    /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
+    /// The caller holds the lock, and nothing is mounted on it any more.
+    pub fn retire(self, state: &StateDir) -> Result<()> {
+        let trees = state.subdir(DIR)?;
+        if spare::put(&trees, self.id) { Ok(()) } else { self.remove(state) }
+    }
+
     /// Whether making it came to its end: `upper` is made last.
     pub(super) fn is_whole(&self) -> bool {
         nix::sys::stat::fstatat(&self.dir, "upper", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// A tree of these parts.
+    pub(super) fn from_parts(id: Id, dir: File, path: PathBuf) -> Tree {
+        Tree { id, dir, path }
+    }
+
     fn populate(&self, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
         symlinkat(base, &self.dir, "base").map_err(|e| Error::call("symlink", &self.path.join("base"), e))?;
-        let mode = std::fs::metadata(base).map_or(0o755, |m| m.mode() & 0o777 | 0o700);
+        let mode = upper_mode(base);
         for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
             let fail = |call| move |e| Error::call(call, &self.path.join(name.to_string_lossy().as_ref()), e);
             mkdirat(&self.dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;
@@ -222,6 +243,11 @@ impl Tree {
     fn busy(&self) -> Error {
         Error::Busy { path: crate::base::text::os(&self.path), waited: std::time::Duration::ZERO }
     }
+}
+
+/// Permission bits of an upper layer over `base`.
+pub(super) fn upper_mode(base: &Path) -> u32 {
+    std::fs::metadata(base).map_or(0o755, |m| m.mode() & 0o777 | 0o700)
 }
 
 impl AsFd for Tree {
