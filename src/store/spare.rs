@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, RenameFlags, readlinkat, renameat, renameat2};
+use nix::fcntl::{AtFlags, readlinkat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
@@ -27,9 +27,8 @@ fn name(n: u32) -> String {
 
 /// Put the tree of `id` aside. `false` when enough are there.
 pub(super) fn put(trees: &File, id: Id) -> bool {
-    (0..SPARES).any(|n| {
-        renameat2(trees, id.as_str(), trees, name(n).as_str(), RenameFlags::RENAME_NOREPLACE).is_ok()
-    })
+    // A spare is never empty, so a rename never replaces one (ENOTEMPTY).
+    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, name(n).as_str()).is_ok())
 }
 
 /// Take one for jail `id`, made fit for `base` and locked. `None`: make a new one.
