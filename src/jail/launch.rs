@@ -69,8 +69,9 @@ impl Held {
 }
 
 /// How this host lays out what belongs with `/usr`.
-pub fn host_root() -> HostRoot {
-    let mut root = HostRoot::default();
+pub fn host_root(net: Net) -> HostRoot {
+    let resolv_conf = net == Net::Host && Path::new("/etc/resolv.conf").exists();
+    let mut root = HostRoot { resolv_conf, ..HostRoot::default() };
     for name in USR_NAMES {
         let path = Path::new("/").join(name);
         match std::fs::read_link(&path) {
@@ -127,12 +128,8 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         },
         nested_userns: spec.nested_userns,
     });
-    let namespaces = match spec.net {
-        Net::None => Namespaces::ALL,
-        Net::Host => Namespaces::WITHOUT_NET,
-    };
     let started = Instant::now();
-    match clone3(namespaces, None).map_err(|e| e.on("new namespaces"))? {
+    match clone3(Namespaces::WITHOUT_NET, None).map_err(|e| e.on("new namespaces"))? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
             let hand = Hand {

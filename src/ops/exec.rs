@@ -260,7 +260,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let overlay = settings.access == Access::Overlay;
     spec.tree = overlay.then(|| trees::path_of(&state, id));
     let policy = effective(&settings, &spec, watch_memory);
-    let plan = plan::plan(&spec, &launch::host_root())?;
+    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     let separate = request.capture || !same_file();
     let held = stdin().and_then(|stdin| launch::launch(&spec, &plan, stdin, separate)).map_err(Error::Launch)?;
     // From here on the jail prepares itself on another processor while its tree is made and its

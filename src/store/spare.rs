@@ -44,7 +44,7 @@ pub(super) fn take(trees: &File, path: &Path, id: Id, base: &Path, owner: Option
         }
         // Unfit, or made by another owner's mapping: out of the way, under a name that is swept.
         let gone = format!("{}{id}-{n}", super::trees::GONE);
-        drop(renameat(trees, id.as_str(), trees, gone.as_str()));
+        renameat(trees, id.as_str(), trees, gone.as_str()).ok();
         None
     })
 }
