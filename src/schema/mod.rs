@@ -4,4 +4,5 @@
 //! durations in integer milliseconds with `_ms` in the name, times in RFC 3339 UTC, ids in full.
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod jail;

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_very_deep_tree_is_removed_without_recursion() {
-        let t = tempfile::tempdir().unwrap();
+        let t = super::super::tests::memory_dir();
         let dir = std::fs::File::open(t.path()).unwrap();
         let mut trail = Trail::new(dir.try_clone().unwrap().into(), For::Passing).unwrap();
         for _ in 0..10_000 {

@@ -94,13 +94,11 @@ impl Trail {
     pub(super) fn leave(&mut self) -> Result<()> {
         let Some(child) = self.levels.pop() else { return Ok(()) };
         let mut result = Ok(());
-        if let (Some(parent), Some(fd)) = (self.levels.last_mut(), &child.fd) {
-            if parent.fd.is_none() {
-                match openat2::parent(fd, self.how).and_then(|up| Ok((at::fstat(&up)?, up))) {
-                    Ok((meta, up)) if meta.same_inode(&parent.meta) => parent.fd = Some(up),
-                    Ok(_) => result = Err(Error::new("walk", "", Errno::ESTALE)),
-                    Err(e) => result = Err(e),
-                }
+        if let (Some(parent @ Level { fd: None, .. }), Some(fd)) = (self.levels.last_mut(), &child.fd) {
+            match openat2::parent(fd, self.how).and_then(|up| Ok((at::fstat(&up)?, up))) {
+                Ok((meta, up)) if meta.same_inode(&parent.meta) => parent.fd = Some(up),
+                Ok(_) => result = Err(Error::new("walk", "", Errno::ESTALE)),
+                Err(e) => result = Err(e),
             }
         }
         if let (Some(mode), Some(fd)) = (child.relock, &child.fd) {
@@ -130,7 +128,7 @@ mod tests {
 
     #[test]
     fn five_thousand_levels_need_few_descriptors() {
-        let t = tempfile::tempdir().unwrap();
+        let t = super::super::tests::memory_dir();
         let mut trail = Trail::new(open(t.path()), For::Listing).unwrap();
         for _ in 0..5_000 {
             at::make_dir(trail.top().unwrap(), b"d", 0o700).unwrap();

@@ -386,7 +386,7 @@ fn a_mount_point_on_the_way_is_left_alone() {
 
 #[test]
 fn five_thousand_levels_are_applied() {
-    let f = Fixture::new(&[]);
+    let f = Fixture::in_memory(&[]);
     let (upper, base) = f.fds();
     let mut trail = super::super::trail::Trail::new(upper, crate::sys::openat2::For::Passing).unwrap();
     for _ in 0..5_000 {

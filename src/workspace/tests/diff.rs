@@ -305,7 +305,7 @@ fn a_file_or_directory_without_permission_bits_is_compared_and_keeps_them() {
 
 #[test]
 fn ten_thousand_levels_and_huge_sparse_files_are_no_trouble() {
-    let f = Fixture::new(&[]);
+    let f = Fixture::in_memory(&[]);
     let big = std::fs::File::create(f.upper("big")).unwrap();
     let len = (1u64 << 43).min(if big.set_len(1 << 43).is_ok() { 1 << 43 } else { 1 << 30 });
     big.set_len(len).unwrap();
