@@ -83,7 +83,7 @@ pub fn finish(ui: &Ui, done: &Applied) -> CmdResult {
     page.section("Never applied:", done.skipped.iter().map(skipped));
     drop(page);
     if done.truncated > 0 {
-        ui.warn(&format!("{} entries are not shown", done.truncated));
+        ui.warn(&format!("{} more not shown", plural(done.truncated, "line")));
     }
     if done.cleaned > 0 {
         let what = plural(done.cleaned, "temporary file");

@@ -5,6 +5,8 @@ pub mod apply;
 mod change;
 pub mod diff;
 pub mod hostexec;
+mod judge;
+mod manifest;
 mod names;
 mod patterns;
 mod put;

@@ -8,15 +8,14 @@ use std::collections::HashMap;
 
 use nix::errno::Errno;
 
-use super::change::{Change, Conflict, Kind, Options, Skipped, Status, leads_out};
-use super::hostexec::{self, Classifier};
+use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
+use super::hostexec::Classifier;
 use super::names::Names;
-use super::remove::survey;
 use super::trail::Trail;
 use super::upper::{self, Opacity, UpperKind};
+use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::openat2::{self, For};
-use crate::sys::{self, copy};
 
 /// Names of temporary files begin with it; see `put`.
 pub(super) const TEMPORARY: &[u8] = b".aj-apply-";
@@ -58,7 +57,7 @@ pub(super) struct Frame {
     next_gone: usize,
     opacity: Opacity,
     /// A conflict of this directory that holds for everything in it.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// What stands on the host in its place and must go first.
     pub(super) replaces: Option<Meta>,
     /// Permission bits in the upper layer.
@@ -73,8 +72,8 @@ pub(super) struct Scan<'a> {
     pub(super) base: Trail,
     pub(super) frames: Vec<Frame>,
     pub(super) path: Vec<u8>,
-    classifier: Classifier,
-    options: &'a Options,
+    pub(super) classifier: Classifier,
+    pub(super) options: &'a Options,
     override_conflicts: bool,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
     pub(super) own_changes: HashMap<((u32, u32), u64), Stamp>,
@@ -174,7 +173,7 @@ impl<'a> Scan<'a> {
         Some(Event::Skip(Skipped { path: self.path.clone(), reason: reason.into(), unknown: false }))
     }
 
-    fn unreadable(&self, e: &sys::Error) -> Option<Event> {
+    pub(super) fn unreadable(&self, e: &sys::Error) -> Option<Event> {
         let reason = format!("could not be read: {} ({})", e.errno.desc(), e.name());
         Some(Event::Skip(Skipped { path: self.path.clone(), reason, unknown: true }))
     }
@@ -232,92 +231,6 @@ impl<'a> Scan<'a> {
             Ok(old) => old.and_then(|old| self.deletion(name, old)),
             Err(e) => self.unreadable(&e),
         }
-    }
-
-    fn deletion(&mut self, name: &[u8], old: Meta) -> Option<Event> {
-        let mut change = self.change(Status::Deleted, old.kind.into(), None, Some(&old));
-        self.conflict_of_replacing(name, &old, &mut change);
-        change.host_executed = self.classifier.reason(name, false);
-        Some(Event::Item(Item { change, new: None, old: Some(old) }))
-    }
-
-    fn file(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
-        let status = match &old {
-            None => Status::Added,
-            Some(old) if old.kind != FileKind::File => Status::TypeChanged,
-            Some(old) => match self.same_file(name, &new, old) {
-                Ok(true) if new.mode & 0o777 == old.mode & 0o777 => return None,
-                Ok(true) => Status::ModeChanged,
-                Ok(false) => Status::Modified,
-                Err(e) => return self.unreadable(&e),
-            },
-        };
-        let mut change = self.change(status, Kind::File, Some(&new), old.as_ref());
-        change.hard_links = new.nlink > 1;
-        if let Some(old) = &old {
-            self.conflict_of_replacing(name, old, &mut change);
-        }
-        change.host_executed = if hostexec::is_manifest(name) && !self.classifier.installed() {
-            self.manifest(name, old.as_ref())
-        } else {
-            self.classifier.reason(name, false)
-        };
-        Some(Event::Item(Item { change, new: Some(new), old }))
-    }
-
-    fn same_file(&self, name: &[u8], new: &Meta, old: &Meta) -> sys::Result<bool> {
-        if new.size != old.size {
-            return Ok(false);
-        }
-        let theirs = match openat2::beneath(self.base.top()?, name, For::Reading) {
-            Ok(fd) => fd,
-            // The host's own file cannot be read: nothing says that it is the same.
-            Err(e) if matches!(e.errno, Errno::EACCES | Errno::ENOENT | Errno::ELOOP) => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        let ours = upper::open_file(self.upper.top()?, name)?;
-        if at::fstat(&theirs)?.kind != FileKind::File || at::fstat(&ours)?.kind != FileKind::File {
-            return Ok(false);
-        }
-        copy::same_content(ours, theirs, new.size)
-    }
-
-    fn manifest(&self, name: &[u8], old: Option<&Meta>) -> Option<&'static str> {
-        let limit = hostexec::MANIFEST_LIMIT;
-        let read = |fd| copy::read_all(fd, limit).ok().flatten();
-        let ours = self.upper.top().and_then(|dir| upper::open_file(dir, name)).ok().and_then(read);
-        let theirs = old
-            .filter(|old| old.kind == FileKind::File)
-            .and_then(|_| openat2::beneath(self.base.top().ok()?, name, For::Reading).ok())
-            .and_then(read);
-        hostexec::manifest_reason(name, theirs.as_deref(), ours.as_deref())
-    }
-
-    fn symlink(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
-        let target = match self.upper.top().and_then(|dir| at::read_link(dir, name)) {
-            Ok(target) => target,
-            Err(e) => return self.unreadable(&e),
-        };
-        let status = match &old {
-            None => Status::Added,
-            Some(old) if old.kind != FileKind::Symlink => Status::TypeChanged,
-            Some(_) => match self.base.top().and_then(|dir| at::read_link(dir, name)) {
-                Ok(theirs) if theirs == target => return None,
-                _ => Status::Modified,
-            },
-        };
-        let mut change = self.change(status, Kind::Symlink, Some(&new), old.as_ref());
-        change.leads_out = leads_out(&self.path, &target);
-        change.target = Some(target);
-        if let Some(old) = &old {
-            self.conflict_of_replacing(name, old, &mut change);
-        }
-        change.host_executed = if hostexec::is_manifest(name) && !self.classifier.installed() {
-            Some("its scripts are elsewhere")
-        } else {
-            self.classifier.reason(name, false)
-        };
-        Some(Event::Item(Item { change, new: Some(new), old }))
     }
 
     /// Enter a directory of the upper layer.
@@ -436,62 +349,6 @@ impl<'a> Scan<'a> {
             below && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
         };
         has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
-    }
-
-    fn change(&self, status: Status, kind: Kind, new: Option<&Meta>, old: Option<&Meta>) -> Change {
-        let size = |m: &Meta| (m.kind == FileKind::File).then_some(m.size);
-        let mode = |m: &Meta| matches!(m.kind, FileKind::File | FileKind::Dir).then_some(m.mode & 0o777);
-        let blocked = self.frames.last().is_some_and(|f| f.blocked);
-        Change {
-            path: self.path.clone(),
-            status,
-            kind,
-            old_kind: old.map(|m| m.kind.into()),
-            size: new.and_then(size),
-            old_size: old.and_then(size),
-            mode: new.and_then(mode),
-            old_mode: old.and_then(mode),
-            below: 0,
-            target: None,
-            leads_out: false,
-            hard_links: false,
-            special_bits: new.is_some_and(|m| m.kind == FileKind::File && m.mode & 0o7000 != 0),
-            host_executed: None,
-            conflict: blocked.then_some(Conflict::Above),
-            implied: false,
-        }
-    }
-
-    /// Whether the host's entry changed after the jail started, other than by this walk.
-    fn changed(&self, old: &Meta) -> bool {
-        old.ctime > self.options.started && self.own_changes.get(&(old.dev, old.ino)) != Some(&old.ctime)
-    }
-
-    /// What speaks against removing or replacing `old`, and how much is below it.
-    fn conflict_of_replacing(&self, name: &[u8], old: &Meta, change: &mut Change) {
-        if change.conflict.is_some() {
-            return;
-        }
-        if old.kind != FileKind::Dir && self.changed(old) {
-            change.conflict = Some(Conflict::Changed);
-        }
-        if old.kind == FileKind::Dir {
-            match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
-                Ok(seen) => {
-                    change.below = seen.files;
-                    change.conflict = if seen.mount {
-                        Some(Conflict::Mount)
-                    } else if seen.unreadable {
-                        Some(Conflict::Unreadable)
-                    } else if seen.changed || self.changed(old) {
-                        Some(Conflict::ChangedBelow)
-                    } else {
-                        None
-                    };
-                }
-                Err(_) => change.conflict = Some(Conflict::Unreadable),
-            }
-        }
     }
 
     fn scope(&self) -> Scope {

@@ -4,6 +4,7 @@
 mod apply;
 mod diff;
 mod overlay;
+mod races;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
