@@ -13,7 +13,7 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::FsType;
 use serde_json::json;
 
-use super::config;
+use super::{changes, config};
 use crate::base::id::{Id, Kind};
 use crate::base::{clock, env, text};
 use crate::jail::etc;
@@ -26,6 +26,8 @@ use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Net, Seccomp, Settings};
+use crate::monitor::Monitor;
+use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{self as record, Effective, Outcome};
 use crate::store::layout::StateDir;
 use crate::store::trees::{self, Tree};
@@ -114,8 +116,8 @@ pub struct Report {
     pub ended: Ended,
     /// The policy that was enforced.
     pub policy: Effective,
-    /// The tree with the changes, when there are any.
-    pub tree: Option<Tree>,
+    /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
+    pub changes: Option<Diff>,
     /// Files changed in the overlay.
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
@@ -218,6 +220,9 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// What changed could not be compared or applied.
+    #[error(transparent)]
+    Changes(#[from] changes::Error),
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),
@@ -262,7 +267,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let policy = effective(&settings, &spec, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     let separate = request.capture || !same_file();
-    let held = stdin().and_then(|stdin| launch::launch(&spec, &plan, stdin, separate)).map_err(Error::Launch)?;
+    let held =
+        stdin().and_then(|stdin| launch::launch(&spec, &plan, stdin, separate)).map_err(Error::Launch)?;
     // From here on the jail prepares itself on another processor while its tree is made and its
     // start recorded; it waits for `release` before it needs either.
     let recorded = record_start(&state, &spec, &policy, ids);
@@ -301,12 +307,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
-    let tree = keep_if_changed(tree, &state)?;
-    let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), None);
+    let overlay = tree.is_some();
+    let changes = match keep_if_changed(tree, &state).and_then(|kept| kept.map(|t| compare(&state, t)).transpose()) {
+        Ok(changes) => changes.flatten(),
+        Err(e) => {
+            warnings.push(format!("what changed could not be told: {}", chain(&e)));
+            None
+        }
+    };
+    let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
+    let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
-    Ok(Report { id, ended, policy, files_changed: None, tree, warnings })
+    Ok(Report { id, ended, policy, files_changed, changes, warnings })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
@@ -595,6 +609,35 @@ fn discard(tree: Option<Tree>, state: &StateDir) {
         // Whatever is left is swept by the next command that looks.
         drop(tree.remove(state));
     }
+}
+
+/// An error with its sources, on one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
+}
+
+/// What a finished run left in its tree. A tree that equals its base after all is put aside.
+fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
+    let found = changes::find_tree(state.path(), Some(tree.id().as_str()), Path::new("/"))?;
+    let diff = changes::diff(&found, &changes::DiffOptions::default())?;
+    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
+        tree.remove(state)?;
+        return Ok(None);
+    }
+    Ok(Some(diff))
+}
+
+/// Bring the changes of a run back to the host directory.
+pub fn apply(id: Id, allow_exec_files: bool, monitor: &dyn Monitor) -> Result<Applied, Error> {
+    let (tree, _) = changes::open_tree(Some(id.as_str()))?;
+    let options = changes::ApplyOptions { allow_exec_files, ..changes::ApplyOptions::default() };
+    Ok(changes::apply(&tree, &options, monitor)?)
 }
 
 fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {

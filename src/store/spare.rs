@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstatat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::dirfd;
@@ -32,13 +33,20 @@ pub(super) fn put(trees: &File, id: Id) -> bool {
 }
 
 /// Take one for jail `id`, made fit for `base` and locked. `None`: make a new one.
-pub(super) fn take(trees: &File, path: &Path, id: Id, base: &Path, owner: Option<(u32, u32)>) -> Option<Tree> {
+pub(super) fn take(
+    trees: &File,
+    path: &Path,
+    id: Id,
+    base: &Path,
+    owner: Option<(u32, u32)>,
+) -> Option<Tree> {
     (0..SPARES).find_map(|n| {
         // By rename first: whoever succeeds owns it alone.
         renameat(trees, name(n).as_str(), trees, id.as_str()).ok()?;
         let dir = open_tree_dir(trees, id.as_str()).ok()?;
         let tree = Tree::from_parts(id, dir, PathBuf::from(path));
-        let fit = tree.try_lock().is_ok_and(|locked| locked) && refit(&tree, base, owner).is_ok_and(|fit| fit);
+        let fit =
+            tree.try_lock().is_ok_and(|locked| locked) && refit(&tree, base, owner).is_ok_and(|fit| fit);
         if fit {
             return Some(tree);
         }
@@ -60,7 +68,16 @@ fn refit(tree: &Tree, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Er
     if upper.st_mode & 0o7777 != mode {
         fchmodat(tree, c"upper", Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?;
     }
-    if Path::new(&readlinkat(tree, c"base")?) != base {
+    if Path::new(&readlinkat(tree, c"base")?) == base {
+        // Its ctime is when the run began: what tells later changes of the host's from earlier ones.
+        utimensat(
+            tree,
+            c"base",
+            &TimeSpec::UTIME_NOW,
+            &TimeSpec::UTIME_NOW,
+            UtimensatFlags::NoFollowSymlink,
+        )?;
+    } else {
         unlinkat(tree, c"base", UnlinkatFlags::NoRemoveDir)?;
         symlinkat(base, tree, c"base")?;
     }
@@ -139,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_run_is_its_own_also_over_the_same_base() {
+        let (_dir, state) = state();
+        let ctime = |t: &Tree| {
+            let m = fs::symlink_metadata(t.path().join("base")).unwrap();
+            (std::os::unix::fs::MetadataExt::ctime(&m), std::os::unix::fs::MetadataExt::ctime_nsec(&m))
+        };
+        let first = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
+        let made = ctime(&first);
+        first.retire(&state).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let second = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
+        assert!(ctime(&second) > made);
+    }
+
+    #[test]
     fn a_spare_with_anything_in_it_is_not_taken() {
         let (_dir, state) = state();
         for at in ["upper/x", "work/work/x"] {
@@ -156,9 +188,8 @@ mod tests {
     #[test]
     fn no_more_than_a_few_are_kept() {
         let (_dir, state) = state();
-        let many: Vec<_> = (0..7)
-            .map(|_| trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap())
-            .collect();
+        let many: Vec<_> =
+            (0..7).map(|_| trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap()).collect();
         for tree in many {
             tree.retire(&state).unwrap();
         }

@@ -44,7 +44,8 @@ pub fn make() -> Result<Making> {
 impl Making {
     /// Wait for it and enter it. No thread is left afterwards.
     pub fn enter(self) -> Result<()> {
-        let made = self.0.join().map_err(|_| Error::new("unshare", "network namespace", nix::errno::Errno::EIO))?;
+        let made =
+            self.0.join().map_err(|_| Error::new("unshare", "network namespace", nix::errno::Errno::EIO))?;
         setns(made?, CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("setns", "network namespace", e))
     }
 }
