@@ -326,6 +326,7 @@ fn a_full_disk_stops_and_leaves_nothing_half_written() {
     let late =
         matches!(late, Err(super::super::put::Refused::Failed(e)) if e.errno == nix::errno::Errno::ENOSPC);
     let still_nothing = std::fs::read_dir(small.path()).unwrap().count();
+    nix::mount::umount2(small.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     assert!(early && late);
     assert_eq!((nothing, still_nothing), (0, 0));
 }
