@@ -28,7 +28,7 @@ Examples:
 /// jail; 4 files that the host would execute were left out; 5 another apply is at work; 6 a part was
 /// left out.
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// A jail (id, beginning of one, or `@` for the newest), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]

@@ -1,7 +1,6 @@
 //! `aj diff`.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use super::changes::{Page, line, plural, skipped, split, summary};
 use super::error::CmdResult;
@@ -26,7 +25,7 @@ Examples:
 /// files) are listed apart with the reason: `aj apply` brings them back only with
 /// --allow-exec-files. Nothing is changed.
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// A jail (id, beginning of one, or `@` for the newest), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]
@@ -117,11 +116,5 @@ fn names(ui: &Ui, diff: &Diff, null: bool) {
         }
         bytes.push(0);
     }
-    // Names are bytes, which `Ui::out` cannot take. A closed pipe is a quiet end.
-    let mut out = std::io::stdout().lock();
-    if let Err(e) = out.write_all(&bytes).and_then(|()| out.flush())
-        && e.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        ui.warn(&format!("could not write to stdout: {e}"));
-    }
+    ui.bytes(&bytes);
 }

@@ -18,16 +18,16 @@ Examples:
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
-  aj exec --dry-run -- true              show the effective policy and where it comes from
-
-Exit codes: the command's own; 124 timeout; 125 aj could not do its part; 126 not executable;
-127 not found; 128+n killed by signal n; 137 also when out of memory. See `aj help exit-codes`.";
+  aj exec --dry-run -- true              show the effective policy and where it comes from";
 
 /// Run a command in a jail over the current directory
 ///
 /// The command sees this directory at its own path (and as /workspace) through an overlay: what it
 /// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
+///
+/// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
+/// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -214,7 +214,9 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
             super::apply::finish_quietly(ui, &done).map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
         }
         Some(_) => {
-            ui.status(&format!("{what}; not applied, because the command failed: `aj diff {id}`, `aj apply {id}`"));
+            ui.status(&format!(
+                "{what}; not applied, because the command failed: `aj diff {id}`, `aj apply {id}`"
+            ));
             Ok(())
         }
         None => {

@@ -15,7 +15,7 @@ use crate::schema::ledger::{JailDetail, Output, Status};
 
 /// Look at what ran: one record per jail, newest first
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail list
   aj jail show @
   aj jail list --status failed --since 2h")]
@@ -37,7 +37,7 @@ enum Command {
 /// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing
 /// is shortened.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail list
   aj jail list --status lost --status killed
   aj jail list --since 2h --search 'npm install'
@@ -69,7 +69,7 @@ struct ListArgs {
 /// Of each output stream the first and the last 64 KiB are kept. What the jail wrote is escaped, so
 /// that it cannot control the terminal.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail show @
   aj jail show 7k3m --output=stderr
   aj jail show @ --output=stdout --raw > out.bin

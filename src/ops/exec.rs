@@ -4,8 +4,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,25 +12,29 @@ use nix::sys::statfs::FsType;
 use serde_json::json;
 
 use super::{changes, config};
+
 use crate::base::id::{Id, Kind};
-use crate::base::{clock, env, text};
+use crate::base::{env, text};
 use crate::jail::etc;
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
-use crate::jail::spec::{Bind, Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
+use crate::monitor::Monitor;
 use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Net, Seccomp, Settings};
-use crate::monitor::Monitor;
+use crate::policy::settings::{Access, Settings};
 use crate::schema::changes::{Applied, Diff};
-use crate::schema::jail::{self as record, Effective, Outcome};
+use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::spool;
 use crate::store::trees::{self, Tree};
-use crate::store::{alive, spool};
 use crate::sys;
+
+mod check;
+mod record;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -62,7 +64,7 @@ pub trait Watcher {
     /// Output, when it is captured instead of passed through.
     fn output(&mut self, stderr: bool, bytes: &[u8]);
     /// Twice a second, when asked for.
-    fn tick(&mut self, usage: record::Usage);
+    fn tick(&mut self, usage: Usage);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
 }
@@ -92,7 +94,7 @@ impl supervise::Watcher for Relay<'_> {
         self.to.output(stderr, bytes);
     }
 
-    fn tick(&mut self, usage: record::Usage) {
+    fn tick(&mut self, usage: Usage) {
         self.to.tick(usage);
     }
 
@@ -252,8 +254,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let mut warnings = resolved.warnings.clone();
     let settings = resolved.settings;
     let state = StateDir::open()?;
-    let owner = check_workspace(&workspace, &state, &settings, request.i_mean_it)?;
-    let watch_memory = check_limits(&settings, &mut warnings)?;
+    let owner = check::workspace(&workspace, &state, &settings, request.i_mean_it)?;
+    let watch_memory = check::limits(&settings, &mut warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let euid = nix::unistd::geteuid().as_raw();
     let ids = match euid {
@@ -264,7 +266,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
     let overlay = settings.access == Access::Overlay;
     spec.tree = overlay.then(|| trees::path_of(&state, id));
-    let policy = effective(&settings, &spec, watch_memory);
+    let policy = record::effective(&settings, &spec, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     let separate = request.capture || !same_file();
     let held =
@@ -297,7 +299,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
-            let end = end_record(id, outcome, None, &[], None);
+            let end = record::end(id, outcome, None, &[], None);
             spool::append_end(&state, &end)?;
             discard(tree, &state);
             return Err(Error::Launch(e));
@@ -308,15 +310,16 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
     let overlay = tree.is_some();
-    let changes = match keep_if_changed(tree, &state).and_then(|kept| kept.map(|t| compare(&state, t)).transpose()) {
-        Ok(changes) => changes.flatten(),
-        Err(e) => {
-            warnings.push(format!("what changed could not be told: {}", chain(&e)));
-            None
-        }
-    };
+    let changes =
+        match keep_if_changed(tree, &state).and_then(|kept| kept.map(|t| compare(&state, t)).transpose()) {
+            Ok(changes) => changes.flatten(),
+            Err(e) => {
+                warnings.push(format!("what changed could not be told: {}", chain(&e)));
+                None
+            }
+        };
     let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
-    let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
+    let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
@@ -332,7 +335,7 @@ fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> 
     } else {
         None
     };
-    if let Err(e) = spool::append_start(state, &start_record(spec, policy)) {
+    if let Err(e) = spool::append_start(state, &record::start(spec, policy)) {
         discard(tree, state);
         return Err(e.into());
     }
@@ -377,7 +380,7 @@ fn spec(
 ) -> Result<Spec, Error> {
     let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
     let cwd = request.cwd.as_ref().map_or_else(|| at.clone(), |c| at.join(c));
-    let binds = binds(settings)?;
+    let binds = check::binds(settings)?;
     let visible = |dir: &Path| {
         dir.starts_with("/usr")
             || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
@@ -395,7 +398,7 @@ fn spec(
         path_first: &first,
         visible: &visible,
     };
-    let env = environment::build(settings, std::env::vars_os(), &inside);
+    let env = environment::build(settings, env::all(), &inside);
     let search = env
         .iter()
         .find(|(k, _)| k == "PATH")
@@ -438,170 +441,6 @@ fn without() -> Vec<String> {
         }
     }
     Vec::new()
-}
-
-/// `--ro` and `--rw` directories, resolved, parents before children.
-fn binds(settings: &Settings) -> Result<Vec<Bind>, Error> {
-    let mut binds = Vec::with_capacity(settings.ro.len() + settings.rw.len());
-    for (list, writable) in [(&settings.ro, false), (&settings.rw, true)] {
-        for path in list {
-            let fail = |why| Error::Bind { path: path.clone(), why };
-            let real = std::fs::canonicalize(path).map_err(fail)?;
-            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
-            binds.push(Bind { path: real, writable, directory });
-        }
-    }
-    binds.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(binds)
-}
-
-/// Refuse what would show the user's keys or aj's own state, and what an overlay cannot change.
-fn check_workspace(path: &Path, state: &StateDir, settings: &Settings, insist: bool) -> Result<Owner, Error> {
-    let refuse = |why, could| Err(Error::Refused { path: path.to_owned(), why, insist: could });
-    let meta = std::fs::metadata(path).map_err(|why| Error::CurrentDir { why })?;
-    if state.path().starts_with(path) && settings.access != Access::Ro {
-        return refuse("contains aj's state directory, which no jail may write", false);
-    }
-    if path.starts_with(state.path()) {
-        return refuse("is inside aj's state directory", false);
-    }
-    for bind in &settings.rw {
-        if state.path().starts_with(bind) {
-            return Err(Error::Refused {
-                path: bind.clone(),
-                why: "contains aj's state directory, which no jail may write",
-                insist: false,
-            });
-        }
-    }
-    if !insist {
-        if path == Path::new("/") {
-            return refuse("is the whole machine", true);
-        }
-        let home = env::HOME.absolute_path();
-        if home.is_some_and(|h| h == path || std::fs::canonicalize(h).is_ok_and(|h| h == path)) {
-            return refuse("is your home directory, with every key and token in it", true);
-        }
-        if state.path().starts_with(path) {
-            return refuse("contains aj's state directory", true);
-        }
-    }
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    if uid != 0 && settings.access == Access::Overlay {
-        for (what, theirs, ours) in [("user", meta.uid(), uid), ("group", meta.gid(), gid)] {
-            if theirs != ours {
-                return Err(Error::Foreign { path: path.to_owned(), what, theirs, ours });
-            }
-        }
-    }
-    Ok(Owner { uid: meta.uid(), gid: meta.gid() })
-}
-
-/// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
-/// processor limits need a cgroup.
-fn check_limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
-    if settings.mem_explicit && !settings.best_effort {
-        return Err(Error::Limit {
-            what: "mem",
-            why: "without a cgroup, memory can only be watched, not limited",
-        });
-    }
-    if settings.mem_explicit {
-        warnings
-            .push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
-    }
-    if settings.cpu_explicit {
-        if !settings.best_effort {
-            return Err(Error::Limit { what: "cpus", why: "it needs a cgroup" });
-        }
-        warnings.push("`--cpus` is not enforced: it needs a cgroup".to_owned());
-    }
-    Ok(settings.mem)
-}
-
-fn word(value: Access) -> &'static str {
-    match value {
-        Access::Overlay => "overlay",
-        Access::Rw => "rw",
-        Access::Ro => "ro",
-    }
-}
-
-fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
-    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let paths =
-        |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
-    Effective {
-        preset: settings.preset.clone(),
-        mode: "full".to_owned(),
-        workspace: word(settings.access).to_owned(),
-        net: match settings.net {
-            Net::None => "none",
-            Net::Host => "host",
-        }
-        .to_owned(),
-        seccomp: match settings.seccomp {
-            Seccomp::Standard => "standard",
-            Seccomp::Strict => "strict",
-            Seccomp::Log => "log",
-        }
-        .to_owned(),
-        timeout_ms: settings.timeout.map(ms),
-        mem: watch_memory,
-        cpu_millis: None,
-        pids: settings.pids,
-        nofile: settings.nofile,
-        tmp: settings.tmp,
-        limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
-        uid: spec.inside_id(),
-        nested_userns: settings.nested_userns,
-        ro: paths(false),
-        rw: paths(true),
-        env: settings
-            .env
-            .iter()
-            .map(|(k, _)| text::os(k))
-            .chain(settings.pass.iter().map(|k| text::os(k)))
-            .collect(),
-    }
-}
-
-fn start_record(spec: &Spec, policy: &Effective) -> record::Start {
-    let me = alive::Identity::current();
-    record::Start {
-        format: record::FORMAT,
-        id: spec.id,
-        kind: "exec".to_owned(),
-        started_ms: clock::now_ms(),
-        boot_id: me.boot_id,
-        pid: me.pid,
-        pid_start: me.pid_start,
-        argv: spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect(),
-        cwd: text::os(&spec.cwd),
-        base: text::os(&spec.workspace),
-        overlay: spec.tree.is_some(),
-        policy: policy.clone(),
-    }
-}
-
-fn end_record(
-    id: Id,
-    outcome: Outcome,
-    ended: Option<&Ended>,
-    layers: &[String],
-    changed: Option<u64>,
-) -> record::End {
-    record::End {
-        format: record::FORMAT,
-        id,
-        ended_ms: clock::now_ms(),
-        outcome,
-        layers: layers.to_vec(),
-        usage: ended.map(|e| e.usage).unwrap_or_default(),
-        files_changed: changed,
-        stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),
-        stderr: ended.map(|e| e.stderr.clone()).unwrap_or_default(),
-    }
 }
 
 fn discard(tree: Option<Tree>, state: &StateDir) {

@@ -85,7 +85,7 @@ fn a_file_changed_between_comparing_and_applying_is_a_conflict() {
     assert_eq!((f.read("a"), f.read("b"), f.read("new")), ("jail".into(), "host".into(), "host".into()));
 }
 
-const CHILD: &str = "AJ_TEST_APPLY_IN";
+const CHILD: &str = "JAIL_TEST_APPLY_IN";
 
 fn in_place(root: &Path, started: &str) -> Outcome {
     let (sec, nsec) = started.split_once('.').unwrap();

@@ -276,7 +276,7 @@ fn programs_work_under_every_filter() {
         let filter = program(&options);
         let mut command = Command::new(&this);
         command.args(["--exact", "--nocapture", "sys::seccomp::tests::kernel::ordinary_work"]);
-        command.env("AJ_TEST_LEVEL", format!("{:?}", options.level));
+        command.env("JAIL_TEST_LEVEL", format!("{:?}", options.level));
         // SAFETY: both calls are async-signal-safe and allocate nothing.
         unsafe {
             command.pre_exec(move || {
@@ -297,7 +297,7 @@ fn ordinary_work() {
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
-    let strict = std::env::var("AJ_TEST_LEVEL").is_ok_and(|level| level == "Strict");
+    let strict = std::env::var("JAIL_TEST_LEVEL").is_ok_and(|level| level == "Strict");
     let threads: Vec<_> = (0..8).map(|n| std::thread::spawn(move || n * n)).collect();
     assert_eq!(threads.into_iter().map(|it| it.join().unwrap()).sum::<i32>(), 140);
 
