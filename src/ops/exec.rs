@@ -435,12 +435,12 @@ fn spec(
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
 /// released binary has no such switch.
 fn without() -> Vec<String> {
-    if cfg!(debug_assertions) {
-        if let Some(list) = env::TEST_WITHOUT.get() {
-            return list.to_string_lossy().split(',').map(str::to_owned).collect();
+    match env::TEST_WITHOUT.get() {
+        Some(list) if cfg!(debug_assertions) => {
+            list.to_string_lossy().split(',').map(str::to_owned).collect()
         }
+        _ => Vec::new(),
     }
-    Vec::new()
 }
 
 fn discard(tree: Option<Tree>, state: &StateDir) {

@@ -1,5 +1,7 @@
 //! The spool and the ledger together: races, crashes, damage.
 
+#![allow(clippy::disallowed_methods, reason = "the test runs itself again as another process")]
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;

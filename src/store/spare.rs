@@ -141,8 +141,8 @@ mod tests {
         let inode = fs::metadata(first.upper()).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).unwrap();
         fs::create_dir_all(first.work().join("work/incompat/volatile")).unwrap();
         fs::write(first.work().join("work/incompat/volatile/dirty"), "").unwrap();
-        fs::set_permissions(first.work().join("work/incompat"), fs::Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(first.work().join("work"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(first.work().join("work/incompat"), fs::Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(first.work().join("work"), fs::Permissions::from_mode(0o0)).unwrap();
         first.retire(&state).unwrap();
         let base = dir.path().join("base");
         fs::create_dir(&base).unwrap();

@@ -165,7 +165,7 @@ mod tests {
         let locked = t.path().join("locked");
         std::fs::create_dir_all(locked.join("in")).unwrap();
         let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o7777;
-        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o0)).unwrap();
         for finish in [true, false] {
             let mut trail = Trail::new(open(t.path()), For::Listing).unwrap();
             trail.enter_unlocking(b"locked").unwrap();

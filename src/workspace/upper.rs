@@ -125,7 +125,7 @@ mod tests {
         let t = tempfile::tempdir().unwrap();
         let f = t.path().join("f");
         std::fs::write(&f, b"text").unwrap();
-        std::fs::set_permissions(&f, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&f, std::fs::Permissions::from_mode(0o0)).unwrap();
         let dir = std::fs::File::open(t.path()).unwrap();
         let fd = open_file(dir.as_fd(), b"f").unwrap();
         assert_eq!(crate::sys::copy::read_all(fd, 9).unwrap().unwrap(), b"text");

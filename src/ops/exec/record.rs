@@ -52,7 +52,7 @@ pub(super) fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u
             .env
             .iter()
             .map(|(k, _)| text::os(k))
-            .chain(settings.pass.iter().map(|k| text::os(k)))
+            .chain(settings.pass.iter().map(text::os))
             .collect(),
     }
 }

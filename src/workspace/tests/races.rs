@@ -1,5 +1,7 @@
 //! What happens between two steps: names swapped, files changed, the process killed.
 
+#![allow(clippy::disallowed_methods, reason = "the test runs itself again as the program that is killed")]
+
 use std::cell::Cell;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
