@@ -208,64 +208,75 @@ fn records_of_a_newer_aj_and_garbage_are_set_aside_byte_for_byte() {
 const CHILD_DIR: &str = "LEDGER_TEST_DIR";
 const CHILDREN: usize = 4;
 const THREADS: usize = 2;
-const RUNS: usize = 100;
+const FOLDS: usize = 20;
 
-/// Not a test of its own: what the children of the next one run.
+/// Not a test of its own: what the children of the next one run, until `stop` appears beside the
+/// state directory. Each thread leaves a file named after the number of its runs.
 #[test]
 fn child_that_appends() {
-    let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
-    let state = StateDir::open_at(dir.as_ref()).unwrap();
-    std::thread::scope(|s| {
-        for _ in 0..THREADS {
-            s.spawn(|| {
-                for n in 0..RUNS {
-                    let id = id();
-                    spool::append_start(&state, &start(id, &["run"])).unwrap();
-                    let mut e = end(id, 0);
-                    e.stdout.head = vec![b'x'; n * 37];
-                    spool::append_end(&state, &e).unwrap();
-                }
-            });
+    let Some(dir) = std::env::var_os(CHILD_DIR).map(std::path::PathBuf::from) else { return };
+    let state = StateDir::open_at(&dir.join("state")).unwrap();
+    let work = || {
+        let mut runs = 0;
+        while !dir.join("stop").exists() {
+            let id = id();
+            spool::append_start(&state, &start(id, &["run"])).unwrap();
+            let mut e = end(id, 0);
+            e.stdout.head = vec![b'x'; runs % 100 * 37];
+            spool::append_end(&state, &e).unwrap();
+            runs += 1;
+            std::thread::sleep(Duration::from_millis(5));
         }
+        fs::write(dir.join(format!("{}.{runs}", id())), "").unwrap();
+    };
+    std::thread::scope(|s| {
+        (0..THREADS).for_each(|_| {
+            s.spawn(work);
+        });
     });
 }
 
 #[test]
 fn no_record_is_lost_or_doubled_while_many_processes_append_and_two_readers_fold() {
-    let (_dir, state) = state();
+    let (dir, state) = state();
     let mut children: Vec<_> = (0..CHILDREN)
         .map(|_| {
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "store::ledger_tests::child_that_appends", "-q"])
-                .env(CHILD_DIR, state.path())
+                .env(CHILD_DIR, dir.path())
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap()
         })
         .collect();
-    let monitor = Recording::default();
-    let mut folds = 0;
-    std::thread::scope(|s| {
-        let other = s.spawn(|| {
-            let monitor = Recording::default();
-            for _ in 0..20 {
-                Ledger::open(&state, &monitor).unwrap();
-            }
-            monitor.warnings()
-        });
-        while children.iter_mut().any(|c| c.try_wait().unwrap().is_none()) {
-            Ledger::open(&state, &monitor).unwrap();
-            folds += 1;
+    let fold = || {
+        let monitor = Recording::default();
+        let mut rows = 0;
+        for _ in 0..FOLDS {
+            rows = read(&state, &monitor, |l| l.list(&Filter::default())).unwrap().len();
         }
-        assert_eq!(other.join().unwrap(), Vec::<String>::new());
+        (rows, monitor.warnings())
+    };
+    let none = Vec::<String>::new();
+    // The children need a moment to start.
+    while fold().0 < CHILDREN * THREADS {}
+    std::thread::scope(|s| {
+        let other = s.spawn(fold);
+        assert_eq!(fold().1, none);
+        assert_eq!(other.join().unwrap().1, none);
     });
+    fs::write(dir.path().join("stop"), "").unwrap();
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
+    let runs: usize = fs::read_dir(dir.path())
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().to_str()?.split_once('.')?.1.parse::<usize>().ok())
+        .sum();
     let rows = rows(&state);
-    assert_eq!(rows.len(), CHILDREN * THREADS * RUNS, "after {folds} folds");
+    assert!(runs > CHILDREN * THREADS);
+    assert_eq!(rows.len(), runs, "every start is there once");
     assert!(rows.iter().all(|r| r.status == Status::Exited), "every end found its start");
-    assert_eq!(monitor.warnings(), Vec::<String>::new());
 }
 
 #[test]
