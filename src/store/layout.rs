@@ -63,7 +63,7 @@ impl StateDir {
 
     /// Open `path` (absolute), making it and its parents with mode 0700 the first time.
     ///
-    /// The usual case is five system calls: open, stat, open, read, close.
+    /// The usual case is six system calls: open, stat, open, read twice, close.
     pub fn open_at(path: &Path) -> Result<StateDir> {
         let found = match StateDir::open_dir(path)? {
             Some(found) => found,
