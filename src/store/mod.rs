@@ -8,6 +8,8 @@
 
 pub mod alive;
 pub mod atomic;
+#[cfg(test)]
+mod damage_tests;
 mod database;
 mod dirfd;
 mod error;

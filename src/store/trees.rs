@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
@@ -184,6 +184,20 @@ impl Tree {
             .map_err(|e| Error::call("open", &self.upper(), e))
     }
 
+    /// Remove it if nothing was ever changed; otherwise it is given back. The caller holds the lock.
+    ///
+    /// For the end of a run: cheaper than [`Tree::remove`], and one call both asks and answers.
+    pub fn remove_if_unchanged(self, state: &StateDir) -> Result<Option<Tree>> {
+        match unlinkat(&self.dir, "upper", UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => return Ok(Some(self)),
+            Err(e) => return Err(Error::call("rmdir", &self.upper(), e)),
+        }
+        // Without `upper` it is no tree any more: if we die now, a sweep finishes.
+        let name = CString::new(self.id.as_str()).unwrap_or_default();
+        remove_dir(state.subdir(DIR)?, &name, &state.path().join(DIR)).map(|()| None)
+    }
+
     /// Remove it. The caller holds the lock.
     pub fn remove(self, state: &StateDir) -> Result<()> {
         let trees = state.subdir(DIR)?;
@@ -316,6 +330,24 @@ mod tests {
         fs::create_dir_all(state.path().join(format!("trees/{GONE}{a}/x"))).unwrap();
         tree.remove(&state).unwrap();
         assert_eq!(list_trees(&state).unwrap(), []);
+    }
+
+    #[test]
+    fn a_run_that_changed_nothing_leaves_no_tree() {
+        let (_dir, state) = state();
+        let make = || create_tree(&state, id(), "/".as_ref(), None).unwrap();
+        let tree = make();
+        // What overlayfs leaves in its working directory.
+        fs::create_dir_all(tree.work().join("work")).unwrap();
+        fs::create_dir_all(tree.work().join("incompat/volatile")).unwrap();
+        fs::set_permissions(tree.work().join("work"), Permissions::from_mode(0)).unwrap();
+        assert!(tree.remove_if_unchanged(&state).unwrap().is_none());
+        assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
+        let tree = make();
+        fs::write(tree.upper().join("x"), "").unwrap();
+        let tree = tree.remove_if_unchanged(&state).unwrap().unwrap();
+        assert!(tree.upper().join("x").exists() && tree.work().exists());
+        assert!(is_locked(&state, &tree.id()));
     }
 
     #[test]
