@@ -96,18 +96,19 @@ fn single_threaded() -> Result<()> {
 /// by the caller, and a lock held by another thread would block it forever. Its return value is
 /// the exit status.
 pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
-    const STACK: usize = 64 * 1024;
+    const STACK: usize = 32 * 1024;
     extern "C" fn trampoline(arg: *mut libc::c_void) -> libc::c_int {
         // SAFETY: `arg` is the pointer to the `&mut dyn FnMut` passed below; the caller is
         // suspended by CLONE_VFORK, so the reference is not used concurrently.
         let child = unsafe { &mut *arg.cast::<&mut dyn FnMut() -> i32>() };
         child()
     }
-    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    // Not zeroed: only the pages that the child really uses should ever be touched.
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let mut child = child;
     // SAFETY: one past the end of the allocation, aligned to 16, as clone(2) asks for a stack that
     // grows down.
-    let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
+    let top = unsafe { stack.as_mut_ptr().add(STACK / size_of::<u128>()) };
     // SAFETY: the stack is ours and large enough for the trampoline; CLONE_VFORK suspends us until
     // the child has exec'ed or exited, so stack and closure outlive its use of this memory.
     let pid = unsafe {
