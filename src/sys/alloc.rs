@@ -42,9 +42,11 @@ impl Arena {
         if layout.align() > 64 {
             return None;
         }
+        // As malloc does: `nix` (cmsg buffers) counts on it for byte buffers.
+        let align = layout.align().max(16);
         let mut used = USED.load(Ordering::Relaxed);
         loop {
-            let start = used.checked_add(layout.align() - 1)? & !(layout.align() - 1);
+            let start = used.checked_add(align - 1)? & !(align - 1);
             let end = start.checked_add(layout.size())?;
             if end > SIZE {
                 return None;
