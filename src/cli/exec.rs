@@ -119,7 +119,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Err(e) => {
             let e = failed(e);
             if args.events {
-                watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+                watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
             }
             return Err(e);
         }
@@ -135,27 +135,35 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn event(&mut self, event: Event) {
+    /// An event while the command runs: queued.
+    fn event(&mut self, event: Event, lines: &mut Vec<u8>) {
         let Some(seq) = &mut self.events else { return };
         let line = Line { seq: *seq, time: clock::rfc3339(clock::now_ms()), event };
         *seq += 1;
-        if let Ok(text) = serde_json::to_string(&line) {
-            self.ui.line(&text);
+        if serde_json::to_writer(&mut *lines, &line).is_ok() {
+            lines.push(b'\n');
         }
+    }
+
+    /// The last event: written.
+    fn last(&mut self, event: Event) {
+        let mut line = Vec::new();
+        self.event(event, &mut line);
+        self.ui.out(&String::from_utf8_lossy(&line));
     }
 }
 
 impl Watcher for Watch<'_> {
-    fn started(&mut self, layers: Vec<String>, pid: i32) {
-        self.event(Event::Started { format_version: FORMAT, layers, pid });
+    fn started(&mut self, layers: Vec<String>, pid: i32, lines: &mut Vec<u8>) {
+        self.event(Event::Started { format_version: FORMAT, layers, pid }, lines);
     }
 
-    fn output(&mut self, stderr: bool, bytes: &[u8]) {
-        self.event(if stderr { Event::Stderr(bytes.into()) } else { Event::Stdout(bytes.into()) });
+    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
+        self.event(if stderr { Event::Stderr(bytes.into()) } else { Event::Stdout(bytes.into()) }, lines);
     }
 
-    fn tick(&mut self, stats: Usage) {
-        self.event(Event::Stats { stats });
+    fn tick(&mut self, stats: Usage, lines: &mut Vec<u8>) {
+        self.event(Event::Stats { stats }, lines);
     }
 
     fn stopping(&mut self) {
@@ -173,14 +181,19 @@ fn finish(ui: &Ui, report: Report, watcher: &mut Watch<'_>, apply: Option<bool>)
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
         let e = not_started(step, errno, code);
         if watcher.events.is_some() {
-            watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+            watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
         return Err(e);
     }
+    if let Some((stream, why)) = report.output_failure() {
+        let message = format!("could not write the command's output to {stream}: {why}");
+        ui.error(&CommandError::new(exit::AJ_FAILED, "output_lost", message));
+    }
+    let undelivered = &report.ended.undelivered;
     if ui.json {
         ui.document(&answer(&report, code, true));
-    } else if watcher.events.is_some() {
-        watcher.event(Event::Completed { result: Box::new(answer(&report, code, false)) });
+    } else if watcher.events.is_some() && !undelivered.abandoned && undelivered.stdout.is_none() {
+        watcher.last(Event::Completed { result: Box::new(answer(&report, code, false)) });
     }
     if watcher.error.is_none() {
         say_why(ui, &report.ended.outcome);

@@ -67,6 +67,10 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
 
 /// Namespaces, ids and the file system view.
 fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &mut Layers) -> Result<()> {
+    // Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and
+    // once passed on by the launcher.
+    nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
+        .map_err(|e| Error::new("setpgid", "", e))?;
     for layer in [Layer::UserNs, Layer::MountNs, Layer::PidNs, Layer::IpcNs, Layer::UtsNs, Layer::CgroupNs] {
         layers.add(layer);
     }

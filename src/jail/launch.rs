@@ -12,16 +12,13 @@ use crate::policy::settings::{Net, Seccomp};
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
 use crate::sys::seccomp::{self, Level};
-use crate::sys::{Error, Result, fd, mount, ns, pidfd};
+use crate::sys::{Error, Result, fd, mount, ns, pidfd, signal};
 
 /// Where the command's standard input comes from.
 #[derive(Debug)]
 pub enum Stdin {
     /// The jail's own `/dev/null`.
     Null,
-    /// The caller's anonymous pipe, handed over as it is: whatever the command does not read stays
-    /// in it for the next reader.
-    Pipe(OwnedFd),
     /// A pipe that the supervisor fills.
     Relay,
 }
@@ -89,6 +86,7 @@ pub fn host_root(net: Net) -> HostRoot {
 /// Clone the jail. It prepares itself while the caller makes its tree and records its start; then
 /// [`Held::release`] lets it go on. The process must be single-threaded.
 pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
+    signal::default_sigchld();
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdout, stdout_inside) = fd::pipe()?;
@@ -100,7 +98,6 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
     };
     let (stdin_inside, stdin_write) = match stdin {
         Stdin::Null => (None, None),
-        Stdin::Pipe(fd) => (Some(fd), None),
         Stdin::Relay => {
             let (r, w) = fd::pipe()?;
             (Some(r), Some(w))

@@ -9,9 +9,12 @@
 pub mod etc;
 pub mod excerpt;
 mod init;
+mod input;
 pub mod launch;
+mod outbox;
 pub mod plan;
 mod relay;
+mod sink;
 pub mod spec;
 pub mod status;
 pub mod supervise;

@@ -3,12 +3,10 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::FsType;
 use serde_json::json;
 
 use super::{changes, config};
@@ -57,14 +55,15 @@ pub struct Request {
     pub status_fd: Option<i32>,
 }
 
-/// What the caller hears while the command runs.
+/// What the caller hears while the command runs. What it appends to `lines` is written to stdout,
+/// in order and without holding up the command's clock.
 pub trait Watcher {
     /// The command is running, with these layers in force; `pid` is the jail's pid 1.
-    fn started(&mut self, layers: Vec<String>, pid: i32);
+    fn started(&mut self, layers: Vec<String>, pid: i32, lines: &mut Vec<u8>);
     /// Output, when it is captured instead of passed through.
-    fn output(&mut self, stderr: bool, bytes: &[u8]);
+    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>);
     /// Twice a second, when asked for.
-    fn tick(&mut self, usage: Usage);
+    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
 }
@@ -85,17 +84,17 @@ impl Relay<'_> {
 }
 
 impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32) {
+    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
         self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid);
+        self.to.started(layers.names(), pid, lines);
     }
 
-    fn output(&mut self, stderr: bool, bytes: &[u8]) {
-        self.to.output(stderr, bytes);
+    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
+        self.to.output(stderr, bytes, lines);
     }
 
-    fn tick(&mut self, usage: Usage) {
-        self.to.tick(usage);
+    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>) {
+        self.to.tick(usage, lines);
     }
 
     fn stopping(&mut self) {
@@ -127,6 +126,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Why output of the command could not be written: which stream, and the errno by name.
+    pub fn output_failure(&self) -> Option<(&'static str, String)> {
+        let (stream, errno) = self.ended.undelivered.failure()?;
+        Some((stream, format!("{} ({errno:?})", errno.desc())))
+    }
+
     /// The exit code of `aj exec`: the command's own, or 124 to 127 and 128+n.
     pub fn exit_code(&self) -> u8 {
         exit_code(&self.ended)
@@ -135,6 +140,8 @@ impl Report {
 
 fn exit_code(ended: &Ended) -> u8 {
     let code = match ended.outcome {
+        // Its output is lost, so "it went well" would be a lie.
+        _ if ended.undelivered.failure().is_some() => 125,
         Outcome::Exited { code } => code,
         Outcome::Signaled { signal } | Outcome::Interrupted { signal } => 128 + signal,
         Outcome::TimedOut => 124,
@@ -269,8 +276,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let policy = record::effective(&settings, &spec, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     let separate = request.capture || !same_file();
-    let held =
-        stdin().and_then(|stdin| launch::launch(&spec, &plan, stdin, separate)).map_err(Error::Launch)?;
+    let held = launch::launch(&spec, &plan, stdin(), separate).map_err(Error::Launch)?;
     // From here on the jail prepares itself on another processor while its tree is made and its
     // start recorded; it waits for `release` before it needs either.
     let recorded = record_start(&state, &spec, &policy, ids);
@@ -328,6 +334,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
+    if let Some(pid) = ended.unkillable {
+        warnings.push(format!(
+            "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
+        ));
+    }
+    sys::signal::give_back();
     Ok(Report { id, ended, policy, files_changed, changes, warnings })
 }
 
@@ -354,24 +366,16 @@ fn same_file() -> bool {
     matches!((out, err), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino, a.st_rdev) == (b.st_dev, b.st_ino, b.st_rdev))
 }
 
-/// How the command gets the caller's stdin. An anonymous pipe is handed over as it is; a file, a
-/// terminal or a socket of the host's is not (its inode could be changed by descriptor: fchmod).
-fn stdin() -> sys::Result<Stdin> {
-    const PIPEFS: FsType = FsType(0x5049_5045);
-    let stdin = sys::fd::standard(0);
-    let Ok(s) = fstat(stdin) else { return Ok(Stdin::Null) };
-    let kind = SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT;
-    let dev_null = nix::sys::stat::makedev(1, 3);
-    if kind == SFlag::S_IFCHR && s.st_rdev == dev_null {
-        return Ok(Stdin::Null);
+/// How the command gets the caller's stdin: through a pipe of its own (see `jail::input`).
+fn stdin() -> Stdin {
+    match fstat(sys::fd::standard(0)) {
+        Ok(s) if s.st_rdev != nix::sys::stat::makedev(1, 3) || !is_device(&s) => Stdin::Relay,
+        _ => Stdin::Null,
     }
-    let anonymous = kind == SFlag::S_IFIFO
-        && nix::sys::statfs::fstatfs(stdin).is_ok_and(|f| f.filesystem_type() == PIPEFS);
-    if anonymous {
-        let fd: OwnedFd = sys::fd::dup_above(stdin.as_fd(), 3)?;
-        return Ok(Stdin::Pipe(fd));
-    }
-    Ok(Stdin::Relay)
+}
+
+fn is_device(s: &nix::sys::stat::FileStat) -> bool {
+    SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
 }
 
 fn spec(
