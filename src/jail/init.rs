@@ -20,7 +20,7 @@ use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns::{self, IdMap};
-use crate::sys::pidfd::{self, End};
+use crate::sys::pidfd;
 use crate::sys::seccomp;
 use crate::sys::{Error, Result, caps, fd, landlock, net, signal};
 
@@ -491,11 +491,10 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     loop {
         match pidfd::wait_any() {
             Some(Some((p, end))) if p == pid => {
-                let message = match end {
-                    End::Exited(code) => Message::Exited(code),
-                    End::Signaled(signal) => Message::Signaled(signal),
-                };
-                drop(wire::send(status, &message, None));
+                // Every process of the namespace is a descendant of ours, and orphans become our
+                // children: having none means that there is nobody.
+                let alone = pidfd::no_children();
+                drop(wire::send(status, &Message::Ended { end, alone }, None));
                 clone::exit_now(0)
             }
             Some(_) => {}

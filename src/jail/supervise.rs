@@ -32,6 +32,9 @@ pub trait Watcher {
     fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self) {}
+    /// The command has ended, nothing else is left in the jail and all output is delivered; only
+    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
+    fn settled(&mut self) {}
 }
 
 struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
@@ -127,6 +130,7 @@ struct State {
     dying: Option<Instant>,
     unkillable: bool,
     abandoned: bool,
+    settled: bool,
 }
 
 impl State {
@@ -257,6 +261,13 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
         }
         flows.advance(&seen, watcher);
+        if !state.settled
+            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+            && flows.delivered()
+        {
+            state.settled = true;
+            watcher.settled();
+        }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
             state.ended = Some(pidfd::wait4(pid)?);
@@ -440,14 +451,14 @@ fn finish(
         }
         _ if state.out_of_memory => Outcome::OutOfMemory,
         _ if state.timed_out => Outcome::TimedOut,
-        Some(Message::Exited(_)) if state.abandoned => {
+        Some(Message::Ended { end: End::Exited(_), .. }) if state.abandoned => {
             Outcome::Interrupted { signal: state.interrupted.unwrap_or(libc::SIGINT) }
         }
-        Some(Message::Exited(code)) => Outcome::Exited { code },
-        Some(Message::Signaled(signal)) if state.interrupted == Some(signal) => {
+        Some(Message::Ended { end: End::Exited(code), .. }) => Outcome::Exited { code },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) if state.interrupted == Some(signal) => {
             Outcome::Interrupted { signal }
         }
-        Some(Message::Signaled(signal)) => Outcome::Signaled { signal },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) => Outcome::Signaled { signal },
         _ => match (state.interrupted, end) {
             (Some(signal), _) => Outcome::Interrupted { signal },
             (None, End::Signaled(signal)) if state.started => Outcome::Signaled { signal },

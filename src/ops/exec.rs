@@ -72,6 +72,20 @@ pub trait Watcher {
 struct Relay<'a> {
     to: &'a mut dyn Watcher,
     status: Option<File>,
+    state: &'a StateDir,
+    tree: Option<Tree>,
+    /// Whether `tree` was looked at and kept for its changes.
+    kept: Option<Result<(), Error>>,
+}
+
+impl Relay<'_> {
+    /// Put the tree aside when nothing changed.
+    fn settle(&mut self) {
+        if self.kept.is_none() {
+            let kept = keep_if_changed(self.tree.take(), self.state);
+            self.kept = Some(kept.map(|tree| self.tree = tree));
+        }
+    }
 }
 
 impl Relay<'_> {
@@ -99,6 +113,10 @@ impl supervise::Watcher for Relay<'_> {
 
     fn stopping(&mut self) {
         self.to.stopping();
+    }
+
+    fn settled(&mut self) {
+        self.settle();
     }
 }
 
@@ -255,7 +273,6 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         None => None,
     };
-    let mut relay = Relay { to: watcher, status };
     let workspace = current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
@@ -279,8 +296,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let held = launch::launch(&spec, &plan, stdin(), separate).map_err(Error::Launch)?;
     // From here on the jail prepares itself on another processor while its tree is made and its
     // start recorded; it waits for `release` before it needs either.
-    let recorded = record_start(&state, &spec, &policy, ids);
-    let tree = match recorded {
+    let tree = match record_start(&state, &spec, &policy, ids) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -294,6 +310,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
+    let mut relay = Relay { to: watcher, status, state: &state, tree, kept: None };
     let jail = held.release();
     if overlay {
         // The jail is busy mounting and there is nothing to relay yet. Failing is no loss.
@@ -312,7 +329,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = record::end(id, outcome, None, &[], None);
             spool::append_end(&state, &end)?;
-            discard(tree, &state);
+            discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
     };
@@ -320,15 +337,15 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
-    let overlay = tree.is_some();
-    let changes =
-        match keep_if_changed(tree, &state).and_then(|kept| kept.map(|t| compare(&state, t)).transpose()) {
-            Ok(changes) => changes.flatten(),
-            Err(e) => {
-                warnings.push(format!("what changed could not be told: {}", chain(&e)));
-                None
-            }
-        };
+    relay.settle();
+    let kept = relay.kept.unwrap_or(Ok(()));
+    let changes = match kept.and_then(|()| relay.tree.map(|t| compare(&state, t)).transpose()) {
+        Ok(changes) => changes.flatten(),
+        Err(e) => {
+            warnings.push(format!("what changed could not be told: {}", chain(&e)));
+            None
+        }
+    };
     let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     if let Err(e) = spool::append_end(&state, &end) {
