@@ -235,7 +235,7 @@ mod tests {
         command.build();
         for page in std::iter::once(&command).chain(command.get_subcommands()) {
             if page.get_name() != "help" {
-                let examples = page.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let examples = page.get_after_long_help().map(ToString::to_string).unwrap_or_default();
                 assert!((2..=4).contains(&examples.matches("\n  aj ").count()), "{}", page.get_name());
             }
         }
