@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::init::{self, Hand};
-use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
+use super::plan::{HIDDEN, HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
 use super::wire;
 use crate::policy::settings::{Net, Seccomp};
@@ -56,6 +56,8 @@ pub fn host_root() -> HostRoot {
             Err(_) => {}
         }
     }
+    let proc = Path::new("/proc");
+    root.hidden.extend(HIDDEN.iter().filter(|name| proc.join(name).exists()));
     root
 }
 

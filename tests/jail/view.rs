@@ -50,6 +50,7 @@ fn the_mounts_are_exactly_the_list() {
             ("/etc", &["ro", "nosuid", "nodev"]),
             ("/proc", &["rw", "nosuid", "nodev", "noexec"]),
             ("/proc/kallsyms", &["ro", "nosuid", "noexec"]),
+            ("/proc/keys", &["ro", "nosuid", "noexec"]),
             ("/dev/pts", &["rw", "nosuid", "noexec"]),
             ("/tmp", &["rw", "nosuid", "nodev"]),
             ("/var/tmp", &["rw", "nosuid", "nodev"]),
