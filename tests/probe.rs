@@ -30,6 +30,16 @@ pub struct Said {
 }
 
 impl Said {
+    /// From text that the probe printed.
+    pub fn parse(stdout: String) -> Said {
+        let lines = stdout
+            .lines()
+            .filter_map(|l| l.split_once(": ").or_else(|| l.split_once(":\t")))
+            .map(|(name, result)| (name.to_owned(), result.to_owned()))
+            .collect();
+        Said { code: None, lines, stdout, stderr: String::new() }
+    }
+
     /// The result of one attempt.
     #[track_caller]
     pub fn of(&self, name: &str) -> &str {
@@ -252,18 +262,8 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Said {
 }
 
 fn said(output: std::process::Output) -> Said {
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let lines = stdout
-        .lines()
-        .filter_map(|l| l.split_once(": ").or_else(|| l.split_once(":\t")))
-        .map(|(name, result)| (name.to_owned(), result.to_owned()))
-        .collect();
-    Said {
-        code: output.status.code(),
-        lines,
-        stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    let said = Said::parse(String::from_utf8_lossy(&output.stdout).into_owned());
+    Said { code: output.status.code(), stderr: String::from_utf8_lossy(&output.stderr).into_owned(), ..said }
 }
 
 /// A process of the host that waits until it is dropped.
