@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::init::{self, Hand};
-use super::plan::{HIDDEN, HostRoot, Mapped, Plan, USR_NAMES};
+use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
 use super::wire;
 use crate::policy::settings::{Net, Seccomp};
@@ -45,9 +45,33 @@ pub struct Running {
     pub started: Instant,
 }
 
+/// A jail that waits for [`Held::release`] before it touches its overlay or starts anything.
+/// Dropped instead, it ends by itself.
+#[derive(Debug)]
+pub struct Held {
+    running: Running,
+    go: OwnedFd,
+}
+
+impl Held {
+    /// Let it go on: the tree exists and the start is recorded.
+    pub fn release(self) -> Result<Running> {
+        nix::unistd::write(&self.go, b"g").map_err(|e| Error::new("write", "go pipe", e))?;
+        Ok(self.running)
+    }
+
+    /// End it without a trace; waits until it is gone.
+    pub fn abandon(self) -> Result<()> {
+        drop(self.go);
+        pidfd::signal(self.running.pidfd.as_fd(), nix::libc::SIGKILL)?;
+        pidfd::reap(self.running.pidfd.as_fd())
+    }
+}
+
 /// How this host lays out what belongs with `/usr`.
-pub fn host_root() -> HostRoot {
-    let mut root = HostRoot::default();
+pub fn host_root(net: Net) -> HostRoot {
+    let resolv_conf = net == Net::Host && Path::new("/etc/resolv.conf").exists();
+    let mut root = HostRoot { resolv_conf, ..HostRoot::default() };
     for name in USR_NAMES {
         let path = Path::new("/").join(name);
         match std::fs::read_link(&path) {
@@ -56,13 +80,12 @@ pub fn host_root() -> HostRoot {
             Err(_) => {}
         }
     }
-    let proc = Path::new("/proc");
-    root.hidden.extend(HIDDEN.iter().filter(|name| proc.join(name).exists()));
     root
 }
 
-/// Start the jail. The process must be single-threaded.
-pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Running> {
+/// Clone the jail. It prepares itself while the caller makes its tree and records its start; then
+/// [`Held::release`] lets it go on. The process must be single-threaded.
+pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdout, stdout_inside) = fd::pipe()?;
@@ -105,12 +128,8 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         },
         nested_userns: spec.nested_userns,
     });
-    let namespaces = match spec.net {
-        Net::None => Namespaces::ALL,
-        Net::Host => Namespaces::WITHOUT_NET,
-    };
     let started = Instant::now();
-    match clone3(namespaces, None).map_err(|e| e.on("new namespaces"))? {
+    match clone3(Namespaces::WITHOUT_NET, None).map_err(|e| e.on("new namespaces"))? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
             let hand = Hand {
@@ -125,23 +144,16 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
             init::run(spec, plan, hand)
         }
         Cloned::Parent(pid, pidfd) => {
-            let ready = match spec.ids {
-                Ids::Range => {
-                    let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
-                    ns::map_child(pid, &[line], &[line])
+            let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
+            let held = Held { running, go: go_write };
+            if spec.ids == Ids::Range {
+                let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
+                if let Err(e) = ns::map_child(pid, &[line], &[line]) {
+                    held.abandon()?;
+                    return Err(e);
                 }
-                Ids::Caller { .. } => Ok(()),
-            };
-            let ready = ready.and_then(|()| {
-                nix::unistd::write(&go_write, b"g").map(drop).map_err(|e| Error::new("write", "go pipe", e))
-            });
-            if let Err(e) = ready {
-                drop(go_write);
-                pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
-                pidfd::reap(pidfd.as_fd())?;
-                return Err(e);
             }
-            Ok(Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started })
+            Ok(held)
         }
     }
 }

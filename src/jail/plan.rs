@@ -135,15 +135,12 @@ pub struct HostRoot {
     pub links: Vec<(&'static str, PathBuf)>,
     /// Top-level directories that belong with `/usr` on this host (not merged): `lib64` …
     pub dirs: Vec<&'static str>,
-    /// Those of [`HIDDEN`] that this kernel has.
-    pub hidden: Vec<&'static str>,
+    /// Whether there is an `/etc/resolv.conf`.
+    pub resolv_conf: bool,
 }
 
 /// Names that belong with `/usr`.
 pub const USR_NAMES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-/// Files of `/proc` that say something about the host: kernel addresses (on hosts that let perf be
-/// used), and the names of the user's keys, which are listed by owner whatever the keyring.
-pub const HIDDEN: [&str; 2] = ["kallsyms", "keys"];
 /// Device nodes of a jail.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -258,7 +255,7 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
         points.dir(&Path::new("root").join(dir));
         bind(cstring("a path", format!("/{dir}"))?, dir, read_only)?;
     }
-    if spec.net == Net::Host {
+    if spec.net == Net::Host && host.resolv_conf {
         // Names resolve as they do on the host; the ready-made /etc has an empty file here.
         bind(c"/etc/resolv.conf".to_owned(), "etc/resolv.conf", read_only)?;
     }
@@ -275,11 +272,9 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     for (at, dir) in SCRATCH {
         p.mounts.push(fixed(What::Scratch(cstring("a path", dir)?), at)?);
     }
-    for name in &host.hidden {
-        let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
-        let what = What::Bind { source: c"/dev/null".to_owned(), attr };
-        p.mounts.push(fixed(what, &format!("proc/{name}"))?);
-    }
+    // Kernel addresses: /proc/kallsyms shows them to anyone on hosts that let perf be used.
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
+    p.mounts.push(fixed(What::Bind { source: c"/dev/null".to_owned(), attr }, "proc/kallsyms")?);
 
     let links = [
         ("/proc/self/fd", "dev/fd"),

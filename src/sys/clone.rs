@@ -11,7 +11,7 @@ use super::{Error, Result, check};
 pub struct Namespaces(u64);
 
 impl Namespaces {
-    /// Every namespace but the network's (time namespaces are not used).
+    /// Every namespace but the network's, which [`super::net`] makes (time namespaces are not used).
     pub const WITHOUT_NET: Namespaces = Namespaces(
         (libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
@@ -20,8 +20,6 @@ impl Namespaces {
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP) as u64,
     );
-    /// Every namespace, the network's too.
-    pub const ALL: Namespaces = Namespaces(Namespaces::WITHOUT_NET.0 | libc::CLONE_NEWNET as u64);
     /// A user namespace alone: for id-mapped mounts.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
 }

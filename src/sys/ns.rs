@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::clone::{self, Cloned, Namespaces};
@@ -24,7 +24,7 @@ pub struct IdMap {
 
 fn write_file(call: &'static str, path: &str, text: &str) -> Result<()> {
     let fail = |e: Errno| Error::new(call, path, e);
-    let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
+    let fd = openat(AT_FDCWD, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
     // The kernel takes a map in one write only.
     let n = File::from(fd).write(text.as_bytes()).map_err(|e| fail(errno_of(&e)))?;
     if n == text.len() { Ok(()) } else { Err(fail(Errno::EIO)) }
@@ -71,7 +71,7 @@ pub fn id_mapping(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
         Cloned::Parent(pid, pidfd) => {
             let made = map_child(pid, uids, gids).and_then(|()| {
                 let path = format!("/proc/{pid}/ns/user");
-                open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                openat(AT_FDCWD, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
                     .map_err(|e| Error::new("open", path, e))
             });
             drop(hold_w);
