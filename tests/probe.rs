@@ -93,7 +93,9 @@ pub fn teeth(jail: &Said, weaker: Option<Said>, must: &[&str]) {
         );
     }
     if !alike.is_empty() {
-        skip(format!("refused on this machine without the layer too: {}", alike.join(", ")));
+        let shown = &alike[..alike.len().min(8)];
+        let more = if alike.len() > 8 { format!(" and {} more", alike.len() - 8) } else { String::new() };
+        skip(format!("refused on this machine without the layer too: {}{more}", shown.join(", ")));
     }
 }
 
@@ -281,6 +283,14 @@ impl Sleeper {
     /// Whether it still runs.
     pub fn lives(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Whether it ends within two seconds.
+    pub fn ends(&mut self) -> bool {
+        (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            !self.lives()
+        })
     }
 }
 

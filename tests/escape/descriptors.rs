@@ -70,16 +70,53 @@ fn a_program_in_memory_runs_under_the_same_filter() {
     ground.jail(&[], &["memfd", "bits"]).expect("2", &["seccomp"]);
 }
 
+/// CVE-2024-21626: the start directory is a descriptor of the host's that the caller left open.
 #[test]
 fn a_start_directory_outside_of_the_workspace_is_refused() {
     let Some(ground) = Ground::new() else { return };
-    for bad in ["/proc/self/fd/42", "/proc/1/root", "/proc/1/cwd", "../../../../../../../../root", "/root"] {
+    let start = |cwd: &str| {
         let mut wrap = ground.program("./probe");
-        wrap.arg("with-fds").arg(common::aj()).args(["exec", "--cwd", bad, "--", "pwd"]);
-        let said = run(&mut wrap);
-        assert!(said.code == Some(125) || said.code == Some(2), "{bad}: {said:?}");
-        assert_eq!(said.stdout, "", "{bad}");
+        wrap.arg("with-fds").arg(common::aj()).args(["exec", "--cwd", cwd, "--", "sh", "-c", "pwd; ls"]);
+        wrap.env("AJ_TEST_WITHOUT", "landlock");
+        run(&mut wrap)
+    };
+    for bad in ["/proc/self/fd/42", "/proc/1/root", "/proc/1/cwd", "..", "probe/../..", "/root", "/"] {
+        let said = start(bad);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(125), ""), "{bad}: {said:?}");
     }
+    // A link in the tree may lead anywhere in the jail, but not through the links of proc.
+    for (name, target) in [("a", "/proc/self/fd/42"), ("b", "/proc/self/cwd"), ("c", "a")] {
+        std::os::unix::fs::symlink(target, ground.ws.join(name)).unwrap();
+        let said = start(name);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(125), ""), "{name}: {said:?}");
+        assert!(said.stderr.contains("ELOOP"), "{said:?}");
+    }
+    std::os::unix::fs::symlink("/", ground.ws.join("top")).unwrap();
+    let said = start("top");
+    assert!(said.stdout.contains("workspace"), "the jail's root: {said:?}");
+    // Outside, that descriptor is a working directory.
+    let outside = ground.outside(&["with-fds", "./probe", "use-fd"]).unwrap();
+    outside.expect("ok", &["chdir"]);
+}
+
+/// aj's own records are no place for a jail to write, by whatever name.
+#[test]
+fn the_state_directory_cannot_be_made_writable() {
+    let Some(ground) = Ground::new() else { return };
+    assert_eq!(run(&mut ground.aj(&[], ["true"])).code, Some(0));
+    std::os::unix::fs::symlink(ground.dir.path(), ground.path("link")).unwrap();
+    std::os::unix::fs::symlink(ground.dir.path().join("state/cache"), ground.path("cache")).unwrap();
+    for name in ["", "state", "state/cache", "link", "link/state", "cache"] {
+        let path = ground.path(name);
+        let said = run(&mut ground.aj(&["--rw", &path], ["true"]));
+        assert_eq!(said.code, Some(125), "{path}: {said:?}");
+        assert!(said.stderr.contains("state directory"), "{path}: {said:?}");
+    }
+    // With the state reached by a link, and the workspace around it.
+    let mut aj = ground.aj(&["--rw"], ["true"]);
+    aj.current_dir(ground.dir.path()).env("AJ_STATE_DIR", ground.dir.path().join("link/state"));
+    let said = run(&mut aj);
+    assert_eq!(said.code, Some(125), "{said:?}");
 }
 
 /// `ld.so` runs a file without an executable bit, which is no boundary; a mount without exec is one.

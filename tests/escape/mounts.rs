@@ -1,9 +1,11 @@
 //! Changing what is mounted, and being tricked while mounting (jail.md C3).
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, Read, Write};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::probe::{Ground, Said, is_root, run, skip, teeth};
+use crate::probe::{Ground, run, skip, teeth};
 
 /// Every attempt and the call that makes it, which the filter refuses with EPERM.
 #[test]
@@ -12,14 +14,24 @@ fn nothing_can_be_mounted_unmounted_or_made_writable() {
     for flags in [&[][..], &["--as-root"], &["--rw"]] {
         let said = ground.jail(flags, &["mounts"]);
         for (name, result) in said.all() {
-            let wanted = if name == "write /usr" { "EROFS" } else { "EPERM" };
-            assert_eq!(result, wanted, "{name} {flags:?}");
+            // Its mode or its mount, whichever the kernel looks at first.
+            let read_only = name == "write /usr" && ["EROFS", "EACCES"].contains(&result);
+            assert!(result == "EPERM" || read_only, "{name}: {result} {flags:?}");
         }
         assert!(said.all().count() >= 25, "{said:?}");
     }
     let said = ground.jail(&["--as-root"], &["mounts"]);
-    let must = ["mount tmpfs", "mount bind", "open_tree", "fsopen", "fsmount", "move_mount"];
-    teeth(&said, ground.bwrap(&["--cap-add", "ALL"], &["mounts"]), &must);
+    let Some(weaker) = ground.bwrap(&["--cap-add", "ALL"], &["mounts"]) else { return };
+    if weaker.of("mount tmpfs") == "ok" {
+        teeth(
+            &said,
+            Some(weaker),
+            &["mount tmpfs", "mount bind", "open_tree", "fsopen", "fsmount", "move_mount"],
+        );
+    } else {
+        // The next test shows it with aj's own layers.
+        skip("an ordinary user's bwrap gives no capability over its mounts");
+    }
 }
 
 /// The three layers that forbid mounts, each alone, and none of them.
@@ -132,25 +144,23 @@ fn no_cgroup_file_system_is_in_sight() {
 
 /// Somebody who may write to the tree swaps a directory that is being bound for a link, again and
 /// again, while jails start (the family of CVE-2021-30465): whatever comes of a start, no jail ever
-/// sees the directory behind the link.
+/// has at that place what the link points to.
 #[test]
 fn a_bind_swapped_for_a_link_never_shows_what_the_link_points_to() {
     let Some(ground) = Ground::new() else { return };
     let (victim, target) = (ground.path("victim"), ground.ws.join("mnt"));
     std::fs::create_dir(&victim).unwrap();
-    std::fs::write(format!("{victim}/secret"), "the secret").unwrap();
     std::fs::create_dir(&target).unwrap();
     let (aside, link) = (ground.ws.join("aside"), ground.ws.join("link"));
     std::os::unix::fs::symlink(&victim, &link).unwrap();
+    let path = target.to_str().unwrap();
     let stop = AtomicBool::new(false);
-    let mut ran = 0;
     let mut results: BTreeMap<String, u32> = BTreeMap::new();
-    let show: fn(&Said) -> String =
-        |s| format!("{:?} {}", s.code, s.stderr.lines().next().unwrap_or_default());
+    let mut tricked = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // Dir away, link in its place; then back.
+                // The directory away and the link in its place; then back.
                 std::fs::rename(&target, &aside).ok();
                 std::fs::rename(&link, &target).ok();
                 std::thread::yield_now();
@@ -159,21 +169,69 @@ fn a_bind_swapped_for_a_link_never_shows_what_the_link_points_to() {
             }
         });
         let begun = std::time::Instant::now();
-        while ran < 100 && begun.elapsed().as_secs() < 10 {
-            let access = if ran % 2 == 0 { "--rw" } else { "--ro" };
-            let path = target.to_str().unwrap();
-            let flags = if ran % 3 == 0 { vec![access, path] } else { vec!["--rw", access, path] };
-            let script = "cat mnt/secret; grep -c victim /proc/self/mountinfo";
-            let said = run(&mut ground.aj(&flags, ["sh", "-c", script]));
-            if said.stdout.contains("the secret") {
-                stop.store(true, Ordering::Relaxed);
-                panic!("{flags:?} after {ran} starts: {said:?}");
+        for round in 0..100 {
+            if begun.elapsed().as_secs() > 5 {
+                break;
             }
-            *results.entry(show(&said)).or_insert(0) += 1;
-            ran += 1;
+            let access = if round % 2 == 0 { "--rw" } else { "--ro" };
+            let flags = if round % 3 == 0 { vec![access, path] } else { vec!["--rw", access, path] };
+            let said = run(&mut ground.aj(&flags, ["cat", "/proc/self/mountinfo"]));
+            for line in said.stdout.lines() {
+                let fields: Vec<&str> = line.split(' ').collect();
+                // Resolved while the link was there, the user has named the victim itself, and it is
+                // shown under its own name; under another it is a trick.
+                if fields[3].contains("victim") && fields[4] != victim {
+                    tricked.push(line.to_owned());
+                }
+            }
+            let why = said.stderr.lines().next().unwrap_or_default().to_owned();
+            *results.entry(format!("{:?} {why}", said.code)).or_insert(0) += 1;
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(ran >= 10, "{results:?}");
-    assert!(is_root() || std::fs::read_to_string(format!("{victim}/secret")).is_ok());
+    assert!(tricked.is_empty(), "{} times, the first: {}", tricked.len(), tricked[0]);
+    let started = results.iter().filter(|(k, _)| k.starts_with("Some(0)")).map(|(_, n)| n).sum::<u32>();
+    assert!(started > 0, "no jail ever started: {results:#?}");
+}
+
+/// The same with a parent of the workspace, swapped between aj's look at its own directory and the
+/// mount. The shell has gone there before, so that nothing ever names the victim.
+#[test]
+fn a_workspace_swapped_for_a_link_never_shows_what_the_link_points_to() {
+    let Some(ground) = Ground::new() else { return };
+    let (outer, aside, link) = (ground.path("outer"), ground.path("aside"), ground.path("link"));
+    for dir in ["outer/ws", "victim/ws"] {
+        std::fs::create_dir_all(ground.path(dir)).unwrap();
+    }
+    std::fs::write(ground.path("victim/ws/secret"), "x").unwrap();
+    std::os::unix::fs::symlink(ground.path("victim"), &link).unwrap();
+    let stop = AtomicBool::new(false);
+    let script = format!(
+        "cd {outer}/ws; echo ready; read go; i=0; while [ $i -lt 40 ]; do i=$((i+1)); for access in '' --rw --ro; do
+        {} exec $access -- ls -A; done; done 2>/dev/null; echo end",
+        crate::common::aj().display()
+    );
+    let mut shell = ground.program("timeout");
+    shell.args(["8", "sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let mut out = std::io::BufReader::new(shell.stdout.take().unwrap());
+    let mut seen = String::new();
+    out.read_line(&mut seen).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::fs::rename(&outer, &aside).ok();
+                std::fs::rename(&link, &outer).ok();
+                std::thread::yield_now();
+                std::fs::rename(&outer, &link).ok();
+                std::fs::rename(&aside, &outer).ok();
+            }
+        });
+        drop(shell.stdin.take().map(|mut go| go.write_all(b"go\n")));
+        out.read_to_string(&mut seen).unwrap();
+        stop.store(true, Ordering::Relaxed);
+    });
+    shell.wait().unwrap();
+    assert!(seen.starts_with("ready"), "{seen}");
+    assert!(!seen.contains("secret"), "{seen}");
 }

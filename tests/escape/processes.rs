@@ -32,7 +32,7 @@ fn processes_of_the_host_cannot_be_signalled_or_looked_into() {
         ground.outside(&["kill", "9", &other.pid()]).map(|s| rename(s, &other.pid(), &pid)),
         &[&format!("kill {pid}")],
     );
-    assert!(!other.lives(), "outside it is killed");
+    assert!(other.ends(), "outside it is killed");
     assert!(victim.lives());
 }
 
@@ -64,9 +64,7 @@ fn killing_everybody_kills_the_jail_only() {
 fn signals_to_pid_1_stay_inside() {
     let Some(ground) = Ground::new() else { return };
     let mut host = Sleeper::new();
-    for signal in
-        ["TERM", "INT", "HUP", "QUIT", "USR1", "ALRM", "SEGV", "PIPE", "TSTP", "CONT", "CHLD", "ABRT"]
-    {
+    for signal in ["TERM", "INT", "HUP", "QUIT", "USR1", "ALRM", "SEGV", "PIPE", "CONT", "CHLD", "ABRT"] {
         let script = format!("trap '' {signal}; kill -{signal} 1; sleep 0.05; exit 9");
         let said = run(&mut ground.aj(&[], ["sh", "-c", &script]));
         assert_eq!(said.code, Some(9), "{signal}: {said:?}");

@@ -94,8 +94,9 @@ COMMAND(cmd_mounts)
     (void)argc, (void)argv;
     if (!contained())
         return 65;
-    const char *at = "/tmp/probe-mount";
+    const char *at = "/tmp/probe-mount", *beside = "/tmp/probe-moved";
     mkdir(at, 0700);
+    mkdir(beside, 0700);
     static const char *KINDS[] = { "tmpfs", "proc", "sysfs", "cgroup", "cgroup2", "debugfs", "overlay", "mqueue" };
     for (size_t i = 0; i < COUNT(KINDS); i++) {
         char name[64];
@@ -103,7 +104,7 @@ COMMAND(cmd_mounts)
         TRY(name, mount("probe", at, KINDS[i], 0, strcmp(KINDS[i], "cgroup") ? NULL : "none,name=probe"));
     }
     TRY("mount bind", mount("/usr", at, NULL, MS_BIND | MS_REC, NULL));
-    TRY("mount move", mount(at, "/tmp", NULL, MS_MOVE, NULL));
+    TRY("mount move", mount(at, beside, NULL, MS_MOVE, NULL));
     TRY("mount shared", mount(NULL, "/usr", NULL, MS_SHARED, NULL));
     TRY("remount /usr", mount(NULL, "/usr", NULL, MS_REMOUNT | MS_BIND, NULL));
     TRY("remount /", mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND, NULL));
@@ -125,6 +126,7 @@ COMMAND(cmd_mounts)
     TRY("umount /usr", umount2("/usr", MNT_DETACH));
     umount2(at, MNT_DETACH);
     rmdir(at);
+    rmdir(beside);
     return 0;
 }
 
