@@ -10,7 +10,7 @@ use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
 use super::wire;
 use crate::policy::settings::{Net, Seccomp};
 use crate::sys::clone::{Cloned, Namespaces, clone3};
-use crate::sys::ns::IdMap;
+use crate::sys::ns::{IdMap, Mapping};
 use crate::sys::seccomp::{self, Level};
 use crate::sys::{Error, Result, fd, mount, ns, openat2, pidfd};
 
@@ -51,12 +51,14 @@ pub struct Running {
 pub struct Held {
     running: Running,
     go: OwnedFd,
+    mapping: Option<Mapping>,
 }
 
 impl Held {
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
         nix::unistd::write(&self.go, b"g").map_err(|e| Error::new("write", "go pipe", e))?;
+        self.mapping.map_or(Ok(()), Mapping::finish)?;
         Ok(self.running)
     }
 
@@ -64,7 +66,8 @@ impl Held {
     pub fn abandon(self) -> Result<()> {
         drop(self.go);
         pidfd::signal(self.running.pidfd.as_fd(), nix::libc::SIGKILL)?;
-        pidfd::reap(self.running.pidfd.as_fd())
+        pidfd::reap(self.running.pidfd.as_fd())?;
+        self.mapping.map_or(Ok(()), Mapping::finish)
     }
 }
 
@@ -104,6 +107,7 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         }
     };
     let mut mapped = Vec::with_capacity(plan.mapped.len());
+    let mut mapping = None;
     if spec.ids == Ids::Range {
         // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
         // whoever made it, and host uid 0 is nobody there.
@@ -114,10 +118,11 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
                 .map_err(|e| Error::new("fchown", "pipe", e))?;
         }
         if !plan.mapped.is_empty() {
-            let mapping = mapping_for(spec.owner, inside)?;
+            let made = mapping_for(spec.owner, inside)?;
             for m in &plan.mapped {
-                mapped.push(mapped_clone(m, &mapping)?);
+                mapped.push(mapped_clone(m, &made)?);
             }
+            mapping = Some(made);
         }
     }
     let filter = seccomp::program(&seccomp::Options {
@@ -145,7 +150,7 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         }
         Cloned::Parent(pid, pidfd) => {
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
-            let held = Held { running, go: go_write };
+            let held = Held { running, go: go_write, mapping };
             if spec.ids == Ids::Range {
                 let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
                 if let Err(e) = ns::map_child(pid, &[line], &[line]) {
@@ -160,7 +165,7 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
 
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner
 /// keeps an id of its own that the jail does not have, so that it can be seen but never taken.
-fn mapping_for(owner: Owner, inside: u32) -> Result<OwnedFd> {
+fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
     const OTHERS: u32 = 1_100_000;
     const LIMIT: u32 = 1_000_000_000;
     let lines = |id: u32| {
@@ -173,15 +178,15 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<OwnedFd> {
         }
         lines
     };
-    ns::id_mapping(&lines(owner.uid), &lines(owner.gid))
+    Mapping::new(&lines(owner.uid), &lines(owner.gid))
 }
 
-fn mapped_clone(m: &Mapped, mapping: &OwnedFd) -> Result<OwnedFd> {
+fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
     let name = || crate::base::text::printable(m.source.to_bytes());
     // Resolved before: a link in it now is somebody's trick (see `init::bind`).
     let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
     let tree = mount::clone_tree(Some(exact.as_fd()), c"", false).map_err(|e| e.on(name()))?;
-    mount::set_idmap(&tree, m.attr, mapping.as_fd(), false)
+    mount::set_idmap(&tree, m.attr, mapping.userns(), false)
         .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(name()) })?;
     Ok(tree)
 }

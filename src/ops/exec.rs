@@ -297,7 +297,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let jail = held.release();
+    if overlay {
+        // The jail is busy mounting and there is nothing to relay yet. Failing is no loss.
+        trees::prepare_spare(&state).ok();
+    }
+    let ended = jail.and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
             let exit = exit_code(&ended);

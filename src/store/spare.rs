@@ -1,12 +1,13 @@
 //! Trees that a run left unchanged, kept for the next one.
 //!
 //! Making a tree and removing it again costs a dozen inodes, 1.2 ms on ext4: as much as the rest of
-//! a start. Most runs change nothing, so their trees are put aside by a rename and taken by the next
-//! run. Only overlayfs's own leavings in `work` have to go, and that happens while the next jail is
-//! already preparing itself.
+//! a start. Most runs change nothing, so their trees are put aside by a rename (`.spare-N`). A later
+//! run, with nothing to do while its own jail prepares itself, removes what overlayfs left in the
+//! work directory of one (`.ready-N`), and the run after that takes it.
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -22,14 +23,18 @@ use crate::base::id::Id;
 /// How many are kept.
 const SPARES: u32 = 4;
 
-fn name(n: u32) -> String {
+fn spare(n: u32) -> String {
     format!(".spare-{n}")
+}
+
+fn ready(n: u32) -> String {
+    format!(".ready-{n}")
 }
 
 /// Put the tree of `id` aside. `false` when enough are there.
 pub(super) fn put(trees: &File, id: Id) -> bool {
-    // A spare is never empty, so a rename never replaces one (ENOTEMPTY).
-    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, name(n).as_str()).is_ok())
+    // A tree is never empty, so a rename never replaces one (ENOTEMPTY).
+    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, spare(n).as_str()).is_ok())
 }
 
 /// Take one for jail `id`, made fit for `base` and locked. `None`: make a new one.
@@ -40,21 +45,38 @@ pub(super) fn take(
     base: &Path,
     owner: Option<(u32, u32)>,
 ) -> Option<Tree> {
-    (0..SPARES).find_map(|n| {
+    (0..SPARES).map(ready).chain((0..SPARES).map(spare)).find_map(|name| {
         // By rename first: whoever succeeds owns it alone.
-        renameat(trees, name(n).as_str(), trees, id.as_str()).ok()?;
+        renameat(trees, name.as_str(), trees, id.as_str()).ok()?;
         let dir = open_tree_dir(trees, id.as_str()).ok()?;
         let tree = Tree::from_parts(id, dir, PathBuf::from(path));
-        let fit =
-            tree.try_lock().is_ok_and(|locked| locked) && refit(&tree, base, owner).is_ok_and(|fit| fit);
+        let clean = name.starts_with(".ready");
+        let fit = tree.try_lock().is_ok_and(|locked| locked)
+            && refit(&tree, base, owner).is_ok_and(|fit| fit)
+            && (clean || clear_work(&tree).is_ok_and(|clear| clear));
         if fit {
             return Some(tree);
         }
-        // Unfit, or made by another owner's mapping: out of the way, under a name that is swept.
-        let gone = format!("{}{id}-{n}", super::trees::GONE);
+        // Unfit, in use by `prepare`, or made for another owner: out of the way, to be swept.
+        let gone = format!("{}{id}{name}", super::trees::GONE);
         renameat(trees, id.as_str(), trees, gone.as_str()).ok();
         None
     })
+}
+
+/// Make one spare tree ready, if there is one and nobody else is at it. Failing is no loss.
+pub(super) fn prepare(trees: &File, path: &Path) {
+    for n in 0..SPARES {
+        let Ok(dir) = open_tree_dir(trees, &spare(n)) else { continue };
+        // The lock, and not the name, is what keeps a run that takes this tree meanwhile apart.
+        if !super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, path).is_ok_and(|locked| locked) {
+            continue;
+        }
+        if clear_work(&dir).is_ok_and(|clear| clear) {
+            (0..SPARES).any(|m| renameat(trees, spare(n).as_str(), trees, ready(m).as_str()).is_ok());
+            return;
+        }
+    }
 }
 
 /// Make a spare tree look as if it had just been made. `Ok(false)`: it cannot be.
@@ -81,13 +103,13 @@ fn refit(tree: &Tree, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Er
         unlinkat(tree, c"base", UnlinkatFlags::NoRemoveDir)?;
         symlinkat(base, tree, c"base")?;
     }
-    clear_work(tree)
+    Ok(true)
 }
 
 /// Remove what overlayfs leaves in its work directory: `work`, and below it the mark of a volatile
 /// mount. No jail ever saw these directories, so they are named by path. They are made without
 /// permission bits, which an ordinary user has to add first.
-fn clear_work(tree: &Tree) -> Result<bool, Errno> {
+fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
     const LEFT: [(&CStr, bool); 4] = [
         (c"work/work", true),
         (c"work/work/incompat", true),
@@ -96,7 +118,7 @@ fn clear_work(tree: &Tree) -> Result<bool, Errno> {
     ];
     for (path, dir) in LEFT {
         if dir {
-            match fchmodat(tree, path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
+            match fchmodat(&tree, path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
                 Ok(()) => {}
                 Err(Errno::ENOENT) => break,
                 Err(e) => return Err(e),
@@ -105,7 +127,7 @@ fn clear_work(tree: &Tree) -> Result<bool, Errno> {
     }
     for (path, dir) in LEFT.into_iter().rev() {
         let flag = if dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
-        match unlinkat(tree, path, flag) {
+        match unlinkat(&tree, path, flag) {
             Ok(()) | Err(Errno::ENOENT) => {}
             // Something else is in there: not one of ours to reuse.
             Err(Errno::ENOTEMPTY) => return Ok(false),
@@ -153,6 +175,37 @@ mod tests {
         assert_eq!(upper.permissions().mode() & 0o777, 0o750);
         assert_eq!(second.base().unwrap(), base);
         assert_eq!(fs::read_dir(second.work()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_tree_made_ready_is_taken_first_and_a_locked_one_is_left_alone() {
+        let (_dir, state) = state();
+        let make = || trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
+        let (first, second) = (make(), make());
+        for tree in [&first, &second] {
+            fs::create_dir_all(tree.work().join("work/incompat/volatile")).unwrap();
+        }
+        first.retire(&state).unwrap();
+        trees::prepare_spare(&state).unwrap();
+        let names = || {
+            let mut n: Vec<_> =
+                trees::names(&state).unwrap().iter().map(|n| n.to_string_lossy().into_owned()).collect();
+            n.sort();
+            n.retain(|n| n.starts_with('.'));
+            n
+        };
+        assert_eq!(names(), [".ready-0"]);
+        second.retire(&state).unwrap();
+        let held = open_tree_dir(&state, "trees/.spare-0").unwrap();
+        assert!(
+            crate::store::lock::try_acquire(&held, crate::store::lock::Mode::Exclusive, Path::new("x"))
+                .unwrap()
+        );
+        trees::prepare_spare(&state).unwrap();
+        assert_eq!(names(), [".ready-0", ".spare-0"], "in use: not touched");
+        let taken = make();
+        assert_eq!(names(), [".spare-0"]);
+        assert_eq!(fs::read_dir(taken.work()).unwrap().count(), 0);
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     Ok(tree)
 }
 
+/// Prepare a tree for a later [`create_tree`]: work for a moment of waiting.
+pub fn prepare_spare(state: &StateDir) -> Result<()> {
+    spare::prepare(&state.subdir(DIR)?, &state.path().join(DIR));
+    Ok(())
+}
+
 /// The tree of jail `id`, not locked; `None` when there is none or it was never finished.
 pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let path = state.path().join(DIR).join(id.as_str());

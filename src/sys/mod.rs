@@ -1,6 +1,7 @@
 //! The system calls: the only module with `unsafe`. Each wrapper owns its descriptors and says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod alloc;
 pub mod at;
 pub mod caps;
 pub mod clone;
