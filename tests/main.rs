@@ -12,6 +12,9 @@
 )]
 
 mod common;
+mod probe;
 
 mod cli;
 mod docs;
+mod escape;
+mod jail;

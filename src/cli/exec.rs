@@ -318,6 +318,7 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Store(_)
         | op::Error::Plan(_)
         | op::Error::CurrentDir { .. }
+        | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_)
         | op::Error::StatusFd { .. }
@@ -335,6 +336,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::CurrentDir { .. } => "current_dir",
         op::Error::Refused { .. } => "workspace_refused",
         op::Error::Foreign { .. } => "foreign_owner",
+        op::Error::Cwd { .. } => "cwd",
         op::Error::Bind { .. } => "bind",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",

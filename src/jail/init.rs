@@ -20,6 +20,7 @@ use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns::{self, IdMap};
+use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd;
 use crate::sys::seccomp;
 use crate::sys::{Error, Result, caps, fd, landlock, net, signal};
@@ -135,7 +136,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
     plan.mounts
         .iter()
         .filter_map(|m| match &m.what {
-            What::Bind { source, attr } => Some(bind(source, *attr)),
+            What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts | What::Overlay(_) => None,
         })
         .collect()
@@ -148,7 +149,7 @@ fn open_overlay(plan: &Plan) -> Result<Option<OverlayParts>> {
     for m in &plan.mounts {
         if let What::Overlay(o) = &m.what {
             let lower = match &o.lower {
-                Ok(path) => Some(open_dir(path)?),
+                Ok(path) => Some(resolved_path(path.to_bytes())?),
                 Err(_) => None,
             };
             return Ok(Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?)));
@@ -168,9 +169,20 @@ fn show(path: &CStr) -> String {
 
 /// A detached clone of a host path with its attributes. Other mounts below it come along only
 /// where the kernel insists: in a copied mount namespace they are locked to their parent.
-fn bind(source: &CStr, attr: Attr) -> Result<OwnedFd> {
-    let (tree, recursive) = match mount::clone_tree(None, source, false) {
-        Err(Error { errno: Errno::EINVAL, .. }) => (mount::clone_tree(None, source, true), true),
+///
+/// A path that was `resolved` before has no link in it unless somebody put one there since, who may
+/// be another jail with a writable view of its parent (CVE-2021-30465): that is ELOOP.
+fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
+    let clone = |recursive| {
+        if resolved {
+            let exact = resolved_path(source.to_bytes())?;
+            mount::clone_tree(Some(exact.as_fd()), c"", recursive)
+        } else {
+            mount::clone_tree(None, source, recursive)
+        }
+    };
+    let (tree, recursive) = match clone(false) {
+        Err(Error { errno: Errno::EINVAL, .. }) => (clone(true), true),
         other => (other, false),
     };
     let tree = tree.map_err(|e| e.on(show(source)))?;
@@ -257,7 +269,18 @@ fn files(
     }
     mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     mount::pivot_into(root)?;
-    nix::unistd::chdir(plan.cwd.as_c_str()).map_err(|e| Error::new("chdir", show(&plan.cwd), e))
+    enter(&plan.cwd)
+}
+
+/// Go to the working directory. Descriptors that the caller left open are still ours here, the
+/// host's directories among them, so no link of `/proc` may be part of the way (CVE-2024-21626).
+fn enter(cwd: &CStr) -> Result<()> {
+    let fail = |e| Error::new("chdir", show(cwd), e);
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let dir = openat2(open_dir(c"/")?, cwd, how).map_err(fail)?;
+    nix::unistd::fchdir(dir).map_err(fail)
 }
 
 fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
@@ -499,6 +522,28 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
             }
             Some(_) => {}
             None => clone::exit_now(125),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs no privilege: the refusal comes before the clone.
+    #[test]
+    fn a_resolved_path_that_has_become_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("victim/ws")).unwrap();
+        std::os::unix::fs::symlink(top.join("victim"), top.join("link")).unwrap();
+        for name in ["link", "link/ws"] {
+            let path = CString::new(top.join(name).to_str().unwrap()).unwrap();
+            let tried = bind(&path, Attr::RDONLY, true).unwrap_err();
+            assert_eq!(tried.errno, Errno::ELOOP, "{name}");
+            // Followed otherwise: only the clone may fail, for want of privilege.
+            let followed = bind(&path, Attr::RDONLY, false);
+            assert!(followed.is_ok() || followed.unwrap_err().errno == Errno::EPERM);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::settings::{Net, Seccomp};
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
 use crate::sys::seccomp::{self, Level};
-use crate::sys::{Error, Result, fd, mount, ns, pidfd, signal};
+use crate::sys::{Error, Result, fd, mount, ns, openat2, pidfd, signal};
 
 /// Where the command's standard input comes from.
 #[derive(Debug)]
@@ -180,7 +180,9 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
 
 fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
     let name = || crate::base::text::printable(m.source.to_bytes());
-    let tree = mount::clone_tree(None, &m.source, false).map_err(|e| e.on(name()))?;
+    // Resolved before: a link in it now is somebody's trick (see `init::bind`).
+    let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
+    let tree = mount::clone_tree(Some(exact.as_fd()), c"", false).map_err(|e| e.on(name()))?;
     mount::set_idmap(&tree, m.attr, mapping.userns(), false)
         .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(name()) })?;
     Ok(tree)

@@ -220,6 +220,14 @@ pub enum Error {
         /// The caller's.
         ours: u32,
     },
+    /// A working directory that is not in the workspace.
+    #[error("`--cwd {}` is not below `{}`", text::os(.path), text::os(.at))]
+    Cwd {
+        /// The path.
+        path: PathBuf,
+        /// Where the workspace is shown.
+        at: PathBuf,
+    },
     /// A host path given by `--ro` or `--rw`.
     #[error("cannot show `{}`: {why}", text::os(.path))]
     Bind {
@@ -288,6 +296,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
+    check::writable_binds(&spec, &state)?;
     let overlay = settings.access == Access::Overlay;
     spec.tree = overlay.then(|| trees::path_of(&state, id));
     let policy = record::effective(&settings, &spec, watch_memory);
@@ -405,7 +414,7 @@ fn spec(
     etc: PathBuf,
 ) -> Result<Spec, Error> {
     let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
-    let cwd = request.cwd.as_ref().map_or_else(|| at.clone(), |c| at.join(c));
+    let cwd = check::cwd(&at, request.cwd.as_deref())?;
     let binds = check::binds(settings)?;
     let visible = |dir: &Path| {
         dir.starts_with("/usr")

@@ -159,6 +159,13 @@ impl StateDir {
         &self.path
     }
 
+    /// Its path without links, as the kernel knows it: for comparing with other such paths.
+    pub fn real_path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        let link = format!("/proc/self/fd/{}", self.dir.as_raw_fd());
+        std::fs::read_link(link).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// The open directory `name` in it, made with mode 0700 when missing.
     pub fn subdir(&self, name: &str) -> Result<File> {
         use nix::fcntl::OFlag;

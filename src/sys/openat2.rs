@@ -52,6 +52,13 @@ pub fn absolute(dir: &[u8], how: For) -> Result<OwnedFd> {
     openat2(libc::AT_FDCWD, dir, how.flags(), 0, resolve)
 }
 
+/// Open what is at an absolute path in which, when it was resolved, no component was a symbolic link;
+/// `ELOOP` if one has become one since, the last one included.
+pub fn resolved(path: &[u8]) -> Result<OwnedFd> {
+    let resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    openat2(libc::AT_FDCWD, path, libc::O_PATH | libc::O_CLOEXEC, 0, resolve)
+}
+
 /// Make the new regular file `name` below `dir` for writing; `EEXIST` if anything has that name.
 pub fn create(dir: impl AsFd, name: &[u8], mode: u32) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
