@@ -15,3 +15,4 @@ mod common;
 
 mod cli;
 mod docs;
+mod real;
