@@ -8,6 +8,7 @@
 
 pub mod etc;
 pub mod excerpt;
+mod gitconfig;
 mod init;
 pub mod launch;
 pub mod plan;

@@ -32,7 +32,9 @@ fn make_in_parallel_and_only_what_changed() {
     assert_eq!(p.inside("make hello"), "make: 'hello' is up to date.\n");
     let said = p.inside("touch name.c; make hello; ./hello; true");
     assert_eq!(said.matches("gcc -c").count(), 1, "{said}");
-    p.same("gcc -g -fsanitize=address,undefined hello.c name.c -lm -pthread -o checked && ./checked; echo $?");
+    p.same(
+        "gcc -g -fsanitize=address,undefined hello.c name.c -lm -pthread -o checked && ./checked; echo $?",
+    );
 }
 
 #[test]
@@ -75,7 +77,8 @@ fn toolchain() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from)?;
     let rustup = std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
     let dirs = std::fs::read_dir(rustup.join("toolchains")).ok()?;
-    let mut found: Vec<_> = dirs.flatten().map(|d| d.path()).filter(|d| d.join("bin/cargo").is_file()).collect();
+    let mut found: Vec<_> =
+        dirs.flatten().map(|d| d.path()).filter(|d| d.join("bin/cargo").is_file()).collect();
     found.sort();
     found.pop()
 }
@@ -111,7 +114,10 @@ fn cargo_builds_inside_and_rebuilds_nothing_that_was_built_outside() {
     assert!(said.contains("Compiling lib") && said.ends_with("42 debug\n42 debug\n"), "{said}");
     outside("cargo build --offline");
     let said = inside("cargo build --offline 2>&1; cargo run --offline -q");
-    assert!(said.contains("Finished") && !said.contains("Compiling") && said.ends_with("42 debug\n"), "{said}");
+    assert!(
+        said.contains("Finished") && !said.contains("Compiling") && said.ends_with("42 debug\n"),
+        "{said}"
+    );
     let said = inside("touch src/main.rs; cargo test --offline 2>&1");
     assert!(said.contains("1 passed") || said.contains("test result: ok"), "{said}");
     assert!(!said.contains("Compiling lib") || said.contains("Compiling app"), "{said}");

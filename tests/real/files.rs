@@ -159,10 +159,7 @@ fn every_kind_of_file_operation_works_in_the_jails_tmpfs() {
     // tmpfs before Linux 6.6 has no user attributes.
     let no_attributes = inside.contains("xattr EOPNOTSUPP");
     let lines = |text: &str| -> String {
-        text.lines()
-            .filter(|l| !no_attributes || !l.starts_with("xattr"))
-            .map(|l| format!("{l}\n"))
-            .collect()
+        text.lines().filter(|l| !no_attributes || !l.starts_with("xattr")).map(|l| format!("{l}\n")).collect()
     };
     assert_lines(&lines(&inside), &lines(&outside).repeat(4), "probe.py");
 }
@@ -188,7 +185,10 @@ fn names_of_a_hard_linked_file_part_at_the_first_write() {
     // not change with it in any case.
     let p = Project::new();
     p.outside("echo old > a; ln a b");
-    assert_eq!(p.inside("stat -c %h a; echo new > a; cat a b; echo two >> b; cat a b"), "2\nnew\nold\nnew\nold\ntwo\n");
+    assert_eq!(
+        p.inside("stat -c %h a; echo new > a; cat a b; echo two >> b; cat a b"),
+        "2\nnew\nold\nnew\nold\ntwo\n"
+    );
 }
 
 #[test]
@@ -215,14 +215,29 @@ fn a_real_directory_is_written_for_real() {
     p.outside("diff -r --no-dereference inside outside | grep -v 'is a fifo\\|is a socket' ; true");
     let owners = |d| p.outside(&format!("cd {d}; find . -printf '%p %m %U %G %y\\n' | sort"));
     assert_eq!(owners("inside"), owners("outside"));
-    let ran = p.aj(["exec", "--ro", "--", "sh", "-c", "echo x > new; echo y >> probe.py; rm probe.py; mkdir d; cat probe.py | wc -c"]);
+    let ran = p.aj([
+        "exec",
+        "--ro",
+        "--",
+        "sh",
+        "-c",
+        "echo x > new; echo y >> probe.py; rm probe.py; mkdir d; cat probe.py | wc -c",
+    ]);
     assert_eq!(ran.stdout.trim(), PROBE.len().to_string(), "{ran:#?}");
     assert_eq!(ran.stderr.matches("Read-only file system").count(), 4, "{ran:#?}");
 }
 
 #[test]
 fn a_full_jail_tmpfs_is_an_error_of_the_program_and_not_of_the_host() {
-    let ran = Project::new().aj(["exec", "--tmp", "8M", "--", "sh", "-c", "head -c 20M /dev/zero > /tmp/x; echo $?; ls -s /tmp/x | cut -d' ' -f1"]);
+    let ran = Project::new().aj([
+        "exec",
+        "--tmp",
+        "8M",
+        "--",
+        "sh",
+        "-c",
+        "head -c 20M /dev/zero > /tmp/x; echo $?; ls -s /tmp/x | cut -d' ' -f1",
+    ]);
     assert!(ran.stderr.contains("No space left on device"), "{ran:#?}");
     if ran.stdout.lines().next() != Some("1") {
         skip("head ignores errors here");

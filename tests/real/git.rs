@@ -53,6 +53,24 @@ fn commits_branches_rebases_stashes_and_worktrees_happen_inside_only() {
 }
 
 #[test]
+fn the_callers_identity_commits_and_nothing_else_of_theirs_comes_along() {
+    if !has("git") {
+        return;
+    }
+    let p = Project::new();
+    p.outside(
+        "git config --global user.name 'Ann Lee'; git config --global user.email ann@example.com; \
+         git config --global user.signingkey SECRET; git config --global credential.helper SECRET; git init -q -b main .",
+    );
+    let said = p.inside("git commit -q --allow-empty -m x && git log --format='%an <%ae> %cn' && git config --list --show-origin");
+    assert!(said.starts_with("Ann Lee <ann@example.com> Ann Lee\n"), "{said}");
+    assert!(!said.contains("SECRET"), "{said}");
+    // What the repository says is stronger.
+    p.outside("git config user.email work@example.com");
+    assert_eq!(p.inside("git commit -q --allow-empty -m x && git log --format=%ae"), "work@example.com\n");
+}
+
+#[test]
 fn a_new_repository_and_an_identity_inside() {
     if !has("git") {
         return;
@@ -74,5 +92,9 @@ fn a_subdirectory_of_a_repository_is_owned_by_the_one_who_asks() {
     let p = repository();
     p.outside("chown -R 1234:2345 .");
     let ran = p.try_inside(&[], "git status --porcelain && stat -c %U:%G . .git src/1 && echo x >> src/1 && git commit -qam x && git status -s");
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "agent:agent\nagent:agent\nagent:agent\n"), "{ran:#?}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "agent:agent\nagent:agent\nagent:agent\n"),
+        "{ran:#?}"
+    );
 }

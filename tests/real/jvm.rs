@@ -37,7 +37,9 @@ public class Main {
     // `user.home` comes from the passwd entry, which outside is not the HOME of this test.
     let ran = p.try_inside(&[], "javac -d out Main.java && java -cp out Main; echo $?; jar cf a.jar -C out . && java -cp a.jar Main | head -1");
     let outside = p.outside("javac -d out Main.java && java -cp out Main; echo $?; jar cf a.jar -C out . && java -cp a.jar Main | head -1; exit 0");
-    let plain = |text: &str| text.lines().filter(|l| !l.contains("UTF-8") && !l.contains("3600000")).collect::<Vec<_>>().join("\n");
+    let plain = |text: &str| {
+        text.lines().filter(|l| !l.contains("UTF-8") && !l.contains("3600000")).collect::<Vec<_>>().join("\n")
+    };
     assert_eq!(plain(&ran.stdout), plain(&outside), "{ran:#?}");
     assert!(ran.stdout.contains("true UTF-8"), "{ran:#?}");
     assert_eq!(ran.stderr, "");

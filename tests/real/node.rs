@@ -50,7 +50,10 @@ fn a_project_with_dependencies_installed_outside_runs_inside() {
         return;
     }
     let p = Project::new();
-    p.write("dep/package.json", r#"{"name":"dep","version":"1.0.0","bin":{"dep":"cli.js"},"main":"index.js"}"#);
+    p.write(
+        "dep/package.json",
+        r#"{"name":"dep","version":"1.0.0","bin":{"dep":"cli.js"},"main":"index.js"}"#,
+    );
     p.write("dep/index.js", "module.exports = 'dep works'");
     p.script("dep/cli.js", "#!/usr/bin/env node\nconsole.log('bin works', require('./index.js'))\n");
     p.write(
@@ -67,7 +70,9 @@ fn a_project_with_dependencies_installed_outside_runs_inside() {
 
 #[test]
 fn a_native_addon_built_outside_loads_inside() {
-    let header = ["/usr/include/node/node_api.h", "/usr/include/nodejs/src/node_api.h"].into_iter().find(|h| std::path::Path::new(h).exists());
+    let header = ["/usr/include/node/node_api.h", "/usr/include/nodejs/src/node_api.h"]
+        .into_iter()
+        .find(|h| std::path::Path::new(h).exists());
     let (true, Some(header)) = (has("node") && has("gcc"), header) else {
         super::project::skip("node's headers are not installed");
         return;
@@ -79,6 +84,8 @@ fn a_native_addon_built_outside_loads_inside() {
     );
     p.write("node_modules/addon/index.js", "module.exports = require('./build/addon.node')");
     let include = std::path::Path::new(header).parent().unwrap().display();
-    p.outside(&format!("cd node_modules/addon && mkdir build && gcc -shared -fPIC -I{include} addon.c -o build/addon.node"));
+    p.outside(&format!(
+        "cd node_modules/addon && mkdir build && gcc -shared -fPIC -I{include} addon.c -o build/addon.node"
+    ));
     assert_eq!(p.same("node -p \"require('addon')\"").stdout, "42\n");
 }

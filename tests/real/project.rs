@@ -166,7 +166,11 @@ pub fn snapshot(dir: &Path) -> BTreeMap<PathBuf, String> {
         let (mtime, ctime) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
         let line = format!(
             "{:o} {}:{} {} bytes, {} links, {mtime:?} {ctime:?} {content}",
-            m.mode(), m.uid(), m.gid(), m.len(), m.nlink()
+            m.mode(),
+            m.uid(),
+            m.gid(),
+            m.len(),
+            m.nlink()
         );
         found.insert(entry.path().to_owned(), line);
     }

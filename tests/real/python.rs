@@ -111,7 +111,12 @@ fn a_virtual_environment_made_outside_works_on_both_sides() {
     p.script("env/bin/mine", &shebang);
     let ran = p.same("env/bin/python main.py; env/bin/mine; source env/bin/activate; mine; command -v python | sed \"s|$PWD||\"; python -c 'import mine; print(mine.__file__)'");
     assert!(ran.stdout.starts_with("True\nmine\nmine\n/env/bin/python\n"), "{ran:#?}");
-    assert_eq!(p.inside("/workspace/env/bin/mine; python3 -m venv --without-pip new && new/bin/python -c 'print(1)'"), "mine\n1\n");
+    assert_eq!(
+        p.inside(
+            "/workspace/env/bin/mine; python3 -m venv --without-pip new && new/bin/python -c 'print(1)'"
+        ),
+        "mine\n1\n"
+    );
 }
 
 #[test]

@@ -93,7 +93,9 @@ fn core_utilities_do_the_same() {
 fn sort_spills_to_the_jails_own_tmp() {
     let p = Project::new();
     let host = std::fs::read_dir("/tmp").unwrap().count();
-    p.inside("echo $TMPDIR; seq 300000 | sort -R -S 200K -T \"$TMPDIR\" | wc -l | grep -x 300000; ls -A /tmp");
+    p.inside(
+        "echo $TMPDIR; seq 300000 | sort -R -S 200K -T \"$TMPDIR\" | wc -l | grep -x 300000; ls -A /tmp",
+    );
     // Other tests use /tmp as well: only what `sort` makes counts.
     let left: Vec<_> = std::fs::read_dir("/tmp")
         .unwrap()
@@ -107,7 +109,9 @@ fn sort_spills_to_the_jails_own_tmp() {
 fn perl_awk_sed_and_editors() {
     let p = Project::new();
     p.write("text", "alpha\nbeta\ngamma\n");
-    p.same("awk '{ print NR, toupper($0) | \"sort -r\" }' text; sed -i.bak 's/a/A/g' text && cat text text.bak");
+    p.same(
+        "awk '{ print NR, toupper($0) | \"sort -r\" }' text; sed -i.bak 's/a/A/g' text && cat text text.bak",
+    );
     if has("perl") {
         p.same(
             r#"perl -MPOSIX -MSocket -MFcntl=:flock -MIO::Select -e '

@@ -13,7 +13,24 @@ fn the_user_the_host_and_the_root_are_the_jails() {
     assert_eq!(lines[7], p.dir().to_str().unwrap());
     assert_eq!(lines[8], p.dir().to_str().unwrap());
     for name in lines[6].split_whitespace() {
-        let known = ["bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "opt", "proc", "run", "sbin", "tmp", "usr", "var", "workspace"];
+        let known = [
+            "bin",
+            "dev",
+            "etc",
+            "home",
+            "lib",
+            "lib32",
+            "lib64",
+            "libx32",
+            "opt",
+            "proc",
+            "run",
+            "sbin",
+            "tmp",
+            "usr",
+            "var",
+            "workspace",
+        ];
         let ours = p.dir().components().nth(1).unwrap().as_os_str().to_str().unwrap();
         assert!(known.contains(&name) || name == ours, "/{name}");
     }
@@ -36,7 +53,13 @@ fn language_time_and_processors_are_the_hosts() {
     p.same("nproc; date +%Z%z; date -d '2026-07-01 12:00 UTC' +%H; TZ=America/New_York date -d @0 +%H%Z; locale -a | sort; locale charmap; uname -rm; getconf _NPROCESSORS_ONLN PAGESIZE; printf '%s\\n' é | LC_ALL=C.UTF-8 wc -m; tput -T xterm colors");
     // A zone of the caller's comes along; a language too.
     let mut command = p.command(crate::common::aj());
-    command.env("TZ", "Asia/Tokyo").env("LC_TIME", "C").args(["exec", "--", "sh", "-c", "date -d @0 +%H; echo $LC_TIME"]);
+    command.env("TZ", "Asia/Tokyo").env("LC_TIME", "C").args([
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "date -d @0 +%H; echo $LC_TIME",
+    ]);
     let out = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout), "09\nC\n", "{out:?}");
 }
@@ -51,8 +74,7 @@ fn places_that_programs_expect_are_there() {
          readlink -e /etc/alternatives/awk >/dev/null || echo alternatives; echo 500 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj; cat /proc/cpuinfo /proc/meminfo /proc/loadavg /proc/uptime /proc/stat | wc -l | awk '{ print ($1 > 10) }'",
     );
     assert_eq!(
-        said,
-        "/tmp 1777\n/var/tmp 1777\n/dev/shm 1777\nhome\ndirs\n 00 00 00\n8\n1\n0022\n500\n1\n",
+        said, "/tmp 1777\n/var/tmp 1777\n/dev/shm 1777\nhome\ndirs\n 00 00 00\n8\n1\n0022\n500\n1\n",
         "{said}"
     );
 }

@@ -49,12 +49,14 @@ os.write(fd, b'sleep 60\n'); time.sleep(0.5); os.write(fd, b'\x1a'); print(b'Sto
 os.write(fd, b'bg; jobs; kill %1; wait; echo over\n'); print(b'Terminated' in read_until(fd, b'\nover'))
 os.write(fd, b'sleep 60\n'); time.sleep(0.5); os.write(fd, b'\x03'); os.write(fd, b'echo code $?\n'); print(b'code 130' in read_until(fd, b'code 130'))
 os.write(fd, b'exit 4\n'); read_until(fd, b'never'); print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])); os.close(fd)
-many = [open_one(['sh', '-c', 'tty; sleep 60']) for _ in range(40)]
+many = [open_one(['sh', '-c', 'tty; exec sleep 60']) for _ in range(40)]
 names = [read_until(fd, b'\n').strip() for _, fd in many]; print(len(set(names)), all(n.startswith(b'/dev/pts/') for n in names))
-for pid, fd in many: os.close(fd); os.waitpid(pid, 0)
+for pid, fd in many: os.kill(pid, signal.SIGKILL); os.close(fd); os.waitpid(pid, 0)
 print(os.path.exists('/dev/ptmx'), os.ttyname(pty.openpty()[1])[:9])
 "#,
     );
-    let ran = p.same("/usr/bin/python3 main.py; script -qec 'stty -a | grep -c speed; echo typed' /dev/null | tr -d '\\r'");
+    let ran = p.same(
+        "/usr/bin/python3 main.py; script -qec 'stty -a | grep -c speed; echo typed' /dev/null | tr -d '\\r'",
+    );
     assert!(ran.stdout.starts_with("True\nTrue\nTrue\nTrue\n4\n40 True\nTrue /dev/pts/\n"), "{ran:#?}");
 }

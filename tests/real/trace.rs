@@ -32,7 +32,10 @@ fn valgrind_finds_a_leak() {
         return;
     }
     let p = Project::new();
-    p.write("leak.c", "#include <stdlib.h>\nint main(void) { volatile char *p = malloc(77); p = 0; return 0; }\n");
+    p.write(
+        "leak.c",
+        "#include <stdlib.h>\nint main(void) { volatile char *p = malloc(77); p = 0; return 0; }\n",
+    );
     let ran = p.same("gcc -g leak.c -o leak && valgrind --quiet --leak-check=full --error-exitcode=9 ./leak 2>&1 | grep -c '77 bytes'");
     assert_eq!(ran.stdout, "1\n");
 }
