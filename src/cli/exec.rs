@@ -18,16 +18,16 @@ Examples:
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
-  aj exec --dry-run -- true              show the effective policy and where it comes from
-
-Exit codes: the command's own; 124 timeout; 125 aj could not do its part; 126 not executable;
-127 not found; 128+n killed by signal n; 137 also when out of memory. See `aj help exit-codes`.";
+  aj exec --dry-run -- true              show the effective policy and where it comes from";
 
 /// Run a command in a jail over the current directory
 ///
 /// The command sees this directory at its own path (and as /workspace) through an overlay: what it
 /// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
+///
+/// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
+/// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -119,7 +119,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Err(e) => {
             let e = failed(e);
             if args.events {
-                watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+                watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
             }
             return Err(e);
         }
@@ -135,27 +135,35 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn event(&mut self, event: Event) {
+    /// An event while the command runs: queued.
+    fn event(&mut self, event: Event, lines: &mut Vec<u8>) {
         let Some(seq) = &mut self.events else { return };
         let line = Line { seq: *seq, time: clock::rfc3339(clock::now_ms()), event };
         *seq += 1;
-        if let Ok(text) = serde_json::to_string(&line) {
-            self.ui.line(&text);
+        if serde_json::to_writer(&mut *lines, &line).is_ok() {
+            lines.push(b'\n');
         }
+    }
+
+    /// The last event: written.
+    fn last(&mut self, event: Event) {
+        let mut line = Vec::new();
+        self.event(event, &mut line);
+        self.ui.out(&String::from_utf8_lossy(&line));
     }
 }
 
 impl Watcher for Watch<'_> {
-    fn started(&mut self, layers: Vec<String>, pid: i32) {
-        self.event(Event::Started { format_version: FORMAT, layers, pid });
+    fn started(&mut self, layers: Vec<String>, pid: i32, lines: &mut Vec<u8>) {
+        self.event(Event::Started { format_version: FORMAT, layers, pid }, lines);
     }
 
-    fn output(&mut self, stderr: bool, bytes: &[u8]) {
-        self.event(if stderr { Event::Stderr(bytes.into()) } else { Event::Stdout(bytes.into()) });
+    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
+        self.event(if stderr { Event::Stderr(bytes.into()) } else { Event::Stdout(bytes.into()) }, lines);
     }
 
-    fn tick(&mut self, stats: Usage) {
-        self.event(Event::Stats { stats });
+    fn tick(&mut self, stats: Usage, lines: &mut Vec<u8>) {
+        self.event(Event::Stats { stats }, lines);
     }
 
     fn stopping(&mut self) {
@@ -173,14 +181,19 @@ fn finish(ui: &Ui, report: Report, watcher: &mut Watch<'_>, apply: Option<bool>)
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
         let e = not_started(step, errno, code);
         if watcher.events.is_some() {
-            watcher.event(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+            watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
         return Err(e);
     }
+    if let Some((stream, why)) = report.output_failure() {
+        let message = format!("could not write the command's output to {stream}: {why}");
+        ui.error(&CommandError::new(exit::AJ_FAILED, "output_lost", message));
+    }
+    let undelivered = &report.ended.undelivered;
     if ui.json {
         ui.document(&answer(&report, code, true));
-    } else if watcher.events.is_some() {
-        watcher.event(Event::Completed { result: Box::new(answer(&report, code, false)) });
+    } else if watcher.events.is_some() && !undelivered.abandoned && undelivered.stdout.is_none() {
+        watcher.last(Event::Completed { result: Box::new(answer(&report, code, false)) });
     }
     if watcher.error.is_none() {
         say_why(ui, &report.ended.outcome);
@@ -203,8 +216,27 @@ fn say_why(ui: &Ui, outcome: &Outcome) {
     }
 }
 
-fn changes(_ui: &Ui, _report: &Report, _code: u8, _apply: Option<bool>) -> Result<(), CommandError> {
-    Ok(())
+/// Say what changed, or apply it.
+fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
+    let Some(diff) = &report.changes else { return Ok(()) };
+    let (id, what) = (report.id, super::changes::summary(&diff.totals));
+    match apply {
+        Some(allow) if code == 0 => {
+            let done = op::apply(id, allow, ui).map_err(failed)?;
+            // The answer on stdout is the command's; what was applied is a status.
+            super::apply::finish_quietly(ui, &done).map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
+        }
+        Some(_) => {
+            ui.status(&format!(
+                "{what}; not applied, because the command failed: `aj diff {id}`, `aj apply {id}`"
+            ));
+            Ok(())
+        }
+        None => {
+            ui.status(&format!("{what}: see them with `aj diff {id}`, keep them with `aj apply {id}`"));
+            Ok(())
+        }
+    }
 }
 
 fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
@@ -259,9 +291,11 @@ fn not_started(step: &str, errno: &str, code: u8) -> CommandError {
 
 /// An error before the command, or in recording it.
 pub(super) fn failed(e: op::Error) -> CommandError {
-    if let op::Error::Policy(e) = &e {
-        return super::policy_flags::policy_error(e, exit::AJ_FAILED);
-    }
+    let e = match e {
+        op::Error::Policy(e) => return super::policy_flags::policy_error(&e, exit::AJ_FAILED),
+        op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
+        e => e,
+    };
     let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
     let shown = match std::error::Error::source(&e) {
         Some(source) => shown.caused_by(source),
@@ -287,6 +321,7 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Bind { .. }
         | op::Error::Etc(_)
         | op::Error::StatusFd { .. }
+        | op::Error::Changes(_)
         | op::Error::Random(_) => shown,
     }
 }
@@ -303,6 +338,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Bind { .. } => "bind",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
+        op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }
 }

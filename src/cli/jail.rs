@@ -15,7 +15,7 @@ use crate::schema::ledger::{JailDetail, Output, Status};
 
 /// Look at what ran: one record per jail, newest first
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail list
   aj jail show @
   aj jail list --status failed --since 2h")]
@@ -37,7 +37,7 @@ enum Command {
 /// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing
 /// is shortened.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail list
   aj jail list --status lost --status killed
   aj jail list --since 2h --search 'npm install'
@@ -69,7 +69,7 @@ struct ListArgs {
 /// Of each output stream the first and the last 64 KiB are kept. What the jail wrote is escaped, so
 /// that it cannot control the terminal.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   aj jail show @
   aj jail show 7k3m --output=stderr
   aj jail show @ --output=stdout --raw > out.bin
@@ -214,5 +214,85 @@ impl From<Error> for CommandError {
                 })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+        let matches = Args::augment_args(clap::Command::new("jail"))
+            .try_get_matches_from(std::iter::once(&"jail").chain(words))?;
+        Args::from_arg_matches(&matches).map(|a| a.command)
+    }
+
+    #[test]
+    fn the_command_line_is_sound_and_every_page_has_examples() {
+        let mut command = Args::augment_args(clap::Command::new("jail"));
+        command.clone().debug_assert();
+        command.build();
+        for page in std::iter::once(&command).chain(command.get_subcommands()) {
+            if page.get_name() != "help" {
+                let examples = page.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+                assert!((2..=4).contains(&examples.matches("\n  aj ").count()), "{}", page.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn filters_and_selectors_are_read_as_written() {
+        let Command::List(list) = parse(&["ls", "--status", "lost,oom", "--status", "exited"]).unwrap()
+        else {
+            panic!("list")
+        };
+        assert_eq!(list.status, ["lost", "oom", "exited"]);
+        assert_eq!((list.limit, list.since), (50, None));
+        assert!(parse(&["list", "--status", "dead"]).is_err());
+        assert!(parse(&["list", "--since", "yesterday"]).is_err());
+        let Command::Show(show) = parse(&["get", "@", "--output"]).unwrap() else { panic!("show") };
+        assert_eq!((show.id.as_str(), show.output, show.raw), ("@", Some(Stream::Both), false));
+        let Command::Show(show) = parse(&["show", "--output=stderr", "--raw", "7k3m"]).unwrap() else {
+            panic!("show")
+        };
+        assert_eq!((show.id.as_str(), show.output, show.raw), ("7k3m", Some(Stream::Stderr), true));
+        assert!(parse(&["show", "--raw", "@"]).is_err(), "raw without output");
+        assert!(parse(&["show"]).is_err());
+    }
+
+    #[test]
+    fn times_are_relative_absolute_or_local() {
+        let now = clock::now_ms();
+        let ago = now - parse_time("2h").unwrap();
+        assert!((7_195_000..=7_200_000).contains(&ago), "{ago}");
+        assert_eq!(parse_time("2026-11-21T10:35:02.005Z"), Ok(1_795_257_302_005));
+        assert_eq!(parse_time("2026-11-21T11:35:02.005+01:00"), Ok(1_795_257_302_005));
+        let day = parse_time("2026-11-21").unwrap();
+        assert!(day.abs_diff(1_795_219_200_000) <= 14 * 3_600_000, "{day}: midnight somewhere");
+        assert_eq!(parse_time("2026-11-21T14:05").unwrap() - day, 14 * 3_600_000 + 5 * 60_000);
+        assert_eq!(parse_time("1960-01-01T00:00:00Z"), Ok(0));
+        assert_eq!(parse_time("99999999999d"), Ok(0));
+        for bad in ["", "soon", "2026-13-01", "-2h"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_id_names_its_candidates_in_hints() {
+        let candidate = |n: u8| ledger::Candidate {
+            id: format!("jl-7k3{n}000000000000"),
+            command: "\u{1b}[31m".repeat(40).replace('\u{1b}', "\\x1b"),
+        };
+        let e = CommandError::from(Error::Ambiguous {
+            selector: "7k3".to_owned(),
+            count: 12,
+            candidates: (0..8).map(candidate).collect(),
+        });
+        assert_eq!((e.exit, e.code, e.hints.len()), (3, "jail_ambiguous", 8));
+        assert_eq!(e.message, "`7k3` is the start of the ids of 12 jails");
+        assert!(e.hints[1].starts_with("`aj jail show jl-7k31000000000000`: "), "{}", e.hints[1]);
+        let e = CommandError::from(Error::NotFound("x".to_owned()));
+        assert_eq!((e.exit, e.code), (3, "jail_not_found"));
     }
 }

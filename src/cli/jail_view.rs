@@ -154,3 +154,102 @@ fn setting(key: &str, value: &serde_json::Value) -> Option<String> {
         (_, other) => Some(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::jail::{Effective, Usage};
+    use crate::schema::ledger::{FORMAT_VERSION, Failure, Status};
+
+    fn hostile() -> JailDetail {
+        let evil = "\u{1b}]52;c;aGk=\u{7}\u{202e}\r\n";
+        let stream = |head: &[u8], tail: &[u8], total| Output {
+            total,
+            truncated: total > (head.len() + tail.len()) as u64,
+            head_bytes: head.to_vec(),
+            tail_bytes: tail.to_vec(),
+            ..Output::default()
+        };
+        JailDetail {
+            format_version: FORMAT_VERSION,
+            id: "jl-7k3m000000000000".to_owned(),
+            kind: evil.to_owned(),
+            status: Status::Failed,
+            exit_code: Some(125),
+            signal: Some(9),
+            failure: Some(Failure { step: evil.to_owned(), errno: Some(evil.to_owned()) }),
+            started_at: Some("2026-11-21T10:35:02.005Z".to_owned()),
+            ended_at: Some(evil.to_owned()),
+            duration_ms: Some(4_250),
+            argv: vec![evil.to_owned(), "a b".to_owned()],
+            cwd: evil.to_owned(),
+            base: evil.to_owned(),
+            pid: None,
+            files_changed: Some(3),
+            changes_kept: true,
+            policy: Some(Effective {
+                mode: "full".to_owned(),
+                mem: Some(2 << 30),
+                timeout_ms: Some(90_000),
+                cpu_millis: Some(1_500),
+                ro: vec![evil.to_owned()],
+                ..Effective::default()
+            }),
+            layers: vec!["userns".to_owned(), evil.to_owned()],
+            usage: Some(Usage { wall_ms: 4_250, user_ms: 100, system_ms: 5, peak_rss: 3 << 20 }),
+            stdout: stream(b"one\n\x1b[2J\xfftwo", b"", 12),
+            stderr: stream(b"start", b"\x9bend\n", 1 << 20),
+        }
+    }
+
+    #[test]
+    fn a_record_is_key_value_lines_with_nothing_a_terminal_obeys() {
+        let text = detail(&hostile(), 1_795_257_302_005 + 185_000);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(!text.contains('\u{202e}'));
+        for line in [
+            "id: jl-7k3m000000000000\n",
+            "status: failed\nexit: 125\nsignal: 9\n",
+            "started: 2026-11-21T10:35:02.005Z (3m ago)\n",
+            "duration: 4.2s\n",
+            "cpu: 100ms user, 5ms system\n",
+            "peak memory: 3 MiB\n",
+            "changes: kept; see `aj diff jl-7k3m000000000000`\n",
+            "  mem: 2 GiB\n",
+            "  timeout_ms: 1m 30s\n",
+            "  cpu_millis: 1.500\n",
+            "stdout: 12 B\n  one\n  \\x1b[2J\\xfftwo\n",
+            "  start\n  [… 1024.0 KiB not kept …]\n  \\x9bend\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in:\n{text}");
+        }
+        assert!(!text.contains("preset"), "what is not set is not shown");
+    }
+
+    #[test]
+    fn ages_are_relative_for_a_week_and_never_negative() {
+        let now = 1_795_257_302_005;
+        for (ago, shown) in [
+            (0, "just now"),
+            (59_999, "59s ago"),
+            (60_000, "1m ago"),
+            (3_599_999, "59m ago"),
+            (3_600_000, "1h ago"),
+            (86_400_000, "1d ago"),
+            (7 * 86_400_000 - 1, "6d ago"),
+        ] {
+            assert_eq!(age(now - ago, now), shown);
+        }
+        assert_eq!(age(now + 99_999, now), "just now", "the clock was set back");
+        assert!(age(now - 8 * 86_400_000, now).starts_with("2026-11-1"));
+        assert_eq!(age(u64::MAX, now), "just now");
+        assert_eq!(age(0, u64::MAX).len(), "1970-01-01 00:00".len());
+    }
+
+    #[test]
+    fn long_commands_are_cut_at_characters() {
+        assert_eq!(shorten("éééé", 4), "éééé");
+        assert_eq!(shorten("ééééé", 4), "ééé…");
+        assert_eq!(shorten("", 4), "");
+    }
+}

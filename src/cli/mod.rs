@@ -7,25 +7,27 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub mod apply;
+mod bug;
+mod changes;
 pub mod commands;
 pub mod complete;
-pub mod error;
-pub mod exit;
-pub mod jail;
-mod jail_view;
-mod state;
-pub mod ui;
-
-mod bug;
 mod completions;
 pub mod config;
+pub mod diff;
+pub mod error;
 pub mod exec;
+pub mod exit;
 mod globals;
 mod help;
+pub mod jail;
+mod jail_view;
 mod man;
 pub mod policy_flags;
 mod quick;
+mod state;
 mod topics;
+pub mod ui;
 mod usage;
 mod version;
 

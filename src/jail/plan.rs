@@ -135,6 +135,8 @@ pub struct HostRoot {
     pub links: Vec<(&'static str, PathBuf)>,
     /// Top-level directories that belong with `/usr` on this host (not merged): `lib64` …
     pub dirs: Vec<&'static str>,
+    /// Whether there is an `/etc/resolv.conf`.
+    pub resolv_conf: bool,
 }
 
 /// Names that belong with `/usr`.
@@ -253,7 +255,7 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
         points.dir(&Path::new("root").join(dir));
         bind(cstring("a path", format!("/{dir}"))?, dir, read_only)?;
     }
-    if spec.net == Net::Host {
+    if spec.net == Net::Host && host.resolv_conf {
         // Names resolve as they do on the host; the ready-made /etc has an empty file here.
         bind(c"/etc/resolv.conf".to_owned(), "etc/resolv.conf", read_only)?;
     }

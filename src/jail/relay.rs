@@ -1,41 +1,35 @@
 //! One output stream of the command on its way to the caller: byte for byte, in bounded memory,
 //! never blocking, with its first and last 64 KiB kept for the ledger.
 //!
-//! The first bytes are copied, because small outputs are the common case and the head of the
-//! excerpt is wanted anyway. After that pages move by `splice` without being copied; `tee` puts a
-//! second reference to them into a side pipe, of which only the end is ever read.
+//! What comes in small pieces is copied: that is most output, and the excerpt wants it anyway.
+//! Where much is waiting, pages move by `splice` without being copied; `tee` puts a second
+//! reference to them into a side pipe, of which only the end is ever read.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::stat::{SFlag, fstat};
 
 use super::excerpt::{Collector, KEEP};
+use super::sink::Sink;
 use crate::schema::jail::Excerpt;
 use crate::sys::fd;
 
+/// Copied at most at a time.
 const COPY: usize = 64 * 1024;
-const CHUNK: usize = 256 * 1024;
+/// Spliced from this much on.
+const SPLICE_FROM: usize = 32 * 1024;
+/// Copied again below this: a side pipe full of small pieces would not hold [`KEEP`] bytes.
+const COPY_BELOW: usize = 4096;
+/// Capacity of the pipes in the splice phase, and spliced at most at a time.
 const PIPE: usize = 1024 * 1024;
+/// Rounds before the other descriptors get their turn.
+const ROUNDS: usize = 16;
 
 /// Receives output in place of a descriptor.
 pub(super) trait Receiver {
     /// The next bytes of stdout (`false`) or stderr (`true`).
     fn output(&mut self, stderr: bool, bytes: &[u8]);
-}
-
-/// Where the bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A pipe or socket: written without blocking.
-    Pipe,
-    /// A regular file or a device that is always ready.
-    File,
-    /// A terminal: written when it says it is ready.
-    Terminal,
-    /// A function.
-    Call,
 }
 
 /// The side pipe of the splice phase.
@@ -48,52 +42,60 @@ struct Side {
     passed: u64,
     /// Bytes at the front of the source that are in the side pipe already.
     teed: usize,
+    /// How much there was to move the last time.
+    last: usize,
 }
 
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
     source: Option<OwnedFd>,
-    sink: BorrowedFd<'static>,
-    kind: Kind,
+    /// `None`: bytes are handed to a [`Receiver`].
+    sink: Option<Sink>,
     stderr: bool,
     pending: Vec<u8>,
     written: usize,
     collector: Collector,
     side: Option<Side>,
     may_splice: bool,
-    /// Set when the caller's end is gone.
-    pub(super) broken: bool,
+    /// Why the caller's end takes no more.
+    pub(super) lost: Option<Errno>,
+}
+
+/// What a step of the relay came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Bytes moved, or the way of moving them changed: try again.
+    Again,
+    /// Nothing can be done before something is polled for.
+    Wait,
+    /// Nothing more will come.
+    End,
 }
 
 impl Stream {
-    /// A stream from `source` to the descriptor `sink`.
+    /// A stream from `source` to the descriptor `sink`. `source` must not block: a jail that reads
+    /// its own stdout would make us wait for what is no longer there.
     pub(super) fn to_fd(source: OwnedFd, sink: BorrowedFd<'static>, stderr: bool) -> Stream {
-        let kind = match fstat(sink).map(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT) {
-            Ok(SFlag::S_IFIFO | SFlag::S_IFSOCK) => Kind::Pipe,
-            Ok(SFlag::S_IFCHR) if nix::unistd::isatty(sink).unwrap_or(false) => Kind::Terminal,
-            _ => Kind::File,
-        };
-        Stream::new(source, sink, kind, stderr)
+        Stream::new(source, Some(Sink::new(sink)), stderr)
     }
 
     /// A stream whose bytes are handed to a [`Receiver`].
     pub(super) fn to_call(source: OwnedFd, stderr: bool) -> Stream {
-        Stream::new(source, fd::standard(2), Kind::Call, stderr)
+        Stream::new(source, None, stderr)
     }
 
-    fn new(source: OwnedFd, sink: BorrowedFd<'static>, kind: Kind, stderr: bool) -> Stream {
+    fn new(source: OwnedFd, sink: Option<Sink>, stderr: bool) -> Stream {
         Stream {
             source: Some(source),
+            may_splice: sink.as_ref().is_some_and(Sink::takes_pages),
             sink,
-            kind,
             stderr,
             pending: Vec::new(),
             written: 0,
             collector: Collector::default(),
             side: None,
-            may_splice: matches!(kind, Kind::Pipe | Kind::File),
-            broken: false,
+            lost: None,
         }
     }
 
@@ -102,11 +104,17 @@ impl Stream {
         self.source.is_none() && self.written == self.pending.len()
     }
 
-    /// Give up delivering.
+    /// Give up delivering. The command gets SIGPIPE when it writes more.
     pub(super) fn abandon(&mut self) {
+        self.finish_side();
         self.source = None;
-        self.pending.clear();
+        self.pending = Vec::new();
         self.written = 0;
+    }
+
+    /// Whether its bytes go to a [`Receiver`].
+    pub(super) fn is_captured(&self) -> bool {
+        self.sink.is_none()
     }
 
     fn waits_for_sink(&self) -> bool {
@@ -115,167 +123,172 @@ impl Stream {
 
     /// What to poll for next.
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
-        if self.done() {
-            None
-        } else if self.waits_for_sink() && self.kind != Kind::Call {
-            Some(PollFd::new(self.sink, PollFlags::POLLOUT))
-        } else {
-            self.source.as_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN))
+        match (&self.sink, &self.source) {
+            (Some(sink), _) if self.waits_for_sink() => Some(sink.poll_fd()),
+            (_, Some(source)) => Some(PollFd::new(source.as_fd(), PollFlags::POLLIN)),
+            (_, None) => None,
         }
     }
 
-    /// Move what can be moved now.
-    pub(super) fn advance(&mut self, receiver: &mut dyn Receiver) {
-        for _ in 0..16 {
-            if self.written < self.pending.len() {
-                if !self.flush() {
-                    return;
+    /// Move what can be moved now; `seen` is what [`Stream::poll_fd`]'s descriptor reported.
+    /// Returns whether the caller's end took anything.
+    pub(super) fn advance(&mut self, seen: PollFlags, receiver: &mut dyn Receiver) -> bool {
+        if seen.is_empty() {
+            return false;
+        }
+        let mut moved = false;
+        // A hang-up of the sink says nothing about the command.
+        let ended = !self.waits_for_sink() && seen.contains(PollFlags::POLLHUP);
+        for _ in 0..ROUNDS {
+            let step =
+                if self.written < self.pending.len() { self.flush() } else { self.take(ended, receiver) };
+            match step {
+                Step::Again => moved = true,
+                Step::Wait => break,
+                Step::End => {
+                    self.end(receiver);
+                    break;
                 }
-                continue;
-            }
-            if self.source.is_none() {
-                return;
-            }
-            let more = if self.may_splice && self.collector.head_is_full() {
-                self.splice()
-            } else {
-                self.copy(receiver)
-            };
-            if !more {
-                return;
             }
         }
+        moved
     }
 
-    /// Read a bufferful. `false` when there is nothing to do now.
-    fn copy(&mut self, receiver: &mut dyn Receiver) -> bool {
-        let Some(source) = &self.source else { return false };
-        if fd::waiting(source) == 0 && !ready(source.as_fd(), PollFlags::POLLIN) {
-            return false;
+    /// Get the next bytes from the command; `ended`: all writers are gone.
+    fn take(&mut self, ended: bool, receiver: &mut dyn Receiver) -> Step {
+        let Some(source) = &self.source else { return Step::Wait };
+        if self.side.as_ref().is_some_and(|s| s.teed > 0 || s.last >= COPY_BELOW) {
+            return self.splice();
         }
-        self.pending.resize(COPY, 0);
-        self.written = 0;
-        let n = match nix::unistd::read(source, &mut self.pending) {
-            Ok(n) => n,
-            Err(Errno::EINTR | Errno::EAGAIN) => {
-                self.pending.clear();
-                return false;
-            }
-            Err(_) => 0,
-        };
-        self.pending.truncate(n);
-        if n == 0 {
-            self.source = None;
-            return false;
+        let waiting = fd::waiting(source);
+        if waiting == 0 {
+            // Told by what poll saw instead of by a read that might block.
+            return if ended { Step::End } else { Step::Wait };
         }
-        self.collector.push(&self.pending);
-        if self.kind == Kind::Call {
-            receiver.output(self.stderr, &self.pending);
+        let enough = if self.side.as_ref().is_some_and(|s| s.holds > 0) { COPY_BELOW } else { SPLICE_FROM };
+        if self.may_splice && self.collector.head_is_full() && waiting >= enough {
+            return self.splice();
+        }
+        self.finish_side();
+        self.copy(waiting.min(COPY), receiver)
+    }
+
+    fn copy(&mut self, len: usize, receiver: &mut dyn Receiver) -> Step {
+        let Some(source) = &self.source else { return Step::Wait };
+        if self.sink.is_some() {
             self.pending.clear();
+            self.written = 0;
         }
-        true
+        let kept = self.pending.len();
+        match fd::read_to(source, &mut self.pending, len) {
+            Ok(n) if n > 0 => {}
+            Err(Errno::EINTR | Errno::EAGAIN) => return Step::Wait,
+            _ => return Step::End,
+        }
+        self.collector.push(self.pending.get(kept..).unwrap_or_default());
+        if self.sink.is_none() {
+            let whole = self.pending.len() - cut_character(&self.pending);
+            let (bytes, rest) = self.pending.split_at(whole);
+            if !bytes.is_empty() {
+                receiver.output(self.stderr, bytes);
+            }
+            let rest = rest.to_vec();
+            self.pending.clear();
+            self.pending.extend_from_slice(&rest);
+            self.written = self.pending.len();
+        }
+        Step::Again
     }
 
-    /// Write pending bytes. `false` when the sink takes no more now.
-    fn flush(&mut self) -> bool {
-        let rest = self.pending.get(self.written..).unwrap_or_default();
-        let written = match self.kind {
-            Kind::Pipe => match fd::write_nowait(self.sink, rest) {
-                // Up to PIPE_BUF bytes do not block once poll has said that there is room.
-                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) if ready(self.sink, PollFlags::POLLOUT) => {
-                    nix::unistd::write(self.sink, rest.get(..rest.len().min(4096)).unwrap_or_default())
-                }
-                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Err(Errno::EAGAIN),
-                other => other,
-            },
-            Kind::Terminal if !ready(self.sink, PollFlags::POLLOUT) => Err(Errno::EAGAIN),
-            Kind::Terminal => {
-                nix::unistd::write(self.sink, rest.get(..rest.len().min(1024)).unwrap_or_default())
-            }
-            Kind::File | Kind::Call => nix::unistd::write(self.sink, rest),
-        };
-        match written {
-            Ok(n) => {
+    /// Write pending bytes.
+    fn flush(&mut self) -> Step {
+        let Some(sink) = &mut self.sink else { return Step::Wait };
+        match sink.write(self.pending.get(self.written..).unwrap_or_default()) {
+            Ok(n) if n > 0 => {
                 self.written += n;
-                n > 0
+                Step::Again
             }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
-            Err(_) => {
-                // Nobody reads any more (or the disk is full): the command finds out as it would
-                // have by itself, by SIGPIPE on its next write.
-                self.broken = true;
-                self.abandon();
-                false
-            }
+            Ok(_) | Err(Errno::EAGAIN) => Step::Wait,
+            Err(e) => self.lose(e),
         }
     }
 
-    /// Move a chunk by reference. `false` when there is nothing to do now.
-    fn splice(&mut self) -> bool {
-        let Some(source) = &self.source else { return false };
+    /// Nobody reads any more, or the disk is full: the command finds out as it would have by
+    /// itself, by SIGPIPE on its next write.
+    fn lose(&mut self, why: Errno) -> Step {
+        self.lost = Some(why);
+        self.abandon();
+        Step::Wait
+    }
+
+    /// Move a chunk by reference.
+    fn splice(&mut self) -> Step {
+        let (Some(source), Some(sink)) = (&self.source, &self.sink) else { return Step::Wait };
         if self.side.is_none() {
             self.side = Side::new(source);
-            if self.side.is_none() {
-                self.may_splice = false;
-                return true;
-            }
+            sink.grow(PIPE);
         }
-        let Some(side) = &mut self.side else { return false };
+        let Some(side) = &mut self.side else {
+            self.may_splice = false;
+            return Step::Again;
+        };
         if side.teed == 0 {
             match side.tee(source) {
-                Ok(0) => {
-                    self.finish_side();
-                    self.source = None;
-                    return false;
+                Ok(n) if n > 0 => {}
+                // Nothing is waiting, or it has ended: the other way of moving finds out which.
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {
+                    side.last = 0;
+                    return Step::Again;
                 }
-                Ok(_) => {}
-                Err(Errno::EAGAIN | Errno::EINTR) => return false,
-                Err(_) => {
-                    self.finish_side();
-                    self.may_splice = false;
-                    return true;
-                }
+                Err(_) => return self.copy_from_here(),
             }
         }
-        match fd::splice(source, self.sink, side.teed) {
-            Ok(n) => {
+        match fd::splice(source, sink.fd(), side.teed) {
+            Ok(n) if n > 0 => {
                 side.teed -= n.min(side.teed);
                 side.passed += n as u64;
-                n > 0
+                Step::Again
             }
-            Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
-            Err(Errno::EINVAL) => {
-                // This sink cannot take pages (opened for appending, some devices): copy from here.
-                self.finish_side();
-                self.may_splice = false;
-                true
-            }
-            Err(_) => {
-                self.broken = true;
-                self.finish_side();
-                self.abandon();
-                false
-            }
+            Ok(_) | Err(Errno::EAGAIN) => Step::Wait,
+            Err(Errno::EINTR) => Step::Again,
+            // This sink cannot take pages (opened for appending, some devices).
+            Err(Errno::EINVAL) => self.copy_from_here(),
+            Err(e) => self.lose(e),
         }
+    }
+
+    fn copy_from_here(&mut self) -> Step {
+        self.finish_side();
+        self.side = None;
+        self.may_splice = false;
+        Step::Again
     }
 
     /// Take the end of the side pipe into the excerpt.
     fn finish_side(&mut self) {
-        let Some(side) = self.side.take() else { return };
-        let mut last = vec![0u8; side.holds];
-        let mut got = 0;
-        while got < last.len() {
-            match nix::unistd::read(&side.read, last.get_mut(got..).unwrap_or_default()) {
-                Ok(n) if n > 0 => got += n,
+        let Some(side) = self.side.as_mut().filter(|s| s.passed > 0 || s.holds > 0) else { return };
+        let mut last = Vec::new();
+        while last.len() < side.holds {
+            let rest = side.holds - last.len();
+            match fd::read_to(&side.read, &mut last, rest) {
+                Ok(n) if n > 0 => {}
                 Err(Errno::EINTR) => {}
                 _ => break,
             }
         }
         // What was teed but not delivered is not part of the stream.
-        last.truncate(got.saturating_sub(side.teed));
+        last.truncate(last.len().saturating_sub(side.teed));
         self.collector.skip(side.passed, &last);
+        (side.holds, side.teed, side.passed) = (0, 0, 0);
+    }
+
+    fn end(&mut self, receiver: &mut dyn Receiver) {
+        self.source = None;
+        if self.sink.is_none() && !self.pending.is_empty() {
+            // Half a character that will never be whole.
+            receiver.output(self.stderr, &std::mem::take(&mut self.pending));
+            self.written = 0;
+        }
     }
 
     /// The excerpt of what was delivered.
@@ -288,11 +301,10 @@ impl Stream {
 impl Side {
     fn new(source: &OwnedFd) -> Option<Side> {
         let (read, write) = fd::pipe().ok()?;
-        let flags = nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_CLOEXEC;
-        let null = nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty()).ok()?;
+        let null = fd::write_null().ok()?;
         fd::grow_pipe(source, PIPE);
         fd::grow_pipe(&write, PIPE);
-        Some(Side { read, write, null, holds: 0, passed: 0, teed: 0 })
+        Some(Side { read, write, null, holds: 0, passed: 0, teed: 0, last: PIPE })
     }
 
     /// Drop all but the last `keep` bytes of the side pipe.
@@ -307,22 +319,29 @@ impl Side {
 
     fn tee(&mut self, source: &OwnedFd) -> Result<usize, Errno> {
         self.forget(KEEP);
-        let n = match fd::tee(source, &self.write, CHUNK) {
-            // Either the source is empty or the side pipe is out of slots (many small writes).
+        let n = match fd::tee(source, &self.write, PIPE) {
+            // Either the source is empty or the side pipe is out of slots.
             Err(Errno::EAGAIN) if fd::waiting(source) > 0 => {
                 self.forget(0);
-                fd::tee(source, &self.write, CHUNK)?
+                fd::tee(source, &self.write, PIPE)?
             }
             other => other?,
         };
         self.holds += n;
         self.teed = n;
+        self.last = n;
         Ok(n)
     }
 }
 
-/// Whether `fd` is ready now.
-fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
-    let mut fds = [PollFd::new(fd, what)];
-    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|n| n > 0)
+/// Bytes at the end that begin a UTF-8 character without ending it: at most three. Events that cut
+/// a character in two would have to carry both halves as base64.
+fn cut_character(bytes: &[u8]) -> usize {
+    let tail = bytes.get(bytes.len().saturating_sub(3)..).unwrap_or_default();
+    (0..tail.len())
+        .find_map(|at| match std::str::from_utf8(&tail[at..]) {
+            Err(e) if e.valid_up_to() == 0 && e.error_len().is_none() => Some(tail.len() - at),
+            _ => None,
+        })
+        .unwrap_or(0)
 }

@@ -1,6 +1,6 @@
 //! The caller's side of a running jail: relays output, forwards signals, holds the clock, and
-//! knows how it ended. One thread, one `poll` loop; nothing here blocks on a slow reader, so the
-//! timeout and Ctrl-C work whatever the other ends of the pipes do.
+//! knows how it ended. One thread, one `poll` loop; nothing here blocks on a slow reader or on
+//! anything the jail does, so the timeout and Ctrl-C always work.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,32 +10,38 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use super::input::Input;
 use super::launch::Running;
+use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
 use super::status::Layers;
-use super::usage;
+use super::usage::{self, Meter};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::{Excerpt, Outcome, Usage};
 use crate::sys::pidfd::{self, End};
 use crate::sys::{self, fd, signal};
 
-/// What the supervisor tells while the jail runs.
+/// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
+/// order, without ever holding up the jail's clock.
 pub trait Watcher {
     /// The command is running.
-    fn started(&mut self, _layers: Layers, _pid: i32) {}
-    /// Output, when it is captured instead of passed through.
-    fn output(&mut self, _stderr: bool, _bytes: &[u8]) {}
-    /// Twice a second while it runs.
-    fn tick(&mut self, _usage: Usage) {}
+    fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
+    /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
+    fn output(&mut self, _stderr: bool, _bytes: &[u8], _lines: &mut Vec<u8>) {}
+    /// Twice a second while it runs and `lines` are being read.
+    fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self) {}
+    /// The command has ended, nothing else is left in the jail and all output is delivered; only
+    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
+    fn settled(&mut self) {}
 }
 
-struct Adapter<'a>(&'a mut dyn Watcher);
+struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
 
 impl Receiver for Adapter<'_> {
     fn output(&mut self, stderr: bool, bytes: &[u8]) {
-        self.0.output(stderr, bytes);
+        self.0.output(stderr, bytes, self.1);
     }
 }
 
@@ -48,7 +54,7 @@ pub struct Options {
     pub grace: Duration,
     /// Hand output to the watcher instead of passing it through.
     pub capture: bool,
-    /// Kill when the processes' anonymous memory exceeds this many bytes (watched, not prevented).
+    /// Kill when the jail holds more than this many bytes of memory (watched, not prevented).
     pub watch_memory: Option<u64>,
     /// Call [`Watcher::tick`].
     pub ticks: bool,
@@ -71,14 +77,42 @@ pub struct Ended {
     pub stdout: Excerpt,
     /// Its stderr.
     pub stderr: Excerpt,
-    /// Largest sum of anonymous memory seen, when it was watched.
+    /// Most memory seen, when it was watched.
     pub peak_memory: Option<u64>,
-    /// The caller's stdout or stderr was closed before all was delivered.
-    pub broken_pipe: bool,
+    /// Output that the caller did not get.
+    pub undelivered: Undelivered,
+    /// Pid of the jail's pid 1, when it did not end although it was killed: a process of the jail
+    /// waits inside the kernel.
+    pub unkillable: Option<i32>,
 }
 
-const MEMORY_EVERY: Duration = Duration::from_millis(50);
+/// Output that the caller did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Undelivered {
+    /// Why writing to the caller's stdout failed: EPIPE when nobody reads it any more.
+    pub stdout: Option<Errno>,
+    /// The same for stderr.
+    pub stderr: Option<Errno>,
+    /// The reader had not taken everything when the time was up or the user put an end to it.
+    pub abandoned: bool,
+}
+
+impl Undelivered {
+    /// Which stream failed and why, but for a reader that went away: that is its own affair.
+    pub fn failure(&self) -> Option<(&'static str, Errno)> {
+        [("stdout", self.stdout), ("stderr", self.stderr)]
+            .into_iter()
+            .filter_map(|(name, why)| why.map(|e| (name, e)))
+            .find(|(_, e)| !matches!(e, Errno::EPIPE | Errno::ECONNRESET))
+    }
+}
+
 const TICK_EVERY: Duration = Duration::from_millis(500);
+/// How long to wait for the end of a jail that was killed before saying that it cannot be.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// Once the time is up, a reader that takes nothing for so long (or the grace, when that is longer)
+/// is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct State {
@@ -92,103 +126,223 @@ struct State {
     interrupts: u32,
     deadline: Option<Instant>,
     kill_at: Option<Instant>,
-    stopped_for: Duration,
+    /// Since when pid 1 must be about to end: it was killed, or it has said its last word.
+    dying: Option<Instant>,
+    unkillable: bool,
+    abandoned: bool,
+    settled: bool,
 }
 
-/// Supervise until the jail has ended, nothing of it is left, and its output is delivered.
+impl State {
+    fn kill(&mut self, jail: BorrowedFd<'_>) -> sys::Result<()> {
+        self.dying.get_or_insert_with(Instant::now);
+        pidfd::signal(jail, libc::SIGKILL).map(drop)
+    }
+
+    /// When the time will be up, while that can still happen.
+    fn deadline_ahead(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.timed_out && self.said.is_none())
+    }
+
+    /// The clock stood still for `pause`.
+    fn postpone(&mut self, pause: Duration) {
+        for at in [&mut self.deadline, &mut self.kill_at, &mut self.dying].into_iter().flatten() {
+            *at += pause;
+        }
+    }
+}
+
+/// Where the bytes go.
+struct Flows {
+    streams: Vec<Stream>,
+    input: Option<Input>,
+    outbox: Outbox,
+    /// When a reader of ours last took something.
+    progress: Instant,
+}
+
+impl Flows {
+    fn delivered(&self) -> bool {
+        self.streams.iter().all(Stream::done) && self.outbox.is_empty()
+    }
+
+    fn abandon(&mut self) {
+        self.streams.iter_mut().for_each(Stream::abandon);
+        self.outbox.abandon();
+    }
+
+    fn advance(&mut self, seen: &Seen, watcher: &mut dyn Watcher) {
+        let mut moved = false;
+        for (stream, seen) in self.streams.iter_mut().zip(seen.streams) {
+            moved |= stream.advance(seen, &mut Adapter(watcher, &mut self.outbox.lines));
+        }
+        // Tried at once: most lines find room, and a poll is saved.
+        moved |= !self.outbox.is_empty() && self.outbox.advance();
+        if moved {
+            self.progress = Instant::now();
+        }
+        if self.input.as_mut().is_some_and(|i| !i.advance(seen.input)) {
+            self.close_input();
+        }
+    }
+
+    fn close_input(&mut self) {
+        if let Some(input) = self.input.take() {
+            input.close();
+        }
+    }
+}
+
+/// Supervise until the jail has ended, nothing of it is left, and its output is delivered. Signals
+/// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
 pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
     let signals = signal::take_over()?;
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
-    let mut streams = Vec::with_capacity(2);
+    let mut flows = Flows {
+        streams: Vec::with_capacity(2),
+        input: stdin.map(Input::new),
+        outbox: Outbox::new(fd::standard(1)),
+        progress: started,
+    };
     for (source, number) in [(Some(stdout), 1), (stderr, 2)] {
         let Some(source) = source else { continue };
-        streams.push(if options.capture {
+        fd::set_nonblocking(&source)?;
+        flows.streams.push(if options.capture {
             Stream::to_call(source, number == 2)
         } else {
             Stream::to_fd(source, fd::standard(number), number == 2)
         });
     }
-    let mut input = stdin.map(Input::new);
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
-    let mut meter = Meter { proc: None, limit: options.watch_memory, peak: 0, next: started + MEMORY_EVERY };
-    let mut next_tick = started + TICK_EVERY;
+    let mut meter = Meter::new(options.watch_memory, started);
+    let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
-        if state.ended.is_none() {
+        if state.ended.is_some() {
+            if flows.delivered() {
+                break;
+            }
+            if give_up_on_reader(&state, options, &flows).is_some_and(|at| now >= at) {
+                state.timed_out = true;
+                state.abandoned = true;
+                break;
+            }
+        } else {
             on_time(&mut state, options, pidfd.as_fd(), now)?;
-            if meter.over(now) && !state.out_of_memory {
+            if state.dying.is_some_and(|d| now >= d + GIVE_UP) {
+                state.unkillable = true;
+                break;
+            }
+            if meter.over(now) && !state.out_of_memory && state.said.is_none() {
                 state.out_of_memory = true;
-                pidfd::signal(pidfd.as_fd(), libc::SIGKILL)?;
+                state.kill(pidfd.as_fd())?;
             }
-            if options.ticks && state.started && now >= next_tick {
-                watcher.tick(usage::live(meter.proc.as_ref(), started.elapsed()));
-                next_tick = now + TICK_EVERY;
+            if state.started && next_tick.is_some_and(|at| now >= at) {
+                next_tick = Some(now + TICK_EVERY);
+                if flows.outbox.is_empty() {
+                    let usage = usage::live(meter.proc.as_ref(), started.elapsed());
+                    watcher.tick(usage, &mut flows.outbox.lines);
+                }
             }
-        } else if streams.iter().all(Stream::done) {
-            break;
         }
-        let wake = wake_at(&state, &meter, options.ticks.then_some(next_tick));
-        wait(&state, &streams, input.as_ref(), (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
-        take_messages(&status, &mut state, &mut meter, watcher, pid)?;
-        take_signals(&signals, &mut state, pidfd.as_fd(), watcher, &mut streams)?;
-        for s in &mut streams {
-            s.advance(&mut Adapter(watcher));
+        let wake = if state.ended.is_some() {
+            give_up_on_reader(&state, options, &flows)
+        } else {
+            let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + GIVE_UP)];
+            let looks = [meter.wake_at(), next_tick, flows.input.as_ref().and_then(Input::wake_at)];
+            timers.into_iter().chain(looks).flatten().min()
+        };
+        let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
+        if seen.status {
+            take_messages(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
         }
-        if input.as_mut().is_some_and(|i| !i.advance()) {
-            input = input.and_then(Input::close);
+        if seen.signals {
+            take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
         }
-        if state.ended.is_none() && is_over(pidfd.as_fd()) {
+        flows.advance(&seen, watcher);
+        if !state.settled
+            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+            && flows.delivered()
+        {
+            state.settled = true;
+            watcher.settled();
+        }
+        if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
             state.ended = Some(pidfd::wait4(pid)?);
-            take_messages(&status, &mut state, &mut meter, watcher, pid)?;
-            input = input.and_then(Input::close);
+            take_messages(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+            flows.close_input();
+        }
+        if state.abandoned {
+            flows.abandon();
         }
     }
-    Ok(finish(state, streams, meter, started))
+    let unkillable = state.unkillable.then_some(pid);
+    Ok(finish(state, flows, &meter, (options, started, unkillable)))
 }
 
 /// TERM when the time is up, KILL after the grace.
 fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Instant) -> sys::Result<()> {
-    if state.deadline.is_some_and(|d| now >= d + state.stopped_for) && !state.timed_out {
+    if state.deadline_ahead().is_some_and(|d| now >= d) {
         state.timed_out = true;
-        // Pid 1 has no handler before the command runs, and would not notice.
-        let first = if state.started { libc::SIGTERM } else { libc::SIGKILL };
-        pidfd::signal(jail, first)?;
-        state.kill_at = now.checked_add(options.grace);
+        if state.started {
+            pidfd::signal(jail, libc::SIGTERM)?;
+            // A stopped process would not notice.
+            pidfd::signal(jail, libc::SIGCONT)?;
+            state.kill_at = now.checked_add(options.grace);
+        } else {
+            // Pid 1 has no handler before the command runs.
+            state.kill(jail)?;
+        }
     }
     if state.kill_at.is_some_and(|k| now >= k) {
         state.kill_at = None;
-        pidfd::signal(jail, libc::SIGKILL)?;
+        state.kill(jail)?;
     }
     Ok(())
 }
 
-fn wake_at(state: &State, meter: &Meter, tick: Option<Instant>) -> Option<Instant> {
-    if state.ended.is_some() {
-        return None;
-    }
-    let deadline = if state.timed_out { None } else { state.deadline.map(|d| d + state.stopped_for) };
-    let memory = meter.limit.and(meter.proc.as_ref()).map(|_| meter.next);
-    [deadline, state.kill_at, memory, tick].into_iter().flatten().min()
+/// With the jail gone and output left that nobody takes: until when to wait. For ever without a
+/// timeout, as the command itself would have in its last write.
+fn give_up_on_reader(state: &State, options: &Options, flows: &Flows) -> Option<Instant> {
+    state.deadline.map(|d| d.max(flows.progress + options.grace.max(PATIENCE)))
+}
+
+/// What `poll` reported.
+struct Seen {
+    signals: bool,
+    ended: bool,
+    status: bool,
+    streams: [PollFlags; 2],
+    input: PollFlags,
 }
 
 fn wait(
     state: &State,
-    streams: &[Stream],
-    input: Option<&Input>,
+    flows: &Flows,
     (signals, pidfd, status): (&SignalFd, BorrowedFd<'_>, BorrowedFd<'_>),
     wake: Option<Instant>,
-) -> sys::Result<()> {
-    let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    if state.ended.is_none() {
-        fds.push(PollFd::new(pidfd, PollFlags::POLLIN));
-        if state.said.is_none() {
-            fds.push(PollFd::new(status, PollFlags::POLLIN));
-        }
-    }
-    fds.extend(streams.iter().filter_map(Stream::poll_fd));
-    fds.extend(input.map(Input::poll_fd));
+) -> sys::Result<Seen> {
+    let running = state.ended.is_none();
+    let one = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    let stream = |i: usize| {
+        let stream = flows.streams.get(i)?;
+        // A reader of events that is behind holds up the command, not the clock.
+        if stream.is_captured() && flows.outbox.is_full() { None } else { stream.poll_fd() }
+    };
+    // What is asked, and which answer it belongs to.
+    let asked = [
+        Some(one(signals.as_fd())),
+        running.then(|| one(pidfd)),
+        (running && state.said.is_none()).then(|| one(status)),
+        stream(0),
+        stream(1),
+        flows.input.as_ref().and_then(Input::poll_fd),
+        flows.outbox.poll_fd(),
+    ];
+    let present = asked.each_ref().map(Option::is_some);
+    let mut fds: Vec<PollFd<'_>> = asked.into_iter().flatten().collect();
     let timeout = match wake {
         None => PollTimeout::NONE,
         Some(at) => {
@@ -197,14 +351,20 @@ fn wait(
         }
     };
     match poll(&mut fds, timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(e) => Err(sys::Error::new("poll", "", e)),
+        Ok(_) => {}
+        Err(Errno::EINTR) => fds.clear(),
+        Err(e) => return Err(sys::Error::new("poll", "", e)),
     }
-}
-
-fn is_over(pidfd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+    let mut answers = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+    let [signals, ended, status, stdout, stderr, input, _] =
+        present.map(|p| if p { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
+    Ok(Seen {
+        signals: !signals.is_empty(),
+        ended: !ended.is_empty(),
+        status: !status.is_empty(),
+        streams: [stdout, stderr],
+        input,
+    })
 }
 
 fn take_messages(
@@ -212,21 +372,26 @@ fn take_messages(
     state: &mut State,
     meter: &mut Meter,
     watcher: &mut dyn Watcher,
-    pid: i32,
+    (pid, lines): (i32, &mut Vec<u8>),
 ) -> sys::Result<()> {
-    loop {
+    while state.said.is_none() {
         match receive(status, false)? {
             Received::Message(Message::Started(layers), _) => {
                 state.started = true;
                 state.layers = layers;
-                watcher.started(layers, pid);
+                watcher.started(layers, pid, lines);
             }
             Received::Message(Message::Descriptor(0), fd) => meter.proc = fd,
             Received::Message(Message::Descriptor(_), _) => {}
-            Received::Message(m, _) => state.said = Some(m),
+            Received::Message(m, _) => {
+                // Its last word: what is left is the kernel's to clear away.
+                state.said = Some(m);
+                state.dying.get_or_insert_with(Instant::now);
+            }
             Received::Nothing | Received::Closed => return Ok(()),
         }
     }
+    Ok(())
 }
 
 fn take_signals(
@@ -234,7 +399,6 @@ fn take_signals(
     state: &mut State,
     jail: BorrowedFd<'_>,
     watcher: &mut dyn Watcher,
-    streams: &mut [Stream],
 ) -> sys::Result<()> {
     while let Ok(Some(info)) = signals.read_signal() {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
@@ -242,11 +406,11 @@ fn take_signals(
             libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
                 state.interrupts += 1;
                 state.interrupted.get_or_insert(number);
-                if state.interrupts > 1 || !state.started {
-                    pidfd::signal(jail, libc::SIGKILL)?;
-                    if state.ended.is_some() {
-                        streams.iter_mut().for_each(Stream::abandon);
-                    }
+                if state.ended.is_some() {
+                    // Only the delivery is left, and the user does not want to wait for it.
+                    state.abandoned = true;
+                } else if state.interrupts > 1 || !state.started {
+                    state.kill(jail)?;
                 } else {
                     pidfd::signal(jail, number)?;
                     if number == libc::SIGINT {
@@ -259,7 +423,7 @@ fn take_signals(
                 pidfd::signal(jail, number)?;
                 let since = Instant::now();
                 signal::stop_self();
-                state.stopped_for += since.elapsed();
+                state.postpone(since.elapsed());
                 pidfd::signal(jail, libc::SIGCONT)?;
             }
             _ => {
@@ -270,7 +434,12 @@ fn take_signals(
     Ok(())
 }
 
-fn finish(state: State, streams: Vec<Stream>, meter: Meter, started: Instant) -> Ended {
+fn finish(
+    state: State,
+    flows: Flows,
+    meter: &Meter,
+    (options, started, unkillable): (&Options, Instant, Option<i32>),
+) -> Ended {
     let (end, rusage) = state.ended.unwrap_or((End::Signaled(libc::SIGKILL), pidfd::Rusage::default()));
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let (mut errno, mut exec_failed) = (None, false);
@@ -282,11 +451,14 @@ fn finish(state: State, streams: Vec<Stream>, meter: Meter, started: Instant) ->
         }
         _ if state.out_of_memory => Outcome::OutOfMemory,
         _ if state.timed_out => Outcome::TimedOut,
-        Some(Message::Exited(code)) => Outcome::Exited { code },
-        Some(Message::Signaled(signal)) if state.interrupted == Some(signal) => {
+        Some(Message::Ended { end: End::Exited(_), .. }) if state.abandoned => {
+            Outcome::Interrupted { signal: state.interrupted.unwrap_or(libc::SIGINT) }
+        }
+        Some(Message::Ended { end: End::Exited(code), .. }) => Outcome::Exited { code },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) if state.interrupted == Some(signal) => {
             Outcome::Interrupted { signal }
         }
-        Some(Message::Signaled(signal)) => Outcome::Signaled { signal },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) => Outcome::Signaled { signal },
         _ => match (state.interrupted, end) {
             (Some(signal), _) => Outcome::Interrupted { signal },
             (None, End::Signaled(signal)) if state.started => Outcome::Signaled { signal },
@@ -297,8 +469,13 @@ fn finish(state: State, streams: Vec<Stream>, meter: Meter, started: Instant) ->
             },
         },
     };
-    let broken_pipe = streams.iter().any(|s| s.broken);
-    let mut excerpts = streams.into_iter().map(Stream::finish);
+    let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
+    let undelivered = Undelivered {
+        stdout: lost(0).or(flows.outbox.lost),
+        stderr: lost(1),
+        abandoned: state.abandoned || unkillable.is_some() && !flows.delivered(),
+    };
+    let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
         outcome,
         errno,
@@ -312,125 +489,8 @@ fn finish(state: State, streams: Vec<Stream>, meter: Meter, started: Instant) ->
         },
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
-        peak_memory: meter.limit.map(|_| meter.peak),
-        broken_pipe,
-    }
-}
-
-/// Watches the memory of the jail's processes through its own `/proc`.
-struct Meter {
-    proc: Option<OwnedFd>,
-    limit: Option<u64>,
-    peak: u64,
-    next: Instant,
-}
-
-impl Meter {
-    fn over(&mut self, now: Instant) -> bool {
-        let (Some(limit), Some(proc)) = (self.limit, &self.proc) else { return false };
-        if now < self.next {
-            return false;
-        }
-        self.next = now + MEMORY_EVERY;
-        let sum = usage::anonymous_memory(proc);
-        self.peak = self.peak.max(sum);
-        sum > limit
-    }
-}
-
-/// The caller's stdin on its way into the jail's pipe.
-struct Input {
-    pipe: OwnedFd,
-    file: bool,
-    closed: bool,
-    splice: bool,
-    pending: Vec<u8>,
-}
-
-impl Input {
-    fn new(pipe: OwnedFd) -> Input {
-        use nix::sys::stat::{SFlag, fstat};
-        let file = fstat(fd::standard(0))
-            .is_ok_and(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
-        Input { pipe, file, closed: false, splice: true, pending: Vec::new() }
-    }
-
-    fn poll_fd(&self) -> PollFd<'_> {
-        // One side at a time: room first, then bytes.
-        if self.pending.is_empty() && self.has_room() {
-            PollFd::new(fd::standard(0), PollFlags::POLLIN)
-        } else {
-            PollFd::new(self.pipe.as_fd(), PollFlags::POLLOUT)
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
-    }
-
-    /// Move what can be moved now. `false` at the end, or when nobody inside reads any more.
-    fn advance(&mut self) -> bool {
-        for _ in 0..4 {
-            if !self.pending.is_empty() {
-                match fd::write_nowait(&self.pipe, &self.pending) {
-                    Ok(n) => drop(self.pending.drain(..n)),
-                    Err(Errno::EAGAIN | Errno::EINTR) => return true,
-                    Err(_) => return false,
-                }
-                continue;
-            }
-            let mut fds = [
-                PollFd::new(fd::standard(0), PollFlags::POLLIN),
-                PollFd::new(self.pipe.as_fd(), PollFlags::POLLOUT),
-            ];
-            if !poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0) {
-                return true;
-            }
-            let is = |i: usize, f| {
-                fds.get(i).and_then(PollFd::revents).is_some_and(|r: PollFlags| r.intersects(f))
-            };
-            if is(1, PollFlags::POLLERR) {
-                return false;
-            }
-            if !is(1, PollFlags::POLLOUT)
-                || !is(0, PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL)
-            {
-                return true;
-            }
-            if self.splice {
-                match fd::splice(fd::standard(0), &self.pipe, 64 * 1024) {
-                    Ok(0) => return false,
-                    Ok(_) => continue,
-                    Err(Errno::EAGAIN | Errno::EINTR) => return true,
-                    Err(Errno::EPIPE) => return false,
-                    Err(_) => self.splice = false,
-                }
-            }
-            let mut bytes = vec![0u8; 4096];
-            match nix::unistd::read(fd::standard(0), &mut bytes) {
-                Ok(n) if n > 0 => {
-                    bytes.truncate(n);
-                    self.pending = bytes;
-                }
-                Err(Errno::EAGAIN | Errno::EINTR) => return true,
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// Close the jail's end. Bytes of a regular file that nobody inside read are given back, so
-    /// that the next reader of the same file description continues where the command stopped.
-    fn close(mut self) -> Option<Input> {
-        if self.file && !self.closed {
-            let unread = fd::waiting(&self.pipe) + self.pending.len();
-            if let Ok(back) = i64::try_from(unread) {
-                // Failing (a file that cannot seek) leaves what every relay does.
-                nix::unistd::lseek(fd::standard(0), -back, nix::unistd::Whence::SeekCur).ok();
-            }
-        }
-        self.closed = true;
-        None
+        peak_memory: options.watch_memory.map(|_| meter.peak),
+        undelivered,
+        unkillable,
     }
 }

@@ -3,11 +3,12 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::schema::jail::Usage;
 
@@ -32,24 +33,103 @@ fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
     }
 }
 
-/// Anonymous memory of all processes in bytes: resident pages that no file backs. Pages shared
-/// between a parent and its fork are counted for both, so this errs towards too much.
-pub(super) fn anonymous_memory(proc: &OwnedFd) -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    let page = u64::try_from(page).unwrap_or(4096);
-    let mut sum = 0;
+/// Memory that the jail holds, in bytes, as far as it can be seen without a cgroup: what its
+/// processes have to themselves (with swap and page tables), and what they share or keep in the
+/// jail's tmpfs. Pages shared between a parent and its fork count for both. Of shared memory the
+/// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
+/// every process that maps it.
+fn memory(proc: &OwnedFd) -> u64 {
+    let (mut private, mut shared) = (0, tmpfs(proc));
     pids(proc, |pid| {
-        if let Some(text) = read(proc, &format!("{pid}/statm")) {
-            let mut fields = text.split(' ').skip(1).map_while(|f| f.parse::<u64>().ok());
-            if let (Some(resident), Some(shared)) = (fields.next(), fields.next()) {
-                sum += resident.saturating_sub(shared) * page;
-            }
-        }
+        let Some(text) = read(proc, &format!("{pid}/status")) else { return };
+        let (mine, common) = of_status(&text);
+        private += mine;
+        shared = shared.max(common);
     });
-    sum
+    private + shared
 }
 
-/// CPU time so far and resident memory now.
+/// Private and shared bytes from a `/proc/PID/status`.
+fn of_status(text: &str) -> (u64, u64) {
+    let mut sums = (0, 0);
+    for line in text.lines() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        // Only these have a unit; the first line is the program's name for itself, which it chooses.
+        let kib = || value.trim().strip_suffix(" kB").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        match name {
+            "RssAnon" | "VmSwap" | "VmPTE" => sums.0 += kib() * 1024,
+            "RssShmem" => sums.1 += kib() * 1024,
+            _ => {}
+        }
+    }
+    sums
+}
+
+/// Bytes in the jail's tmpfs. The mount that `proc` is the root of lies in the jail's root
+/// directory, which is on that tmpfs; nothing inside can change either.
+fn tmpfs(proc: &OwnedFd) -> u64 {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(root) = openat(proc, "..", flags, Mode::empty()) else { return 0 };
+    match fstatfs(&root) {
+        Ok(fs) if fs.filesystem_type() == TMPFS_MAGIC => {
+            let block = u64::try_from(fs.block_size()).unwrap_or(0);
+            fs.blocks().saturating_sub(fs.blocks_free()) * block
+        }
+        _ => 0,
+    }
+}
+
+/// Watches the jail's memory.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// The jail's `/proc`, once it has sent it.
+    pub(super) proc: Option<OwnedFd>,
+    limit: Option<u64>,
+    /// Most bytes seen.
+    pub(super) peak: u64,
+    next: Instant,
+}
+
+/// No two looks are closer than this.
+const SOONEST: Duration = Duration::from_millis(20);
+/// Or further apart.
+const LATEST: Duration = Duration::from_secs(1);
+/// Bytes per millisecond that a jail may be expected to fill at most: page faults of several
+/// processors. The nearer the limit, the sooner the next look.
+const FASTEST: u64 = 8_000_000;
+/// A look takes at most this part of the time between looks.
+const SHARE: u32 = 25;
+
+impl Meter {
+    pub(super) fn new(limit: Option<u64>, started: Instant) -> Meter {
+        Meter { proc: None, limit, peak: 0, next: started + 2 * SOONEST }
+    }
+
+    /// When to look next.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        (self.limit.is_some() && self.proc.is_some()).then_some(self.next)
+    }
+
+    /// Look when it is time: whether the limit is exceeded.
+    pub(super) fn over(&mut self, now: Instant) -> bool {
+        let (Some(limit), Some(proc)) = (self.limit, &self.proc) else { return false };
+        if now < self.next {
+            return false;
+        }
+        let used = memory(proc);
+        self.peak = self.peak.max(used);
+        let done = Instant::now();
+        self.next = done + wait(limit.saturating_sub(used), done - now);
+        used > limit
+    }
+}
+
+/// Time to the next look, with `room` bytes to the limit, when the last one took `cost`.
+fn wait(room: u64, cost: Duration) -> Duration {
+    Duration::from_millis(room / FASTEST).clamp(SOONEST, LATEST).max(cost * SHARE)
+}
+
+/// CPU time so far and memory held now.
 pub(super) fn live(proc: Option<&OwnedFd>, wall: Duration) -> Usage {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let mut usage = Usage { wall_ms: ms(wall), ..Usage::default() };
@@ -65,6 +145,28 @@ pub(super) fn live(proc: Option<&OwnedFd>, wall: Duration) -> Usage {
         usage.user_ms += (field(11) + field(13)) * per_tick;
         usage.system_ms += (field(12) + field(14)) * per_tick;
     });
-    usage.peak_rss = anonymous_memory(proc);
+    usage.peak_rss = memory(proc);
     usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_by_name_and_a_program_cannot_name_itself_into_it() {
+        let text = "Name:\tRssAnon: 9 kB\nVmPTE:\t     100 kB\nRssAnon:\t    1000 kB\nRssFile:\t 7 kB\n\
+                    RssShmem:\t      50 kB\nVmSwap:\t      10 kB\nThreads:\t1\n";
+        assert_eq!(of_status(text), (1110 * 1024, 50 * 1024));
+        assert_eq!(of_status("Name:\tx\nState:\tZ (zombie)\n"), (0, 0));
+    }
+
+    #[test]
+    fn looks_come_closer_near_the_limit_and_stay_cheap() {
+        let cheap = Duration::from_micros(10);
+        assert_eq!(wait(64 << 30, cheap), LATEST);
+        assert_eq!(wait(0, cheap), SOONEST);
+        assert!(wait(1 << 30, cheap) < Duration::from_millis(200));
+        assert_eq!(wait(0, Duration::from_millis(40)), Duration::from_secs(1));
+    }
 }

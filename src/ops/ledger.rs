@@ -258,3 +258,155 @@ fn output(excerpt: Excerpt) -> Output {
         tail_bytes: tail,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::{Recording, Silent};
+    use crate::schema::jail::Start;
+    use crate::store::testing::{dead_start, end, id, start, state};
+    use crate::store::{spool, trees};
+    use std::fs;
+
+    fn add(state: &StateDir, id: &str) {
+        let start = Start { id: id.parse().unwrap(), ..start(crate::store::testing::id(), &["echo", id]) };
+        spool::append_start(state, &start).unwrap();
+    }
+
+    fn shown(state: &StateDir, selector: &str) -> Result<String, Error> {
+        show_in(state, selector, &Silent).map(|d| d.id)
+    }
+
+    #[test]
+    fn a_selector_is_an_id_a_unique_start_of_one_or_the_newest() {
+        let (_dir, state) = state();
+        assert!(matches!(shown(&state, "@"), Err(Error::NotFound(_))));
+        let ids = ["jl-7k3m000000000000", "jl-7k3n000000000000", "jl-9000000000000000"];
+        ids.iter().for_each(|id| add(&state, id));
+        for (selector, found) in [
+            (ids[0], 0),
+            ("jl-7k3n", 1),
+            ("7k3n", 1),
+            ("7K3N", 1),
+            ("JL-9", 2),
+            ("9", 2),
+            (" 9 ", 2),
+            ("@", 2),
+            ("latest", 2),
+        ] {
+            assert_eq!(shown(&state, selector).unwrap(), ids[found], "{selector}");
+        }
+        for missing in
+            ["", "jl-", "8", "jl-7k3m0000000000000", "ws-7", "7k3m%", "../x", "\u{1b}[31m", "7k3m\0", "ü"]
+        {
+            let e = shown(&state, missing).unwrap_err();
+            assert!(matches!(e, Error::NotFound(_)), "{missing}: {e}");
+            assert!(!e.to_string().contains('\u{1b}'));
+        }
+        let Err(Error::Ambiguous { selector, count, candidates }) = shown(&state, "7k3") else {
+            panic!("ambiguous")
+        };
+        assert_eq!((selector.as_str(), count), ("7k3", 2));
+        assert_eq!(candidates[0].id, ids[1], "newest first");
+        assert_eq!(candidates[0].command, format!("echo {}", ids[1]));
+        for n in 0..10 {
+            add(&state, &format!("jl-a00{n}000000000000"));
+        }
+        let Err(Error::Ambiguous { count, candidates, .. }) = shown(&state, "a") else { panic!("ambiguous") };
+        assert_eq!((count, candidates.len()), (10, 8));
+    }
+
+    #[test]
+    fn a_list_shows_short_ids_that_show_accepts() {
+        let (_dir, state) = state();
+        for id in ["jl-7k3m0a0000000000", "jl-7k3m0b0000000000", "jl-9000000000000000"] {
+            add(&state, id);
+        }
+        let report = list_in(&state, &Filter::default(), &Silent).unwrap();
+        let short: Vec<_> = report.jails.iter().map(|j| j.short.as_str()).collect();
+        assert_eq!(short, ["jl-9000", "jl-7k3m0b", "jl-7k3m0a"]);
+        for jail in &report.jails {
+            assert_eq!(shown(&state, &jail.short).unwrap(), jail.summary.id);
+        }
+    }
+
+    #[test]
+    fn the_json_of_a_list_and_of_a_record_is_as_documented() {
+        let (_dir, state) = state();
+        let a = id();
+        let mut s = start(a, &["make", "a b"]);
+        s.policy.timeout_ms = Some(5);
+        spool::append_start(&state, &s).unwrap();
+        let mut e = end(a, 2);
+        // A character of two bytes, cut where head and tail meet.
+        e.stdout = Excerpt { total: 4, head: b"\xc3".to_vec(), tail: b"\xa9\x1b\xff".to_vec() };
+        e.stderr = Excerpt { total: 100, head: b"head".to_vec(), tail: b"tail".to_vec() };
+        spool::append_end(&state, &e).unwrap();
+        let list = list_in(&state, &Filter::default(), &Silent).unwrap().into_json();
+        assert_eq!(
+            serde_json::to_value(list).unwrap(),
+            serde_json::json!({"format_version": "0.1", "jails": [{
+                "id": a.as_str(), "kind": "exec", "status": "exited", "exit_code": 2,
+                "started_at": "2026-11-21T10:35:02.005Z", "ended_at": "2026-11-21T10:35:03.005Z",
+                "duration_ms": 1000, "argv": ["make", "a b"],
+                "cwd": "/home/u/project", "base": "/home/u/project",
+            }]})
+        );
+        let detail = show_in(&state, "@", &Silent).unwrap();
+        assert_eq!(detail.stdout.head_bytes, b"\xc3\xa9\x1b\xff");
+        let json = serde_json::to_value(&detail).unwrap();
+        assert_eq!(
+            json["stdout"],
+            serde_json::json!({"total": 4, "truncated": false, "text": "é\u{1b}\u{fffd}", "tail": "",
+                "text_base64": "w6kb/w", "tail_base64": ""})
+        );
+        assert_eq!(
+            json["stderr"],
+            serde_json::json!({"total": 100, "truncated": true, "text": "head", "tail": "tail",
+                "text_base64": "aGVhZA", "tail_base64": "dGFpbA"})
+        );
+        assert_eq!(json["policy"]["timeout_ms"], 5);
+        assert_eq!(json["usage"]["wall_ms"], 1000);
+        assert_eq!((&json["signal"], &json["failure"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+        assert_eq!(json["layers"], serde_json::json!(["userns", "seccomp"]));
+    }
+
+    #[test]
+    fn how_it_failed_is_shown() {
+        let (_dir, state) = state();
+        let (a, b) = (id(), id());
+        let failed = Outcome::Failed { step: "mount proc".to_owned(), errno: "EPERM".to_owned(), code: 125 };
+        for (id, outcome) in [(a, failed), (b, Outcome::Interrupted { signal: 15 })] {
+            spool::append_start(&state, &start(id, &["x"])).unwrap();
+            spool::append_end(&state, &crate::schema::jail::End { outcome, ..end(id, 0) }).unwrap();
+        }
+        let d = show_in(&state, a.as_str(), &Silent).unwrap();
+        assert_eq!((d.status, d.exit_code), (Status::Failed, Some(125)));
+        assert_eq!(
+            d.failure,
+            Some(Failure { step: "mount proc".to_owned(), errno: Some("EPERM".to_owned()) })
+        );
+        let d = show_in(&state, b.as_str(), &Silent).unwrap();
+        assert_eq!((d.status, d.exit_code, d.signal), (Status::Interrupted, Some(143), Some(15)));
+    }
+
+    #[test]
+    fn listing_repairs_what_a_killed_run_left() {
+        let (_dir, state) = state();
+        let (killed, changed) = (id(), id());
+        for id in [killed, changed] {
+            let tree = trees::create_tree(&state, id, "/".as_ref(), None).unwrap();
+            if id == changed {
+                fs::write(tree.upper().join("x"), "").unwrap();
+            }
+            spool::append_start(&state, &dead_start(id, &["x"])).unwrap();
+        }
+        let monitor = Recording::default();
+        let report = list_in(&state, &Filter::default(), &monitor).unwrap();
+        assert!(report.jails.iter().all(|j| j.summary.status == Status::Lost));
+        assert_eq!(trees::list_trees(&state).unwrap(), [changed]);
+        assert!(show_in(&state, changed.as_str(), &monitor).unwrap().changes_kept);
+        assert!(!show_in(&state, killed.as_str(), &monitor).unwrap().changes_kept);
+        assert_eq!(monitor.warnings(), Vec::<String>::new());
+    }
+}

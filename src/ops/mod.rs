@@ -1,4 +1,5 @@
 //! ops
+pub mod changes;
 pub mod config;
 pub mod exec;
 pub mod ledger;

@@ -34,33 +34,17 @@ pub(super) fn fold(
     let Some(file) = open(state, durable, monitor)? else {
         return mark_lost_only(conn, state);
     };
-    let mut at = 0;
-    let busy = loop {
-        let end = len(state, &file)?;
-        if end - at.min(end) > CHUNK {
-            let next = first_pass(conn, state, &file, at, end)?;
-            if next > at {
-                at = next;
-                continue;
-            }
+    // Only up to what is there now: appends may come faster than they are folded.
+    let there = len(state, &file)?;
+    let at = if there > CHUNK { first_passes(conn, state, &file, 0, there)? } else { 0 };
+    match spool::lock_exclusively(state, &file) {
+        Ok(()) => {}
+        Err(e @ Error::Busy { .. }) => {
+            monitor.warn(&format!("{e}; the newest records may be missing here"));
+            first_passes(conn, state, &file, at, len(state, &file)?)?;
+            return Ok(());
         }
-        match spool::lock_exclusively(state, &file) {
-            Ok(()) => break None,
-            Err(e @ Error::Busy { .. }) => break Some(e),
-            Err(e) => return Err(e),
-        }
-    };
-    if let Some(e) = busy {
-        monitor.warn(&format!("{e}; the newest records may be missing here"));
-        let end = len(state, &file)?;
-        while at < end {
-            let next = first_pass(conn, state, &file, at, end)?;
-            if next == at {
-                break;
-            }
-            at = next;
-        }
-        return Ok(());
+        Err(e) => return Err(e),
     }
     let end = len(state, &file)?;
     if end == 0 {
@@ -95,7 +79,20 @@ fn len(state: &StateDir, file: &File) -> Result<u64> {
     Ok(file.metadata().map_err(|e| Error::io("stat", &state.path().join("spool"), &e))?.len())
 }
 
-/// Take whole records until something is not one (perhaps not yet). Returns where it stopped.
+/// [`first_pass`] until `end`, or until something is no whole record. Returns where it stopped.
+fn first_passes(conn: &mut Connection, state: &StateDir, file: &File, at: u64, end: u64) -> Result<u64> {
+    let mut done = at;
+    while done < end {
+        let next = first_pass(conn, state, file, done, end)?;
+        if next == done {
+            break;
+        }
+        done = next;
+    }
+    Ok(done)
+}
+
+/// One transaction of whole records. Stops at what is not one, perhaps not yet. Returns where it stopped.
 fn first_pass(conn: &mut Connection, state: &StateDir, file: &File, at: u64, end: u64) -> Result<u64> {
     let fail = database::fail(state);
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fail)?;

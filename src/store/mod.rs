@@ -8,6 +8,8 @@
 
 pub mod alive;
 pub mod atomic;
+#[cfg(test)]
+mod damage_tests;
 mod database;
 mod dirfd;
 mod error;
@@ -20,6 +22,7 @@ mod ledger_tests;
 pub mod lock;
 mod query;
 mod remove;
+mod spare;
 pub mod spool;
 pub mod sweep;
 #[cfg(test)]

@@ -255,7 +255,7 @@ mod tests {
         fs::create_dir_all(top.join("locked/inner/deep")).unwrap();
         fs::write(top.join("locked/inner/file"), "").unwrap();
         for path in ["locked/inner/deep", "locked/inner", "locked"] {
-            fs::set_permissions(top.join(path), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(top.join(path), Permissions::from_mode(0o0)).unwrap();
         }
         for n in 0..3000 {
             fs::write(top.join(format!("a/b/c/{n}")), "").unwrap();

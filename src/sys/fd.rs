@@ -12,6 +12,20 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::new("pipe2", "", e))
 }
 
+/// `/dev/null`, to splice to what is not wanted.
+pub fn write_null() -> Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())
+        .map_err(|e| Error::new("open", "/dev/null", e))
+}
+
+/// Make reads and writes through this open file description return instead of waiting.
+pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
+    // SAFETY: takes integers only.
+    let r = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    check("fcntl(F_SETFL)", libc::c_long::from(r)).map(drop)
+}
+
 /// Ask for a pipe capacity of `bytes`; being refused is not an error (per-user limits).
 /// Returns the capacity in force.
 pub fn grow_pipe(pipe: impl AsFd, bytes: usize) -> usize {
@@ -66,12 +80,65 @@ pub fn write_nowait(fd: impl AsFd, bytes: &[u8]) -> std::result::Result<usize, E
     Errno::result(n).map(|n| n as usize)
 }
 
+/// Send without blocking although the socket may be a blocking one.
+pub fn send_nowait(socket: impl AsFd, bytes: &[u8]) -> std::result::Result<usize, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the buffer is live and only read.
+    let n = unsafe { libc::send(socket.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    Errno::result(n).map(|n| n as usize)
+}
+
+/// Append up to `len` bytes to `into` in one read. Nothing is zeroed first: an output relay that
+/// cleared its buffer would touch every byte once more.
+pub fn read_to(fd: impl AsFd, into: &mut Vec<u8>, len: usize) -> std::result::Result<usize, Errno> {
+    into.reserve(len);
+    let spare = into.spare_capacity_mut();
+    let len = len.min(spare.len());
+    // SAFETY: writes at most `len` bytes into spare capacity of at least that size.
+    let n = unsafe { libc::read(fd.as_fd().as_raw_fd(), spare.as_mut_ptr().cast(), len) };
+    let n = Errno::result(n)? as usize;
+    // SAFETY: the kernel has initialised the first `n` bytes of the spare capacity.
+    unsafe { into.set_len(into.len() + n) };
+    Ok(n)
+}
+
+/// Open what `fd` refers to once more, for writing without blocking, under a description of our
+/// own: setting O_NONBLOCK on the caller's would change it for every process that shares it.
+pub fn reopen_nonblocking(fd: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let open = |path: &str| nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+    match open(&format!("/proc/self/fd/{}", fd.as_raw_fd())) {
+        // After `su` the terminal belongs to somebody else, but it is still ours by this name.
+        Err(Errno::EACCES) if foreground_group(fd).is_some() => open("/dev/tty"),
+        other => other,
+    }
+}
+
+/// Whether a read from the terminal `fd` is ours to make: a background job that reads its terminal
+/// is stopped for it. Anything but our own terminal has no such rule.
+pub fn in_foreground(fd: BorrowedFd<'_>) -> bool {
+    foreground_group(fd).is_none_or(|group| group == nix::unistd::getpgrp().as_raw())
+}
+
+/// The foreground process group of `fd`, when it is our controlling terminal.
+fn foreground_group(fd: BorrowedFd<'_>) -> Option<libc::pid_t> {
+    // SAFETY: takes an integer.
+    let group = unsafe { libc::tcgetpgrp(fd.as_raw_fd()) };
+    (group >= 0).then_some(group)
+}
+
 /// Close every descriptor from `first` up.
 pub fn close_from(first: RawFd) -> Result<()> {
     // SAFETY: closes descriptors of this process; the caller owns the decision that none above
     // `first` is used any more (this runs in the jail's init after set-up).
     let r = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     check("close_range", r).map(drop)
+}
+
+/// Close 0, 1 and 2: in pid 1, once the command has its own.
+pub fn close_standard() {
+    // SAFETY: pid 1 reads and writes nothing but the status socket from here on.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) };
 }
 
 /// Make `fd` known as `number` (keeping close-on-exec when asked).
@@ -122,6 +189,34 @@ pub fn received(number: RawFd) -> OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn read_to_appends_what_is_there_and_no_more() {
+        let (r, w) = pipe().unwrap();
+        nix::unistd::write(&w, b"hello").unwrap();
+        let mut bytes = b"> ".to_vec();
+        assert_eq!(read_to(&r, &mut bytes, 3), Ok(3));
+        assert_eq!(read_to(&r, &mut bytes, 100), Ok(2));
+        assert_eq!(bytes, b"> hello");
+        drop(w);
+        assert_eq!(read_to(&r, &mut bytes, 100), Ok(0));
+    }
+
+    #[test]
+    fn a_reopened_pipe_does_not_block_and_its_twin_still_does() {
+        let (_r, w) = pipe().unwrap();
+        let ours = reopen_nonblocking(w.as_fd()).unwrap();
+        let mut written = 0;
+        loop {
+            match nix::unistd::write(&ours, &[0; 4096]) {
+                Ok(n) => written += n,
+                Err(e) => break assert_eq!(e, Errno::EAGAIN),
+            }
+        }
+        assert!(written >= 4096);
+        let flags = nix::fcntl::fcntl(&w, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+        assert_eq!(flags & libc::O_NONBLOCK, 0);
+    }
 
     #[test]
     fn tee_and_splice_move_bytes_without_losing_any() {

@@ -1,6 +1,6 @@
 //! Signals: pid 1's forwarding handler, the launcher's signalfd, dying of a signal.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -20,18 +20,33 @@ pub const FORWARDED: [Signal; 9] = [
     Signal::SIGTSTP,
 ];
 
+/// Signals that mean "end": the user wants the command to stop.
+pub const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
 /// Process group that pid 1 forwards to; 0 before the command runs.
 static COMMAND_GROUP: AtomicI32 = AtomicI32::new(0);
+/// Whether the whole jail was stopped, so that the next SIGCONT is for all of it.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn forward(signal: libc::c_int) {
     let group = COMMAND_GROUP.load(Ordering::Relaxed);
-    if group > 0 {
-        // SIGTSTP would be discarded: the command's group is orphaned (its session has no parent
-        // outside), so the stop that cannot be ignored is sent instead.
-        let signal = if signal == libc::SIGTSTP { libc::SIGSTOP } else { signal };
-        // SAFETY: kill(2) is async-signal-safe and takes integers.
-        unsafe { libc::kill(-group, signal) };
+    if group <= 0 {
+        return;
     }
+    let (target, signal) = match signal {
+        // Everything stops, daemons too: the user has stopped the run, and its clock with it. A
+        // plain SIGTSTP would be discarded by the command's group, which is orphaned (its session
+        // has no parent outside).
+        libc::SIGTSTP => {
+            STOPPED.store(true, Ordering::Relaxed);
+            (-1, libc::SIGSTOP)
+        }
+        libc::SIGCONT if STOPPED.swap(false, Ordering::Relaxed) => (-1, libc::SIGCONT),
+        other => (-group, other),
+    };
+    // SAFETY: kill(2) is async-signal-safe and takes integers. From pid 1, -1 means every other
+    // process of its pid namespace.
+    unsafe { libc::kill(target, signal) };
 }
 
 /// In pid 1: pass [`FORWARDED`] signals on to the process group `group`.
@@ -45,16 +60,46 @@ pub fn forward_to_group(group: i32) -> Result<()> {
     Ok(())
 }
 
-/// In the launcher: take [`FORWARDED`] signals as readable records instead of deaths. A signal the
-/// caller had ignored (nohup) stays ignored.
+/// In the launcher: take [`FORWARDED`] signals as readable records instead of deaths, but for
+/// those the caller had ignored (nohup): a blocked signal is queued even when it is ignored, so
+/// these must not be blocked. Lasts until [`give_back`].
 pub fn take_over() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
-        set.add(signal);
+        if !is_ignored(signal) {
+            set.add(signal);
+        }
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|e| Error::new("sigprocmask", "", e))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| Error::new("signalfd", "", e))
+}
+
+/// Let the [`ENDING`] signals act on this process again: once the run is over and recorded, Ctrl-C
+/// during what is left to do ends it as it would any program. The others stay blocked, because a
+/// SIGUSR1 meant for the command must not kill `aj` when it comes late.
+pub fn give_back() {
+    let mut set = SigSet::empty();
+    for signal in ENDING {
+        set.add(signal);
+    }
+    // Cannot fail: the operation and the set are valid.
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None).ok();
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: only asks for the present action, into live storage of the right type.
+    let r = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), old.as_mut_ptr()) };
+    // SAFETY: zeroed at first, then filled in by the kernel.
+    r == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Give SIGCHLD its default action. A caller that ignores it passes that on, and then the kernel
+/// reaps our children by itself and nobody learns how they ended.
+pub fn default_sigchld() {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Give SIGPIPE its default action (Rust's runtime ignores it, and exec keeps that).

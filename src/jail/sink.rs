@@ -1,0 +1,110 @@
+//! Where output goes: one of the caller's descriptors, written without ever blocking, so that the
+//! clock and the signals work whatever the reader does.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
+
+use crate::sys::fd;
+
+/// How to write without blocking.
+#[derive(Debug)]
+enum Kind {
+    /// A regular file or a device: never waits for a reader.
+    File,
+    /// A pipe: `RWF_NOWAIT`, where the kernel knows it for pipes.
+    Pipe,
+    /// A socket: `MSG_DONTWAIT`.
+    Socket,
+    /// A terminal, or a pipe of an older kernel: through a description of our own that is
+    /// non-blocking.
+    Reopened(OwnedFd),
+    /// As before, but it may not be opened again (it belongs to another user): a few bytes at a
+    /// time, when it says that it is ready.
+    Careful,
+}
+
+/// Bytes that a pipe or a terminal which has said that it is ready takes without blocking, if
+/// nobody else writes to it.
+const CAREFUL: usize = 64;
+
+/// One of the caller's descriptors.
+#[derive(Debug)]
+pub(super) struct Sink {
+    to: BorrowedFd<'static>,
+    kind: Kind,
+}
+
+impl Sink {
+    pub(super) fn new(to: BorrowedFd<'static>) -> Sink {
+        let kind = match fstat(to).map(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT) {
+            Ok(SFlag::S_IFIFO) => Kind::Pipe,
+            Ok(SFlag::S_IFSOCK) => Kind::Socket,
+            Ok(SFlag::S_IFCHR) if nix::unistd::isatty(to).unwrap_or(false) => reopened(to),
+            _ => Kind::File,
+        };
+        Sink { to, kind }
+    }
+
+    /// Whether pages may be moved here by `splice`: it waits for no reader.
+    pub(super) fn takes_pages(&self) -> bool {
+        // A socket's splice blocks unless its description is non-blocking.
+        matches!(self.kind, Kind::File | Kind::Pipe)
+    }
+
+    /// Let a pipe hold more: fewer turns between its two ends when much goes through.
+    pub(super) fn grow(&self, bytes: usize) {
+        if matches!(self.kind, Kind::Pipe) {
+            fd::grow_pipe(self.to, bytes);
+        }
+    }
+
+    /// The descriptor, to splice to.
+    pub(super) fn fd(&self) -> BorrowedFd<'static> {
+        self.to
+    }
+
+    /// To wait until it takes more.
+    pub(super) fn poll_fd(&self) -> PollFd<'_> {
+        let fd = match &self.kind {
+            Kind::Reopened(fd) => fd.as_fd(),
+            _ => self.to,
+        };
+        PollFd::new(fd, PollFlags::POLLOUT)
+    }
+
+    /// Write what it takes now. EAGAIN: nothing.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        loop {
+            let written = match &self.kind {
+                Kind::File => nix::unistd::write(self.to, bytes),
+                Kind::Pipe => match fd::write_nowait(self.to, bytes) {
+                    Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                        self.kind = reopened(self.to);
+                        continue;
+                    }
+                    other => other,
+                },
+                Kind::Socket => fd::send_nowait(self.to, bytes),
+                Kind::Reopened(fd) => nix::unistd::write(fd, bytes),
+                Kind::Careful if !ready(self.to) => Err(Errno::EAGAIN),
+                Kind::Careful => {
+                    nix::unistd::write(self.to, bytes.get(..bytes.len().min(CAREFUL)).unwrap_or_default())
+                }
+            };
+            if written != Err(Errno::EINTR) {
+                return written;
+            }
+        }
+    }
+}
+
+fn reopened(to: BorrowedFd<'_>) -> Kind {
+    fd::reopen_nonblocking(to).map_or(Kind::Careful, Kind::Reopened)
+}
+
+fn ready(fd: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
