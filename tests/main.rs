@@ -18,3 +18,4 @@ mod cli;
 mod docs;
 mod escape;
 mod jail;
+mod real;
