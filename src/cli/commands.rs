@@ -7,7 +7,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{completions, config, exec, help, man, version};
+use super::{completions, config, doctor, exec, help, man, version};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,7 @@ macro_rules! mount {
 /// Every command, in the order of `aj --help`.
 pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
+    mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),
     mount!("completions", Setup, completions),
     mount!("version", Setup, version),

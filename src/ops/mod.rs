@@ -1,3 +1,4 @@
 //! ops
 pub mod config;
+pub mod doctor;
 pub mod exec;

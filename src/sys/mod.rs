@@ -10,6 +10,7 @@ pub mod mount;
 pub mod net;
 pub mod ns;
 pub mod pidfd;
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
 
