@@ -9,14 +9,13 @@ use crate::schema::doctor::{Check, Document, Status};
 const EXAMPLES: &str = "\
 Examples:
   aj doctor
-  aj doctor --json | jq -r '.checks[] | select(.status == \"fail\") | .fix[]'
-
-Exit codes: 0 the full mode works here; 69 it does not.";
+  aj doctor --json | jq -r '.checks[] | select(.status == \"fail\") | .fix[]'";
 
 /// Try everything a jail is made of, and say how to mend what does not work
 ///
 /// Each mechanism is tried for real in a process of its own with a time limit; nothing on this machine
-/// is changed, and no network is used. A warning means that jails work but are weaker than they could be.
+/// is changed, and no network is used. A warning means that jails work but are weaker than they could
+/// be. Ends with 69 when the full mode is impossible here.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {}

@@ -84,6 +84,8 @@ pub fn causes(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
         ("mount_setattr(idmap)", "EINVAL" | "EOPNOTSUPP") => vec![Cause::NoIdmap],
         ("mount_setattr(idmap)", "EPERM") if !m.has_range || !m.initial_userns => vec![Cause::LimitedRoot],
         ("mount_setattr(idmap)", "EPERM") => vec![Cause::NoIdmap],
+        // Host ids that a user namespace around ours does not have.
+        ("chown" | "fchown", "EINVAL") if m.uid == 0 && !m.has_range => vec![Cause::LimitedRoot],
         ("pivot_root", "EINVAL") if m.initramfs => vec![Cause::Initramfs],
         _ if is_overlay(call, on) => overlay(on, errno, m),
         ("fsopen" | "fsconfig" | "fsmount" | "open_tree" | "move_mount" | "mount_setattr", "ENOSYS") => {
@@ -131,19 +133,7 @@ fn kernel(needed: (u32, u32), m: &Machine) -> Vec<Cause> {
 
 fn namespaces(call: &str, on: &str, errno: &str, m: &Machine) -> Vec<Cause> {
     match errno {
-        "ENOSPC" | "EUSERS" => {
-            let first = match (call, on) {
-                ("unshare", "mount") => Cause::NamespaceLimit(Some("mnt")),
-                ("unshare", "pid") => Cause::NamespaceLimit(Some("pid")),
-                ("unshare", "ipc") => Cause::NamespaceLimit(Some("ipc")),
-                ("unshare", "uts") => Cause::NamespaceLimit(Some("uts")),
-                ("unshare", "cgroup") => Cause::NamespaceLimit(Some("cgroup")),
-                ("unshare", "net") => Cause::NamespaceLimit(Some("net")),
-                _ if m.max_user_namespaces == Some(0) => Cause::UsernsLimitZero,
-                _ => Cause::NamespaceLimit(None),
-            };
-            if m.initial_userns { vec![first] } else { vec![first, Cause::Confined] }
-        }
+        "ENOSPC" | "EUSERS" => limits(call, on, m),
         "ENOSYS" => kernel((5, 5), m),
         "EINVAL" if m.version() < (5, 5) => vec![Cause::OldKernel(5, 5)],
         "EINVAL" => vec![Cause::Missing("one of CONFIG_USER_NS, PID_NS, NET_NS, IPC_NS, UTS_NS, CGROUPS")],
@@ -156,11 +146,55 @@ fn namespaces(call: &str, on: &str, errno: &str, m: &Machine) -> Vec<Cause> {
             if m.chroot {
                 causes.push(Cause::Chroot);
             }
-            if causes.is_empty() { refused(m) } else { causes }
+            if causes.is_empty() {
+                causes = refused(m);
+            }
+            // With no rules around us the kernel itself refuses in a chroot only, and a chroot into a
+            // mount point cannot be told from a root.
+            if m.seccomp == 0
+                && !m.is_labelled()
+                && m.initial_userns
+                && !causes.contains(&Cause::AppArmorUserns)
+            {
+                causes.retain(|c| *c != Cause::Confined);
+                if causes.is_empty() {
+                    causes.push(Cause::Chroot);
+                }
+            }
+            causes
         }
         _ => Vec::new(),
     }
 }
+
+/// Which limit of namespaces is used up.
+fn limits(call: &str, on: &str, m: &Machine) -> Vec<Cause> {
+    /// No value that anybody sets: what a new user namespace starts with.
+    const NO_LIMIT: u64 = 1 << 30;
+    let kind = |name: &str| KINDS.into_iter().find(|k| *k == if name == "mount" { "mnt" } else { name });
+    let mut causes: Vec<Cause> = Vec::new();
+    if call == "unshare" {
+        causes.extend(kind(on).map(|k| Cause::NamespaceLimit(Some(k))));
+    } else {
+        if m.max_user_namespaces == Some(0) {
+            causes.push(Cause::UsernsLimitZero);
+        }
+        causes
+            .extend(m.forbidden_kinds.iter().filter_map(|k| kind(k)).map(|k| Cause::NamespaceLimit(Some(k))));
+    }
+    if causes.is_empty() {
+        if m.max_user_namespaces.is_none_or(|n| n < NO_LIMIT) {
+            causes.push(Cause::NamespaceLimit(None));
+        }
+        if !m.initial_userns {
+            // The limit of a user namespace around ours, which is not shown in here.
+            causes.push(Cause::Confined);
+        }
+    }
+    causes
+}
+
+const KINDS: [&str; 6] = ["mnt", "pid", "ipc", "uts", "cgroup", "net"];
 
 /// Something that is not a setting of the kernel's own refused.
 fn refused(m: &Machine) -> Vec<Cause> {
@@ -168,7 +202,7 @@ fn refused(m: &Machine) -> Vec<Cause> {
     if m.uid != 0 && m.apparmor_userns == Some(1) && m.container.is_none() {
         causes.push(Cause::AppArmorUserns);
     }
-    if m.is_confined() || m.label.as_deref().is_some_and(|l| l.ends_with("(enforce)")) {
+    if m.is_confined() || m.is_labelled() {
         causes.push(Cause::Confined);
     }
     causes

@@ -99,6 +99,8 @@ pub struct Machine {
     pub has_range: bool,
     /// `user.max_user_namespaces`.
     pub max_user_namespaces: Option<u64>,
+    /// Other kinds of namespaces of which none may be made: `user.max_KIND_namespaces` is 0.
+    pub forbidden_kinds: Vec<String>,
     /// `kernel.unprivileged_userns_clone` (Debian's and Arch's kernels).
     pub unprivileged_userns_clone: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu's kernels).
@@ -134,6 +136,11 @@ impl Machine {
     pub fn version(&self) -> (u32, u32) {
         let mut numbers = self.kernel.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
+    /// Whether an AppArmor profile is enforced on this process.
+    pub fn is_labelled(&self) -> bool {
+        self.label.as_deref().is_some_and(|l| l.ends_with("(enforce)"))
     }
 
     /// Whether somebody else's rules hold for this process: a container or a sandbox.

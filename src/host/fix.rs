@@ -33,12 +33,12 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
             ),
         ],
         Cause::Chroot => vec![
-            "run aj outside the chroot, or enter that tree by pivot_root instead (`bwrap --bind DIR / …`): \
-             the kernel makes no user namespaces in a chroot"
+            "if this is a chroot, run aj outside it, or enter that tree by pivot_root instead \
+             (`bwrap --bind DIR / …`): the kernel makes no user namespaces in a chroot"
                 .to_owned(),
         ],
         Cause::Confined => confined(m),
-        Cause::MaskedProc => vec![masked(m), LATER.to_owned()],
+        Cause::MaskedProc => masked(m),
         Cause::LimitedRoot => vec![
             "run aj as an ordinary user: this root is root of a container only, and the host ids that jails of \
              root are mapped to do not exist in it"
@@ -102,7 +102,7 @@ fn sysctl(name: &str, value: &str, m: &Machine) -> String {
 }
 
 fn raised(m: &Machine) -> String {
-    m.max_user_namespaces.unwrap_or(7500).saturating_mul(2).clamp(15_000, i32::MAX as u64).to_string()
+    m.max_user_namespaces.unwrap_or(7500).saturating_mul(2).clamp(15_000, 1 << 30).to_string()
 }
 
 /// A profile for this very program: every other one stays restricted.
@@ -155,57 +155,63 @@ fn pattern(path: &Path) -> Option<String> {
 }
 
 fn confined(m: &Machine) -> Vec<String> {
-    match &m.container {
-        Some(Container::Docker) => vec![
+    const SANDBOX: &str = "run aj outside the sandbox around it, or let that sandbox allow user namespaces and mounts \
+                           (bwrap: without --disable-userns)";
+    let container = match &m.container {
+        Some(Container::Docker) => {
             "start the container with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
              --security-opt systempaths=unconfined`: its own rules forbid what a jail is made of"
-                .to_owned(),
-            LATER.to_owned(),
-        ],
-        Some(Container::Podman) => vec![
+                .to_owned()
+        }
+        Some(Container::Podman) => {
             "start the container with `--security-opt seccomp=unconfined --security-opt label=disable \
              --security-opt unmask=ALL`: its own rules forbid what a jail is made of"
-                .to_owned(),
-            LATER.to_owned(),
-        ],
-        Some(Container::Kubernetes) => vec![
-            "give the pod `seccompProfile: {type: Unconfined}`, `appArmorProfile: {type: Unconfined}` and \
-             `procMount: Unmasked` (which needs `hostUsers: false`)"
-                .to_owned(),
-            LATER.to_owned(),
-        ],
-        Some(Container::Other(kind)) => vec![
-            format!("allow user namespaces and mounts in this container ({})", text::printable(kind.as_bytes())),
-            LATER.to_owned(),
-        ],
-        None => vec![
-            "run aj outside the sandbox around it, or let that sandbox allow user namespaces and mounts (bwrap: \
-             without --disable-userns)"
-                .to_owned(),
-        ],
-    }
-}
-
-fn masked(m: &Machine) -> String {
-    match &m.container {
-        Some(Container::Podman) => {
-            "start the container with `--security-opt unmask=ALL`: the masks over its /proc forbid a fresh one".to_owned()
+                .to_owned()
         }
         Some(Container::Kubernetes) => {
-            "give the pod `procMount: Unmasked` (which needs `hostUsers: false`): the masks over its /proc forbid \
-             a fresh one"
+            "give the pod `seccompProfile: {type: Unconfined}`, `appArmorProfile: {type: Unconfined}` and \
+             `procMount: Unmasked` (which needs `hostUsers: false`)"
                 .to_owned()
         }
-        Some(Container::Docker) => {
-            "start the container with `--security-opt systempaths=unconfined`: the masks over its /proc forbid a \
-             fresh one"
-                .to_owned()
+        Some(Container::Other(kind)) => {
+            format!(
+                "allow user namespaces and mounts in this container ({})",
+                text::printable(kind.as_bytes())
+            )
         }
-        Some(Container::Other(_)) | None => format!(
+        None => return vec![SANDBOX.to_owned()],
+    };
+    let mut all = vec![container, LATER.to_owned()];
+    if in_sandbox(m) {
+        all.insert(0, SANDBOX.to_owned());
+    }
+    all
+}
+
+fn masked(m: &Machine) -> Vec<String> {
+    let container = match &m.container {
+        Some(Container::Podman) => "start the container with `--security-opt unmask=ALL`",
+        Some(Container::Kubernetes) => "give the pod `procMount: Unmasked` (which needs `hostUsers: false`)",
+        Some(Container::Docker) => "start the container with `--security-opt systempaths=unconfined`",
+        Some(Container::Other(_)) | None => "",
+    };
+    let mut all = Vec::new();
+    if container.is_empty() || in_sandbox(m) {
+        all.push(format!(
             "take away what is mounted below /proc ({}): it forbids a fresh proc",
             some(&m.proc_masks)
-        ),
+        ));
     }
+    if !container.is_empty() {
+        all.push(format!("{container}: the masks over its /proc forbid a fresh one"));
+        all.push(LATER.to_owned());
+    }
+    all
+}
+
+/// No container does this to its processes unasked, and every sandbox does.
+fn in_sandbox(m: &Machine) -> bool {
+    m.no_new_privs || (!m.initial_userns && m.seccomp == 0)
 }
 
 /// The first few of a list.
@@ -247,6 +253,6 @@ mod tests {
     fn a_raised_limit_is_larger_than_the_one_that_is_used_up() {
         let with = |n| raised(&Machine { max_user_namespaces: Some(n), ..Machine::default() });
         assert_eq!((with(10).as_str(), with(60_000).as_str()), ("15000", "120000"));
-        assert_eq!(with(u64::MAX), i32::MAX.to_string());
+        assert_eq!(with(u64::MAX), (1 << 30).to_string());
     }
 }

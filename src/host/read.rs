@@ -31,16 +31,24 @@ fn number(path: &str) -> Option<u64> {
     word(path)?.parse().ok()
 }
 
+/// Kinds of namespaces that a jail is made of, besides the user's, as the limits spell them.
+const KINDS: [&str; 6] = ["mnt", "pid", "ipc", "uts", "cgroup", "net"];
+
 /// Read all of it. `range` is the first and the last host id that jails of root are mapped to.
 pub fn machine(range: (u32, u32)) -> Machine {
     let mounts = table();
-    let maps = word_maps();
+    let maps = id_maps();
     let mut machine = Machine {
         kernel: nix::sys::utsname::uname().map(|u| text::os(u.release())).unwrap_or_default(),
         uid: nix::unistd::geteuid().as_raw(),
         initial_userns: maps.contains(&(0, 0, u32::MAX)),
         has_range: maps.iter().any(|m| contains(*m, range)),
         max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
+        forbidden_kinds: KINDS
+            .into_iter()
+            .filter(|k| number(&format!("/proc/sys/user/max_{k}_namespaces")) == Some(0))
+            .map(str::to_owned)
+            .collect(),
         unprivileged_userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
         apparmor_userns: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
         label: word("/proc/self/attr/apparmor/current").or_else(|| word("/proc/self/attr/current")),
@@ -79,7 +87,7 @@ fn table() -> Vec<Mount> {
 }
 
 /// Lines of `uid_map`: inside, outside, count.
-fn word_maps() -> Vec<(u32, u32, u32)> {
+fn id_maps() -> Vec<(u32, u32, u32)> {
     let all = bytes("/proc/self/uid_map").unwrap_or_default();
     let text = String::from_utf8_lossy(&all).into_owned();
     let line = |l: &str| {

@@ -1,6 +1,6 @@
 //! From facts to the rows of `aj doctor`. Pure: a recorded situation gives the same rows anywhere.
 
-use super::cause::{Cause, fixes, texts};
+use super::cause::{Cause, causes, fixes, texts};
 use super::facts::{Container, Facts, Tried};
 use super::fix::some;
 use crate::base::text;
@@ -113,7 +113,12 @@ fn tried(facts: &Facts, m: &Mechanism) -> Check {
         }
     };
     let evidence = match (m.id, &facts.state.fs, &facts.workspace_fs) {
-        ("overlay", Some(fs), _) if *tried != not_tried => format!("{} (state on {fs})", row.evidence),
+        ("overlay", Some(fs), _) if !matches!(tried, Tried::Skipped(_)) => {
+            format!("{} (state on {fs})", row.evidence)
+        }
+        ("seccomp", ..) if row.status == Status::Ok => {
+            format!("{}; actions: {}", row.evidence, facts.machine.seccomp_actions.join(", "))
+        }
         ("idmap" | "workspace", _, Some(fs)) if !matches!(tried, Tried::Skipped(_)) => {
             format!("{} ({fs})", row.evidence)
         }
@@ -210,21 +215,27 @@ fn landlock(facts: &Facts, m: &Mechanism) -> Check {
     }
 }
 
-/// A setting that forbids something to this caller only counts when what it forbids does not work.
-fn setting(id: &str, evidence: String, forbids: bool, facts: &Facts, cause: Cause) -> Check {
-    let works = ["userns", "namespaces"].iter().all(|t| facts.tried.get(*t).is_none_or(Tried::worked));
-    if !forbids || works {
-        return check(id, Status::Ok, evidence);
+/// A setting that could forbid something is bad when it is why something here failed.
+fn setting(id: &str, evidence: String, facts: &Facts, cause: Cause, effect: &str) -> Check {
+    let blamed = facts.tried.values().any(|t| match t {
+        Tried::Failed { step, errno } => causes(step, errno, &facts.machine).contains(&cause),
+        _ => false,
+    });
+    if blamed {
+        with(check(id, Status::Fail, evidence), effect, texts(&[cause], &facts.machine))
+    } else {
+        check(id, Status::Ok, evidence)
     }
-    with(check(id, Status::Fail, evidence), "user namespaces are refused", texts(&[cause], &facts.machine))
 }
+
+const REFUSED: &str = "user namespaces are refused";
 
 fn max_user_namespaces(facts: &Facts) -> Check {
     const ID: &str = "max_user_namespaces";
     match facts.machine.max_user_namespaces {
         None => check(ID, Status::Skip, "user.max_user_namespaces cannot be read"),
         Some(n) => {
-            setting(ID, format!("user.max_user_namespaces = {n}"), n == 0, facts, Cause::UsernsLimitZero)
+            setting(ID, format!("user.max_user_namespaces = {n}"), facts, Cause::UsernsLimitZero, REFUSED)
         }
     }
 }
@@ -234,9 +245,8 @@ fn unprivileged_userns_clone(facts: &Facts) -> Check {
     match facts.machine.unprivileged_userns_clone {
         None => check(ID, Status::Ok, "this kernel has no such switch"),
         Some(n) => {
-            let forbids = n == 0 && facts.machine.uid != 0;
             let evidence = format!("kernel.unprivileged_userns_clone = {n}");
-            setting(ID, evidence, forbids, facts, Cause::UnprivilegedCloneOff)
+            setting(ID, evidence, facts, Cause::UnprivilegedCloneOff, REFUSED)
         }
     }
 }
@@ -249,17 +259,8 @@ fn apparmor(facts: &Facts) -> Check {
         return check(ID, Status::Ok, format!("no restriction of user namespaces{label}"));
     };
     let evidence = format!("kernel.apparmor_restrict_unprivileged_userns = {n}{label}");
-    let forbids = n == 1 && m.uid != 0;
-    // Here the namespace can be made, and what needs a capability in it fails.
-    let needs = ["userns", "namespaces", "mounts", "proc", "network"];
-    let works = needs
-        .iter()
-        .all(|t| facts.tried.get(*t).is_none_or(|t| t.worked() || matches!(t, Tried::Skipped(_))));
-    if !forbids || works {
-        return check(ID, Status::Ok, evidence);
-    }
     let effect = "user namespaces get no capabilities, so no jail can be started";
-    with(check(ID, Status::Fail, evidence), effect, texts(&[Cause::AppArmorUserns], m))
+    setting(ID, evidence, facts, Cause::AppArmorUserns, effect)
 }
 
 fn yama(facts: &Facts) -> Check {

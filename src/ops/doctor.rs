@@ -53,6 +53,7 @@ pub fn state_fixes(e: &StoreError) -> Vec<String> {
         | StoreError::Relative { .. }
         | StoreError::Symlink { .. }
         | StoreError::NotADirectory { .. } => one(ELSEWHERE.to_owned()),
+        StoreError::Sys(e) if e.call == "chown" => fixes(&host::facts::step_of(e), &e.name()),
         _ => match e.errno() {
             Some(Errno::ENOSPC | Errno::EDQUOT) => {
                 one("free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned())
@@ -164,13 +165,15 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     };
     if !ids.is_range() {
         skip(facts, &["idmap"], "not needed: only root's jails show files under other ids");
+    } else if !possible {
+        skip(facts, &["idmap"], NO_USERNS);
     } else {
         facts.tried.insert("idmap".to_owned(), over(cwd, |lower| files::idmap(ids, lower)));
     }
     if facts.state.trouble.is_some() {
         return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
     }
-    let place = match Place::make(ids) {
+    let place = match Place::make(ids, possible) {
         Ok(place) => place,
         Err(e) => {
             facts.state.fix = state_fixes(&e);
@@ -185,7 +188,10 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
         facts.tried.insert("overlay".to_owned(), tried);
         let tried = match cwd {
             Some(_) if !works => Tried::Skipped("not tried: no overlay works".to_owned()),
-            other => over(other, |lower| files::overlay(ids, lower, &place.dir("b"), false)),
+            other => over(other, |lower| match foreign(ids, lower) {
+                Some(why) => Tried::Wrong(why),
+                None => files::overlay(ids, lower, &place.dir("b"), false),
+            }),
         };
         facts.tried.insert("workspace".to_owned(), tried);
     } else {
@@ -193,6 +199,14 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     }
     facts.tried.insert("jail".to_owned(), whole_jail(&place));
     place.remove();
+}
+
+/// Why an overlay over a directory would be of no use to an ordinary user: what is not theirs cannot be
+/// copied up (EOVERFLOW).
+fn foreign(ids: Ids, lower: Lower<'_>) -> Option<String> {
+    let Lower { uid, gid, .. } = lower;
+    (!ids.is_range() && (uid, gid) != (ids.uid, ids.gid))
+        .then(|| format!("it belongs to {uid}:{gid}, not to {}:{}", ids.uid, ids.gid))
 }
 
 /// Try something over a directory, with its owner as it is now.
@@ -219,13 +233,13 @@ struct Place {
 }
 
 impl Place {
-    fn make(ids: Ids) -> Result<Place, StoreError> {
+    fn make(ids: Ids, possible: bool) -> Result<Place, StoreError> {
         let state = StateDir::open()?;
         let id = Id::random(Kind::Jail).map_err(|_| sys::Error::new("getrandom", "", Errno::EIO))?;
         let tree = trees::create_tree(&state, id, Path::new("/"), None)?;
         let root = tree.path().join("try");
         let place = Place { state, tree, root };
-        match place.fill(ids) {
+        match place.fill(ids, possible) {
             Ok(()) => Ok(place),
             Err(e) => {
                 place.remove();
@@ -234,7 +248,7 @@ impl Place {
         }
     }
 
-    fn fill(&self, ids: Ids) -> sys::Result<()> {
+    fn fill(&self, ids: Ids, possible: bool) -> sys::Result<()> {
         let make = |name: &str| {
             let path = self.dir(name);
             let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
@@ -249,7 +263,8 @@ impl Place {
         }
         for name in ["a/upper", "a/work", "b/upper", "b/work"] {
             let path = make(name)?;
-            if ids.is_range() {
+            // Without user namespaces nothing is tried in them, and root of a container may not have these ids.
+            if ids.is_range() && possible {
                 let owner = Some(ids.uid + (ids.user - ids.inside));
                 std::os::unix::fs::chown(&path, owner, owner).map_err(|e| failed("chown", &path, &e))?;
             }
@@ -337,14 +352,15 @@ fn judge(code: Option<i32>, answer: &Value, error: &Value) -> Tried {
     }
 }
 
-/// Step and errno of a failed start: from `…: STEP (ERRNO)`, or from a cause `STEP: text (ERRNO)`.
+/// Step and errno of a failed start: from `… not started: STEP (ERRNO)`, or from an error of the host
+/// side, `STEP: text (ERRNO)`.
 fn failed_step(message: &str, cause: Option<&str>) -> Option<(String, String)> {
     let (before, errno) = cause.unwrap_or(message).strip_suffix(')')?.rsplit_once(" (")?;
     let is_errno =
         errno.starts_with('E') && errno.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-    let step = match cause {
-        Some(_) => before.rsplit_once(": ")?.0,
-        None => before.split_once(": ")?.1,
+    let step = match before.strip_prefix("the command was not started: ") {
+        Some(step) => step,
+        None => before.rsplit_once(": ")?.0,
     };
     is_errno.then(|| (step.to_owned(), errno.to_owned()))
 }
@@ -368,6 +384,8 @@ mod tests {
         assert_eq!(judge(Some(125), &Value::Null, &launch), step("clone3 `new namespaces`", "ENOSPC"));
         let inside = error("the command was not started: fsmount `proc` (EPERM)", json!([]));
         assert_eq!(judge(Some(125), &Value::Null, &inside), step("fsmount `proc`", "EPERM"));
+        let host = error("chown `/a: b`: Invalid argument (EINVAL)", json!([]));
+        assert_eq!(judge(Some(125), &Value::Null, &host), step("chown `/a: b`", "EINVAL"));
         let odd = error("something (else)", json!([]));
         assert_eq!(
             judge(Some(125), &Value::Null, &odd),
