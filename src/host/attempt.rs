@@ -107,12 +107,12 @@ fn clone_and_try<P>(
         }
         Cloned::Parent(pid, pidfd) => {
             drop((ours, go));
-            if ids.is_range() {
-                if let Err(e) = ns::map_child(pid, &[line(ids.uid)], &[line(ids.gid)]) {
-                    pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
-                    pidfd::reap(pidfd.as_fd())?;
-                    return Err(e);
-                }
+            if ids.is_range()
+                && let Err(e) = ns::map_child(pid, &[line(ids.uid)], &[line(ids.gid)])
+            {
+                pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
+                pidfd::reap(pidfd.as_fd())?;
+                return Err(e);
             }
             // A child that has failed already does not wait; its answer is there.
             nix::unistd::write(&go_write, b"g").ok();

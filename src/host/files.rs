@@ -58,24 +58,19 @@ fn refuses_writes(dir: &OwnedFd, name: &CStr) -> bool {
 /// A new tmpfs, a clone of `/usr`, both made read-only and attached: fsopen, fsconfig, fsmount,
 /// open_tree, mount_setattr, move_mount.
 pub fn mounts(ids: Ids) -> Tried {
-    inside(
-        ids,
-        SPACE,
-        || usr(),
-        |usr| {
-            let store = scratch()?;
-            let root = root_of(&store)?;
-            mkdirat(&root, c"usr", Mode::S_IRWXU).map_err(|e| Error::new("mkdir", "usr", e))?;
-            mount::attach(&usr, &root, c"usr").map_err(|e| e.on("usr"))?;
-            mount::set_attr(&root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
-            Ok(match refuses_writes(&root, c"x") && refuses_writes(&usr, c"aj-doctor") {
-                true => Tried::Worked(
-                    "a tmpfs and a clone of /usr, read-only, by the descriptor-based calls".to_owned(),
-                ),
-                false => Tried::Wrong("mounts that were made read-only can be written".to_owned()),
-            })
-        },
-    )
+    inside(ids, SPACE, usr, |usr| {
+        let store = scratch()?;
+        let root = root_of(&store)?;
+        mkdirat(&root, c"usr", Mode::S_IRWXU).map_err(|e| Error::new("mkdir", "usr", e))?;
+        mount::attach(&usr, &root, c"usr").map_err(|e| e.on("usr"))?;
+        mount::set_attr(&root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+        Ok(match refuses_writes(&root, c"x") && refuses_writes(&usr, c"aj-doctor") {
+            true => Tried::Worked(
+                "a tmpfs and a clone of /usr, read-only, by the descriptor-based calls".to_owned(),
+            ),
+            false => Tried::Wrong("mounts that were made read-only can be written".to_owned()),
+        })
+    })
 }
 
 fn usr() -> Result<OwnedFd> {
@@ -183,13 +178,22 @@ pub fn idmap(ids: Ids, lower: Lower<'_>) -> Tried {
     })
 }
 
-/// An overlay of `lower` and the directories `upper` and `work` of `dir`; with `write`, the file
-/// `kept` of `lower` is changed through it, `gone` removed and a directory made.
+/// An overlay of `lower` and the directories `upper` and `work` of `dir`. With `write`, the file `kept`
+/// of `lower` is changed through it, `gone` removed and a directory made.
 pub fn overlay(ids: Ids, lower: Lower<'_>, dir: &Path, write: bool) -> Tried {
-    let made = if ids.is_range() { mapped_apart(ids, lower).map(Some) } else { Ok(None) };
-    let mapped = match made {
-        Ok(mapped) => mapped,
-        Err(tried) => return tried,
+    let mut write = write;
+    let mapped = if !ids.is_range() {
+        None
+    } else {
+        match mapped_apart(ids, lower) {
+            Ok(mapped) => Some(mapped),
+            // The upper is what is asked about: without the mapping it cannot be written through.
+            Err(_) if write => {
+                write = false;
+                None
+            }
+            Err(tried) => return tried,
+        }
     };
     let prepare = || {
         let by_path = if mapped.is_some() { None } else { Some(open_dir(&cpath(lower.path)?)?) };

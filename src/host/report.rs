@@ -34,11 +34,7 @@ pub const MECHANISMS: [Mechanism; 18] = [
     mechanism("network", true, "no jail can be started, but with `--net host`"),
     mechanism("overlay", true, "no directory can be shown as an overlay: only `--rw` and `--ro` work"),
     mechanism("idmap", true, "jails of root cannot show this directory"),
-    mechanism(
-        "workspace",
-        false,
-        "this directory cannot be shown as an overlay: only `--rw` and `--ro` work here",
-    ),
+    mechanism("workspace", false, "this directory cannot be shown as an overlay"),
     mechanism("no_new_privs", true, NO_JAIL),
     mechanism("seccomp", true, NO_JAIL),
     mechanism("landlock", false, "jails have no second lock on files; the mounts alone keep the host's away"),
@@ -132,6 +128,7 @@ fn weak(facts: &Facts, m: &Mechanism) -> Vec<String> {
         "process_limit" if facts.machine.version() < (5, 14) => {
             texts(&[Cause::OldKernel(5, 14)], &facts.machine)
         }
+        "idmap" => texts(&[Cause::NoIdmap], &facts.machine),
         _ => Vec::new(),
     }
 }

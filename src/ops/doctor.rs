@@ -79,7 +79,8 @@ fn facts() -> Facts {
     let userns = attempt::userns(ids);
     let possible = userns.worked();
     set("userns", userns);
-    let needs_userns: [(&str, fn(Ids) -> Tried); 7] = [
+    type Try = fn(Ids) -> Tried;
+    let needs_userns: [(&str, Try); 7] = [
         ("namespaces", attempt::namespaces),
         ("mounts", files::mounts),
         ("pivot_root", files::pivot_root),
@@ -168,7 +169,7 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     } else if !possible {
         skip(facts, &["idmap"], NO_USERNS);
     } else {
-        facts.tried.insert("idmap".to_owned(), over(cwd, |lower| files::idmap(ids, lower)));
+        facts.tried.insert("idmap".to_owned(), idmap(ids, cwd));
     }
     if facts.state.trouble.is_some() {
         return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
@@ -197,8 +198,23 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     } else {
         skip(facts, &["overlay", "workspace"], NO_USERNS);
     }
-    facts.tried.insert("jail".to_owned(), whole_jail(&place));
+    // Jails of root need a directory that can be shown under other ids.
+    let scratch = place.dir("jail");
+    let movable = !ids.is_range() || over(Some(&scratch), |lower| files::idmap(ids, lower)).worked();
+    let at = if movable { &scratch } else { cwd.unwrap_or(&scratch) };
+    facts.tried.insert("jail".to_owned(), whole_jail(&place, at));
     place.remove();
+}
+
+/// The current directory under other ids; when that fails, `/` as well: the fault may be the
+/// directory's alone.
+fn idmap(ids: Ids, cwd: Option<&Path>) -> Tried {
+    let here = over(cwd, |lower| files::idmap(ids, lower));
+    let Tried::Failed { step, errno } = &here else { return here };
+    match over(Some(Path::new("/")), |lower| files::idmap(ids, lower)) {
+        Tried::Worked(_) => Tried::Weak(format!("{step}: {errno}; a clone of `/` works")),
+        _ => here,
+    }
 }
 
 /// Why an overlay over a directory would be of no use to an ordinary user: what is not theirs cannot be
@@ -290,14 +306,14 @@ fn failed(call: &'static str, path: &Path, e: &std::io::Error) -> sys::Error {
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// This program itself, as a user would run it, with a state directory of its own.
-fn whole_jail(place: &Place) -> Tried {
+fn whole_jail(place: &Place, at: &Path) -> Tried {
     let (out, err) = (place.dir("out"), place.dir("err"));
     let run = || -> Result<Option<ExitStatus>, std::io::Error> {
         let mut child = Command::new("/proc/self/exe")
-            .args(["--json", "exec", "--timeout", "5s", "--", "true"])
+            .args(["--json", "exec", "--timeout", "5s", "--i-mean-it", "--", "true"])
             .env(env::STATE_DIR.name, place.dir("state"))
             .env(env::CONFIG_DIR.name, place.dir("config"))
-            .current_dir(place.dir("jail"))
+            .current_dir(at)
             .stdin(Stdio::null())
             // Files, because a pipe that something keeps open would have to be waited for.
             .stdout(File::create(&out)?)

@@ -301,6 +301,24 @@ fn a_chroot() {
 }
 
 #[test]
+fn a_state_directory_on_overlayfs() {
+    if !is_root() {
+        println!("SKIP: only root can mount one");
+        return;
+    }
+    let place = Place::new();
+    let at = place.dir.path().join("mount");
+    std::fs::create_dir(&at).unwrap();
+    let script = "cd \"$0\" && mount -t tmpfs none . && cd \"$0\" && mkdir l u w m && \
+                  mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m && cd ../work && \
+                  export AJ_STATE_DIR=\"$0/m/state\" && exec \"$@\"";
+    let line = ["unshare", "--mount", "sh", "-c", script, at.to_str().unwrap()];
+    both_say("overlay", "EINVAL (state on overlay)", "set AJ_STATE_DIR", |words| {
+        Some(place.run(&line, words))
+    });
+}
+
+#[test]
 fn a_state_directory_that_others_may_enter() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
