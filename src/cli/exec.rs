@@ -285,7 +285,7 @@ fn not_started(step: &str, errno: &str, code: u8) -> CommandError {
         .hint("show the directory that has it: `aj exec --ro DIR -- …`"),
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
-        _ => e.hint("see what this machine allows: `aj doctor`"),
+        _ => super::hints::for_step(e, step, errno),
     }
 }
 
@@ -313,9 +313,8 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
-        op::Error::Launch(_) => shown.hint("see what this machine allows: `aj doctor`"),
+        op::Error::Launch(_) | op::Error::Store(_) => super::hints::for_error(shown, &e),
         op::Error::Policy(_)
-        | op::Error::Store(_)
         | op::Error::Plan(_)
         | op::Error::CurrentDir { .. }
         | op::Error::Cwd { .. }

@@ -14,6 +14,7 @@ pub mod net;
 pub mod ns;
 pub mod openat2;
 pub mod pidfd;
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
 pub mod xattr;
