@@ -15,7 +15,7 @@ use super::facts::Tried;
 use crate::base::text;
 use crate::sys::clone::Namespaces;
 use crate::sys::mount::{self, Attr, NewFs};
-use crate::sys::ns::{self, IdMap};
+use crate::sys::ns::{IdMap, Mapping};
 use crate::sys::{Error, Result};
 
 const SPACE: Namespaces = Namespaces::WITHOUT_NET;
@@ -159,10 +159,11 @@ fn mapped(ids: Ids, lower: Lower<'_>) -> Result<OwnedFd> {
     let path = cpath(lower.path)?;
     let outside = |first: u32| first + (ids.user - ids.inside);
     let line = |id, outside| [IdMap { inside: id, outside, count: 1 }];
-    let mapping = ns::id_mapping(&line(lower.uid, outside(ids.uid)), &line(lower.gid, outside(ids.gid)))?;
+    let mapping = Mapping::new(&line(lower.uid, outside(ids.uid)), &line(lower.gid, outside(ids.gid)))?;
     let tree = mount::clone_tree(None, &path, false).map_err(|e| e.on(show(&path)))?;
-    mount::set_idmap(&tree, Attr::NOSUID.and(Attr::NODEV), mapping.as_fd(), false)
+    mount::set_idmap(&tree, Attr::NOSUID.and(Attr::NODEV), mapping.userns(), false)
         .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(show(&path)) })?;
+    mapping.finish()?;
     Ok(tree)
 }
 

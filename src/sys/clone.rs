@@ -11,6 +11,10 @@ use super::{Error, Result, check};
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// A user namespace alone: for trying one.
+    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
+    /// Every namespace, the network's too: for trying them all at once.
+    pub const ALL: Namespaces = Namespaces(Namespaces::WITHOUT_NET.0 | libc::CLONE_NEWNET as u64);
     /// Every namespace but the network's, which [`super::net`] makes (time namespaces are not used).
     pub const WITHOUT_NET: Namespaces = Namespaces(
         (libc::CLONE_NEWUSER

@@ -52,7 +52,7 @@ impl Making {
 
 /// Set `lo` up. Its addresses 127.0.0.1 and ::1 appear by themselves. Needs CAP_NET_ADMIN in the
 /// user namespace that owns this network namespace.
-fn loopback_up() -> Result<()> {
+pub fn loopback_up() -> Result<()> {
     let s = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .map_err(|e| Error::new("socket", "AF_INET", e))?;
     let mut name = [0u8; 16];
