@@ -12,6 +12,9 @@
 )]
 
 mod common;
+mod yard;
 
 mod cli;
 mod docs;
+mod io;
+mod life;

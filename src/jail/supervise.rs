@@ -121,6 +121,8 @@ struct State {
     out_of_memory: bool,
     interrupted: Option<i32>,
     interrupts: u32,
+    /// Signals that came before the command could be sent any.
+    early: Vec<i32>,
     deadline: Option<Instant>,
     kill_at: Option<Instant>,
     /// Since when pid 1 must be about to end: it was killed, or it has said its last word.
@@ -130,6 +132,17 @@ struct State {
 }
 
 impl State {
+    /// Pass a signal on to the command: now, or once pid 1 has said that it runs. Its first output
+    /// may get here before that word.
+    fn pass_on(&mut self, jail: BorrowedFd<'_>, number: i32) -> sys::Result<()> {
+        if self.started {
+            pidfd::signal(jail, number)?;
+        } else {
+            self.early.push(number);
+        }
+        Ok(())
+    }
+
     fn kill(&mut self, jail: BorrowedFd<'_>) -> sys::Result<()> {
         self.dying.get_or_insert_with(Instant::now);
         pidfd::signal(jail, libc::SIGKILL).map(drop)
@@ -252,6 +265,11 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
         if seen.status {
             take_messages(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+        }
+        if state.started && !state.early.is_empty() {
+            for number in std::mem::take(&mut state.early) {
+                pidfd::signal(pidfd.as_fd(), number)?;
+            }
         }
         if seen.signals {
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
@@ -398,10 +416,10 @@ fn take_signals(
                 if state.ended.is_some() {
                     // Only the delivery is left, and the user does not want to wait for it.
                     state.abandoned = true;
-                } else if state.interrupts > 1 || !state.started {
+                } else if state.interrupts > 1 {
                     state.kill(jail)?;
                 } else {
-                    pidfd::signal(jail, number)?;
+                    state.pass_on(jail, number)?;
                     if number == libc::SIGINT {
                         watcher.stopping();
                     }
@@ -415,9 +433,7 @@ fn take_signals(
                 state.postpone(since.elapsed());
                 pidfd::signal(jail, libc::SIGCONT)?;
             }
-            _ => {
-                pidfd::signal(jail, number)?;
-            }
+            _ => state.pass_on(jail, number)?,
         }
     }
     Ok(())
