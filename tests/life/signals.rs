@@ -60,8 +60,7 @@ fn twice_is_enough_for_a_command_that_ignores_everything() {
     let Some(yard) = Yard::new() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mark = mark();
-        let mut running =
-            Running::start(yard.aj(["./life", "ignore", "60", &mark]).stdout(Stdio::piped()));
+        let mut running = Running::start(yard.aj(["./life", "ignore", "60", &mark]).stdout(Stdio::piped()));
         let (ready, _rest) = running.first_line();
         assert!(ready.starts_with("ready"));
         running.signal(signal);
@@ -213,6 +212,9 @@ fn a_job_in_the_background_leaves_the_terminal_to_the_shell() {
     until(&mut screen, "up");
     keyboard.write_all(b"typed\n").unwrap();
     let seen = until(&mut screen, "code ");
-    assert!(seen.contains("shell got typed") && seen.contains("finished") && seen.contains("code 0"), "{seen:?}");
+    assert!(
+        seen.contains("shell got typed") && seen.contains("finished") && seen.contains("code 0"),
+        "{seen:?}"
+    );
     running.end();
 }

@@ -148,13 +148,15 @@ static int orphans(int n) {
 /* bomb: forks until the kernel refuses. */
 static int bomb(int most) {
     int n = 0;
+    pid_t *children = malloc(most * sizeof *children);
     while (n < most) {
         pid_t p = fork();
         if (p < 0) { say("errno", errno); break; }
         if (!p) { pause(); _exit(0); }
-        n++;
+        children[n++] = p;
     }
     say("children", n);
+    while (n) kill(children[--n], SIGKILL);
     return 0;
 }
 
@@ -199,7 +201,7 @@ static int exhaust(const char *what) {
         else if (!strcmp(what, "shm")) r = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
         if (r < 0) break;
         if (!strcmp(what, "ptys") && n >= 5000) break;
-        if (!strcmp(what, "shm") && n >= 100) break;
+        if (!strcmp(what, "shm") && n >= 100) { n++; break; }
     }
     say("count", n);
     say("errno", r < 0 ? errno : 0);
