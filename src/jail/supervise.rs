@@ -335,8 +335,10 @@ fn wait(
     let one = |fd| PollFd::new(fd, PollFlags::POLLIN);
     let stream = |i: usize| {
         let stream = flows.streams.get(i)?;
-        // A reader of events that is behind holds up the command, not the clock.
-        if stream.is_captured() && flows.outbox.is_full() { None } else { stream.poll_fd() }
+        // A reader of events that is behind holds up the command, not the clock; and "started" comes
+        // before the first output, which may get here before pid 1's word of it.
+        let later = stream.is_captured() && (flows.outbox.is_full() || running && !state.started);
+        if later { None } else { stream.poll_fd() }
     };
     // What is asked, and which answer it belongs to.
     let asked = [
