@@ -7,8 +7,8 @@
 //! |---|---|---|
 //! | 0 | [`base`] | ids, names, sizes, durations, `AJ_*` variables, terminal-safe text |
 //! | 1 | [`sys`] | the system calls: the only module with `unsafe` |
-//! | 2 | [`schema`] | versioned types of the JSON output and of the records on disk |
-//! | 3 | [`policy`], [`store`], [`host`], [`monitor`] | what is allowed (pure) · files and ledger · what this machine can do · progress |
+//! | 2 | [`schema`], [`monitor`] | versioned types of the JSON output and of the records on disk · progress and warnings |
+//! | 3 | [`policy`], [`store`], [`host`] | what is allowed (pure) · files and ledger · what this machine can do |
 //! | 4 | [`jail`], [`workspace`] | one run: plan, launch, init, supervise · trees: diff and apply |
 //! | 5 | [`ops`] | one function per user action; domain modules meet here only |
 //! | 6 | [`cli`] | clap and the terminal |

@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use agentjail::cli;
+use agentjail::sys::alloc::Arena;
+
+#[global_allocator]
+static ALLOCATOR: Arena = Arena;
 
 fn main() -> ExitCode {
     cli::complete::reply_if_asked();

@@ -12,9 +12,13 @@
 )]
 
 mod common;
+mod probe;
 mod yard;
 
 mod cli;
 mod docs;
+mod escape;
 mod io;
+mod jail;
 mod life;
+mod real;

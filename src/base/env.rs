@@ -52,3 +52,8 @@ pub fn caller(name: impl AsRef<OsStr>) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "this is its home")]
     std::env::var_os(name)
 }
+
+/// The caller's whole environment: only for building a jail's, which takes names from an allow-list.
+pub fn all() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+}

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod duration;
 pub mod env;
 pub mod id;
+pub mod quote;
 pub mod size;
 pub mod text;

@@ -7,7 +7,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{completions, config, exec, help, man, version};
+use super::{apply, completions, config, diff, doctor, exec, help, jail, man, version};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,10 @@ macro_rules! mount {
 /// Every command, in the order of `aj --help`.
 pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
+    mount!("diff", Changes, diff),
+    mount!("apply", Changes, apply),
+    mount!("jail", Records, jail),
+    mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),
     mount!("completions", Setup, completions),
     mount!("version", Setup, version),

@@ -18,16 +18,16 @@ Examples:
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
-  aj exec --dry-run -- true              show the effective policy and where it comes from
-
-Exit codes: the command's own; 124 timeout; 125 aj could not do its part; 126 not executable;
-127 not found; 128+n killed by signal n; 137 also when out of memory. See `aj help exit-codes`.";
+  aj exec --dry-run -- true              show the effective policy and where it comes from";
 
 /// Run a command in a jail over the current directory
 ///
 /// The command sees this directory at its own path (and as /workspace) through an overlay: what it
 /// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
+///
+/// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
+/// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -216,8 +216,27 @@ fn say_why(ui: &Ui, outcome: &Outcome) {
     }
 }
 
-fn changes(_ui: &Ui, _report: &Report, _code: u8, _apply: Option<bool>) -> Result<(), CommandError> {
-    Ok(())
+/// Say what changed, or apply it.
+fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
+    let Some(diff) = &report.changes else { return Ok(()) };
+    let (id, what) = (report.id, super::changes::summary(&diff.totals));
+    match apply {
+        Some(allow) if code == 0 => {
+            let done = op::apply(id, allow, ui).map_err(failed)?;
+            // The answer on stdout is the command's; what was applied is a status.
+            super::apply::finish_quietly(ui, &done).map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
+        }
+        Some(_) => {
+            ui.status(&format!(
+                "{what}; not applied, because the command failed: `aj diff {id}`, `aj apply {id}`"
+            ));
+            Ok(())
+        }
+        None => {
+            ui.status(&format!("{what}: see them with `aj diff {id}`, keep them with `aj apply {id}`"));
+            Ok(())
+        }
+    }
 }
 
 fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
@@ -266,15 +285,17 @@ fn not_started(step: &str, errno: &str, code: u8) -> CommandError {
         .hint("show the directory that has it: `aj exec --ro DIR -- …`"),
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
-        _ => e.hint("see what this machine allows: `aj doctor`"),
+        _ => super::hints::for_step(e, step, errno),
     }
 }
 
 /// An error before the command, or in recording it.
 pub(super) fn failed(e: op::Error) -> CommandError {
-    if let op::Error::Policy(e) = &e {
-        return super::policy_flags::policy_error(e, exit::AJ_FAILED);
-    }
+    let e = match e {
+        op::Error::Policy(e) => return super::policy_flags::policy_error(&e, exit::AJ_FAILED),
+        op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
+        e => e,
+    };
     let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
     let shown = match std::error::Error::source(&e) {
         Some(source) => shown.caused_by(source),
@@ -292,14 +313,15 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
-        op::Error::Launch(_) => shown.hint("see what this machine allows: `aj doctor`"),
+        op::Error::Launch(_) | op::Error::Store(_) => super::hints::for_error(shown, &e),
         op::Error::Policy(_)
-        | op::Error::Store(_)
         | op::Error::Plan(_)
         | op::Error::CurrentDir { .. }
+        | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_)
         | op::Error::StatusFd { .. }
+        | op::Error::Changes(_)
         | op::Error::Random(_) => shown,
     }
 }
@@ -313,9 +335,11 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::CurrentDir { .. } => "current_dir",
         op::Error::Refused { .. } => "workspace_refused",
         op::Error::Foreign { .. } => "foreign_owner",
+        op::Error::Cwd { .. } => "cwd",
         op::Error::Bind { .. } => "bind",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
+        op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }
 }

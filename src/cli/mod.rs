@@ -7,22 +7,29 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub mod apply;
+mod bug;
+mod changes;
 pub mod commands;
 pub mod complete;
-pub mod error;
-pub mod exit;
-pub mod ui;
-
-mod bug;
 mod completions;
 pub mod config;
+pub mod diff;
+mod doctor;
+pub mod error;
 pub mod exec;
+pub mod exit;
 mod globals;
 mod help;
+mod hints;
+pub mod jail;
+mod jail_view;
 mod man;
 pub mod policy_flags;
 mod quick;
+mod state;
 mod topics;
+pub mod ui;
 mod usage;
 mod version;
 

@@ -4,7 +4,8 @@
 //! by a stamp over the times of the host's files and directories, so that a changed host (a new CA
 //! certificate, `update-alternatives`, an upgraded libc's `ld.so.cache`) gets a new copy. Copies are
 //! made under a temporary name and renamed, so a half-made one is never used, and never changed
-//! afterwards, so a running jail keeps what it started with.
+//! afterwards, so a running jail keeps what it started with. Links that would lead nowhere inside (a
+//! certificate in `/opt`, `/etc/static` of NixOS) are replaced by what they point to.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use super::gitconfig;
+
 /// Format of the copy: a change here makes new ones.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Files larger than this are left out, as are trees of more files than [`MAX_FILES`].
 const MAX_FILE: u64 = 4 << 20;
 const MAX_FILES: usize = 5_000;
@@ -30,10 +33,15 @@ const ALLOWED: &[&str] = &[
     "ca-certificates",
     "ca-certificates.conf",
     "crypto-policies",
+    "ccache.conf",
     "debian_version",
     "default/locale",
+    "dictionaries-common",
+    "dotnet",
+    "dpkg/origins",
     "fonts",
     "gai.conf",
+    "gdb",
     "glvnd",
     "host.conf",
     "inputrc",
@@ -55,13 +63,18 @@ const ALLOWED: &[&str] = &[
     "maven",
     "mime.types",
     "mke2fs.conf",
+    "mono",
     "nanorc",
     "networks",
     "os-release",
+    "papersize",
     "perl",
+    "php",
     "pki/ca-trust",
     "pki/java",
+    "pki/tls/cert.pem",
     "pki/tls/certs",
+    "pki/tls/openssl.cnf",
     "profile",
     "profile.d",
     "protocols",
@@ -72,8 +85,11 @@ const ALLOWED: &[&str] = &[
     "rpc",
     "sensors3.conf",
     "services",
+    "sgml",
     "shells",
     "skel",
+    "ssl/ca-bundle.pem",
+    "ssl/cert.pem",
     "ssl/certs",
     "ssl/openssl.cnf",
     "terminfo",
@@ -82,6 +98,7 @@ const ALLOWED: &[&str] = &[
     "vim",
     "vulkan",
     "xdg",
+    "xml",
     "zsh",
 ];
 /// Prefixes of further allowed names, for versioned directories.
@@ -123,9 +140,11 @@ const OWN: &[(&str, &str)] = &[
 pub const HOSTNAME: &str = "agentjail";
 
 /// The stamp of the host's `/etc` as it is now.
-fn stamp(host: &Path) -> String {
+fn stamp(host: &Path, git: &str) -> String {
     let mut h = blake3::Hasher::new();
     h.update(&FORMAT.to_le_bytes());
+    h.update(&(git.len() as u64).to_le_bytes());
+    h.update(git.as_bytes());
     h.update(env!("CARGO_PKG_VERSION").as_bytes());
     for name in WATCHED {
         if let Ok(m) = fs::symlink_metadata(host.join(name)) {
@@ -140,17 +159,17 @@ fn stamp(host: &Path) -> String {
 
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
 pub fn ready(cache: &Path) -> io::Result<PathBuf> {
-    ready_from(Path::new("/etc"), cache)
+    ready_from(Path::new("/etc"), cache, &gitconfig::text())
 }
 
-fn ready_from(host: &Path, cache: &Path) -> io::Result<PathBuf> {
-    let path = cache.join(format!("etc-{}", stamp(host)));
+fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<PathBuf> {
+    let path = cache.join(format!("etc-{}", stamp(host, git)));
     if fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
         return Ok(path);
     }
     fs::create_dir_all(cache)?;
     let temporary = cache.join(format!(".etc-{}-{}", std::process::id(), crate::base::clock::now_ms()));
-    let made = copy_all(host, &temporary).and_then(|()| match fs::rename(&temporary, &path) {
+    let made = copy_all(host, &temporary, git).and_then(|()| match fs::rename(&temporary, &path) {
         // Another aj was faster; its copy is as good.
         Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {
             Ok(())
@@ -163,7 +182,7 @@ fn ready_from(host: &Path, cache: &Path) -> io::Result<PathBuf> {
     made.map(|()| path)
 }
 
-fn copy_all(host: &Path, to: &Path) -> io::Result<()> {
+fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
     fs::create_dir(to)?;
     // Bound into the jail, where it must be readable by the jail's user whatever our umask is.
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
@@ -183,9 +202,9 @@ fn copy_all(host: &Path, to: &Path) -> io::Result<()> {
         if let Some(parent) = Path::new(&name).parent() {
             directories(to, parent)?;
         }
-        copy_tree(&source, &to.join(&name))?;
+        copy_tree(host, &source, &to.join(&name))?;
     }
-    for (name, text) in OWN {
+    for (name, text) in OWN.iter().copied().chain([("gitconfig", git)]) {
         let path = to.join(name);
         drop(fs::remove_file(&path));
         fs::write(&path, text)?;
@@ -209,13 +228,17 @@ fn directories(to: &Path, relative: &Path) -> io::Result<()> {
 }
 
 /// Copy what is world-readable; leave out what is not, what is special, and what cannot be read.
-fn copy_tree(source: &Path, to: &Path) -> io::Result<()> {
+fn copy_tree(host: &Path, source: &Path, to: &Path) -> io::Result<()> {
     for entry in WalkDir::new(source).follow_links(false).max_depth(8).into_iter().take(MAX_FILES).flatten() {
         let Ok(relative) = entry.path().strip_prefix(source) else { continue };
         let target = if relative.as_os_str().is_empty() { to.to_owned() } else { to.join(relative) };
         let kind = entry.file_type();
         if kind.is_symlink() {
-            symlink(fs::read_link(entry.path())?, &target)?;
+            match leads_outside(host, entry.path()) {
+                Some(real) if real.is_dir() => copy_directory(&real, &target)?,
+                Some(real) => copy_file(&real, &target)?,
+                None => symlink(fs::read_link(entry.path())?, &target)?,
+            }
         } else if kind.is_dir() {
             match fs::create_dir(&target) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -223,18 +246,42 @@ fn copy_tree(source: &Path, to: &Path) -> io::Result<()> {
             }
             fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
         } else if kind.is_file() {
-            let Ok(m) = entry.metadata() else { continue };
-            if m.mode() & 0o004 == 0 || m.len() > MAX_FILE {
-                continue;
-            }
-            let Ok(file) = fs::File::open(entry.path()) else { continue };
-            let mut bytes = Vec::new();
-            file.take(MAX_FILE).read_to_end(&mut bytes)?;
-            fs::write(&target, bytes)?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o644 | (m.mode() & 0o111)))?;
+            copy_file(entry.path(), &target)?;
         }
     }
     Ok(())
+}
+
+/// What a link points to when that is neither in `/usr` nor in the host's `/etc`, which is all
+/// there is of the host inside.
+fn leads_outside(host: &Path, link: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(link).ok()?;
+    let host = fs::canonicalize(host).ok()?;
+    (!real.starts_with("/usr") && !real.starts_with(host)).then_some(real)
+}
+
+/// The files of one directory, links followed.
+fn copy_directory(source: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
+    let Ok(entries) = fs::read_dir(source) else { return Ok(()) };
+    for entry in entries.take(MAX_FILES).flatten() {
+        copy_file(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Copy a plain file that everyone may read; anything else is left out.
+fn copy_file(source: &Path, to: &Path) -> io::Result<()> {
+    let Ok(m) = fs::metadata(source) else { return Ok(()) };
+    if !m.is_file() || m.mode() & 0o004 == 0 || m.len() > MAX_FILE {
+        return Ok(());
+    }
+    let Ok(file) = fs::File::open(source) else { return Ok(()) };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    fs::write(to, bytes)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(0o644 | (m.mode() & 0o111)))
 }
 
 #[cfg(test)]
@@ -263,7 +310,7 @@ mod tests {
     #[test]
     fn only_the_allow_list_is_copied_and_identities_are_ours() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let etc = ready_from(h.path(), cache.path()).unwrap();
+        let etc = ready_from(h.path(), cache.path(), "").unwrap();
         assert!(!etc.join("shadow").exists());
         assert!(!etc.join("ssl/private").exists());
         assert!(!etc.join("profile").exists(), "not world-readable");
@@ -274,12 +321,41 @@ mod tests {
     }
 
     #[test]
+    fn links_out_of_what_is_shown_become_what_they_point_to() {
+        let (h, cache, elsewhere) = (host(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (pem, key) = (elsewhere.path().join("ca.pem"), elsewhere.path().join("key.pem"));
+        fs::write(&pem, "corporate").unwrap();
+        fs::write(&key, "private").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let certs = h.path().join("ssl/certs");
+        symlink(&pem, certs.join("corporate.pem")).unwrap();
+        symlink(&key, certs.join("key.pem")).unwrap();
+        symlink("a.pem", certs.join("near.pem")).unwrap();
+        symlink(elsewhere.path(), h.path().join("terminfo")).unwrap();
+        let etc = ready_from(h.path(), cache.path(), "").unwrap();
+        let copy = etc.join("ssl/certs/corporate.pem");
+        assert!(fs::symlink_metadata(&copy).unwrap().is_file());
+        assert_eq!(fs::read_to_string(copy).unwrap(), "corporate");
+        assert!(!etc.join("ssl/certs/key.pem").exists(), "not world-readable");
+        assert!(fs::symlink_metadata(etc.join("ssl/certs/near.pem")).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(etc.join("terminfo/ca.pem")).unwrap(), "corporate");
+    }
+
+    #[test]
+    fn a_changed_identity_makes_a_new_copy() {
+        let (h, cache) = (host(), tempfile::tempdir().unwrap());
+        let one = ready_from(h.path(), cache.path(), "[user]\n").unwrap();
+        assert_eq!(fs::read_to_string(one.join("gitconfig")).unwrap(), "[user]\n");
+        assert_ne!(ready_from(h.path(), cache.path(), "").unwrap(), one);
+    }
+
+    #[test]
     fn an_unchanged_host_is_copied_once_and_a_changed_one_again() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let first = ready_from(h.path(), cache.path()).unwrap();
-        assert_eq!(ready_from(h.path(), cache.path()).unwrap(), first);
+        let first = ready_from(h.path(), cache.path(), "").unwrap();
+        assert_eq!(ready_from(h.path(), cache.path(), "").unwrap(), first);
         fs::write(h.path().join("ssl/certs/b.pem"), "new").unwrap();
-        let second = ready_from(h.path(), cache.path()).unwrap();
+        let second = ready_from(h.path(), cache.path(), "").unwrap();
         assert_ne!(first, second);
         assert!(second.join("ssl/certs/b.pem").exists());
         let left = fs::read_dir(cache.path())

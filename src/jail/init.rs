@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, mkdirat};
 
@@ -20,7 +20,8 @@ use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns::{self, IdMap};
-use crate::sys::pidfd::{self, End};
+use crate::sys::openat2::resolved as resolved_path;
+use crate::sys::pidfd;
 use crate::sys::seccomp;
 use crate::sys::{Error, Result, caps, fd, landlock, net, signal};
 
@@ -82,21 +83,33 @@ fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &m
     if spec.with("keyring") && caps::fresh_session_keyring()? {
         layers.add(Layer::Keyring);
     }
-    if spec.net == Net::None {
-        net::loopback_up()?;
-        layers.add(Layer::NetNs);
-    }
-    // Host paths are opened now: as root they may lie behind directories that only host uid 0 may
-    // enter, and below that identity ends.
-    let sources = Sources::open(plan)?;
-    wait_for_launcher(go)?;
+    let network = match spec.net {
+        Net::None => Some(net::make()?),
+        Net::Host => None,
+    };
+    // Host paths are opened first: as root they may lie behind directories that only host uid 0
+    // may enter, and that identity ends below.
+    let binds = open_binds(plan)?;
+    let mut overlay = None;
     if spec.ids == Ids::Range {
+        wait_for_launcher(go);
+        overlay = open_overlay(plan)?;
         let id = spec.inside_id();
         caps::become_ids(id, id)?;
     }
     caps::die_with_parent()?;
-    files(plan, mapped, sources)?;
+    let (store, root) = tmpfs(plan)?;
+    if spec.ids != Ids::Range {
+        // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
+        wait_for_launcher(go);
+        overlay = open_overlay(plan)?;
+    }
+    files(plan, mapped, (&store, &root), binds, overlay)?;
     layers.add(Layer::Pivot);
+    if let Some(network) = network {
+        network.enter()?;
+        layers.add(Layer::NetNs);
+    }
     nix::unistd::sethostname(&spec.hostname).map_err(|e| Error::new("sethostname", &*spec.hostname, e))?;
     if !spec.nested_userns && spec.with("no_nested_userns") {
         ns::forbid_nested()?;
@@ -105,49 +118,48 @@ fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &m
     Ok(())
 }
 
-/// The launcher writes one byte when our maps are in place; end of file means it is gone, and so
-/// must we be: its death may have come before `die_with_parent` could see it.
-fn wait_for_launcher(go: &OwnedFd) -> Result<()> {
+/// The launcher writes one byte when its side is ready; end of file means it is gone, and so must
+/// we be: its death may have come before `die_with_parent` could see it.
+fn wait_for_launcher(go: &OwnedFd) {
     let mut byte = [0u8; 1];
     loop {
         match nix::unistd::read(go, &mut byte) {
-            Ok(1) => return Ok(()),
+            Ok(1) => return,
             Err(Errno::EINTR) => {}
             _ => clone::exit_now(125),
         }
     }
 }
 
-/// Host paths opened in the new mount namespace.
-struct Sources {
-    /// A clone for each [`What::Bind`], in order.
-    binds: Vec<OwnedFd>,
-    /// Lower (if by path), upper and work of the overlay.
-    overlay: Option<(Option<OwnedFd>, OwnedFd, OwnedFd)>,
+/// A clone for each [`What::Bind`], in order, made in the new mount namespace.
+fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    plan.mounts
+        .iter()
+        .filter_map(|m| match &m.what {
+            What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
+            What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts | What::Overlay(_) => None,
+        })
+        .collect()
 }
 
-impl Sources {
-    fn open(plan: &Plan) -> Result<Sources> {
-        let mut sources = Sources { binds: Vec::with_capacity(plan.mounts.len()), overlay: None };
-        for m in &plan.mounts {
-            match &m.what {
-                What::Bind { source, attr } => sources.binds.push(bind(source, *attr)?),
-                What::Overlay(o) => {
-                    let lower = match &o.lower {
-                        Ok(path) => Some(open_dir(path)?),
-                        Err(_) => None,
-                    };
-                    sources.overlay = Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?));
-                }
-                What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => {}
-            }
+/// Lower (unless it is an id-mapped mount), upper and work of the overlay.
+type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
+
+fn open_overlay(plan: &Plan) -> Result<Option<OverlayParts>> {
+    for m in &plan.mounts {
+        if let What::Overlay(o) = &m.what {
+            let lower = match &o.lower {
+                Ok(path) => Some(resolved_path(path.to_bytes())?),
+                Err(_) => None,
+            };
+            return Ok(Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?)));
         }
-        Ok(sources)
     }
+    Ok(None)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::new("open", show(path), e))
 }
 
@@ -157,9 +169,20 @@ fn show(path: &CStr) -> String {
 
 /// A detached clone of a host path with its attributes. Other mounts below it come along only
 /// where the kernel insists: in a copied mount namespace they are locked to their parent.
-fn bind(source: &CStr, attr: Attr) -> Result<OwnedFd> {
-    let (tree, recursive) = match mount::clone_tree(None, source, false) {
-        Err(Error { errno: Errno::EINVAL, .. }) => (mount::clone_tree(None, source, true), true),
+///
+/// A path that was `resolved` before has no link in it unless somebody put one there since, who may
+/// be another jail with a writable view of its parent (CVE-2021-30465): that is ELOOP.
+fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
+    let clone = |recursive| {
+        if resolved {
+            let exact = resolved_path(source.to_bytes())?;
+            mount::clone_tree(Some(exact.as_fd()), c"", recursive)
+        } else {
+            mount::clone_tree(None, source, recursive)
+        }
+    };
+    let (tree, recursive) = match clone(false) {
+        Err(Error { errno: Errno::EINVAL, .. }) => (clone(true), true),
         other => (other, false),
     };
     let tree = tree.map_err(|e| e.on(show(source)))?;
@@ -167,8 +190,8 @@ fn bind(source: &CStr, attr: Attr) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The tmpfs, everything mounted on it, and the pivot.
-fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
+/// The tmpfs and the new root in it.
+fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     let tmpfs = NewFs::open(c"tmpfs")?;
     tmpfs.set(c"size", &plan.tmp_size)?;
     tmpfs.set(c"mode", c"0755")?;
@@ -202,18 +225,32 @@ fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
     mount::attach(&store, &host, c"dev").map_err(|e| e.on("tmpfs"))?;
     let root = mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?;
     mount::attach(&root, &store, c"root").map_err(|e| e.on("new root"))?;
-    let mut binds = sources.binds.into_iter();
-    let mut overlay = sources.overlay;
+    Ok((store, root))
+}
+
+/// Everything mounted on the new root, and the pivot.
+fn files(
+    plan: &Plan,
+    mapped: &[OwnedFd],
+    (store, root): (&OwnedFd, &OwnedFd),
+    binds: Vec<OwnedFd>,
+    mut overlay: Option<OverlayParts>,
+) -> Result<()> {
+    let mut binds = binds.into_iter();
     for m in &plan.mounts {
         let made = match &m.what {
             What::Bind { .. } => {
                 let tree = binds.next().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
-                attach(&tree, &root, m)?;
+                match attach(&tree, root, m) {
+                    // A kernel built without what is to be masked.
+                    Err(e) if e.errno == Errno::ENOENT && m.at.to_bytes().starts_with(b"proc/") => {}
+                    done => done?,
+                }
                 continue;
             }
             What::Mapped(i) => {
                 let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
-                attach(tree, &root, m)?;
+                attach(tree, root, m)?;
                 continue;
             }
             What::Scratch(dir) => {
@@ -228,11 +265,22 @@ fn files(plan: &Plan, mapped: &[OwnedFd], sources: Sources) -> Result<()> {
                 overlay_mount(o, parts, mapped)
             }
         }?;
-        attach(&made, &root, m)?;
+        attach(&made, root, m)?;
     }
-    mount::set_attr(&root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
-    mount::pivot_into(&root)?;
-    nix::unistd::chdir(plan.cwd.as_c_str()).map_err(|e| Error::new("chdir", show(&plan.cwd), e))
+    mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    mount::pivot_into(root)?;
+    enter(&plan.cwd)
+}
+
+/// Go to the working directory. Descriptors that the caller left open are still ours here, the
+/// host's directories among them, so no link of `/proc` may be part of the way (CVE-2024-21626).
+fn enter(cwd: &CStr) -> Result<()> {
+    let fail = |e| Error::new("chdir", show(cwd), e);
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let dir = openat2(open_dir(c"/")?, cwd, how).map_err(fail)?;
+    nix::unistd::fchdir(dir).map_err(fail)
 }
 
 fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
@@ -254,8 +302,6 @@ fn devpts() -> Result<OwnedFd> {
     fs.set(c"mode", c"0620")?;
     fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
 }
-
-type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
 
 fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
     let lower = match (&lower, &o.lower) {
@@ -344,7 +390,7 @@ fn limits(spec: &Spec) -> Result<()> {
 /// Send out the jail's `/proc`, through which the launcher sees exactly the jail's processes.
 fn send_proc(status: &OwnedFd) -> Result<()> {
     let proc =
-        nix::fcntl::open("/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        openat(AT_FDCWD, "/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| Error::new("open", "/proc", e))?;
     wire::send(status, &Message::Descriptor(0), Some(proc.as_raw_fd()))
 }
@@ -352,7 +398,7 @@ fn send_proc(status: &OwnedFd) -> Result<()> {
 fn install_stdio(stdio: Stdio) -> Result<()> {
     let stdin = match stdio.stdin {
         Some(fd) => fd,
-        None => nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        None => openat(AT_FDCWD, "/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| Error::new("open", "/dev/null", e))?,
     };
     fd::install_at(stdin.as_fd(), 0, false)?;
@@ -448,7 +494,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         let interpreter_missing = errno == Errno::ENOENT
             && plan.programs.get(i).is_some_and(|p| {
                 nix::unistd::faccessat(
-                    nix::fcntl::AT_FDCWD,
+                    AT_FDCWD,
                     p.as_c_str(),
                     nix::unistd::AccessFlags::F_OK,
                     AtFlags::empty(),
@@ -459,6 +505,8 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         let call = if interpreter_missing { "find the interpreter of" } else { "execve" };
         fail(status, &Error::new(call, name, errno), true);
     }
+    // The command's ends of the pipes must be the only ones: their end of file is its end.
+    fd::close_standard();
     if let Err(e) = signal::forward_to_group(pid) {
         fail(status, &e, false);
     }
@@ -466,15 +514,36 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     loop {
         match pidfd::wait_any() {
             Some(Some((p, end))) if p == pid => {
-                let message = match end {
-                    End::Exited(code) => Message::Exited(code),
-                    End::Signaled(signal) => Message::Signaled(signal),
-                };
-                drop(wire::send(status, &message, None));
+                // Every process of the namespace is a descendant of ours, and orphans become our
+                // children: having none means that there is nobody.
+                let alone = pidfd::no_children();
+                drop(wire::send(status, &Message::Ended { end, alone }, None));
                 clone::exit_now(0)
             }
             Some(_) => {}
             None => clone::exit_now(125),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs no privilege: the refusal comes before the clone.
+    #[test]
+    fn a_resolved_path_that_has_become_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("victim/ws")).unwrap();
+        std::os::unix::fs::symlink(top.join("victim"), top.join("link")).unwrap();
+        for name in ["link", "link/ws"] {
+            let path = CString::new(top.join(name).to_str().unwrap()).unwrap();
+            let tried = bind(&path, Attr::RDONLY, true).unwrap_err();
+            assert_eq!(tried.errno, Errno::ELOOP, "{name}");
+            // Followed otherwise: only the clone may fail, for want of privilege.
+            let followed = bind(&path, Attr::RDONLY, false);
+            assert!(followed.is_ok() || followed.unwrap_err().errno == Errno::EPERM);
         }
     }
 }

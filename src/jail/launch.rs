@@ -10,9 +10,9 @@ use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
 use super::wire;
 use crate::policy::settings::{Net, Seccomp};
 use crate::sys::clone::{Cloned, Namespaces, clone3};
-use crate::sys::ns::IdMap;
+use crate::sys::ns::{IdMap, Mapping};
 use crate::sys::seccomp::{self, Level};
-use crate::sys::{Error, Result, fd, mount, ns, pidfd, signal};
+use crate::sys::{Error, Result, fd, mount, ns, openat2, pidfd, signal};
 
 /// Where the command's standard input comes from.
 #[derive(Debug)]
@@ -42,9 +42,36 @@ pub struct Running {
     pub started: Instant,
 }
 
+/// A jail that waits for [`Held::release`] before it touches its overlay or starts anything.
+/// Dropped instead, it ends by itself.
+#[derive(Debug)]
+pub struct Held {
+    running: Running,
+    go: OwnedFd,
+    mapping: Option<Mapping>,
+}
+
+impl Held {
+    /// Let it go on: the tree exists and the start is recorded.
+    pub fn release(self) -> Result<Running> {
+        nix::unistd::write(&self.go, b"g").map_err(|e| Error::new("write", "go pipe", e))?;
+        self.mapping.map_or(Ok(()), Mapping::finish)?;
+        Ok(self.running)
+    }
+
+    /// End it without a trace; waits until it is gone.
+    pub fn abandon(self) -> Result<()> {
+        drop(self.go);
+        pidfd::signal(self.running.pidfd.as_fd(), nix::libc::SIGKILL)?;
+        pidfd::reap(self.running.pidfd.as_fd())?;
+        self.mapping.map_or(Ok(()), Mapping::finish)
+    }
+}
+
 /// How this host lays out what belongs with `/usr`.
-pub fn host_root() -> HostRoot {
-    let mut root = HostRoot::default();
+pub fn host_root(net: Net) -> HostRoot {
+    let resolv_conf = net == Net::Host && Path::new("/etc/resolv.conf").exists();
+    let mut root = HostRoot { resolv_conf, ..HostRoot::default() };
     for name in USR_NAMES {
         let path = Path::new("/").join(name);
         match std::fs::read_link(&path) {
@@ -56,8 +83,9 @@ pub fn host_root() -> HostRoot {
     root
 }
 
-/// Start the jail. The process must be single-threaded.
-pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Running> {
+/// Clone the jail. It prepares itself while the caller makes its tree and records its start; then
+/// [`Held::release`] lets it go on. The process must be single-threaded.
+pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
     signal::default_sigchld();
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
@@ -76,6 +104,7 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         }
     };
     let mut mapped = Vec::with_capacity(plan.mapped.len());
+    let mut mapping = None;
     if spec.ids == Ids::Range {
         // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
         // whoever made it, and host uid 0 is nobody there.
@@ -86,10 +115,11 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
                 .map_err(|e| Error::new("fchown", "pipe", e))?;
         }
         if !plan.mapped.is_empty() {
-            let mapping = mapping_for(spec.owner, inside)?;
+            let made = mapping_for(spec.owner, inside)?;
             for m in &plan.mapped {
-                mapped.push(mapped_clone(m, &mapping)?);
+                mapped.push(mapped_clone(m, &made)?);
             }
+            mapping = Some(made);
         }
     }
     let filter = seccomp::program(&seccomp::Options {
@@ -100,12 +130,8 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
         },
         nested_userns: spec.nested_userns,
     });
-    let namespaces = match spec.net {
-        Net::None => Namespaces::ALL,
-        Net::Host => Namespaces::WITHOUT_NET,
-    };
     let started = Instant::now();
-    match clone3(namespaces, None).map_err(|e| e.on("new namespaces"))? {
+    match clone3(Namespaces::WITHOUT_NET, None).map_err(|e| e.on("new namespaces"))? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
             let hand = Hand {
@@ -120,30 +146,23 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
             init::run(spec, plan, hand)
         }
         Cloned::Parent(pid, pidfd) => {
-            let ready = match spec.ids {
-                Ids::Range => {
-                    let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
-                    ns::map_child(pid, &[line], &[line])
+            let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
+            let held = Held { running, go: go_write, mapping };
+            if spec.ids == Ids::Range {
+                let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
+                if let Err(e) = ns::map_child(pid, &[line], &[line]) {
+                    held.abandon()?;
+                    return Err(e);
                 }
-                Ids::Caller { .. } => Ok(()),
-            };
-            let ready = ready.and_then(|()| {
-                nix::unistd::write(&go_write, b"g").map(drop).map_err(|e| Error::new("write", "go pipe", e))
-            });
-            if let Err(e) = ready {
-                drop(go_write);
-                pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL)?;
-                pidfd::reap(pidfd.as_fd())?;
-                return Err(e);
             }
-            Ok(Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started })
+            Ok(held)
         }
     }
 }
 
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner
 /// keeps an id of its own that the jail does not have, so that it can be seen but never taken.
-fn mapping_for(owner: Owner, inside: u32) -> Result<OwnedFd> {
+fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
     const OTHERS: u32 = 1_100_000;
     const LIMIT: u32 = 1_000_000_000;
     let lines = |id: u32| {
@@ -156,13 +175,15 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<OwnedFd> {
         }
         lines
     };
-    ns::id_mapping(&lines(owner.uid), &lines(owner.gid))
+    Mapping::new(&lines(owner.uid), &lines(owner.gid))
 }
 
-fn mapped_clone(m: &Mapped, mapping: &OwnedFd) -> Result<OwnedFd> {
+fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
     let name = || crate::base::text::printable(m.source.to_bytes());
-    let tree = mount::clone_tree(None, &m.source, false).map_err(|e| e.on(name()))?;
-    mount::set_idmap(&tree, m.attr, mapping.as_fd(), false)
+    // Resolved before: a link in it now is somebody's trick (see `init::bind`).
+    let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
+    let tree = mount::clone_tree(Some(exact.as_fd()), c"", false).map_err(|e| e.on(name()))?;
+    mount::set_idmap(&tree, m.attr, mapping.userns(), false)
         .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(name()) })?;
     Ok(tree)
 }

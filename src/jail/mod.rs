@@ -8,6 +8,7 @@
 
 pub mod etc;
 pub mod excerpt;
+mod gitconfig;
 mod init;
 mod input;
 pub mod launch;

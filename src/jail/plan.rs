@@ -37,6 +37,8 @@ pub enum What {
         source: CString,
         /// Attributes.
         attr: Attr,
+        /// Whether the path was resolved before, so that a link in it is somebody's trick.
+        resolved: bool,
     },
     /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]).
     Mapped(usize),
@@ -135,6 +137,8 @@ pub struct HostRoot {
     pub links: Vec<(&'static str, PathBuf)>,
     /// Top-level directories that belong with `/usr` on this host (not merged): `lib64` …
     pub dirs: Vec<&'static str>,
+    /// Whether there is an `/etc/resolv.conf`.
+    pub resolv_conf: bool,
 }
 
 /// Names that belong with `/usr`.
@@ -244,7 +248,11 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
 fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Result<(), Error> {
     let read_only = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
     let mut bind = |source: CString, at: &str, attr| -> Result<(), Error> {
-        p.mounts.push(Mount { what: What::Bind { source, attr }, at: cstring("a path", at)?, ours: true });
+        p.mounts.push(Mount {
+            what: What::Bind { source, attr, resolved: false },
+            at: cstring("a path", at)?,
+            ours: true,
+        });
         Ok(())
     };
     bind(c"/usr".to_owned(), "usr", read_only)?;
@@ -253,7 +261,7 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
         points.dir(&Path::new("root").join(dir));
         bind(cstring("a path", format!("/{dir}"))?, dir, read_only)?;
     }
-    if spec.net == Net::Host {
+    if spec.net == Net::Host && host.resolv_conf {
         // Names resolve as they do on the host; the ready-made /etc has an empty file here.
         bind(c"/etc/resolv.conf".to_owned(), "etc/resolv.conf", read_only)?;
     }
@@ -270,9 +278,12 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     for (at, dir) in SCRATCH {
         p.mounts.push(fixed(What::Scratch(cstring("a path", dir)?), at)?);
     }
-    // Kernel addresses: /proc/kallsyms shows them to anyone on hosts that let perf be used.
+    // Kernel addresses (for anyone on hosts that let perf be used), and the names of the user's keys,
+    // which are listed by owner whatever the keyring.
     let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
-    p.mounts.push(fixed(What::Bind { source: c"/dev/null".to_owned(), attr }, "proc/kallsyms")?);
+    for at in ["proc/kallsyms", "proc/keys"] {
+        p.mounts.push(fixed(What::Bind { source: c"/dev/null".to_owned(), attr, resolved: false }, at)?);
+    }
 
     let links = [
         ("/proc/self/fd", "dev/fd"),
@@ -352,7 +363,7 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
 fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Error> {
     let source = cpath(path)?;
     Ok(match spec.ids {
-        Ids::Caller { .. } => What::Bind { source, attr },
+        Ids::Caller { .. } => What::Bind { source, attr, resolved: true },
         Ids::Range => {
             p.mapped.push(Mapped { source, attr });
             What::Mapped(p.mapped.len() - 1)
@@ -497,8 +508,9 @@ mod tests {
     fn read_only_is_a_mount_attribute_and_not_a_landlock_rule_alone() {
         let s = Spec { access: Access::Ro, tree: None, ..spec() };
         let p = plan(&s, &HostRoot::default()).unwrap();
-        let What::Bind { attr, .. } = &p.mounts[at(&p, "home/me/p")[0]].what else { panic!() };
+        let What::Bind { attr, resolved, .. } = &p.mounts[at(&p, "home/me/p")[0]].what else { panic!() };
         assert_eq!(attr.0 & Attr::RDONLY.0, Attr::RDONLY.0);
+        assert!(resolved, "a link in its place would be followed");
         assert!(!p.rules.iter().any(|(path, r)| path == Path::new("/home/me/p") && *r == Right::Write));
         assert!(p.read_only.contains(&c"/home/me/p".to_owned()));
     }

@@ -32,6 +32,9 @@ pub trait Watcher {
     fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self) {}
+    /// The command has ended, nothing else is left in the jail and all output is delivered; only
+    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
+    fn settled(&mut self) {}
 }
 
 struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
@@ -129,6 +132,9 @@ struct State {
     dying: Option<Instant>,
     unkillable: bool,
     abandoned: bool,
+    settled: bool,
+    /// Pid 1 can say nothing more.
+    silent: bool,
 }
 
 impl State {
@@ -146,6 +152,12 @@ impl State {
     fn kill(&mut self, jail: BorrowedFd<'_>) -> sys::Result<()> {
         self.dying.get_or_insert_with(Instant::now);
         pidfd::signal(jail, libc::SIGKILL).map(drop)
+    }
+
+    /// Pid 1 has said its last word, or has died without one.
+    fn fall_silent(&mut self) {
+        self.silent = true;
+        self.dying.get_or_insert_with(Instant::now);
     }
 
     /// When the time will be up, while that can still happen.
@@ -275,6 +287,13 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
         }
         flows.advance(&seen, watcher);
+        if !state.settled
+            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+            && flows.delivered()
+        {
+            state.settled = true;
+            watcher.settled();
+        }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
             state.ended = Some(pidfd::wait4(pid)?);
@@ -344,7 +363,7 @@ fn wait(
     let asked = [
         Some(one(signals.as_fd())),
         running.then(|| one(pidfd)),
-        (running && state.said.is_none()).then(|| one(status)),
+        (running && !state.silent).then(|| one(status)),
         stream(0),
         stream(1),
         flows.input.as_ref().and_then(Input::poll_fd),
@@ -383,7 +402,7 @@ fn take_messages(
     watcher: &mut dyn Watcher,
     (pid, lines): (i32, &mut Vec<u8>),
 ) -> sys::Result<()> {
-    while state.said.is_none() {
+    while !state.silent {
         match receive(status, false)? {
             Received::Message(Message::Started(layers), _) => {
                 state.started = true;
@@ -395,9 +414,10 @@ fn take_messages(
             Received::Message(m, _) => {
                 // Its last word: what is left is the kernel's to clear away.
                 state.said = Some(m);
-                state.dying.get_or_insert_with(Instant::now);
+                state.fall_silent();
             }
-            Received::Nothing | Received::Closed => return Ok(()),
+            Received::Closed => state.fall_silent(),
+            Received::Nothing => return Ok(()),
         }
     }
     Ok(())
@@ -458,14 +478,14 @@ fn finish(
         }
         _ if state.out_of_memory => Outcome::OutOfMemory,
         _ if state.timed_out => Outcome::TimedOut,
-        Some(Message::Exited(_)) if state.abandoned => {
+        Some(Message::Ended { end: End::Exited(_), .. }) if state.abandoned => {
             Outcome::Interrupted { signal: state.interrupted.unwrap_or(libc::SIGINT) }
         }
-        Some(Message::Exited(code)) => Outcome::Exited { code },
-        Some(Message::Signaled(signal)) if state.interrupted == Some(signal) => {
+        Some(Message::Ended { end: End::Exited(code), .. }) => Outcome::Exited { code },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) if state.interrupted == Some(signal) => {
             Outcome::Interrupted { signal }
         }
-        Some(Message::Signaled(signal)) => Outcome::Signaled { signal },
+        Some(Message::Ended { end: End::Signaled(signal), .. }) => Outcome::Signaled { signal },
         _ => match (state.interrupted, end) {
             (Some(signal), _) => Outcome::Interrupted { signal },
             (None, End::Signaled(signal)) if state.started => Outcome::Signaled { signal },

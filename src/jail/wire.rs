@@ -12,6 +12,7 @@ use nix::sys::socket::{
 };
 
 use super::status::Layers;
+use crate::sys::pidfd::End;
 use crate::sys::{self, Error};
 
 /// Longest packet.
@@ -32,10 +33,14 @@ pub enum Message {
     },
     /// The command is running, with these layers in force.
     Started(Layers),
-    /// The command ended by itself.
-    Exited(i32),
-    /// The command was killed by a signal.
-    Signaled(i32),
+    /// The command ended.
+    Ended {
+        /// How.
+        end: End,
+        /// Nothing else was left in the jail: nobody can write to the workspace any more, although
+        /// pid 1 itself has yet to end.
+        alone: bool,
+    },
     /// A descriptor made inside the jail, sent out for the launcher to use: 0 is the jail's
     /// `/proc`; capture sockets will follow.
     Descriptor(u8),
@@ -61,13 +66,14 @@ impl Message {
                 out.push(2);
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
             }
-            Message::Exited(code) => {
-                out.push(3);
-                out.extend_from_slice(&code.to_le_bytes());
-            }
-            Message::Signaled(signal) => {
-                out.push(4);
-                out.extend_from_slice(&signal.to_le_bytes());
+            Message::Ended { end, alone } => {
+                let (tag, number) = match end {
+                    End::Exited(code) => (3, code),
+                    End::Signaled(signal) => (4, signal),
+                };
+                out.push(tag);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.push(u8::from(*alone));
             }
             Message::Descriptor(what) => out.extend_from_slice(&[5, *what]),
         }
@@ -84,8 +90,10 @@ impl Message {
                 step: String::from_utf8_lossy(rest.get(5..)?).into_owned(),
             },
             2 => Message::Started(Layers::from_bits(u64::from_le_bytes(rest.try_into().ok()?))),
-            3 if rest.len() == 4 => Message::Exited(int()?),
-            4 if rest.len() == 4 => Message::Signaled(int()?),
+            3 | 4 if rest.len() == 5 => {
+                let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
+                Message::Ended { end, alone: *rest.last()? != 0 }
+            }
             5 if rest.len() == 1 => Message::Descriptor(*rest.first()?),
             _ => return None,
         })
@@ -165,8 +173,8 @@ mod tests {
         for m in [
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
-            Message::Exited(255),
-            Message::Signaled(9),
+            Message::Ended { end: End::Exited(255), alone: true },
+            Message::Ended { end: End::Signaled(9), alone: false },
             Message::Descriptor(0),
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));

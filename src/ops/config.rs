@@ -103,7 +103,7 @@ pub fn load(cwd: &Path) -> Result<Loaded, Error> {
         Some(path) => load_user(&path)?,
         None => None,
     };
-    Ok(Loaded { user, project: load_project(&project_path(cwd))? })
+    Ok(Loaded { user, project: load_project(&project_path(cwd), PROJECT_FILE)? })
 }
 
 /// Read one file as user configuration; `None` when it does not exist.
@@ -118,17 +118,26 @@ pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
 ///
 /// It comes with a tree that nobody vouches for: a link is refused (an error message must not
 /// quote `/etc/shadow`), a FIFO or device neither blocks nor is read.
-pub fn load_project(path: &Path) -> Result<Option<ProjectFile>, Error> {
-    let shown = path.file_name().map_or_else(|| os(path), |n| os(n));
-    let Some(bytes) = read_regular(path, &shown, libc::O_NOFOLLOW)? else { return Ok(None) };
-    Ok(Some(file::parse_project(&shown, &bytes)?))
+///
+/// `shown` is what messages call it.
+pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Error> {
+    let Some(bytes) = read_regular(path, shown, libc::O_NOFOLLOW)? else { return Ok(None) };
+    Ok(Some(file::parse_project(shown, &bytes)?))
 }
 
 /// The policy of a command in `cwd`: files, flags and environment files together.
 ///
 /// Directories given relative to `cwd` become absolute.
-pub fn policy(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
-    let loaded = load(cwd)?;
+pub fn policy(cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
+    policy_of(&load(cwd)?, cwd, flags, env_files)
+}
+
+fn policy_of(
+    loaded: &Loaded,
+    cwd: &Path,
+    mut flags: Layer,
+    env_files: &[PathBuf],
+) -> Result<Resolved, Error> {
     for dir in flags.ro.iter_mut().chain(flags.rw.iter_mut()) {
         // Collected from its parts: `.` in the middle or at the end means nothing.
         dir.value = cwd.join(&dir.value).components().collect();
@@ -152,30 +161,26 @@ pub struct Checked {
 /// Read and resolve without running anything: the files that hold in `cwd`, or `file` in the place of
 /// one of them (of the project's when it has that name). `None`: `file` does not exist.
 pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> {
-    let mut loaded = match file {
-        // The project's file is judged against the user's own; nothing else of `cwd` matters.
-        Some(_) => Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: None },
-        None => load(cwd)?,
+    let Some(file) = file else { return checked(&load(cwd)?).map(Some) };
+    let path = cwd.join(file);
+    let loaded = if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
+        let Some(project) = load_project(&path, &os(file))? else { return Ok(None) };
+        // Judged against the user's own file: what is wider depends on it.
+        Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: Some(project) }
+    } else {
+        let Some(user) = load_user(&path)? else { return Ok(None) };
+        Loaded { user: Some(user), project: None }
     };
-    if let Some(file) = file {
-        let path = cwd.join(file);
-        if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
-            loaded.project = load_project(&path)?;
-            if loaded.project.is_none() {
-                return Ok(None);
-            }
-        } else {
-            loaded.user = load_user(&path)?;
-            if loaded.user.is_none() {
-                return Ok(None);
-            }
-        }
-    }
+    checked(&loaded).map(Some)
+}
+
+fn checked(loaded: &Loaded) -> Result<Checked, Error> {
     let flags = Layer::default();
     let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
     let warnings = resolve(sources, &facts())?.warnings;
-    let files = loaded.user.map(|f| f.path).into_iter().chain(loaded.project.map(|f| f.path)).collect();
-    Ok(Some(Checked { files, warnings }))
+    let user = loaded.user.as_ref().map(|f| f.path.clone());
+    let files = user.into_iter().chain(loaded.project.as_ref().map(|f| f.path.clone())).collect();
+    Ok(Checked { files, warnings })
 }
 
 /// `--env` is the more deliberate word: it wins over every `--env-file`, wherever it stands.

@@ -9,7 +9,7 @@ fn project(setup: impl FnOnce(&Path)) -> Result<Option<ProjectFile>, Error> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(PROJECT_FILE);
     setup(&path);
-    load_project(&path)
+    load_project(&path, PROJECT_FILE)
 }
 
 fn refused(setup: impl FnOnce(&Path)) -> String {
@@ -54,7 +54,7 @@ fn a_huge_project_file_costs_a_bounded_read() {
 #[test]
 fn unreadable_files_are_errors_not_absences() {
     // Not a file without permissions: root reads that one too.
-    let e = load_project(&Path::new("/tmp").join("x".repeat(300))).unwrap_err();
+    let e = load_project(&Path::new("/tmp").join("x".repeat(300)), "x").unwrap_err();
     assert!(e.to_string().contains("ENAMETOOLONG"), "{e}");
     let e = load_user(&Path::new("/tmp").join("x".repeat(300))).unwrap_err();
     assert!(matches!(e, Error::Read { errno: Errno::ENAMETOOLONG, .. }), "{e}");
@@ -123,9 +123,9 @@ fn the_facts_of_this_machine_are_plausible() {
 #[test]
 fn directories_of_flags_become_absolute() {
     let dir = tempfile::tempdir().unwrap();
-    let mut flags = Layer::default();
-    flags.ro = ["sub/../x", ".", "/y"].map(|p| PathBuf::from(p).into()).to_vec();
-    let ro = policy(dir.path(), flags, &[]).unwrap().settings.ro;
+    let ro = ["sub/../x", ".", "/y"].map(|p| PathBuf::from(p).into()).to_vec();
+    let flags = Layer { ro, ..Layer::default() };
+    let ro = policy_of(&Loaded::default(), dir.path(), flags, &[]).unwrap().settings.ro;
     let want = [dir.path().join("sub/../x"), dir.path().to_owned(), "/y".into()];
     assert_eq!(ro, want);
     assert_eq!(ro[1].as_os_str(), dir.path().as_os_str(), "no `/.` at the end");
@@ -136,10 +136,12 @@ fn a_check_names_what_would_be_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(PROJECT_FILE);
     assert!(check(dir.path(), Some(&path)).unwrap().is_none());
+    assert!(check(dir.path(), Some(Path::new("none.toml"))).unwrap().is_none());
     std::fs::write(&path, "[jail]\nnet = \"host\"\nmen = 1\n").unwrap();
-    let found = check(dir.path(), Some(&path)).unwrap().unwrap();
+    let loaded = Loaded { user: None, project: load_project(&path, PROJECT_FILE).unwrap() };
+    let found = checked(&loaded).unwrap();
     assert_eq!(found.files, ["aj.toml"]);
-    let mine: Vec<_> = found.warnings.iter().filter(|w| w.starts_with("aj.toml")).collect();
+    let mine = found.warnings;
     assert!(mine.len() == 2 && mine[0].contains("did you mean `mem`") && mine[1].contains("would widen"));
     let user = dir.path().join("other.toml");
     std::fs::write(&user, "[defaults]\npreset = \"bild\"\n").unwrap();

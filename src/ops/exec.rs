@@ -3,32 +3,36 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat};
 use serde_json::json;
 
-use super::config;
+use super::{changes, config};
+
 use crate::base::id::{Id, Kind};
-use crate::base::{clock, env, text};
+use crate::base::{env, text};
 use crate::jail::etc;
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
-use crate::jail::spec::{Bind, Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
+use crate::monitor::Monitor;
 use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Net, Seccomp, Settings};
-use crate::schema::jail::{self as record, Effective, Outcome};
+use crate::policy::settings::{Access, Settings};
+use crate::schema::changes::{Applied, Diff};
+use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::spool;
 use crate::store::trees::{self, Tree};
-use crate::store::{alive, spool};
 use crate::sys;
+
+mod check;
+mod record;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -59,7 +63,7 @@ pub trait Watcher {
     /// Output, when it is captured instead of passed through.
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>);
     /// Twice a second, when asked for.
-    fn tick(&mut self, usage: record::Usage, lines: &mut Vec<u8>);
+    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
 }
@@ -68,6 +72,20 @@ pub trait Watcher {
 struct Relay<'a> {
     to: &'a mut dyn Watcher,
     status: Option<File>,
+    state: &'a StateDir,
+    tree: Option<Tree>,
+    /// Whether `tree` was looked at and kept for its changes.
+    kept: Option<Result<(), Error>>,
+}
+
+impl Relay<'_> {
+    /// Put the tree aside when nothing changed.
+    fn settle(&mut self) {
+        if self.kept.is_none() {
+            let kept = keep_if_changed(self.tree.take(), self.state);
+            self.kept = Some(kept.map(|tree| self.tree = tree));
+        }
+    }
 }
 
 impl Relay<'_> {
@@ -89,12 +107,16 @@ impl supervise::Watcher for Relay<'_> {
         self.to.output(stderr, bytes, lines);
     }
 
-    fn tick(&mut self, usage: record::Usage, lines: &mut Vec<u8>) {
+    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>) {
         self.to.tick(usage, lines);
     }
 
     fn stopping(&mut self) {
         self.to.stopping();
+    }
+
+    fn settled(&mut self) {
+        self.settle();
     }
 }
 
@@ -113,8 +135,8 @@ pub struct Report {
     pub ended: Ended,
     /// The policy that was enforced.
     pub policy: Effective,
-    /// The tree with the changes, when there are any.
-    pub tree: Option<Tree>,
+    /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
+    pub changes: Option<Diff>,
     /// Files changed in the overlay.
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
@@ -198,6 +220,14 @@ pub enum Error {
         /// The caller's.
         ours: u32,
     },
+    /// A working directory that is not in the workspace.
+    #[error("`--cwd {}` is not below `{}`", text::os(.path), text::os(.at))]
+    Cwd {
+        /// The path.
+        path: PathBuf,
+        /// Where the workspace is shown.
+        at: PathBuf,
+    },
     /// A host path given by `--ro` or `--rw`.
     #[error("cannot show `{}`: {why}", text::os(.path))]
     Bind {
@@ -225,6 +255,9 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// What changed could not be compared or applied.
+    #[error(transparent)]
+    Changes(#[from] changes::Error),
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),
@@ -248,14 +281,13 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         None => None,
     };
-    let mut relay = Relay { to: watcher, status };
     let workspace = current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
     let settings = resolved.settings;
     let state = StateDir::open()?;
-    let owner = check_workspace(&workspace, &state, &settings, request.i_mean_it)?;
-    let watch_memory = check_limits(&settings, &mut warnings)?;
+    let owner = check::workspace(&workspace, &state, &settings, request.i_mean_it)?;
+    let watch_memory = check::limits(&settings, &mut warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let euid = nix::unistd::geteuid().as_raw();
     let ids = match euid {
@@ -264,41 +296,67 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
-    let tree = if settings.access == Access::Overlay {
-        let inside = RANGE_BASE + spec.inside_id();
-        let owner = (ids == Ids::Range).then_some((inside, inside));
-        Some(trees::create_tree(&state, id, &spec.workspace, owner)?)
-    } else {
-        None
+    check::writable_binds(&spec, &state)?;
+    let overlay = settings.access == Access::Overlay;
+    spec.tree = overlay.then(|| trees::path_of(&state, id));
+    let policy = record::effective(&settings, &spec, watch_memory);
+    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    let separate = request.capture || !same_file();
+    let held = launch::launch(&spec, &plan, stdin(), separate).map_err(Error::Launch)?;
+    // From here on the jail prepares itself on another processor while its tree is made and its
+    // start recorded; it waits for `release` before it needs either.
+    let tree = match record_start(&state, &spec, &policy, ids) {
+        Ok(tree) => tree,
+        Err(e) => {
+            held.abandon().map_err(Error::Launch)?;
+            return Err(e);
+        }
     };
-    spec.tree = tree.as_ref().map(|t| t.path().to_owned());
-    let policy = effective(&settings, &spec, watch_memory);
-    let planned = plan::plan(&spec, &launch::host_root()).map_err(Error::from);
-    let started = planned.and_then(|plan| {
-        spool::append_start(&state, &start_record(&spec, &policy))?;
-        Ok(plan)
-    });
-    let ended = started.map(|plan| run(request, &settings, &spec, &plan, watch_memory, &mut relay));
+    let options = Options {
+        timeout: settings.timeout,
+        grace: settings.grace,
+        capture: request.capture,
+        watch_memory,
+        ticks: request.ticks,
+    };
+    let mut relay = Relay { to: watcher, status, state: &state, tree, kept: None };
+    let jail = held.release();
+    if overlay {
+        // The jail is busy mounting and there is nothing to relay yet. Failing is no loss.
+        trees::prepare_spare(&state).ok();
+    }
+    let ended = jail.and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
-        Ok(Ok(ended)) => ended,
-        Ok(Err(e)) => {
-            let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
-            let end = end_record(id, outcome, None, &[], None);
-            spool::append_end(&state, &end)?;
-            discard(tree, &state);
-            return Err(Error::Launch(e));
+        Ok(mut ended) => {
+            let exit = exit_code(&ended);
+            if let Outcome::Failed { code, .. } = &mut ended.outcome {
+                *code = i32::from(exit);
+            }
+            ended
         }
         Err(e) => {
-            discard(tree, &state);
-            return Err(e);
+            let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
+            let end = record::end(id, outcome, None, &[], None);
+            spool::append_end(&state, &end)?;
+            discard(relay.tree, &state);
+            return Err(Error::Launch(e));
         }
     };
     relay.status(match &ended.outcome {
         Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
-    let tree = keep_if_changed(tree, &state)?;
-    let end = end_record(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), None);
+    relay.settle();
+    let kept = relay.kept.unwrap_or(Ok(()));
+    let changes = match kept.and_then(|()| relay.tree.map(|t| compare(&state, t)).transpose()) {
+        Ok(changes) => changes.flatten(),
+        Err(e) => {
+            warnings.push(format!("what changed could not be told: {}", chain(&e)));
+            None
+        }
+    };
+    let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
+    let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
@@ -308,27 +366,23 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ));
     }
     sys::signal::give_back();
-    Ok(Report { id, ended, policy, files_changed: None, tree, warnings })
+    Ok(Report { id, ended, policy, files_changed, changes, warnings })
 }
 
-fn run(
-    request: &Request,
-    settings: &Settings,
-    spec: &Spec,
-    plan: &plan::Plan,
-    watch_memory: Option<u64>,
-    watcher: &mut dyn supervise::Watcher,
-) -> sys::Result<Ended> {
-    let options = Options {
-        timeout: settings.timeout,
-        grace: settings.grace,
-        capture: request.capture,
-        watch_memory,
-        ticks: request.ticks,
+/// Make the tree and write the start record; leave nothing when either fails.
+fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> Result<Option<Tree>, Error> {
+    let tree = if spec.tree.is_some() {
+        let inside = RANGE_BASE + spec.inside_id();
+        let owner = (ids == Ids::Range).then_some((inside, inside));
+        Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
+    } else {
+        None
     };
-    let separate = request.capture || !same_file();
-    let jail = launch::launch(spec, plan, stdin(), separate)?;
-    supervise::supervise(jail, &options, watcher)
+    if let Err(e) = spool::append_start(state, &record::start(spec, policy)) {
+        discard(tree, state);
+        return Err(e.into());
+    }
+    Ok(tree)
 }
 
 /// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
@@ -360,8 +414,8 @@ fn spec(
     etc: PathBuf,
 ) -> Result<Spec, Error> {
     let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
-    let cwd = request.cwd.as_ref().map_or_else(|| at.clone(), |c| at.join(c));
-    let binds = binds(settings)?;
+    let cwd = check::cwd(&at, request.cwd.as_deref())?;
+    let binds = check::binds(settings)?;
     let visible = |dir: &Path| {
         dir.starts_with("/usr")
             || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
@@ -379,7 +433,7 @@ fn spec(
         path_first: &first,
         visible: &visible,
     };
-    let env = environment::build(settings, std::env::vars_os(), &inside);
+    let env = environment::build(settings, env::all(), &inside);
     let search = env
         .iter()
         .find(|(k, _)| k == "PATH")
@@ -416,175 +470,11 @@ fn spec(
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
 /// released binary has no such switch.
 fn without() -> Vec<String> {
-    if cfg!(debug_assertions) {
-        if let Some(list) = env::TEST_WITHOUT.get() {
-            return list.to_string_lossy().split(',').map(str::to_owned).collect();
+    match env::TEST_WITHOUT.get() {
+        Some(list) if cfg!(debug_assertions) => {
+            list.to_string_lossy().split(',').map(str::to_owned).collect()
         }
-    }
-    Vec::new()
-}
-
-/// `--ro` and `--rw` directories, resolved, parents before children.
-fn binds(settings: &Settings) -> Result<Vec<Bind>, Error> {
-    let mut binds = Vec::with_capacity(settings.ro.len() + settings.rw.len());
-    for (list, writable) in [(&settings.ro, false), (&settings.rw, true)] {
-        for path in list {
-            let fail = |why| Error::Bind { path: path.clone(), why };
-            let real = std::fs::canonicalize(path).map_err(fail)?;
-            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
-            binds.push(Bind { path: real, writable, directory });
-        }
-    }
-    binds.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(binds)
-}
-
-/// Refuse what would show the user's keys or aj's own state, and what an overlay cannot change.
-fn check_workspace(path: &Path, state: &StateDir, settings: &Settings, insist: bool) -> Result<Owner, Error> {
-    let refuse = |why, could| Err(Error::Refused { path: path.to_owned(), why, insist: could });
-    let meta = std::fs::metadata(path).map_err(|why| Error::CurrentDir { why })?;
-    if state.path().starts_with(path) && settings.access != Access::Ro {
-        return refuse("contains aj's state directory, which no jail may write", false);
-    }
-    if path.starts_with(state.path()) {
-        return refuse("is inside aj's state directory", false);
-    }
-    for bind in &settings.rw {
-        if state.path().starts_with(bind) {
-            return Err(Error::Refused {
-                path: bind.clone(),
-                why: "contains aj's state directory, which no jail may write",
-                insist: false,
-            });
-        }
-    }
-    if !insist {
-        if path == Path::new("/") {
-            return refuse("is the whole machine", true);
-        }
-        let home = env::HOME.absolute_path();
-        if home.is_some_and(|h| h == path || std::fs::canonicalize(h).is_ok_and(|h| h == path)) {
-            return refuse("is your home directory, with every key and token in it", true);
-        }
-        if state.path().starts_with(path) {
-            return refuse("contains aj's state directory", true);
-        }
-    }
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    if uid != 0 && settings.access == Access::Overlay {
-        for (what, theirs, ours) in [("user", meta.uid(), uid), ("group", meta.gid(), gid)] {
-            if theirs != ours {
-                return Err(Error::Foreign { path: path.to_owned(), what, theirs, ours });
-            }
-        }
-    }
-    Ok(Owner { uid: meta.uid(), gid: meta.gid() })
-}
-
-/// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
-/// processor limits need a cgroup.
-fn check_limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
-    if settings.mem_explicit && !settings.best_effort {
-        return Err(Error::Limit {
-            what: "mem",
-            why: "without a cgroup, memory can only be watched, not limited",
-        });
-    }
-    if settings.mem_explicit {
-        warnings
-            .push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
-    }
-    if settings.cpu_explicit {
-        if !settings.best_effort {
-            return Err(Error::Limit { what: "cpus", why: "it needs a cgroup" });
-        }
-        warnings.push("`--cpus` is not enforced: it needs a cgroup".to_owned());
-    }
-    Ok(settings.mem)
-}
-
-fn word(value: Access) -> &'static str {
-    match value {
-        Access::Overlay => "overlay",
-        Access::Rw => "rw",
-        Access::Ro => "ro",
-    }
-}
-
-fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
-    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let paths =
-        |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
-    Effective {
-        preset: settings.preset.clone(),
-        mode: "full".to_owned(),
-        workspace: word(settings.access).to_owned(),
-        net: match settings.net {
-            Net::None => "none",
-            Net::Host => "host",
-        }
-        .to_owned(),
-        seccomp: match settings.seccomp {
-            Seccomp::Standard => "standard",
-            Seccomp::Strict => "strict",
-            Seccomp::Log => "log",
-        }
-        .to_owned(),
-        timeout_ms: settings.timeout.map(ms),
-        mem: watch_memory,
-        cpu_millis: None,
-        pids: settings.pids,
-        nofile: settings.nofile,
-        tmp: settings.tmp,
-        limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
-        uid: spec.inside_id(),
-        nested_userns: settings.nested_userns,
-        ro: paths(false),
-        rw: paths(true),
-        env: settings
-            .env
-            .iter()
-            .map(|(k, _)| text::os(k))
-            .chain(settings.pass.iter().map(|k| text::os(k)))
-            .collect(),
-    }
-}
-
-fn start_record(spec: &Spec, policy: &Effective) -> record::Start {
-    let me = alive::Identity::current();
-    record::Start {
-        format: record::FORMAT,
-        id: spec.id,
-        kind: "exec".to_owned(),
-        started_ms: clock::now_ms(),
-        boot_id: me.boot_id,
-        pid: me.pid,
-        pid_start: me.pid_start,
-        argv: spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect(),
-        cwd: text::os(&spec.cwd),
-        base: text::os(&spec.workspace),
-        overlay: spec.tree.is_some(),
-        policy: policy.clone(),
-    }
-}
-
-fn end_record(
-    id: Id,
-    outcome: Outcome,
-    ended: Option<&Ended>,
-    layers: &[String],
-    changed: Option<u64>,
-) -> record::End {
-    record::End {
-        format: record::FORMAT,
-        id,
-        ended_ms: clock::now_ms(),
-        outcome,
-        layers: layers.to_vec(),
-        usage: ended.map(|e| e.usage).unwrap_or_default(),
-        files_changed: changed,
-        stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),
-        stderr: ended.map(|e| e.stderr.clone()).unwrap_or_default(),
+        _ => Vec::new(),
     }
 }
 
@@ -595,10 +485,39 @@ fn discard(tree: Option<Tree>, state: &StateDir) {
     }
 }
 
+/// An error with its sources, on one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
+}
+
+/// What a finished run left in its tree. A tree that equals its base after all is put aside.
+fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
+    let found = changes::find_tree(state.path(), Some(tree.id().as_str()), Path::new("/"))?;
+    let diff = changes::diff(&found, &changes::DiffOptions::default())?;
+    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
+        tree.remove(state)?;
+        return Ok(None);
+    }
+    Ok(Some(diff))
+}
+
+/// Bring the changes of a run back to the host directory.
+pub fn apply(id: Id, allow_exec_files: bool, monitor: &dyn Monitor) -> Result<Applied, Error> {
+    let (tree, _) = changes::open_tree(Some(id.as_str()))?;
+    let options = changes::ApplyOptions { allow_exec_files, ..changes::ApplyOptions::default() };
+    Ok(changes::apply(&tree, &options, monitor)?)
+}
+
 fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
     match tree {
         Some(tree) if tree.is_unchanged()? => {
-            tree.remove(state)?;
+            tree.retire(state)?;
             Ok(None)
         }
         other => Ok(other),

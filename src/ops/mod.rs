@@ -1,3 +1,6 @@
 //! ops
+pub mod changes;
 pub mod config;
+pub mod doctor;
 pub mod exec;
+pub mod ledger;

@@ -84,6 +84,8 @@ pub fn build(
         ("PWD", inside.cwd.as_os_str()),
         // Reset rather than copied: the caller's may be a private directory that does not exist inside.
         ("TMPDIR", OsStr::new("/tmp")),
+        // Where the jail's own settings for git are, also for a git that was built to look elsewhere.
+        ("GIT_CONFIG_SYSTEM", OsStr::new("/etc/gitconfig")),
         ("AGENTJAIL", OsStr::new(inside.id)),
     ] {
         out.push((name.into(), value.to_owned()));
@@ -240,7 +242,7 @@ mod tests {
         for name in secret {
             assert_eq!(get(&out, name), None, "{name}");
         }
-        assert_eq!(out.len(), 8, "{out:?}");
+        assert_eq!(out.len(), 9, "{out:?}");
         // Teeth: the same name comes in when it is asked for.
         let out = env(&settings(|l| l.pass_env("LD_PRELOAD".into(), 0)), &caller);
         assert_eq!(get(&out, "LD_PRELOAD").as_deref(), Some("x"));

@@ -1,6 +1,20 @@
 //! The two files people write: the user's `config.toml` and a project's `aj.toml`.
 //!
-//! Both are read into layers; what a layer may do is decided in [`resolve`](super::resolve). The
+//! ```toml
+//! # ~/.config/agentjail/config.toml          # aj.toml
+//! [defaults]                                  # [jail]
+//! preset = "build"                            # timeout = "10m"
+//! mem = "4G"                                  # seccomp = "strict"
+//! ro = ["~/tools"]
+//! [env]
+//! PAGER = "cat"
+//! [limits.max]
+//! mem = "16G"
+//! [presets.night]
+//! timeout = "8h"
+//! ```
+//!
+//! Both are read into layers; what a layer may do is decided in [`resolve`](super::resolve()). The
 //! project's file is hostile input: its size, its depth (the parser stops at 80) and what it can
 //! print are bounded here. Values are taken from the spanned tree by hand instead of by serde, so
 //! that every complaint names a line.

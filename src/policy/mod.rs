@@ -16,6 +16,7 @@
 pub mod envfile;
 pub mod environment;
 pub mod file;
+mod fold;
 pub mod key;
 pub mod layer;
 pub mod presets;

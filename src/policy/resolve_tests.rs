@@ -1,9 +1,11 @@
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::file::{parse_project, parse_user};
+use crate::policy::file::{Max, parse_project, parse_user};
+use crate::policy::layer::At;
 
 const FACTS: Facts = Facts { ram: 32 << 30, cpus: 16, nofile_soft: 1024, nofile_hard: 1_048_576 };
 

@@ -4,6 +4,8 @@
 //! durations in integer milliseconds with `_ms` in the name, times in RFC 3339 UTC, ids in full.
 #![forbid(unsafe_code)]
 
+pub mod changes;
+pub mod doctor;
 pub mod exec;
 pub mod jail;
 pub mod ledger;

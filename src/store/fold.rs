@@ -14,13 +14,14 @@ use super::frame::{Item, Kind, Scanner};
 use super::layout::StateDir;
 use super::{alive, database, spool, trees};
 use crate::base::id::Id;
+use crate::base::quote::command_line;
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::jail::{End, Excerpt, FORMAT, Outcome, Start};
 use crate::schema::ledger::Status;
 
 /// Payload bytes of one transaction of the first pass.
-const CHUNK: u64 = 16 << 20;
+const CHUNK: u64 = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 
 /// Fold everything there is. `durable`: into the database on disk, emptying the spool; otherwise
 /// into one in memory, changing nothing. With `durable` the caller holds the reader lock.
@@ -33,33 +34,17 @@ pub(super) fn fold(
     let Some(file) = open(state, durable, monitor)? else {
         return mark_lost_only(conn, state);
     };
-    let mut at = 0;
-    let busy = loop {
-        let end = len(state, &file)?;
-        if end - at.min(end) > CHUNK {
-            let next = first_pass(conn, state, &file, at, end)?;
-            if next > at {
-                at = next;
-                continue;
-            }
+    // Only up to what is there now: appends may come faster than they are folded.
+    let there = len(state, &file)?;
+    let at = if there > CHUNK { first_passes(conn, state, &file, 0, there)? } else { 0 };
+    match spool::lock_exclusively(state, &file) {
+        Ok(()) => {}
+        Err(e @ Error::Busy { .. }) => {
+            monitor.warn(&format!("{e}; the newest records may be missing here"));
+            first_passes(conn, state, &file, at, len(state, &file)?)?;
+            return Ok(());
         }
-        match spool::lock_exclusively(state, &file) {
-            Ok(()) => break None,
-            Err(e @ Error::Busy { .. }) => break Some(e),
-            Err(e) => return Err(e),
-        }
-    };
-    if let Some(e) = busy {
-        monitor.warn(&format!("{e}; the newest records may be missing here"));
-        let end = len(state, &file)?;
-        while at < end {
-            let next = first_pass(conn, state, &file, at, end)?;
-            if next == at {
-                break;
-            }
-            at = next;
-        }
-        return Ok(());
+        Err(e) => return Err(e),
     }
     let end = len(state, &file)?;
     if end == 0 {
@@ -94,7 +79,20 @@ fn len(state: &StateDir, file: &File) -> Result<u64> {
     Ok(file.metadata().map_err(|e| Error::io("stat", &state.path().join("spool"), &e))?.len())
 }
 
-/// Take whole records until something is not one (perhaps not yet). Returns where it stopped.
+/// [`first_pass`] until `end`, or until something is no whole record. Returns where it stopped.
+fn first_passes(conn: &mut Connection, state: &StateDir, file: &File, at: u64, end: u64) -> Result<u64> {
+    let mut done = at;
+    while done < end {
+        let next = first_pass(conn, state, file, done, end)?;
+        if next == done {
+            break;
+        }
+        done = next;
+    }
+    Ok(done)
+}
+
+/// One transaction of whole records. Stops at what is not one, perhaps not yet. Returns where it stopped.
 fn first_pass(conn: &mut Connection, state: &StateDir, file: &File, at: u64, end: u64) -> Result<u64> {
     let fail = database::fail(state);
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fail)?;
@@ -240,25 +238,6 @@ pub(super) fn status_of(outcome: &Outcome) -> (Status, i32) {
         Outcome::OutOfMemory => (Status::Oom, 137),
         Outcome::Failed { code, .. } => (Status::Failed, *code),
     }
-}
-
-/// Arguments as one line that a shell would read back: for lists and for searching.
-pub(super) fn command_line(argv: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%^".contains(c) || !c.is_ascii();
-    let mut line = String::new();
-    for arg in argv {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        if !arg.is_empty() && arg.chars().all(plain) {
-            line.push_str(arg);
-        } else {
-            line.push('\'');
-            line.push_str(&arg.replace('\'', "'\\''"));
-            line.push('\'');
-        }
-    }
-    line
 }
 
 fn mark_lost_only(conn: &mut Connection, state: &StateDir) -> Result<()> {

@@ -10,6 +10,7 @@
 //! cache/         whatever can be made again
 //! ```
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -31,15 +32,15 @@ const FILE: &str = "version";
 /// Where the state directory is: `$AJ_STATE_DIR`, else `$XDG_STATE_HOME/agentjail`, else
 /// `$HOME/.local/state/agentjail`. Looks at the environment only.
 pub fn locate() -> Result<PathBuf> {
-    if let Some(value) = env::STATE_DIR.get() {
+    locate_from(env::STATE_DIR.get(), env::XDG_STATE_HOME.absolute_path(), env::HOME.absolute_path())
+}
+
+fn locate_from(own: Option<OsString>, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(value) = own {
         let path = PathBuf::from(&value);
         return if path.is_absolute() { Ok(path) } else { Err(Error::Relative { value: text::os(&value) }) };
     }
-    env::XDG_STATE_HOME
-        .absolute_path()
-        .or_else(|| Some(env::HOME.absolute_path()?.join(".local/state")))
-        .map(|base| base.join("agentjail"))
-        .ok_or(Error::NoHome)
+    xdg.or_else(|| Some(home?.join(".local/state"))).map(|base| base.join("agentjail")).ok_or(Error::NoHome)
 }
 
 /// The open state directory: ours alone (owner, mode 0700) and of a format we know.
@@ -62,7 +63,7 @@ impl StateDir {
 
     /// Open `path` (absolute), making it and its parents with mode 0700 the first time.
     ///
-    /// The usual case is five system calls: open, stat, open, read, close.
+    /// The usual case is six system calls: open, stat, open, read twice, close.
     pub fn open_at(path: &Path) -> Result<StateDir> {
         let found = match StateDir::open_dir(path)? {
             Some(found) => found,
@@ -107,11 +108,10 @@ impl StateDir {
 
     /// A refused open, told apart only once it has failed.
     fn explain(path: &Path, error: &std::io::Error) -> Result<Option<StateDir>> {
-        if dirfd::errno(error) == Errno::ENOENT && std::fs::symlink_metadata(path).is_err() {
-            return Ok(None);
-        }
         match std::fs::symlink_metadata(path) {
             Ok(m) if m.is_symlink() => Err(Error::Symlink { path: text::os(path) }),
+            // Not there, or made by another process since.
+            _ if dirfd::errno(error) == Errno::ENOENT => Ok(None),
             Ok(m) if !m.is_dir() => Err(Error::NotADirectory { path: text::os(path) }),
             _ => Err(Error::io("open", path, error)),
         }
@@ -157,6 +157,13 @@ impl StateDir {
     /// Its absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its path without links, as the kernel knows it: for comparing with other such paths.
+    pub fn real_path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        let link = format!("/proc/self/fd/{}", self.dir.as_raw_fd());
+        std::fs::read_link(link).unwrap_or_else(|_| self.path.clone())
     }
 
     /// The open directory `name` in it, made with mode 0700 when missing.
@@ -207,6 +214,19 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn the_place_is_the_first_variable_that_names_one() {
+        let at = |own: Option<&str>, xdg: Option<&str>, home: Option<&str>| {
+            locate_from(own.map(Into::into), xdg.map(Into::into), home.map(Into::into))
+        };
+        let ok = |path: &str| PathBuf::from(path);
+        assert_eq!(at(Some("/s"), Some("/x"), Some("/h")).unwrap(), ok("/s"));
+        assert_eq!(at(None, Some("/x"), Some("/h")).unwrap(), ok("/x/agentjail"));
+        assert_eq!(at(None, None, Some("/h")).unwrap(), ok("/h/.local/state/agentjail"));
+        assert!(matches!(at(None, None, None), Err(Error::NoHome)));
+        assert!(matches!(at(Some("s"), Some("/x"), Some("/h")), Err(Error::Relative { .. })));
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777

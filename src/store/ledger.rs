@@ -18,6 +18,7 @@ use crate::monitor::Monitor;
 pub struct Ledger<'a> {
     conn: Connection,
     state: &'a StateDir,
+    durable: bool,
 }
 
 /// Open the ledger and read from it. When the reading finds the database damaged, it is set aside
@@ -52,6 +53,11 @@ impl<'a> Ledger<'a> {
             }
             other => other,
         }
+    }
+
+    /// False when this is a view in memory of a state directory that cannot be written to.
+    pub fn is_durable(&self) -> bool {
+        self.durable
     }
 
     /// Rows that pass `filter`, newest first.
@@ -93,7 +99,7 @@ fn open_durable<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger
 fn open_and_fold<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
     let mut conn = database::open(state)?;
     fold::fold(&mut conn, state, true, monitor)?;
-    Ok(Ledger { conn, state })
+    Ok(Ledger { conn, state, durable: true })
 }
 
 fn open_volatile<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
@@ -102,7 +108,7 @@ fn open_volatile<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledge
         monitor.warn(&format!("older records are missing here: {}", chain(&e)));
     }
     fold::fold(&mut conn, state, false, monitor)?;
-    Ok(Ledger { conn, state })
+    Ok(Ledger { conn, state, durable: false })
 }
 
 /// Replace the database in which a query found damage, unless another process has done so since.

@@ -12,7 +12,12 @@ use super::error::{Error, Result};
 /// How long an append waits for a fold.
 pub const APPEND_WAIT: Duration = Duration::from_secs(10);
 /// How long a reader waits before it shows what it can without the lock.
-pub const READ_WAIT: Duration = Duration::from_secs(5);
+pub fn read_wait() -> Duration {
+    #[cfg(test)]
+    return tests::READ_WAIT.get();
+    #[cfg(not(test))]
+    Duration::from_secs(5)
+}
 
 /// Who may hold it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +62,14 @@ pub fn try_acquire(file: &File, mode: Mode, path: &Path) -> Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    thread_local! {
+        /// Shortened by tests that wait for a lock in vain.
+        pub(in super::super) static READ_WAIT: std::cell::Cell<Duration> =
+            const { std::cell::Cell::new(Duration::from_secs(5)) };
+    }
 
     #[test]
     fn a_held_lock_is_busy_after_the_deadline_and_free_when_dropped() {

@@ -8,6 +8,8 @@
 
 pub mod alive;
 pub mod atomic;
+#[cfg(test)]
+mod damage_tests;
 mod database;
 mod dirfd;
 mod error;
@@ -15,11 +17,16 @@ mod fold;
 mod frame;
 pub mod layout;
 pub mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 pub mod lock;
 mod query;
 mod remove;
+mod spare;
 pub mod spool;
 pub mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trees;
 
 pub use error::{Error, Result};

@@ -36,10 +36,10 @@ pub(super) fn remove_dir(parent: impl AsFd, name: &CStr, shown: &Path) -> Result
         Err(Errno::ENOENT) => return Ok(()),
         Err(e) => work.fail("open", name, e),
     }
-    if work.failure.is_none() {
-        if let Err(e) = unlink(&parent, name, UnlinkatFlags::RemoveDir) {
-            work.fail("rmdir", name, e);
-        }
+    if work.failure.is_none()
+        && let Err(e) = unlink(&parent, name, UnlinkatFlags::RemoveDir)
+    {
+        work.fail("rmdir", name, e);
     }
     match work.failure {
         None => Ok(()),
@@ -218,12 +218,117 @@ fn make_enterable(parent: &impl AsFd, name: &CStr) -> Result<(), Errno> {
     fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
 }
 
-/// [`remove_dir`] for tests and for directories of the store named by path.
 #[cfg(test)]
-pub(super) fn remove_path(path: &Path) -> Result<()> {
-    let name = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).unwrap();
-    let (parent, name) =
-        (path.parent().unwrap(), name.to_bytes().rsplit(|&b| b == b'/').next().unwrap().to_vec());
-    let parent = nix::fcntl::open(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
-    remove_dir(parent, &CString::new(name).unwrap(), path)
+mod tests {
+    use super::*;
+    use nix::sys::stat::{SFlag, mkdirat, mknodat};
+    use std::ffi::OsStr;
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn remove(dir: &Path, name: &str) -> Result<()> {
+        remove_dir(File::open(dir).unwrap(), &CString::new(name).unwrap(), dir)
+    }
+
+    #[test]
+    fn names_types_and_modes_of_every_kind_go_and_link_targets_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "kept").unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o750)).unwrap();
+        let top = dir.path().join("top");
+        fs::create_dir_all(top.join("a/b/c")).unwrap();
+        for name in [&b"\xff\xfe"[..], b"new\nline", b"-rf", b"*", b"\x1b]0;x\x07", &[b'n'; 255]] {
+            fs::write(top.join("a").join(OsStr::from_bytes(name)), "").unwrap();
+            fs::create_dir_all(top.join("a/b").join(OsStr::from_bytes(name)).join("x")).unwrap();
+        }
+        symlink(&outside, top.join("a/link")).unwrap();
+        symlink("../../outside", top.join("a/relative")).unwrap();
+        symlink("loop", top.join("a/loop")).unwrap();
+        symlink("/", top.join("root")).unwrap();
+        mknodat(File::open(&top).unwrap(), "pipe", SFlag::S_IFIFO, Mode::S_IRWXU, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
+        // A whiteout, where the kernel lets us make one.
+        mknodat(File::open(&top).unwrap(), "whiteout", SFlag::S_IFCHR, Mode::empty(), 0).ok();
+        fs::create_dir_all(top.join("locked/inner/deep")).unwrap();
+        fs::write(top.join("locked/inner/file"), "").unwrap();
+        for path in ["locked/inner/deep", "locked/inner", "locked"] {
+            fs::set_permissions(top.join(path), Permissions::from_mode(0o0)).unwrap();
+        }
+        for n in 0..3000 {
+            fs::write(top.join(format!("a/b/c/{n}")), "").unwrap();
+        }
+        remove(dir.path(), "top").unwrap();
+        assert!(!top.exists());
+        assert_eq!(fs::read(outside.join("kept")).unwrap(), b"kept");
+        assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o777, 0o750);
+        remove(dir.path(), "top").unwrap();
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("real/kept"), "").unwrap();
+        symlink("real", dir.path().join("link")).unwrap();
+        assert!(remove(dir.path(), "link").is_err());
+        assert!(dir.path().join("real/kept").exists());
+    }
+
+    /// A chain `d/d/d/…`, deeper than any path the kernel takes, each level with a file beside it.
+    fn chain(top: &Path, depth: usize, mode: u32) {
+        let mut at: OwnedFd = File::open(top).unwrap().into();
+        for _ in 0..depth {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            let next = open_dir(&at, c"d").unwrap();
+            drop(nix::fcntl::openat(&at, "f", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).unwrap());
+            fchmod(&at, Mode::from_bits_truncate(mode)).unwrap();
+            at = next;
+        }
+    }
+
+    #[test]
+    fn ten_thousand_levels_go_with_few_descriptors() {
+        // In memory where possible: making the chain takes ten times as long as removing it.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let top = dir.path().join("top");
+        for name in ["one", "two", ".aj-removing-1", ".aj-removing-3/full"] {
+            fs::create_dir_all(top.join(name)).unwrap();
+        }
+        fs::write(top.join(".aj-removing-2"), "a file that has the name").unwrap();
+        chain(&top.join("one"), 10_000, 0o700);
+        chain(&top.join("two"), 300, 0);
+        remove(dir.path(), "top").unwrap();
+        assert!(!top.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named_and_the_rest_goes() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: needs a directory of another owner, which only root can make");
+            return;
+        }
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        fs::create_dir_all(top.join("a/mounted")).unwrap();
+        fs::create_dir_all(top.join("b/c")).unwrap();
+        let none: Option<&str> = None;
+        let point = top.join("a/mounted");
+        if let Err(e) = mount(none, &point, Some("tmpfs"), MsFlags::empty(), none) {
+            eprintln!("SKIP: cannot mount a tmpfs ({e})");
+            return;
+        }
+        fs::write(point.join("kept"), "").unwrap();
+        let error = remove(dir.path(), "top").unwrap_err();
+        let kept = point.join("kept").exists();
+        umount2(&point, MntFlags::MNT_DETACH).unwrap();
+        assert!(kept, "another mount is not entered");
+        assert!(error.to_string().contains("mounted"), "{error}");
+        assert!(!top.join("b").exists());
+        remove(dir.path(), "top").unwrap();
+        assert!(!top.exists());
+    }
 }

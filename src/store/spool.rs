@@ -102,7 +102,7 @@ pub(super) fn open(state: &StateDir, writable: bool) -> Result<Option<File>> {
 
 /// Lock the spool against appends.
 pub(super) fn lock_exclusively(state: &StateDir, file: &File) -> Result<()> {
-    lock::acquire(file, lock::Mode::Exclusive, lock::READ_WAIT, &state.path().join(NAME))
+    lock::acquire(file, lock::Mode::Exclusive, lock::read_wait(), &state.path().join(NAME))
 }
 
 /// Copy the ranges that are no records into `spool.bad-MS`; returns its name.
@@ -151,6 +151,116 @@ pub(super) fn reader_lock(state: &StateDir) -> Result<File> {
     let file = openat(state, name.as_c_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
         .map(File::from)
         .map_err(|e| Error::call("open", &path, e))?;
-    lock::acquire(&file, lock::Mode::Exclusive, lock::READ_WAIT, &path)?;
+    lock::acquire(&file, lock::Mode::Exclusive, lock::read_wait(), &path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{end, id, start, state};
+    use super::*;
+    use std::fs;
+
+    fn whole(state: &StateDir) -> Vec<Vec<u8>> {
+        let file = open(state, false).unwrap().unwrap();
+        let mut scanner = frame::Scanner::new(&file, 0, file.metadata().unwrap().len());
+        let mut out = Vec::new();
+        while let Some(item) = scanner.next().unwrap() {
+            if let frame::Item::Frame { payload, .. } = item {
+                out.push(payload);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_short_write_is_taken_back_and_written_whole() {
+        let (_dir, state) = state();
+        let path = state.path().join(NAME);
+        append_start(&state, &start(id(), &["first"])).unwrap();
+        let at = fs::metadata(&path).unwrap().len();
+        let frame = encode(Kind::End, &end(id(), 0)).unwrap();
+        for written in [1, 19, 20, 21, frame.len() - 1] {
+            let mut bytes = fs::read(&path).unwrap()[..at as usize].to_vec();
+            bytes.extend_from_slice(&frame[..written]);
+            fs::write(&path, &bytes).unwrap();
+            finish_short_write(&state, &frame, written, at).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().len(), at + frame.len() as u64, "no half is left");
+            assert_eq!(whole(&state).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_short_write_that_others_appended_behind_or_folded_away_harms_nobody() {
+        let (_dir, state) = state();
+        let path = state.path().join(NAME);
+        let frame = encode(Kind::End, &end(id(), 0)).unwrap();
+        fs::write(&path, &frame[..30]).unwrap();
+        append_start(&state, &start(id(), &["behind"])).unwrap();
+        finish_short_write(&state, &frame, 30, 0).unwrap();
+        assert_eq!(whole(&state).len(), 2);
+        // A reader emptied the spool, and another record happens to end where the half did.
+        fs::write(&path, b"").unwrap();
+        append_start(&state, &start(id(), &["new"])).unwrap();
+        let len = fs::metadata(&path).unwrap().len();
+        finish_short_write(&state, &frame, 30, len - 30).unwrap();
+        assert_eq!(whole(&state).len(), 2);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_spool_is_not_followed() {
+        let (dir, state) = state();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, state.path().join(NAME)).unwrap();
+        let e = append_start(&state, &start(id(), &["x"])).unwrap_err();
+        assert_eq!(e.errno(), Some(Errno::ELOOP), "{e}");
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn two_megabytes_of_arguments_are_recorded() {
+        let (_dir, state) = state();
+        let arg = "\u{1b}".repeat(2 << 20);
+        append_start(&state, &start(id(), &[&arg])).unwrap();
+        assert_eq!(whole(&state).len(), 1);
+    }
+
+    /// Needs a file system that can be filled: a small tmpfs, which only real root can mount.
+    #[test]
+    fn a_full_disk_is_an_error_and_leaves_no_half() {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        let dir = tempfile::tempdir().unwrap();
+        let none: Option<&str> = None;
+        if let Err(e) = mount(none, dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=256k,mode=0700"))
+        {
+            eprintln!("SKIP: cannot mount a small tmpfs ({e})");
+            return;
+        }
+        let state = StateDir::open_at(&dir.path().join("state")).unwrap();
+        fs::write(state.path().join("cache"), vec![0; 100 << 10]).unwrap();
+        let mut appended = 0;
+        let error = loop {
+            let mut e = end(id(), 0);
+            e.stdout.head = vec![b'x'; 20 << 10];
+            e.stdout.tail = vec![b'y'; 1000];
+            match append_start(&state, &start(e.id, &["x"])).and_then(|()| append_end(&state, &e)) {
+                Ok(()) => appended += 1,
+                Err(e) => break e,
+            }
+            assert!(appended < 1000, "never full");
+        };
+        let records = whole(&state).len();
+        let last: crate::schema::jail::End =
+            whole(&state).iter().rev().find_map(|p| serde_json::from_slice(p).ok()).unwrap();
+        let folded = super::super::ledger::read(&state, &crate::monitor::Silent, |l| {
+            l.list(&super::super::ledger::Filter::default())
+        });
+        umount2(dir.path(), MntFlags::MNT_DETACH).unwrap();
+        assert_eq!(error.errno(), Some(Errno::ENOSPC), "{error}");
+        assert!(error.to_string().contains("ENOSPC") && error.to_string().contains("spool"), "{error}");
+        assert!(records >= 2 * appended && records <= 2 * appended + 1, "{records} of {appended} runs");
+        assert!(last.stdout.head.is_empty() && last.stdout.total == 6, "the last ones without excerpts");
+        assert!(folded.unwrap().len() >= appended, "a full disk can still be read");
+    }
 }

@@ -80,3 +80,70 @@ fn judge(state: &StateDir, id: Id, rules: &Rules<'_>, swept: &mut Swept) -> Resu
     *counter += 1;
     tree.remove(state)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{id, state};
+    use super::super::trees::create_tree;
+    use super::*;
+    use crate::monitor::Recording;
+    use std::fs;
+
+    fn run(state: &StateDir, running: &[Id], expired: &dyn Fn(&Tree) -> bool) -> (Swept, Vec<String>) {
+        let monitor = Recording::default();
+        let running = running.iter().copied().collect();
+        let swept = sweep(state, &Rules { running: &running, expired }, &monitor).unwrap();
+        (swept, monitor.warnings())
+    }
+
+    #[test]
+    fn only_what_nobody_uses_and_nobody_changed_is_removed() {
+        let (_dir, state) = state();
+        assert_eq!(run(&state, &[], &|_| true).0, Swept::default());
+        let make = || create_tree(&state, id(), "/".as_ref(), None).unwrap();
+        let live = make();
+        let changed = {
+            let tree = make();
+            fs::write(tree.upper().join("x"), "").unwrap();
+            tree.id()
+        };
+        let (unchanged, running) = (make().id(), make().id());
+        let trees = state.path().join("trees");
+        let half = id();
+        fs::create_dir_all(trees.join(half.as_str()).join("work/work")).unwrap();
+        fs::create_dir_all(trees.join(format!("{GONE}{}/upper/x", id()))).unwrap();
+        fs::create_dir_all(trees.join("somebody's")).unwrap();
+        let (swept, warnings) = run(&state, &[running], &|_| false);
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(swept, Swept { removed: 1, leftovers: 2, kept: 1, in_use: 2 });
+        let mut left = vec![changed, running, live.id()];
+        left.sort();
+        assert_eq!(trees::list_trees(&state).unwrap(), left);
+        assert!(!trees.join(unchanged.as_str()).exists());
+        assert_eq!(fs::read_dir(&trees).unwrap().count(), 4, "the foreign name stays");
+        let (swept, _) = run(&state, &[], &|tree| tree.id() == changed);
+        assert_eq!(swept, Swept { removed: 2, leftovers: 0, kept: 0, in_use: 1 });
+    }
+
+    #[test]
+    fn a_tree_being_made_is_never_taken_for_a_leftover() {
+        let (_dir, state) = state();
+        std::thread::scope(|s| {
+            let makers: Vec<_> = (0..3)
+                .map(|_| {
+                    s.spawn(|| {
+                        for _ in 0..60 {
+                            let tree = create_tree(&state, id(), "/".as_ref(), None).unwrap();
+                            assert!(tree.upper().exists() && tree.work().exists());
+                            tree.remove(&state).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            while makers.iter().any(|m| !m.is_finished()) {
+                assert_eq!(run(&state, &[], &|_| true).1, Vec::<String>::new());
+            }
+        });
+        assert_eq!(trees::list_trees(&state).unwrap(), []);
+    }
+}

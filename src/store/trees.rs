@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
+use super::spare;
 use crate::base::id::Id;
 
 const DIR: &str = "trees";
@@ -35,6 +36,11 @@ pub struct Tree {
     path: PathBuf,
 }
 
+/// Where the tree of jail `id` is or will be.
+pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
+    state.path().join(DIR).join(id.as_str())
+}
+
 /// Make the tree of jail `id` over the host directory `base`, and lock it.
 ///
 /// `upper` and `work` belong to `owner` when given (the host ids that a jail of real root is mapped
@@ -45,6 +51,9 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     let trees_path = state.path().join(DIR);
     let path = trees_path.join(id.as_str());
     lock::acquire(&trees, lock::Mode::Shared, lock::APPEND_WAIT, &trees_path)?;
+    if let Some(tree) = spare::take(&trees, &path, id, base, owner) {
+        return Ok(tree);
+    }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
     let dir = open_tree_dir(&trees, id.as_str()).map_err(|e| Error::call("open", &path, e))?;
     let tree = Tree { id, dir, path };
@@ -54,6 +63,12 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     drop(trees);
     tree.populate(base, owner)?;
     Ok(tree)
+}
+
+/// Prepare a tree for a later [`create_tree`]: work for a moment of waiting.
+pub fn prepare_spare(state: &StateDir) -> Result<()> {
+    spare::prepare(&state.subdir(DIR)?, &state.path().join(DIR));
+    Ok(())
 }
 
 /// The tree of jail `id`, not locked; `None` when there is none or it was never finished.
@@ -131,7 +146,7 @@ pub(super) fn finish_removal(state: &StateDir, name: &CString) -> Result<()> {
     remove_dir(&trees, name, &state.path().join(DIR))
 }
 
-fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
+pub(super) fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
     open_file(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
@@ -175,6 +190,20 @@ impl Tree {
             .map_err(|e| Error::call("open", &self.upper(), e))
     }
 
+    /// Remove it if nothing was ever changed; otherwise it is given back. The caller holds the lock.
+    ///
+    /// For the end of a run: cheaper than [`Tree::remove`], and one call both asks and answers.
+    pub fn remove_if_unchanged(self, state: &StateDir) -> Result<Option<Tree>> {
+        match unlinkat(&self.dir, "upper", UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => return Ok(Some(self)),
+            Err(e) => return Err(Error::call("rmdir", &self.upper(), e)),
+        }
+        // Without `upper` it is no tree any more: if we die now, a sweep finishes.
+        let name = CString::new(self.id.as_str()).unwrap_or_default();
+        remove_dir(state.subdir(DIR)?, &name, &state.path().join(DIR)).map(|()| None)
+    }
+
     /// Remove it. The caller holds the lock.
     pub fn remove(self, state: &StateDir) -> Result<()> {
         let trees = state.subdir(DIR)?;
@@ -195,14 +224,26 @@ impl Tree {
         Ok(())
     }
 
+    /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
+    /// The caller holds the lock, and nothing is mounted on it any more.
+    pub fn retire(self, state: &StateDir) -> Result<()> {
+        let trees = state.subdir(DIR)?;
+        if spare::put(&trees, self.id) { Ok(()) } else { self.remove(state) }
+    }
+
     /// Whether making it came to its end: `upper` is made last.
     pub(super) fn is_whole(&self) -> bool {
         nix::sys::stat::fstatat(&self.dir, "upper", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// A tree of these parts.
+    pub(super) fn from_parts(id: Id, dir: File, path: PathBuf) -> Tree {
+        Tree { id, dir, path }
+    }
+
     fn populate(&self, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
         symlinkat(base, &self.dir, "base").map_err(|e| Error::call("symlink", &self.path.join("base"), e))?;
-        let mode = std::fs::metadata(base).map_or(0o755, |m| m.mode() & 0o777 | 0o700);
+        let mode = upper_mode(base);
         for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
             let fail = |call| move |e| Error::call(call, &self.path.join(name.to_string_lossy().as_ref()), e);
             mkdirat(&self.dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;
@@ -224,8 +265,107 @@ impl Tree {
     }
 }
 
+/// Permission bits of an upper layer over `base`.
+pub(super) fn upper_mode(base: &Path) -> u32 {
+    std::fs::metadata(base).map_or(0o755, |m| m.mode() & 0o777 | 0o700)
+}
+
 impl AsFd for Tree {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{id, state};
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_tree_is_made_locked_found_and_removed() {
+        let (dir, state) = state();
+        let base = dir.path().join("base");
+        fs::create_dir(&base).unwrap();
+        fs::set_permissions(&base, Permissions::from_mode(0o2775)).unwrap();
+        let a = id();
+        let tree = create_tree(&state, a, &base, None).unwrap();
+        assert_eq!((tree.id(), tree.base().unwrap()), (a, base.clone()));
+        assert_eq!(fs::metadata(tree.upper()).unwrap().mode() & 0o7777, 0o775, "the base's bits");
+        assert_eq!(fs::metadata(tree.work()).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(fs::metadata(tree.path()).unwrap().mode() & 0o7777, 0o700);
+        assert!(tree.is_unchanged().unwrap());
+        assert_eq!(list_trees(&state).unwrap(), [a]);
+        assert!(is_locked(&state, &a));
+        assert!(!open_tree(&state, a).unwrap().unwrap().try_lock().unwrap());
+        assert!(matches!(remove_tree(&state, a), Err(Error::Busy { .. })));
+        let e = create_tree(&state, a, &base, None).unwrap_err();
+        assert_eq!(e.errno(), Some(Errno::EEXIST));
+        fs::write(tree.upper().join("x"), "").unwrap();
+        assert!(!tree.is_unchanged().unwrap());
+        drop(tree);
+        assert!(!is_locked(&state, &a));
+        remove_tree(&state, a).unwrap();
+        remove_tree(&state, a).unwrap();
+        assert!(open_tree(&state, a).unwrap().is_none());
+        assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
+        assert!(base.exists(), "the base is only linked to");
+    }
+
+    #[test]
+    fn the_layers_belong_to_the_jails_owner() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: only root can give files away");
+            return;
+        }
+        let (_dir, state) = state();
+        let tree = create_tree(&state, id(), "/".as_ref(), Some((1_001_000, 1_002_000))).unwrap();
+        let owner = |p: &Path| fs::metadata(p).map(|m| (m.uid(), m.gid())).unwrap();
+        assert_eq!(owner(&tree.upper()), (1_001_000, 1_002_000));
+        assert_eq!(owner(&tree.work()), (1_001_000, 1_002_000));
+        assert_eq!(owner(tree.path()), (0, nix::unistd::getegid().as_raw()));
+    }
+
+    #[test]
+    fn the_holder_of_the_lock_may_remove_its_own_tree() {
+        let (_dir, state) = state();
+        let a = id();
+        let tree = create_tree(&state, a, "/".as_ref(), None).unwrap();
+        // A leftover of an earlier attempt is in the way.
+        fs::create_dir_all(state.path().join(format!("trees/{GONE}{a}/x"))).unwrap();
+        tree.remove(&state).unwrap();
+        assert_eq!(list_trees(&state).unwrap(), []);
+    }
+
+    #[test]
+    fn a_run_that_changed_nothing_leaves_no_tree() {
+        let (_dir, state) = state();
+        let make = || create_tree(&state, id(), "/".as_ref(), None).unwrap();
+        let tree = make();
+        // What overlayfs leaves in its working directory.
+        fs::create_dir_all(tree.work().join("work")).unwrap();
+        fs::create_dir_all(tree.work().join("incompat/volatile")).unwrap();
+        fs::set_permissions(tree.work().join("work"), Permissions::from_mode(0)).unwrap();
+        assert!(tree.remove_if_unchanged(&state).unwrap().is_none());
+        assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
+        let tree = make();
+        fs::write(tree.upper().join("x"), "").unwrap();
+        let tree = tree.remove_if_unchanged(&state).unwrap().unwrap();
+        assert!(tree.upper().join("x").exists() && tree.work().exists());
+        assert!(is_locked(&state, &tree.id()));
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_tree_is_not_followed() {
+        let (dir, state) = state();
+        let a = id();
+        fs::create_dir_all(dir.path().join("victim/upper")).unwrap();
+        state.subdir("trees").unwrap();
+        let link = state.path().join("trees").join(a.as_str());
+        std::os::unix::fs::symlink(dir.path().join("victim"), link).unwrap();
+        assert!(open_tree(&state, a).is_err());
+        assert!(remove_tree(&state, a).is_err());
+        assert!(dir.path().join("victim/upper").exists());
     }
 }

@@ -11,7 +11,11 @@ use super::{Error, Result, check};
 pub struct Namespaces(u64);
 
 impl Namespaces {
-    /// Every namespace but the network's (time namespaces are not used).
+    /// A user namespace alone: for trying one.
+    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
+    /// Every namespace, the network's too: for trying them all at once.
+    pub const ALL: Namespaces = Namespaces(Namespaces::WITHOUT_NET.0 | libc::CLONE_NEWNET as u64);
+    /// Every namespace but the network's, which [`super::net`] makes (time namespaces are not used).
     pub const WITHOUT_NET: Namespaces = Namespaces(
         (libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
@@ -20,10 +24,6 @@ impl Namespaces {
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWCGROUP) as u64,
     );
-    /// Every namespace, the network's too.
-    pub const ALL: Namespaces = Namespaces(Namespaces::WITHOUT_NET.0 | libc::CLONE_NEWNET as u64);
-    /// A user namespace alone: for id-mapped mounts.
-    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
 }
 
 /// `struct clone_args` up to `cgroup` (CLONE_ARGS_SIZE_VER2).
@@ -98,18 +98,19 @@ fn single_threaded() -> Result<()> {
 /// by the caller, and a lock held by another thread would block it forever. Its return value is
 /// the exit status.
 pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
-    const STACK: usize = 64 * 1024;
+    const STACK: usize = 32 * 1024;
     extern "C" fn trampoline(arg: *mut libc::c_void) -> libc::c_int {
         // SAFETY: `arg` is the pointer to the `&mut dyn FnMut` passed below; the caller is
         // suspended by CLONE_VFORK, so the reference is not used concurrently.
         let child = unsafe { &mut *arg.cast::<&mut dyn FnMut() -> i32>() };
         child()
     }
-    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    // Not zeroed: only the pages that the child really uses should ever be touched.
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let mut child = child;
     // SAFETY: one past the end of the allocation, aligned to 16, as clone(2) asks for a stack that
     // grows down.
-    let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
+    let top = unsafe { stack.as_mut_ptr().add(STACK / size_of::<u128>()) };
     // SAFETY: the stack is ours and large enough for the trampoline; CLONE_VFORK suspends us until
     // the child has exec'ed or exited, so stack and closure outlive its use of this memory.
     let pid = unsafe {
@@ -121,6 +122,39 @@ pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
         )
     };
     Ok(check("clone", libc::c_long::from(pid))? as i32)
+}
+
+/// A process that does nothing, in a new user namespace: something to hang an id map on. It shares
+/// this memory instead of copying it and never touches it. End it with SIGKILL and reap it.
+pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
+    extern "C" fn park(_: *mut libc::c_void) -> libc::c_int {
+        loop {
+            // SAFETY: takes nothing; returns only after a signal handler, and there are none that
+            // could run here: signals are not sent to this process but the one that kills it.
+            unsafe { libc::pause() };
+        }
+    }
+    const STACK: usize = 4 * 1024;
+    // Leaked on purpose, once per start: the process uses it until it is killed.
+    let stack: &'static mut [std::mem::MaybeUninit<u128>] =
+        Vec::leak(Vec::from_iter((0..STACK / size_of::<u128>()).map(|_| std::mem::MaybeUninit::uninit())));
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: one past the end of the allocation, aligned to 16, for a stack that grows down.
+    let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
+    // SAFETY: the stack is the child's alone and lives forever; the child only calls pause(2), which
+    // writes nothing but its own stack; `pidfd` is stored before clone returns.
+    let pid = unsafe {
+        libc::clone(
+            park,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD,
+            std::ptr::null_mut(),
+            &raw mut pidfd,
+        )
+    };
+    let pid = check("clone", libc::c_long::from(pid))? as i32;
+    // SAFETY: on success the kernel stored a new descriptor that only we hold.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 /// Leave at once, without destructors or atexit handlers: the only way out of a child.

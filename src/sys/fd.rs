@@ -135,6 +135,12 @@ pub fn close_from(first: RawFd) -> Result<()> {
     check("close_range", r).map(drop)
 }
 
+/// Close 0, 1 and 2: in pid 1, once the command has its own.
+pub fn close_standard() {
+    // SAFETY: pid 1 reads and writes nothing but the status socket from here on.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) };
+}
+
 /// Make `fd` known as `number` (keeping close-on-exec when asked).
 pub fn install_at(fd: BorrowedFd<'_>, number: RawFd, cloexec: bool) -> Result<()> {
     if fd.as_raw_fd() == number {

@@ -1,16 +1,22 @@
 //! The system calls: the only module with `unsafe`. Each wrapper owns its descriptors and says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod alloc;
+pub mod at;
 pub mod caps;
 pub mod clone;
+pub mod copy;
 mod error;
 pub mod fd;
 pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod ns;
+pub mod openat2;
 pub mod pidfd;
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
+pub mod xattr;
 
 pub use error::{Error, Result, check};

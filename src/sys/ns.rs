@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::clone::{self, Cloned, Namespaces};
-use super::{Error, Result, pidfd};
+use super::{Error, Result, clone, pidfd};
 
 /// One line of `uid_map`/`gid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub struct IdMap {
 
 fn write_file(call: &'static str, path: &str, text: &str) -> Result<()> {
     let fail = |e: Errno| Error::new(call, path, e);
-    let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
+    let fd = openat(AT_FDCWD, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
     // The kernel takes a map in one write only.
     let n = File::from(fd).write(text.as_bytes()).map_err(|e| fail(errno_of(&e)))?;
     if n == text.len() { Ok(()) } else { Err(fail(Errno::EIO)) }
@@ -57,26 +56,41 @@ pub fn forbid_nested() -> Result<()> {
     write_file("write max_user_namespaces", "/proc/sys/user/max_user_namespaces", "0")
 }
 
-/// A user namespace that exists only to describe an id mapping to `mount_setattr`.
-pub fn id_mapping(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
-    let (hold_r, hold_w) = super::fd::pipe()?;
-    match clone::clone3(Namespaces::USER, None)? {
-        Cloned::Child => {
-            drop(hold_w);
-            // Blocks until the parent closes its end; the result does not matter.
-            let mut byte = [0u8; 1];
-            while nix::unistd::read(&hold_r, &mut byte) == Err(Errno::EINTR) {}
-            clone::exit_now(0)
+/// A user namespace that exists only to describe an id mapping to `mount_setattr`, and the process
+/// that it was made with, already killed: to be reaped when there is time.
+#[derive(Debug)]
+pub struct Mapping {
+    userns: OwnedFd,
+    process: OwnedFd,
+}
+
+impl Mapping {
+    /// Make one with these maps.
+    pub fn new(uids: &[IdMap], gids: &[IdMap]) -> Result<Mapping> {
+        let (pid, process) =
+            clone::parked_in_userns().map_err(|e| e.on("user namespace of an id mapping"))?;
+        let made = map_child(pid, uids, gids).and_then(|()| {
+            let path = format!("/proc/{pid}/ns/user");
+            openat(AT_FDCWD, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|e| Error::new("open", path, e))
+        });
+        pidfd::signal(process.as_fd(), libc::SIGKILL)?;
+        match made {
+            Ok(userns) => Ok(Mapping { userns, process }),
+            Err(e) => {
+                pidfd::reap(process.as_fd())?;
+                Err(e)
+            }
         }
-        Cloned::Parent(pid, pidfd) => {
-            let made = map_child(pid, uids, gids).and_then(|()| {
-                let path = format!("/proc/{pid}/ns/user");
-                open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .map_err(|e| Error::new("open", path, e))
-            });
-            drop(hold_w);
-            pidfd::reap(pidfd.as_fd())?;
-            made
-        }
+    }
+
+    /// The namespace, for `mount_setattr`.
+    pub fn userns(&self) -> BorrowedFd<'_> {
+        self.userns.as_fd()
+    }
+
+    /// Reap the process.
+    pub fn finish(self) -> Result<()> {
+        pidfd::reap(self.process.as_fd())
     }
 }

@@ -86,6 +86,13 @@ pub fn wait_any() -> Option<Option<(i32, End)>> {
     if Errno::last() == Errno::EINTR { Some(None) } else { None }
 }
 
+/// Whether this process has no children at all, waited for or not.
+pub fn no_children() -> bool {
+    // SAFETY: a null status is allowed.
+    let r = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+    r < 0 && Errno::last() == Errno::ECHILD
+}
+
 /// Wait for and reap the child behind a pidfd, discarding how it ended.
 pub fn reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();

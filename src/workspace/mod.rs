@@ -1,1 +1,18 @@
-//! workspace
+//! Workspace trees: what a jail changed (`diff`) and how it comes back to the host (`apply`).
+#![forbid(unsafe_code)]
+
+pub mod apply;
+mod change;
+pub mod diff;
+pub mod hostexec;
+mod judge;
+mod manifest;
+mod names;
+mod patterns;
+mod put;
+mod remove;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod trail;
+mod upper;

@@ -1,4 +1,5 @@
 //! The command line as a user meets it: streams, exit codes, errors.
 
+mod doctor;
 mod install;
 mod shell;

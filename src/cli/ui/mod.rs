@@ -11,6 +11,7 @@ use super::error::CommandError;
 use super::exit;
 use crate::monitor::Monitor;
 
+mod bytes;
 pub(crate) mod color;
 pub mod human;
 pub mod progress;

@@ -1,0 +1,120 @@
+//! `aj diff`.
+
+use std::ffi::OsString;
+
+use super::changes::{Page, line, plural, skipped, split, summary};
+use super::error::CmdResult;
+use super::exit::{self, Exit};
+use super::ui::Ui;
+use crate::ops::changes::{self, DiffOptions};
+use crate::schema::changes::{Change, Diff};
+use crate::schema::jail::bytes64;
+
+const EXAMPLES: &str = "\
+Examples:
+  aj diff                    what the newest jail over this directory changed
+  aj diff @ src              the newest jail of all, below src only
+  aj diff jl-7k3m --stat     numbers only
+  aj diff --json | jq -r '.changes[].path'";
+
+/// Show what a jail changed in its copy of the directory
+///
+/// Compares the changes kept from `aj exec` with the directory as it is now. Letters: A added,
+/// M modified, m other permissions only, T another type, D deleted. Files that the host would run or
+/// obey (git hooks and configuration, editor tasks, shell start files, package scripts, build and CI
+/// files) are listed apart with the reason: `aj apply` brings them back only with
+/// --allow-exec-files. Nothing is changed.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// A jail (id, beginning of one, or `@` for the newest), then paths to keep to
+    #[arg(value_name = "JAIL|PATH")]
+    arguments: Vec<OsString>,
+    /// Print numbers only
+    #[arg(long, conflicts_with = "name_only")]
+    stat: bool,
+    /// Print paths only
+    #[arg(long)]
+    name_only: bool,
+    /// With --name-only: end each path with a NUL byte and do not escape it
+    #[arg(short = 'z', long, requires = "name_only")]
+    null: bool,
+}
+
+/// Run the command.
+pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    let (selector, paths) = split(args.arguments);
+    let (tree, cwd) = changes::open_tree(selector.as_deref())?;
+    let only = changes::relative(&tree, &cwd, &paths)?;
+    let diff = changes::diff(&tree, &DiffOptions { only, ..DiffOptions::default() })?;
+    if ui.json {
+        ui.document(&diff);
+    } else if args.stat {
+        stat(ui, &diff);
+    } else if args.name_only {
+        names(ui, &diff, args.null);
+    } else {
+        show(ui, &diff);
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn show(ui: &Ui, diff: &Diff) {
+    let mut page = Page::new(ui);
+    let executed = |c: &&Change| c.host_executed.is_some();
+    for c in diff.changes.iter().filter(|c| !executed(c)) {
+        page.line(&line(c));
+    }
+    let heading = "Run or obeyed by the host, left out by `aj apply` without --allow-exec-files:";
+    page.section(heading, diff.changes.iter().filter(executed).map(line));
+    page.section("Not compared:", diff.skipped.iter().map(skipped));
+    drop(page);
+    if diff.truncated > 0 {
+        ui.warn(&format!(
+            "{} more not shown; name a path to see them",
+            plural(diff.truncated, "entry's line")
+        ));
+    }
+    let mut text = summary(&diff.totals);
+    if diff.totals.changes > 0 {
+        text.push_str(&format!("; keep them with `aj apply {}`", diff.tree));
+    }
+    ui.status(&text);
+}
+
+fn stat(ui: &Ui, diff: &Diff) {
+    let t = &diff.totals;
+    let rows = [
+        ("added", t.added),
+        ("modified", t.modified),
+        ("mode_changed", t.mode_changed),
+        ("type_changed", t.type_changed),
+        ("deleted", t.deleted),
+        ("deleted_below", t.deleted_below),
+        ("host_executed", t.host_executed),
+        ("conflicts", t.conflicts),
+        ("skipped", t.skipped),
+        ("bytes", t.bytes),
+    ];
+    let rows: Vec<Vec<String>> = rows.iter().map(|(k, n)| vec![(*k).to_owned(), n.to_string()]).collect();
+    ui.table(&["what", "number"], &rows);
+}
+
+fn names(ui: &Ui, diff: &Diff, null: bool) {
+    if !null {
+        let mut page = Page::new(ui);
+        for c in &diff.changes {
+            page.line(&c.path);
+        }
+        return;
+    }
+    let mut bytes = Vec::new();
+    for c in &diff.changes {
+        match c.path_base64.as_deref().and_then(bytes64::decode) {
+            Some(raw) => bytes.extend_from_slice(&raw),
+            None => bytes.extend_from_slice(c.path.as_bytes()),
+        }
+        bytes.push(0);
+    }
+    ui.bytes(&bytes);
+}

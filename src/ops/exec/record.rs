@@ -1,0 +1,96 @@
+//! The rows of the ledger that a run writes.
+
+use std::os::unix::ffi::OsStrExt;
+
+use crate::base::id::Id;
+use crate::base::{clock, text};
+use crate::jail::spec::Spec;
+use crate::jail::supervise::Ended;
+use crate::policy::settings::{Access, Net, Seccomp, Settings};
+use crate::schema::jail::{self as record, Effective, Outcome};
+use crate::store::alive;
+
+fn word(value: Access) -> &'static str {
+    match value {
+        Access::Overlay => "overlay",
+        Access::Rw => "rw",
+        Access::Ro => "ro",
+    }
+}
+
+pub(super) fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let paths =
+        |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
+    Effective {
+        preset: settings.preset.clone(),
+        mode: "full".to_owned(),
+        workspace: word(settings.access).to_owned(),
+        net: match settings.net {
+            Net::None => "none",
+            Net::Host => "host",
+        }
+        .to_owned(),
+        seccomp: match settings.seccomp {
+            Seccomp::Standard => "standard",
+            Seccomp::Strict => "strict",
+            Seccomp::Log => "log",
+        }
+        .to_owned(),
+        timeout_ms: settings.timeout.map(ms),
+        mem: watch_memory,
+        cpu_millis: None,
+        pids: settings.pids,
+        nofile: settings.nofile,
+        tmp: settings.tmp,
+        limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
+        uid: spec.inside_id(),
+        nested_userns: settings.nested_userns,
+        ro: paths(false),
+        rw: paths(true),
+        env: settings
+            .env
+            .iter()
+            .map(|(k, _)| text::os(k))
+            .chain(settings.pass.iter().map(text::os))
+            .collect(),
+    }
+}
+
+pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
+    let me = alive::Identity::current();
+    record::Start {
+        format: record::FORMAT,
+        id: spec.id,
+        kind: "exec".to_owned(),
+        started_ms: clock::now_ms(),
+        boot_id: me.boot_id,
+        pid: me.pid,
+        pid_start: me.pid_start,
+        argv: spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect(),
+        cwd: text::os(&spec.cwd),
+        base: text::os(&spec.workspace),
+        overlay: spec.tree.is_some(),
+        policy: policy.clone(),
+    }
+}
+
+pub(super) fn end(
+    id: Id,
+    outcome: Outcome,
+    ended: Option<&Ended>,
+    layers: &[String],
+    changed: Option<u64>,
+) -> record::End {
+    record::End {
+        format: record::FORMAT,
+        id,
+        ended_ms: clock::now_ms(),
+        outcome,
+        layers: layers.to_vec(),
+        usage: ended.map(|e| e.usage).unwrap_or_default(),
+        files_changed: changed,
+        stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),
+        stderr: ended.map(|e| e.stderr.clone()).unwrap_or_default(),
+    }
+}

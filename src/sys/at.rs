@@ -1,0 +1,330 @@
+//! Looking at and changing directory entries through the descriptor of their directory.
+//!
+//! Names are single components as read from a directory; the functions refuse a `/` in them, so an
+//! operation can never reach another directory than the one it was given. No link is ever followed.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags};
+
+use super::openat2::path;
+use super::{Error, Result, check};
+use crate::base::text::printable;
+
+/// A file system timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stamp {
+    /// Seconds since the epoch.
+    pub sec: i64,
+    /// Nanoseconds.
+    pub nsec: u32,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// Regular file.
+    File,
+    /// Directory.
+    Dir,
+    /// Symbolic link.
+    Symlink,
+    /// Named pipe.
+    Fifo,
+    /// Socket.
+    Socket,
+    /// Character device, with its number.
+    Char(u32, u32),
+    /// Block device.
+    Block,
+    /// Something this program does not know.
+    Other,
+}
+
+/// Metadata of one entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Meta {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits with setuid, setgid and sticky (`0o7777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Names of this inode.
+    pub nlink: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Bytes allocated.
+    pub allocated: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// File system.
+    pub dev: (u32, u32),
+    /// Last change of the content.
+    pub mtime: Stamp,
+    /// Last change of anything; no program can set it.
+    pub ctime: Stamp,
+    /// Birth, where the file system knows it.
+    pub btime: Option<Stamp>,
+}
+
+impl Meta {
+    /// Whether both are the same inode.
+    pub fn same_inode(&self, other: &Meta) -> bool {
+        self.ino == other.ino && self.dev == other.dev
+    }
+}
+
+/// One component: not empty, not `.` or `..`, no `/`.
+fn component(name: &[u8]) -> Result<std::ffi::CString> {
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+        return Err(Error::new("name", printable(name), Errno::EINVAL));
+    }
+    path(name)
+}
+
+/// Metadata of the entry `name` of `dir`, of the link itself for a symbolic link.
+pub fn stat(dir: impl AsFd, name: &[u8]) -> Result<Meta> {
+    let c = component(name)?;
+    statx(dir.as_fd(), &c, 0).map_err(|e| e.on(printable(name)))
+}
+
+/// As [`stat`], `None` when there is no such entry.
+pub fn stat_opt(dir: impl AsFd, name: &[u8]) -> Result<Option<Meta>> {
+    match stat(dir, name) {
+        Ok(m) => Ok(Some(m)),
+        Err(e) if e.errno == Errno::ENOENT => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Metadata of what a descriptor refers to (any descriptor, `O_PATH` too).
+pub fn fstat(fd: impl AsFd) -> Result<Meta> {
+    statx(fd.as_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> {
+    // SAFETY: `statx` is plain integers; all zero is a valid value.
+    let mut x: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = flags | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    // SAFETY: `name` is NUL-terminated, `x` is writable and outlives the call.
+    let r = unsafe { libc::statx(fd.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut x) };
+    check("statx", r.into())?;
+    let kind = match u32::from(x.stx_mode) & libc::S_IFMT {
+        libc::S_IFREG => FileKind::File,
+        libc::S_IFDIR => FileKind::Dir,
+        libc::S_IFLNK => FileKind::Symlink,
+        libc::S_IFIFO => FileKind::Fifo,
+        libc::S_IFSOCK => FileKind::Socket,
+        libc::S_IFCHR => FileKind::Char(x.stx_rdev_major, x.stx_rdev_minor),
+        libc::S_IFBLK => FileKind::Block,
+        _ => FileKind::Other,
+    };
+    let stamp = |t: libc::statx_timestamp| Stamp { sec: t.tv_sec, nsec: t.tv_nsec };
+    Ok(Meta {
+        kind,
+        mode: u32::from(x.stx_mode) & 0o7777,
+        uid: x.stx_uid,
+        gid: x.stx_gid,
+        nlink: x.stx_nlink,
+        size: x.stx_size,
+        allocated: x.stx_blocks.saturating_mul(512),
+        ino: x.stx_ino,
+        dev: (x.stx_dev_major, x.stx_dev_minor),
+        mtime: stamp(x.stx_mtime),
+        ctime: stamp(x.stx_ctime),
+        btime: (x.stx_mask & libc::STATX_BTIME != 0).then(|| stamp(x.stx_btime)),
+    })
+}
+
+/// Every name in `dir` but `.` and `..`, in the order of the file system.
+pub fn each_name(dir: impl AsFd, mut f: impl FnMut(&[u8])) -> Result<()> {
+    // A description of its own: the caller's read position stays, and O_PATH descriptors work.
+    let fd = super::openat2::beneath(dir, b".", super::openat2::For::Listing)?;
+    let mut d = nix::dir::Dir::from_fd(fd).map_err(|e| Error::new("fdopendir", "", e))?;
+    for entry in d.iter() {
+        let entry = entry.map_err(|e| Error::new("getdents", "", e))?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            f(name);
+        }
+    }
+    Ok(())
+}
+
+/// The target of a symbolic link.
+pub fn read_link(dir: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
+    let c = component(name)?;
+    nix::fcntl::readlinkat(dir, c.as_c_str())
+        .map(std::os::unix::ffi::OsStringExt::into_vec)
+        .map_err(|e| Error::new("readlink", printable(name), e))
+}
+
+/// Make a symbolic link.
+pub fn make_link(dir: impl AsFd, name: &[u8], target: &[u8]) -> Result<()> {
+    let c = component(name)?;
+    let t = path(target)?;
+    nix::unistd::symlinkat(t.as_c_str(), dir, c.as_c_str())
+        .map_err(|e| Error::new("symlink", printable(name), e))
+}
+
+/// Make a directory.
+pub fn make_dir(dir: impl AsFd, name: &[u8], mode: u32) -> Result<()> {
+    let c = component(name)?;
+    nix::sys::stat::mkdirat(dir, c.as_c_str(), Mode::from_bits_truncate(mode))
+        .map_err(|e| Error::new("mkdir", printable(name), e))
+}
+
+/// Remove an entry that is not a directory.
+pub fn remove_file(dir: impl AsFd, name: &[u8]) -> Result<()> {
+    let c = component(name)?;
+    nix::unistd::unlinkat(dir, c.as_c_str(), UnlinkatFlags::NoRemoveDir)
+        .map_err(|e| Error::new("unlink", printable(name), e))
+}
+
+/// Remove an empty directory.
+pub fn remove_dir(dir: impl AsFd, name: &[u8]) -> Result<()> {
+    let c = component(name)?;
+    nix::unistd::unlinkat(dir, c.as_c_str(), UnlinkatFlags::RemoveDir)
+        .map_err(|e| Error::new("rmdir", printable(name), e))
+}
+
+/// What happens to an entry that already has the new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// It is replaced, atomically.
+    Yes,
+    /// `EEXIST`.
+    No,
+    /// The two entries change places, atomically.
+    Exchange,
+}
+
+/// Rename `from` to `to` within `dir`. `EINVAL` when the file system does not know `how`.
+pub fn rename(dir: impl AsFd, from: &[u8], to: &[u8], how: Replace) -> Result<()> {
+    let (a, b) = (component(from)?, component(to)?);
+    let flags = match how {
+        Replace::Yes => 0,
+        Replace::No => libc::RENAME_NOREPLACE,
+        Replace::Exchange => libc::RENAME_EXCHANGE,
+    };
+    let fd = dir.as_fd().as_raw_fd();
+    // SAFETY: both names are NUL-terminated and outlive the call.
+    let r = unsafe { libc::syscall(libc::SYS_renameat2, fd, a.as_ptr(), fd, b.as_ptr(), flags) };
+    check("rename", r).map(drop).map_err(|e| e.on(printable(to)))
+}
+
+/// Set the permission bits of an open file or directory (not of an `O_PATH` descriptor).
+pub fn set_mode(fd: impl AsFd, mode: u32) -> Result<()> {
+    nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(mode)).map_err(|e| Error::new("chmod", "", e))
+}
+
+/// Set the permission bits of what an `O_PATH` descriptor names; needs `/proc`.
+pub fn set_mode_by_path_fd(fd: impl AsFd, mode: u32) -> Result<()> {
+    let link = proc_link(fd);
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        link.as_str(),
+        Mode::from_bits_truncate(mode),
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )
+    .map_err(|e| Error::new("chmod", "", e))
+}
+
+/// Open for reading what an `O_PATH` descriptor names; needs `/proc`.
+pub fn reopen(fd: impl AsFd) -> Result<std::os::fd::OwnedFd> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    nix::fcntl::open(proc_link(fd).as_str(), flags, Mode::empty()).map_err(|e| Error::new("open", "", e))
+}
+
+fn proc_link(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Set owner and group of what a descriptor refers to (any descriptor, `O_PATH` too); `None` keeps.
+pub fn set_owner(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    nix::unistd::fchownat(
+        fd,
+        c"",
+        uid.map(Uid::from_raw),
+        gid.map(Gid::from_raw),
+        nix::fcntl::AtFlags::AT_EMPTY_PATH,
+    )
+    .map_err(|e| Error::new("chown", "", e))
+}
+
+/// Set the modification time of the entry `name`, of the link itself for a symbolic link.
+pub fn set_mtime(dir: impl AsFd, name: &[u8], mtime: Stamp) -> Result<()> {
+    let c = component(name)?;
+    nix::sys::stat::utimensat(
+        dir,
+        c.as_c_str(),
+        &TimeSpec::UTIME_OMIT,
+        &TimeSpec::new(mtime.sec, mtime.nsec.into()),
+        nix::sys::stat::UtimensatFlags::NoFollowSymlink,
+    )
+    .map_err(|e| Error::new("utimens", printable(name), e))
+}
+
+/// Set the modification time of an open file.
+pub fn set_mtime_of(fd: impl AsFd, mtime: Stamp) -> Result<()> {
+    nix::sys::stat::futimens(fd, &TimeSpec::UTIME_OMIT, &TimeSpec::new(mtime.sec, mtime.nsec.into()))
+        .map_err(|e| Error::new("utimens", "", e))
+}
+
+/// Bytes an unprivileged user may still write on the file system of `fd`.
+pub fn free_bytes(fd: impl AsFd) -> Result<u64> {
+    let v = nix::sys::statvfs::fstatvfs(fd).map_err(|e| Error::new("statvfs", "", e))?;
+    Ok(v.blocks_available().saturating_mul(v.fragment_size()))
+}
+
+/// Take an exclusive lock on an open directory; `EWOULDBLOCK` when somebody else has it. It lasts
+/// until the descriptor closes.
+pub fn lock(fd: impl AsFd) -> Result<()> {
+    // SAFETY: no pointers; the descriptor is open for the whole call.
+    let r = unsafe { libc::flock(fd.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    check("flock", r.into()).map(drop)
+}
+
+/// Whether this process is root, whose files would otherwise all be root's.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_more_than_one_component_are_refused() {
+        let t = tempfile::tempdir().unwrap();
+        std::fs::create_dir(t.path().join("d")).unwrap();
+        let dir = std::fs::File::open(t.path()).unwrap();
+        for bad in [&b""[..], b".", b"..", b"d/x", b"/etc", b"a\0b"] {
+            assert_eq!(stat(&dir, bad).unwrap_err().errno, Errno::EINVAL, "{bad:?}");
+            assert!(remove_file(&dir, bad).is_err());
+            assert!(make_link(&dir, bad, b"t").is_err());
+        }
+        assert_eq!(stat(&dir, b"d").unwrap().kind, FileKind::Dir);
+        assert!(stat_opt(&dir, b"none").unwrap().is_none());
+    }
+
+    #[test]
+    fn renames_replace_refuse_or_exchange() {
+        let t = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(t.path()).unwrap();
+        std::fs::write(t.path().join("a"), b"a").unwrap();
+        std::fs::create_dir(t.path().join("b")).unwrap();
+        assert_eq!(rename(&dir, b"a", b"b", Replace::No).unwrap_err().errno, Errno::EEXIST);
+        rename(&dir, b"a", b"b", Replace::Exchange).unwrap();
+        assert_eq!(stat(&dir, b"b").unwrap().kind, FileKind::File);
+        assert_eq!(stat(&dir, b"a").unwrap().kind, FileKind::Dir);
+    }
+}

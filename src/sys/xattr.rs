@@ -1,0 +1,34 @@
+//! Reading one extended attribute of an open file.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+use super::{Error, Result};
+
+/// The first bytes (at most 64) of attribute `name` of `fd`, `None` when it has none or the file
+/// system knows no attributes. A value longer than 64 bytes is an `ERANGE` error.
+pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
+    let mut value = [0u8; 64];
+    // SAFETY: `name` is NUL-terminated; the buffer is writable for the length passed.
+    let n = unsafe {
+        libc::fgetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match usize::try_from(n) {
+        Ok(n) => Ok(Some(value[..n.min(value.len())].to_vec())),
+        Err(_) => match Errno::last() {
+            Errno::ENODATA | Errno::ENOTSUP => Ok(None),
+            e => Err(Error::new("fgetxattr", name.to_string_lossy(), e)),
+        },
+    }
+}
+
+/// Set attribute `name` of `fd`: only tests build overlay layers by hand.
+#[cfg(test)]
+pub(crate) fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated; the buffer is readable for the length passed.
+    let r = unsafe {
+        libc::fsetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    super::check("fsetxattr", r.into()).map(drop)
+}

@@ -1,0 +1,425 @@
+//! Bringing what a jail changed back into its base directory.
+//!
+//! # The order of things
+//! First the whole tree is compared ([`mod@super::diff`]) and every change gets a verdict; nothing is
+//! written. A change is *withheld* when the host would execute the file and that was not allowed; it
+//! is a *conflict* when the host's entry changed meanwhile. **With any conflict nothing at all is
+//! applied**, unless a partial apply was asked for: half of a jail's work is rarely what one wants,
+//! and the rest can still be applied later. Withheld files do not hold up the others.
+//!
+//! Then the tree is walked again and each change is made as it is met, with a last look at the host's
+//! entry just before: what changed between the two walks becomes a conflict as well.
+//!
+//! # What an interruption leaves
+//! Every entry is replaced by one rename. What was applied is equal to the tree and no change any more,
+//! so applying again completes the work, and removes temporary files. A full disk stops the work at
+//! the file that did not fit.
+//!
+//! # What does not come back
+//! Setuid, setgid and sticky bits, extended attributes, ACLs, access times, times of directories, hard
+//! links as such, and special files. As root everything put on the host is given to the owner of the
+//! entry it replaces or of the directory it is in.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+
+use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
+use super::diff::Totals;
+use super::put::{self, Place, Refused};
+use super::scan::{Event, Item, Scan};
+use super::upper;
+use crate::monitor::Monitor;
+use crate::sys;
+use crate::sys::at::{self, FileKind};
+use crate::sys::openat2::{self, For};
+
+/// Bytes of path text that a report holds at most; further entries are counted only.
+const PATHS_LIMIT: usize = 256 << 20;
+
+/// How to apply.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// What to compare.
+    pub options: Options,
+    /// Decide and report, write nothing.
+    pub dry_run: bool,
+    /// Bring back files that the host would execute, too.
+    pub allow_exec_files: bool,
+    /// Apply what can be applied although there are conflicts.
+    pub partial: bool,
+    /// The jail's version wins where the host's entry changed meanwhile.
+    pub overwrite: bool,
+}
+
+/// A change that could not be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Path below the base, raw bytes.
+    pub path: Vec<u8>,
+    /// Which call, and why.
+    pub error: sys::Error,
+}
+
+/// What was done, or in a dry run would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the host was written to. `false`: dry run, or conflicts stopped it beforehand.
+    pub performed: bool,
+    /// Changes made, sorted by path.
+    pub applied: Vec<Change>,
+    /// Files that the host would execute, left out.
+    pub withheld: Vec<Change>,
+    /// Changes in conflict with the host, left out.
+    pub conflicts: Vec<Change>,
+    /// Entries of the tree that are never applied.
+    pub skipped: Vec<Skipped>,
+    /// Changes that could not be made.
+    pub failed: Vec<Failure>,
+    /// Whether a failure ended the work early (a full disk).
+    pub stopped: bool,
+    /// Numbers of `applied`.
+    pub totals: Totals,
+    /// Changes withheld, listed or not.
+    pub withheld_total: u64,
+    /// Changes in conflict, listed or not.
+    pub conflicts_total: u64,
+    /// Temporary files of an earlier, killed apply that were removed.
+    pub cleaned: u64,
+    /// Entries that the lists had no room for.
+    pub truncated: u64,
+    listed: usize,
+}
+
+impl Outcome {
+    fn list(&mut self, path: &[u8]) -> bool {
+        self.listed += path.len();
+        let room = self.listed <= PATHS_LIMIT;
+        self.truncated += u64::from(!room);
+        room
+    }
+
+    fn put(&mut self, change: Change, verdict: Verdict) {
+        match verdict {
+            Verdict::Apply => self.totals.count(&change),
+            Verdict::Withhold => self.withheld_total += 1,
+            Verdict::Conflict => self.conflicts_total += 1,
+        }
+        if self.list(&change.path) {
+            match verdict {
+                Verdict::Apply => self.applied.push(change),
+                Verdict::Withhold => self.withheld.push(change),
+                Verdict::Conflict => self.conflicts.push(change),
+            }
+        }
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        self.totals.skipped += 1;
+        if self.list(&skipped.path) {
+            self.skipped.push(skipped);
+        }
+    }
+}
+
+/// Why nothing could be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another apply is at work on the same base.
+    #[error("another `aj apply` is at work on this directory")]
+    Busy,
+    /// The content would not fit.
+    #[error("the changes need {needed} bytes, and {free} are free")]
+    NoSpace {
+        /// Bytes to write.
+        needed: u64,
+        /// Bytes free for an ordinary user.
+        free: u64,
+    },
+    /// The walk could not begin or go on.
+    #[error(transparent)]
+    Sys(#[from] sys::Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Apply,
+    Withhold,
+    Conflict,
+}
+
+impl Choice {
+    fn verdict(&self, change: &Change) -> Verdict {
+        match change.conflict {
+            // Left out anyway: no reason to hold up the others.
+            _ if change.host_executed.is_some() && !self.allow_exec_files => Verdict::Withhold,
+            Some(c) if !(self.overwrite && c.may_be_overridden()) => Verdict::Conflict,
+            _ => Verdict::Apply,
+        }
+    }
+}
+
+/// Merge the upper layer `upper` into `base`, a directory open for listing.
+pub fn apply(
+    upper: OwnedFd,
+    base: OwnedFd,
+    choice: &Choice,
+    monitor: &dyn Monitor,
+) -> Result<Outcome, Error> {
+    match at::lock(&base) {
+        Err(e) if e.errno == Errno::EWOULDBLOCK => return Err(Error::Busy),
+        done => done?,
+    }
+    let scan = |upper, base| Scan::new(upper, base, &choice.options).map(|s| s.overriding(choice.overwrite));
+    let again = (duplicate(&upper)?, duplicate(&base)?);
+    monitor.phase("compare", 0);
+    let plan = Work::new(scan(upper, duplicate(&base)?)?, choice, monitor, false).run()?;
+    if choice.dry_run || (plan.conflicts_total > 0 && !choice.partial) {
+        return Ok(plan);
+    }
+    let free = at::free_bytes(&base)?;
+    if plan.totals.bytes > free {
+        return Err(Error::NoSpace { needed: plan.totals.bytes, free });
+    }
+    monitor.phase("apply", plan.totals.changes());
+    drop(plan);
+    // `base` holds the lock until the end.
+    let mut done = Work::new(scan(again.0, again.1)?, choice, monitor, true).run()?;
+    done.performed = true;
+    drop(base);
+    Ok(done)
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Error> {
+    fd.try_clone().map_err(|e| {
+        let errno = e.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+        sys::Error::new("dup", "", errno).into()
+    })
+}
+
+/// A directory on the way that the work has to come back to.
+#[derive(Debug, Default)]
+struct Level {
+    name: Vec<u8>,
+    /// Permission bits to set when its entries are done.
+    mode: Option<u32>,
+    /// It stands for something that stays on the host, so nothing can be put into it.
+    withheld: bool,
+}
+
+struct Work<'a> {
+    scan: Scan<'a>,
+    choice: &'a Choice,
+    monitor: &'a dyn Monitor,
+    act: bool,
+    levels: Vec<Level>,
+    out: Outcome,
+}
+
+impl<'a> Work<'a> {
+    fn new(scan: Scan<'a>, choice: &'a Choice, monitor: &'a dyn Monitor, act: bool) -> Work<'a> {
+        Work { scan, choice, monitor, act, levels: Vec::new(), out: Outcome::default() }
+    }
+
+    fn run(mut self) -> Result<Outcome, Error> {
+        self.clean();
+        while !self.out.stopped {
+            match self.scan.next() {
+                Ok(None) => break,
+                Ok(Some(event)) => self.event(event),
+                Err(e) if self.act => {
+                    self.out.stopped = true;
+                    self.fail(e);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        // A walk that broke off still closes the directories it opened wide.
+        while !self.levels.is_empty() && self.out.stopped && self.scan.close_frame() {
+            self.leave();
+        }
+        Ok(self.out)
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Enter(item) => {
+                let mut level = Level { name: self.scan.name().to_vec(), ..Level::default() };
+                level.withheld = self.levels.last().is_some_and(|l| l.withheld);
+                self.levels.push(level);
+                self.clean();
+                if let Some(item) = item {
+                    self.directory(item);
+                }
+            }
+            Event::Item(item) => self.item(item),
+            Event::Skip(skipped) => self.out.skip(skipped),
+            Event::Leave => self.leave(),
+        }
+    }
+
+    fn clean(&mut self) {
+        if self.act && self.scan.base_here() {
+            // Leftovers that stay do no harm, and the host may refuse to list a directory.
+            if let Ok(n) = self.scan.base.top().and_then(put::clean) {
+                self.out.cleaned += n;
+            }
+        }
+    }
+
+    /// A change of a directory itself.
+    fn directory(&mut self, item: Item) {
+        let verdict = self.verdict(&item.change);
+        if item.change.implied {
+            return;
+        }
+        if verdict == Verdict::Withhold
+            && let Some(level) = self.levels.last_mut()
+        {
+            level.withheld = true;
+        }
+        let mode = item.new.map(|m| m.mode & 0o777);
+        let done = match (verdict, item.change.status) {
+            _ if !self.act => Ok(()),
+            // Made now also when it has no entries. Otherwise with the first entry.
+            (Verdict::Apply, Status::Added) => self.ensure(),
+            (Verdict::Apply, Status::TypeChanged) => self.ensure(),
+            (Verdict::Apply, _) => {
+                if let Some(level) = self.levels.last_mut() {
+                    level.mode = mode;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        self.close(item.change, verdict, done);
+    }
+
+    fn verdict(&self, change: &Change) -> Verdict {
+        if self.levels.last().is_some_and(|l| l.withheld) {
+            return Verdict::Withhold;
+        }
+        self.choice.verdict(change)
+    }
+
+    fn item(&mut self, item: Item) {
+        let verdict = self.verdict(&item.change);
+        let mut done = Ok(());
+        if verdict == Verdict::Apply {
+            if matches!(item.change.status, Status::Added | Status::Modified | Status::TypeChanged) {
+                self.out.totals.bytes += item.new.map_or(0, |m| m.allocated.min(m.size));
+            }
+            if self.act {
+                done = self.make(&item);
+            }
+        }
+        self.close(item.change, verdict, done);
+    }
+
+    fn close(&mut self, mut change: Change, verdict: Verdict, done: Result<(), Refused>) {
+        if verdict == Verdict::Withhold && change.host_executed.is_none() {
+            change.host_executed = Some("is in a directory that is withheld");
+        }
+        match done {
+            Ok(()) => {
+                self.out.put(change, verdict);
+                self.monitor.step(1);
+            }
+            Err(Refused::Raced) => {
+                change.conflict = Some(Conflict::Changed);
+                self.out.put(change, Verdict::Conflict);
+            }
+            Err(Refused::Failed(e)) => {
+                // Nothing that follows can go better.
+                self.out.stopped = matches!(e.errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
+                if self.out.list(&change.path) {
+                    self.out.failed.push(Failure { path: change.path, error: e });
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, e: sys::Error) {
+        let path = self.scan.path.clone();
+        if self.out.list(&path) {
+            self.out.failed.push(Failure { path, error: e });
+        }
+    }
+
+    /// Make one change on the host.
+    fn make(&mut self, item: &Item) -> Result<(), Refused> {
+        if item.change.status != Status::Deleted {
+            self.ensure()?;
+        }
+        let name = self.scan.name();
+        let place = Place { dir: self.scan.base.top()?, name, old: item.old.as_ref() };
+        // Taking one of several names away moves the ctime that the other names are judged by.
+        let linked = match &item.old {
+            Some(old) if old.nlink > 1 && old.kind == FileKind::File => {
+                Some(openat2::beneath(place.dir, name, For::Naming)?)
+            }
+            _ => None,
+        };
+        self.change_entry(item, &place)?;
+        if let Some(meta) = linked.and_then(|fd| at::fstat(fd).ok()) {
+            self.scan.own_changes.insert((meta.dev, meta.ino), meta.ctime);
+        }
+        Ok(())
+    }
+
+    fn change_entry(&self, item: &Item, place: &Place<'_>) -> Result<(), Refused> {
+        let name = place.name;
+        match (item.change.status, item.change.kind, &item.new) {
+            (Status::Deleted, ..) => put::remove(place),
+            (Status::ModeChanged, _, Some(new)) => put::mode(place, new.mode),
+            (_, Kind::File, Some(new)) => {
+                let content = upper::open_file(self.scan.upper.top()?, name)?;
+                put::file(place, content, new)
+            }
+            (_, Kind::Symlink, Some(new)) => {
+                put::symlink(place, item.change.target.as_deref().unwrap_or_default(), new)
+            }
+            (_, Kind::Directory | Kind::Special, _) | (_, _, None) => {
+                Err(sys::Error::new("apply", "", Errno::EINVAL).into())
+            }
+        }
+    }
+
+    /// Make the directories on the way that the host does not have yet.
+    fn ensure(&mut self) -> Result<(), Refused> {
+        while !self.scan.base_here() {
+            let at = self.scan.base.depth();
+            let Some(frame) = self.scan.frames.get(at) else { break };
+            let (mode, name) = (frame.mode, &self.scan.path[frame.name_at..frame.end]);
+            let place = Place { dir: self.scan.base.top()?, name, old: frame.replaces.as_ref() };
+            put::directory(&place, mode)?;
+            let name = name.to_vec();
+            self.scan.base.enter(&name)?;
+            if mode & 0o700 != 0o700
+                && let Some(level) = self.levels.get_mut(at - 1)
+            {
+                level.mode = Some(mode);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory entered last is done: its permission bits, if they had to wait.
+    fn leave(&mut self) {
+        let Some(level) = self.levels.pop() else { return };
+        let (true, Some(mode)) = (self.act, level.mode) else { return };
+        let done = self
+            .scan
+            .base
+            .top()
+            .map_err(Refused::from)
+            .and_then(|dir| put::mode(&Place { dir, name: &level.name, old: None }, mode));
+        if let Err(refused) = done {
+            let error = match refused {
+                Refused::Failed(e) => e,
+                Refused::Raced => sys::Error::new("chmod", "", Errno::ESTALE),
+            };
+            self.fail(error);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What one entry of the upper layer means for the host's entry of the same name: how they differ,
+//! whether the host's changed meanwhile, and whether the host would execute it.
+
+use nix::errno::Errno;
+
+use super::change::{Change, Conflict, Kind, Status, leads_out};
+use super::manifest;
+use super::remove::survey;
+use super::scan::{Event, Item, Scan};
+use super::upper;
+use crate::sys::at::{self, FileKind, Meta};
+use crate::sys::openat2::{self, For};
+use crate::sys::{self, copy};
+
+impl Scan<'_> {
+    pub(super) fn deletion(&mut self, name: &[u8], old: Meta) -> Option<Event> {
+        let mut change = self.change(Status::Deleted, old.kind.into(), None, Some(&old));
+        self.conflict_of_replacing(name, &old, &mut change);
+        change.host_executed = self.classifier.reason(name, false);
+        Some(Event::Item(Item { change, new: None, old: Some(old) }))
+    }
+
+    pub(super) fn file(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
+        let status = match &old {
+            None => Status::Added,
+            Some(old) if old.kind != FileKind::File => Status::TypeChanged,
+            Some(old) => match self.same_file(name, &new, old) {
+                Ok(true) if new.mode & 0o777 == old.mode & 0o777 => return None,
+                Ok(true) => Status::ModeChanged,
+                Ok(false) => Status::Modified,
+                Err(e) => return self.unreadable(&e),
+            },
+        };
+        let mut change = self.change(status, Kind::File, Some(&new), old.as_ref());
+        change.hard_links = new.nlink > 1;
+        if let Some(old) = &old {
+            self.conflict_of_replacing(name, old, &mut change);
+        }
+        change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
+            self.manifest(name, old.as_ref())
+        } else {
+            self.classifier.reason(name, false)
+        };
+        Some(Event::Item(Item { change, new: Some(new), old }))
+    }
+
+    fn same_file(&self, name: &[u8], new: &Meta, old: &Meta) -> sys::Result<bool> {
+        if new.size != old.size {
+            return Ok(false);
+        }
+        let theirs = match openat2::beneath(self.base.top()?, name, For::Reading) {
+            Ok(fd) => fd,
+            // The host's own file cannot be read: nothing says that it is the same.
+            Err(e) if matches!(e.errno, Errno::EACCES | Errno::ENOENT | Errno::ELOOP) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let ours = upper::open_file(self.upper.top()?, name)?;
+        if at::fstat(&theirs)?.kind != FileKind::File || at::fstat(&ours)?.kind != FileKind::File {
+            return Ok(false);
+        }
+        copy::same_content(ours, theirs, new.size)
+    }
+
+    fn manifest(&self, name: &[u8], old: Option<&Meta>) -> Option<&'static str> {
+        let limit = manifest::LIMIT;
+        let read = |fd| copy::read_all(fd, limit).ok().flatten();
+        let ours = self.upper.top().and_then(|dir| upper::open_file(dir, name)).ok().and_then(read);
+        let theirs = old
+            .filter(|old| old.kind == FileKind::File)
+            .and_then(|_| openat2::beneath(self.base.top().ok()?, name, For::Reading).ok())
+            .and_then(read);
+        manifest::reason(name, theirs.as_deref(), ours.as_deref())
+    }
+
+    pub(super) fn symlink(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
+        let target = match self.upper.top().and_then(|dir| at::read_link(dir, name)) {
+            Ok(target) => target,
+            Err(e) => return self.unreadable(&e),
+        };
+        let status = match &old {
+            None => Status::Added,
+            Some(old) if old.kind != FileKind::Symlink => Status::TypeChanged,
+            Some(_) => match self.base.top().and_then(|dir| at::read_link(dir, name)) {
+                Ok(theirs) if theirs == target => return None,
+                _ => Status::Modified,
+            },
+        };
+        let mut change = self.change(status, Kind::Symlink, Some(&new), old.as_ref());
+        change.leads_out = leads_out(&self.path, &target);
+        change.target = Some(target);
+        if let Some(old) = &old {
+            self.conflict_of_replacing(name, old, &mut change);
+        }
+        change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
+            Some("its scripts are elsewhere")
+        } else {
+            self.classifier.reason(name, false)
+        };
+        Some(Event::Item(Item { change, new: Some(new), old }))
+    }
+
+    pub(super) fn change(
+        &self,
+        status: Status,
+        kind: Kind,
+        new: Option<&Meta>,
+        old: Option<&Meta>,
+    ) -> Change {
+        let size = |m: &Meta| (m.kind == FileKind::File).then_some(m.size);
+        let mode = |m: &Meta| matches!(m.kind, FileKind::File | FileKind::Dir).then_some(m.mode & 0o777);
+        let blocked = self.frames.last().is_some_and(|f| f.blocked);
+        Change {
+            path: self.path.clone(),
+            status,
+            kind,
+            old_kind: old.map(|m| m.kind.into()),
+            size: new.and_then(size),
+            old_size: old.and_then(size),
+            mode: new.and_then(mode),
+            old_mode: old.and_then(mode),
+            below: 0,
+            target: None,
+            leads_out: false,
+            hard_links: false,
+            special_bits: new.is_some_and(|m| m.kind == FileKind::File && m.mode & 0o7000 != 0),
+            host_executed: None,
+            conflict: blocked.then_some(Conflict::Above),
+            implied: false,
+        }
+    }
+
+    /// Whether the host's entry changed after the jail started, other than by this walk.
+    fn changed(&self, old: &Meta) -> bool {
+        old.ctime > self.options.started && self.own_changes.get(&(old.dev, old.ino)) != Some(&old.ctime)
+    }
+
+    /// What speaks against removing or replacing `old`, and how much is below it.
+    pub(super) fn conflict_of_replacing(&self, name: &[u8], old: &Meta, change: &mut Change) {
+        if change.conflict.is_some() {
+            return;
+        }
+        if old.kind != FileKind::Dir && self.changed(old) {
+            change.conflict = Some(Conflict::Changed);
+        }
+        if old.kind == FileKind::Dir {
+            match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
+                Ok(seen) => {
+                    change.below = seen.files;
+                    change.conflict = if seen.mount {
+                        Some(Conflict::Mount)
+                    } else if seen.unreadable {
+                        Some(Conflict::Unreadable)
+                    } else if seen.changed || self.changed(old) {
+                        Some(Conflict::ChangedBelow)
+                    } else {
+                        None
+                    };
+                }
+                Err(_) => change.conflict = Some(Conflict::Unreadable),
+            }
+        }
+    }
+}

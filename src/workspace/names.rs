@@ -1,0 +1,79 @@
+//! The names of one directory, sorted, in one allocation: a directory of a million entries that a
+//! jail made costs its names and four bytes each.
+
+use std::os::fd::AsFd;
+
+use crate::sys;
+
+/// Sorted names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    bytes: Vec<u8>,
+    /// Where each name starts; it ends at the next NUL.
+    starts: Vec<u32>,
+}
+
+impl Names {
+    /// Every name in `dir` that `keep` wants.
+    pub(super) fn read(dir: impl AsFd, mut keep: impl FnMut(&[u8]) -> bool) -> sys::Result<Names> {
+        let mut names = Names::default();
+        let mut too_many = false;
+        sys::at::each_name(dir, |name| {
+            if keep(name) {
+                match u32::try_from(names.bytes.len()) {
+                    Ok(start) => {
+                        names.starts.push(start);
+                        names.bytes.extend_from_slice(name);
+                        names.bytes.push(0);
+                    }
+                    Err(_) => too_many = true,
+                }
+            }
+        })?;
+        if too_many {
+            return Err(sys::Error::new("getdents", "", nix::errno::Errno::EOVERFLOW));
+        }
+        let Names { bytes, starts } = &mut names;
+        starts.sort_unstable_by(|a, b| at(bytes, *a).cmp(at(bytes, *b)));
+        Ok(names)
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The name at `i`, if there are so many.
+    pub(super) fn get(&self, i: usize) -> Option<&[u8]> {
+        self.starts.get(i).map(|s| at(&self.bytes, *s))
+    }
+
+    /// Whether `name` is among them.
+    pub(super) fn contains(&self, name: &[u8]) -> bool {
+        self.starts.binary_search_by(|s| at(&self.bytes, *s).cmp(name)).is_ok()
+    }
+}
+
+fn at(bytes: &[u8], start: u32) -> &[u8] {
+    let rest = &bytes[start as usize..];
+    rest.split(|b| *b == 0).next().unwrap_or(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_by_bytes_and_found() {
+        let t = tempfile::tempdir().unwrap();
+        for n in ["b", "a", "B", "aa", "é", ".x"] {
+            std::fs::write(t.path().join(n), b"").unwrap();
+        }
+        let dir = std::fs::File::open(t.path()).unwrap();
+        let names = Names::read(&dir, |n| n != b"B").unwrap();
+        let all: Vec<_> = (0..names.len()).map(|i| names.get(i).unwrap().to_vec()).collect();
+        assert_eq!(all, [&b".x"[..], b"a", b"aa", b"b", "é".as_bytes()]);
+        assert!(names.contains(b"aa") && !names.contains(b"B") && !names.contains(b""));
+        assert!(names.get(5).is_none());
+    }
+}

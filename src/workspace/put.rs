@@ -1,0 +1,245 @@
+//! Changing one entry of a host directory, atomically, and only if it still is what was decided on.
+//!
+//! New content is written to a temporary file in the same directory and renamed into place, so that
+//! at every instant the name has either the old content or the new. Directories are removed by
+//! renaming them to a temporary name first. A process that is killed leaves at most temporary
+//! entries, which the next apply removes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::names::Names;
+use super::remove::remove_tree;
+use super::scan::{TEMPORARY, is_temporary};
+use crate::base::id::{Id, Kind};
+use crate::sys::at::{self, FileKind, Meta, Replace};
+use crate::sys::openat2::{self, For};
+use crate::sys::{self, copy};
+
+/// Why an entry was left as it is.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The host's entry is no longer what the decision was made on.
+    Raced,
+    /// A system call failed.
+    Failed(sys::Error),
+}
+
+impl From<sys::Error> for Refused {
+    fn from(e: sys::Error) -> Refused {
+        Refused::Failed(e)
+    }
+}
+
+type Result<T> = std::result::Result<T, Refused>;
+
+/// An entry of a host directory, and what it was when the change was decided on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) dir: BorrowedFd<'a>,
+    pub(super) name: &'a [u8],
+    pub(super) old: Option<&'a Meta>,
+}
+
+impl Place<'_> {
+    /// Fails when the entry is not the one that was looked at.
+    fn check(&self) -> Result<()> {
+        let now = at::stat_opt(self.dir, self.name)?;
+        match (self.old, now) {
+            (None, None) => Ok(()),
+            // Entries below change a directory's times; what is below was looked over on its own.
+            (Some(old), Some(now)) if old.kind == FileKind::Dir && now.same_inode(old) => Ok(()),
+            (Some(old), Some(now)) if now.same_inode(old) && now.ctime == old.ctime => Ok(()),
+            _ => Err(Refused::Raced),
+        }
+    }
+
+    /// Owner of what is put here. Root would otherwise turn the user's files into root's own.
+    fn owner(&self) -> Result<(Option<u32>, Option<u32>)> {
+        let like = match self.old {
+            Some(old) if old.kind != FileKind::Dir => Some((old.uid, old.gid)),
+            _ => None,
+        };
+        if at::is_root() {
+            let (uid, gid) = match like {
+                Some(ids) => ids,
+                None => at::fstat(self.dir).map(|m| (m.uid, m.gid))?,
+            };
+            return Ok((Some(uid), Some(gid)));
+        }
+        Ok((None, like.map(|ids| ids.1)))
+    }
+
+    fn give(&self, fd: impl AsFd) -> Result<()> {
+        let (uid, gid) = self.owner()?;
+        match at::set_owner(fd, uid, gid) {
+            // A user keeps the group where membership allows it, and a new file's own otherwise.
+            Err(_) if uid.is_none() => Ok(()),
+            done => Ok(done?),
+        }
+    }
+}
+
+/// A temporary entry, removed unless it was renamed into place.
+struct Temporary<'a> {
+    dir: BorrowedFd<'a>,
+    name: Vec<u8>,
+    keep: bool,
+}
+
+impl<'a> Temporary<'a> {
+    fn name(dir: BorrowedFd<'a>) -> Result<Temporary<'a>> {
+        let id = Id::random(Kind::Jail).map_err(|_| sys::Error::new("getrandom", "", Errno::EIO))?;
+        let digits = id.as_str().get(Kind::Jail.prefix().len()..).unwrap_or_default();
+        Ok(Temporary { dir, name: [TEMPORARY, digits.as_bytes()].concat(), keep: true })
+    }
+
+    /// Give it the name of `place`, instead of what has it now.
+    fn into_place(mut self, place: &Place<'_>) -> Result<()> {
+        place.check()?;
+        match place.old {
+            None => match at::rename(place.dir, &self.name, place.name, Replace::No) {
+                Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
+                // The file system does not know the flag; the check above has to do.
+                Err(e) if e.errno == Errno::EINVAL => {
+                    at::rename(place.dir, &self.name, place.name, Replace::Yes)?;
+                }
+                done => done?,
+            },
+            Some(old) if old.kind == FileKind::Dir => {
+                match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
+                    Err(e) if e.errno == Errno::EINVAL => {
+                        remove(place)?;
+                        at::rename(place.dir, &self.name, place.name, Replace::No)?;
+                    }
+                    done => {
+                        done?;
+                        // From here on the temporary name is the old directory's.
+                        self.keep = true;
+                        remove_tree(place.dir, &self.name)?;
+                    }
+                }
+            }
+            Some(_) => at::rename(place.dir, &self.name, place.name, Replace::Yes)?,
+        }
+        self.keep = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            // A leftover does no harm; the next apply removes it.
+            drop(at::remove_file(self.dir, &self.name));
+        }
+    }
+}
+
+/// Put a copy of the open file `content` with metadata `new` in place.
+pub(super) fn file(place: &Place<'_>, content: OwnedFd, new: &Meta) -> Result<()> {
+    place.check()?;
+    let now = at::fstat(&content)?;
+    if now.kind != FileKind::File {
+        return Err(sys::Error::new("open", "", Errno::EINVAL).into());
+    }
+    let mut temporary = Temporary::name(place.dir)?;
+    let fd = openat2::create(place.dir, &temporary.name, 0o600)?;
+    temporary.keep = false;
+    copy::file(content, &fd, now.size)?;
+    place.give(&fd)?;
+    // Setuid, setgid and sticky never come back from a jail.
+    at::set_mode(&fd, new.mode & 0o777)?;
+    // A time that the file system cannot hold is no reason to refuse the content.
+    drop(at::set_mtime_of(&fd, new.mtime));
+    drop(fd);
+    temporary.into_place(place)
+}
+
+/// Put a symbolic link in place; its target is stored, never followed.
+pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()> {
+    place.check()?;
+    let mut temporary = Temporary::name(place.dir)?;
+    at::make_link(place.dir, &temporary.name, target)?;
+    temporary.keep = false;
+    let named = openat2::beneath(place.dir, &temporary.name, For::Naming)?;
+    let made = at::fstat(&named)?;
+    // Somebody else may write in this directory: what gets an owner is what was just made.
+    if made.kind != FileKind::Symlink || made.nlink != 1 {
+        return Err(Refused::Raced);
+    }
+    place.give(&named)?;
+    drop(at::set_mtime(place.dir, &temporary.name, new.mtime));
+    temporary.into_place(place)
+}
+
+/// Make a directory, removing what is in its place (never a directory). It gets `mode` and, until the
+/// caller is done filling it, all permissions of the owner.
+pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
+    place.check()?;
+    if place.old.is_some() {
+        at::remove_file(place.dir, place.name)?;
+    }
+    match at::make_dir(place.dir, place.name, 0o700) {
+        Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
+        done => done?,
+    }
+    let fd = openat2::beneath(place.dir, place.name, For::Listing)?;
+    let fresh = Place { old: None, ..*place };
+    fresh.give(&fd)?;
+    // The set-group-id bit that a directory inherits from its parent belongs to the host.
+    let inherited = at::fstat(&fd)?.mode & 0o2000;
+    Ok(at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?)
+}
+
+/// Set the permission bits of an existing file or directory; a directory keeps its special bits.
+pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
+    let fd = openat2::beneath(place.dir, place.name, For::Naming)?;
+    let now = at::fstat(&fd)?;
+    let same = place.old.is_none_or(|old| {
+        now.same_inode(old) && now.kind == old.kind && (now.kind == FileKind::Dir || now.ctime == old.ctime)
+    });
+    let keep = match now.kind {
+        FileKind::Dir => 0o7000,
+        FileKind::File => 0,
+        _ => return Err(Refused::Raced),
+    };
+    if !same {
+        return Err(Refused::Raced);
+    }
+    Ok(at::set_mode_by_path_fd(&fd, (now.mode & keep) | (mode & 0o777))?)
+}
+
+/// Remove an entry, a directory with all that is in it.
+pub(super) fn remove(place: &Place<'_>) -> Result<()> {
+    place.check()?;
+    if place.old.is_none_or(|old| old.kind != FileKind::Dir) {
+        return Ok(at::remove_file(place.dir, place.name)?);
+    }
+    // At once gone under its name, then taken apart.
+    let aside = Temporary::name(place.dir)?;
+    match at::rename(place.dir, place.name, &aside.name, Replace::No) {
+        Err(e) if e.errno == Errno::EINVAL => {
+            at::rename(place.dir, place.name, &aside.name, Replace::Yes)?;
+        }
+        done => done?,
+    }
+    Ok(remove_tree(place.dir, &aside.name)?)
+}
+
+/// Remove what an earlier, killed apply left in `dir`. Returns how many entries.
+pub(super) fn clean(dir: BorrowedFd<'_>) -> sys::Result<u64> {
+    let leftovers = Names::read(dir, is_temporary)?;
+    let mut cleaned = 0;
+    for i in 0..leftovers.len() {
+        let Some(name) = leftovers.get(i) else { break };
+        match at::stat_opt(dir, name)? {
+            Some(m) if m.kind == FileKind::Dir => remove_tree(dir, name)?,
+            Some(_) => at::remove_file(dir, name)?,
+            None => continue,
+        }
+        cleaned += 1;
+    }
+    Ok(cleaned)
+}

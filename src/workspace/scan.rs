@@ -1,0 +1,384 @@
+//! Walks an upper layer and its base in step and tells the differences one by one.
+//!
+//! No recursion, few descriptors, and memory for the names of the directories on the way only. The
+//! base may change while the walk is under way: every look at it goes through the descriptor of the
+//! directory that was entered, which no rename or link can redirect.
+
+use std::collections::HashMap;
+
+use nix::errno::Errno;
+
+use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
+use super::hostexec::Classifier;
+use super::names::Names;
+use super::trail::Trail;
+use super::upper::{self, Opacity, UpperKind};
+use crate::sys;
+use crate::sys::at::{self, FileKind, Meta, Stamp};
+use crate::sys::openat2::{self, For};
+
+/// Names of temporary files begin with it; see `put`.
+pub(super) const TEMPORARY: &[u8] = b".aj-apply-";
+
+/// One step of the walk.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A directory was entered; the difference of the directory itself, if any.
+    Enter(Option<Item>),
+    /// A difference.
+    Item(Item),
+    /// An entry that is not compared.
+    Skip(Skipped),
+    /// The directory entered last is done.
+    Leave,
+}
+
+/// A difference and the metadata it was decided on.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) change: Change,
+    /// The entry of the upper layer; `None` for a deletion.
+    pub(super) new: Option<Meta>,
+    /// The entry of the host.
+    pub(super) old: Option<Meta>,
+}
+
+/// A directory on the way.
+#[derive(Debug)]
+pub(super) struct Frame {
+    /// Where its name starts in the path.
+    pub(super) name_at: usize,
+    /// Where its path ends.
+    pub(super) end: usize,
+    names: Names,
+    next: usize,
+    /// Names of the base that an opaque directory hides.
+    gone: Names,
+    next_gone: usize,
+    opacity: Opacity,
+    /// A conflict of this directory that holds for everything in it.
+    pub(super) blocked: bool,
+    /// What stands on the host in its place and must go first.
+    pub(super) replaces: Option<Meta>,
+    /// Permission bits in the upper layer.
+    pub(super) mode: u32,
+}
+
+/// The walk.
+#[derive(Debug)]
+pub(super) struct Scan<'a> {
+    pub(super) upper: Trail,
+    /// The base's counterpart; shorter than `frames` where the base has no such directory.
+    pub(super) base: Trail,
+    pub(super) frames: Vec<Frame>,
+    pub(super) path: Vec<u8>,
+    pub(super) classifier: Classifier,
+    pub(super) options: &'a Options,
+    override_conflicts: bool,
+    /// Inodes of the host that lost one of several names to an apply, and their ctime since.
+    pub(super) own_changes: HashMap<((u32, u32), u64), Stamp>,
+}
+
+impl<'a> Scan<'a> {
+    /// Start. `base` must be open for [`For::Passing`] at least.
+    pub(super) fn new(
+        upper: std::os::fd::OwnedFd,
+        base: std::os::fd::OwnedFd,
+        options: &'a Options,
+    ) -> sys::Result<Scan<'a>> {
+        // A description of its own with a read position of its own; `upper` may be O_PATH.
+        let upper = openat2::beneath(&upper, b".", For::Listing)?;
+        let mut scan = Scan {
+            upper: Trail::new(upper, For::Listing)?,
+            base: Trail::new(base, For::Passing)?,
+            frames: Vec::new(),
+            path: Vec::new(),
+            classifier: Classifier::default(),
+            options,
+            override_conflicts: false,
+            own_changes: HashMap::new(),
+        };
+        let frame = scan.frame(0, false, false)?;
+        if scan.is_repository(&frame, true) {
+            scan.classifier.enter(b".git", true);
+        }
+        scan.frames.push(frame);
+        Ok(scan)
+    }
+
+    /// Walk into directories in conflict as if there were none.
+    pub(super) fn overriding(mut self, yes: bool) -> Self {
+        self.override_conflicts = yes;
+        self
+    }
+
+    /// The next step, `None` at the end. An error ends the walk.
+    pub(super) fn next(&mut self) -> sys::Result<Option<Event>> {
+        loop {
+            let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+            let end = frame.end;
+            let (name, gone) = if let Some(name) = frame.names.get(frame.next) {
+                frame.next += 1;
+                (name.to_vec(), false)
+            } else if let Some(name) = frame.gone.get(frame.next_gone) {
+                frame.next_gone += 1;
+                (name.to_vec(), true)
+            } else if self.frames.len() == 1 {
+                return Ok(None);
+            } else {
+                self.leave()?;
+                return Ok(Some(Event::Leave));
+            };
+            self.path.truncate(end);
+            if end > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            let event = if gone { self.gone_entry(&name) } else { self.upper_entry(&name)? };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The name of the entry last told.
+    pub(super) fn name(&self) -> &[u8] {
+        let slash = self.path.iter().rposition(|b| *b == b'/');
+        &self.path[slash.map_or(0, |i| i + 1)..]
+    }
+
+    fn leave(&mut self) -> sys::Result<()> {
+        let left = self.frames.pop();
+        self.classifier.leave();
+        if let Some(frame) = left {
+            self.path.truncate(frame.end);
+        }
+        if self.base.depth() > self.frames.len() {
+            self.base.leave()?;
+        }
+        self.upper.leave()
+    }
+
+    /// Leave the current directory before its end; `false` when it is the root or cannot be left.
+    pub(super) fn close_frame(&mut self) -> bool {
+        self.frames.len() > 1 && self.leave().is_ok()
+    }
+
+    /// Whether the base has a counterpart of the current directory.
+    pub(super) fn base_here(&self) -> bool {
+        self.base.depth() == self.frames.len()
+    }
+
+    fn skip(&self, reason: impl Into<String>) -> Option<Event> {
+        Some(Event::Skip(Skipped { path: self.path.clone(), reason: reason.into(), unknown: false }))
+    }
+
+    pub(super) fn unreadable(&self, e: &sys::Error) -> Option<Event> {
+        let reason = format!("could not be read: {} ({})", e.errno.desc(), e.name());
+        Some(Event::Skip(Skipped { path: self.path.clone(), reason, unknown: true }))
+    }
+
+    fn upper_entry(&mut self, name: &[u8]) -> sys::Result<Option<Event>> {
+        let scope = self.scope();
+        if scope == Scope::Outside {
+            return Ok(None);
+        }
+        if is_temporary(name) {
+            return Ok(self.skip("has a name that `aj apply` uses itself"));
+        }
+        let marked = self.frames.last().is_some_and(|f| f.opacity.marked_files);
+        let looked = self.upper.top().and_then(|dir| {
+            let meta = at::stat(dir, name)?;
+            Ok((meta, upper::kind(dir, name, &meta, marked)?))
+        });
+        let (new, kind) = match looked {
+            Ok(seen) => seen,
+            Err(e) => return Ok(self.unreadable(&e)),
+        };
+        let old = match self.host_entry(name) {
+            Ok(old) => old,
+            Err(e) => return Ok(self.unreadable(&e)),
+        };
+        if kind == UpperKind::Dir {
+            return self.enter(name, &new, old, scope);
+        }
+        if scope != Scope::Inside {
+            return Ok(None);
+        }
+        if self.options.hidden.contains(&self.path) {
+            let own = kind != UpperKind::Whiteout;
+            return Ok(own.then(|| self.skip("was hidden from the jail, which made its own")).flatten());
+        }
+        Ok(match kind {
+            UpperKind::Whiteout => old.and_then(|old| self.deletion(name, old)),
+            UpperKind::File => self.file(name, new, old),
+            UpperKind::Symlink => self.symlink(name, new, old),
+            UpperKind::Special(what) => self.skip(what),
+            UpperKind::Dir => None,
+        })
+    }
+
+    fn host_entry(&self, name: &[u8]) -> sys::Result<Option<Meta>> {
+        if self.base_here() { at::stat_opt(self.base.top()?, name) } else { Ok(None) }
+    }
+
+    /// An entry of the base that an opaque directory hides.
+    fn gone_entry(&mut self, name: &[u8]) -> Option<Event> {
+        if self.scope() != Scope::Inside {
+            return None;
+        }
+        match self.host_entry(name) {
+            Ok(old) => old.and_then(|old| self.deletion(name, old)),
+            Err(e) => self.unreadable(&e),
+        }
+    }
+
+    /// Enter a directory of the upper layer.
+    fn enter(
+        &mut self,
+        name: &[u8],
+        new: &Meta,
+        old: Option<Meta>,
+        scope: Scope,
+    ) -> sys::Result<Option<Event>> {
+        let inherited = self.frames.last().is_some_and(|f| f.opacity.opaque);
+        let mut blocked = self.frames.last().is_some_and(|f| f.blocked);
+        if let Err(e) = self.upper.enter_unlocking(name) {
+            return Ok(self.unreadable(&e));
+        }
+        let mut here = false;
+        let mut change = None;
+        let mut replaces = None;
+        match &old {
+            None => change = Some(self.change(Status::Added, Kind::Directory, Some(new), None)),
+            Some(old) if old.kind == FileKind::Dir => match self.base.enter(name) {
+                Ok(()) => {
+                    here = true;
+                    if new.mode & 0o777 != old.mode & 0o777 {
+                        let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
+                        // Entries coming and going move ctime and mtime together; ctime alone is a
+                        // chmod, chown or rename.
+                        let newer = old.btime.is_some_and(|b| b > self.options.started);
+                        if old.ctime > self.options.started && old.ctime != old.mtime && !newer {
+                            c.conflict = Some(Conflict::Changed);
+                        }
+                        change = Some(c);
+                    }
+                }
+                Err(e) => {
+                    blocked = true;
+                    let conflict = if e.errno == Errno::EXDEV { Conflict::Mount } else { Conflict::Changed };
+                    let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
+                    c.conflict = Some(conflict);
+                    change = Some(c);
+                }
+            },
+            Some(old) => {
+                let mut c = self.change(Status::TypeChanged, Kind::Directory, Some(new), Some(old));
+                self.conflict_of_replacing(name, old, &mut c);
+                // Its entries decide one by one; that something else has to go first is decided here.
+                c.host_executed = self.classifier.reason(name, false);
+                blocked |= c.conflict.is_some_and(|c| !(c.may_be_overridden() && self.override_conflicts));
+                replaces = Some(*old);
+                change = Some(c);
+            }
+        }
+        // Made on the host after the jail started: nothing of it was there for the jail to delete.
+        let newer = old.as_ref().and_then(|m| m.btime).is_some_and(|b| b > self.options.started);
+        let name_at = self.path.len() - name.len();
+        let mut frame = match self.frame(name_at, inherited && !newer, newer && here) {
+            Ok(frame) => frame,
+            Err(e) => {
+                if here {
+                    self.base.leave()?;
+                }
+                self.upper.leave()?;
+                return Ok(self.unreadable(&e));
+            }
+        };
+        frame.blocked = blocked;
+        frame.replaces = replaces;
+        frame.mode = new.mode & 0o777;
+        if let Some(c) = &mut change {
+            c.implied = c.status == Status::Added && frame.names.len() > 0;
+        }
+        let repository = self.is_repository(&frame, here);
+        self.classifier.enter(name, repository);
+        self.frames.push(frame);
+        // What has to go before anything in it can come is told although only a part was asked for.
+        let item = change
+            .filter(|c| scope == Scope::Inside || c.status == Status::TypeChanged)
+            .map(|change| Item { change, new: Some(*new), old });
+        Ok(Some(Event::Enter(item)))
+    }
+
+    /// The frame of the directory on top of `upper` (and of `base`, if it has one as deep).
+    fn frame(&self, name_at: usize, inherited: bool, newer: bool) -> sys::Result<Frame> {
+        let dir = self.upper.top()?;
+        let names = Names::read(dir, |_| true)?;
+        let mut opacity = upper::opacity(dir)?;
+        opacity.opaque = (opacity.opaque || inherited) && !newer;
+        let here = self.base.depth() == self.upper.depth();
+        let gone = if opacity.opaque && here {
+            Names::read(self.base.top()?, |n| !names.contains(n) && !is_temporary(n))?
+        } else {
+            Names::default()
+        };
+        Ok(Frame {
+            name_at,
+            end: self.path.len(),
+            names,
+            next: 0,
+            gone,
+            next_gone: 0,
+            opacity,
+            blocked: false,
+            replaces: None,
+            mode: 0o755,
+        })
+    }
+
+    /// Whether the directory, as it would be after applying, is laid out as a git repository.
+    fn is_repository(&self, frame: &Frame, here: bool) -> bool {
+        let has = |name: &[u8]| {
+            if frame.names.contains(name) {
+                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
+                return meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)));
+            }
+            let below = here && !frame.opacity.opaque;
+            below && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
+        };
+        has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
+    }
+
+    fn scope(&self) -> Scope {
+        let mut scope = if self.options.only.is_empty() { Scope::Inside } else { Scope::Outside };
+        for only in &self.options.only {
+            if is_at_or_below(&self.path, only) {
+                return Scope::Inside;
+            }
+            if is_at_or_below(only, &self.path) {
+                scope = Scope::OnTheWay;
+            }
+        }
+        scope
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Inside,
+    /// A directory that leads to what was asked for.
+    OnTheWay,
+    Outside,
+}
+
+fn is_at_or_below(path: &[u8], dir: &[u8]) -> bool {
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether `name` is one that `aj apply` gives its temporary files.
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    name.strip_prefix(TEMPORARY)
+        .is_some_and(|rest| rest.len() == 16 && rest.iter().all(u8::is_ascii_alphanumeric))
+}

@@ -1,0 +1,5 @@
+//! The layers of a jail, each seen from inside by the probe, and what shows that it is this layer.
+
+mod identity;
+mod privileges;
+mod view;

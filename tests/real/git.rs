@@ -1,0 +1,100 @@
+//! git over a repository that was made outside.
+
+use super::project::{Project, has, is_root};
+
+fn repository() -> Project {
+    let p = Project::new();
+    p.outside(
+        "git init -q -b main . && git config user.name me && git config user.email me@example.com && \
+         mkdir -p src && for i in $(seq 50); do echo \"file $i\" > src/$i; done && printf 'target\\n' > .gitignore && \
+         ln -s src/1 link && git add . && git commit -q -m first && echo two >> src/2 && git commit -q -a -m second && \
+         git branch topic HEAD~1 && mkdir target && echo built > target/x",
+    );
+    p
+}
+
+#[test]
+fn a_repository_of_the_host_is_clean_inside() {
+    if !has("git") {
+        return;
+    }
+    let p = repository();
+    let ran = p.same("git status --porcelain; git log --format=%s; git diff HEAD~1 --stat; git fsck --strict 2>&1; git branch -a");
+    assert!(!ran.stderr.contains("dubious"), "{ran:#?}");
+    // The index of the host is good as it is: nothing is read again, nothing is written.
+    assert_eq!(p.inside("git diff-files --name-only; git update-index --refresh; echo $?"), "0\n");
+}
+
+#[test]
+fn commits_branches_rebases_stashes_and_worktrees_happen_inside_only() {
+    if !has("git") {
+        return;
+    }
+    let p = repository();
+    let head = p.outside("git rev-parse HEAD");
+    // Times are given, so that both sides make the same commits.
+    let script = r#"
+        export GIT_COMMITTER_DATE=2026-01-02T03:04:05Z GIT_AUTHOR_DATE=2026-01-02T03:04:05Z
+        set -e
+        echo new > new; git add new; git commit -q -m 'inside'; git rev-parse HEAD
+        git checkout -q topic; echo t >> src/3; git commit -q -am topic; git rebase -q main; git log --format='%h %s'
+        echo dirty >> src/4; git stash -q; git status --short; git stash pop -q; git status --short; git checkout -q -- .
+        git worktree add -q ../wt main 2>&1 || git worktree add -q wt main; git worktree list | wc -l
+        git merge -q --no-ff -m merged main; git tag -a v1 -m v1; git describe; git gc -q; git fsck 2>&1
+        git mv src/5 src/five; git rm -q src/6; git commit -q -m moved; git cherry-pick HEAD~1 -m 1 2>/dev/null || git cherry-pick --skip 2>/dev/null || true
+        c=$(mktemp -d); git clone -q . $c/clone; git -C $c/clone log --format=%s | head -3; rm -rf $c
+        git bisect start HEAD HEAD~2 >/dev/null 2>&1; git bisect reset >/dev/null 2>&1
+        git reset -q --hard HEAD~1; git reflog | wc -l; git blame src/2 | cut -d' ' -f1; git grep -c two; git archive HEAD | tar -t | wc -l
+        printf '#!/bin/sh\necho hook ran\n' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit; git commit -q --allow-empty -m hooked 2>&1
+    "#;
+    let ran = p.same(script);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_ne!(p.outside("git rev-parse HEAD"), head, "the run outside did commit");
+}
+
+#[test]
+fn the_callers_identity_commits_and_nothing_else_of_theirs_comes_along() {
+    if !has("git") {
+        return;
+    }
+    let p = Project::new();
+    p.outside(
+        "git config --global user.name 'Ann Lee'; git config --global user.email ann@example.com; \
+         git config --global user.signingkey SECRET; git config --global credential.helper SECRET; git init -q -b main .",
+    );
+    let said = p.inside("git commit -q --allow-empty -m x && git log --format='%an <%ae> %cn' && git config --list --show-origin");
+    assert!(said.starts_with("Ann Lee <ann@example.com> Ann Lee\n"), "{said}");
+    assert!(!said.contains("SECRET"), "{said}");
+    // What the repository says is stronger.
+    p.outside("git config user.email work@example.com");
+    assert_eq!(p.inside("git commit -q --allow-empty -m x && git log --format=%ae"), "work@example.com\n");
+}
+
+#[test]
+fn a_new_repository_and_an_identity_inside() {
+    if !has("git") {
+        return;
+    }
+    let p = Project::new();
+    let said = p.inside(
+        "git init -q . 2>/dev/null; echo a > a; git add a; git -c user.name=x -c user.email=x@y commit -q -m a; git log --format='%an %s'; \
+         git config --global user.name agent; cat ~/.gitconfig | head -1; cd /tmp && git init -q t 2>/dev/null && git -C t status --short",
+    );
+    assert_eq!(said, "x a\n[user]\n");
+}
+
+#[test]
+fn a_subdirectory_of_a_repository_is_owned_by_the_one_who_asks() {
+    if !has("git") || !is_root() {
+        return;
+    }
+    // As root a repository of an ordinary user shows as the jail's user's own.
+    let p = repository();
+    p.outside("chown -R 1234:2345 .");
+    let ran = p.try_inside(&[], "git status --porcelain && stat -c %U:%G . .git src/1 && echo x >> src/1 && git commit -qam x && git status -s");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "agent:agent\nagent:agent\nagent:agent\n"),
+        "{ran:#?}"
+    );
+}

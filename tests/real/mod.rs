@@ -1,0 +1,14 @@
+//! Real programs, unmodified: what they do inside is what they do outside.
+
+pub mod project;
+
+mod build;
+mod files;
+mod git;
+mod jvm;
+mod node;
+mod python;
+mod shell;
+mod system;
+mod terminal;
+mod trace;
