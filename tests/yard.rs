@@ -29,10 +29,6 @@ pub fn skip(reason: impl AsRef<str>) {
     eprintln!("SKIP: {}", reason.as_ref());
 }
 
-pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
 /// `./life`, compiled once: its bytes, so that nothing is left behind.
 fn program() -> Result<&'static [u8], &'static str> {
     static PROGRAM: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();

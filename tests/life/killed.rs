@@ -42,6 +42,26 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
     let names: Vec<_> = std::fs::read_dir(&yard.ws).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["life"]);
     assert_eq!(said(&mut yard.aj(["./life", "exit", "4"])).fate, 4);
+    assert_repaired(&yard, runs);
+}
+
+/// The ledger calls the killed runs lost, and none of their trees is in use or half made.
+#[track_caller]
+fn assert_repaired(yard: &Yard, runs: u32) {
+    let ran = said(&mut yard.sh("\"$AJ\" jail list --json --limit 10000 || \"$AJ\" jail list --json"));
+    let list: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+    let rows = list["jails"].as_array().unwrap();
+    let with = |status: &str| rows.iter().filter(|r| r["status"] == status).count();
+    assert_eq!(with("running"), 0, "{ran:?}");
+    assert!(with("lost") > 0, "{ran:?}");
+    assert!(rows.len() <= runs as usize + 2, "{} rows", rows.len());
+    // Nothing was changed in any of the jails, so no tree is worth keeping.
+    let trees = std::fs::read_dir(yard.state().join("trees")).unwrap();
+    let left: Vec<_> = trees
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with(".spare-") && !name.starts_with(".ready-"))
+        .collect();
+    assert_eq!(left, [] as [&str; 0], "{ran:?}");
 }
 
 #[test]
@@ -81,6 +101,14 @@ fn an_orphan_that_holds_the_output_does_not_hold_up_the_end() {
         assert_eq!(ran.fate, 6, "{ran:?}");
         assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     }
+}
+
+#[test]
+fn a_command_that_kills_all_it_can_kills_only_its_own() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "./life ignore 60 & kill -9 -1; kill -9 1 2>&1; wait; exit 5";
+    let ran = said(&mut yard.aj(["sh", "-c", script]));
+    assert_eq!(ran.fate, 5, "{ran:?}");
 }
 
 #[test]
