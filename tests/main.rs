@@ -13,9 +13,12 @@
 
 mod common;
 mod probe;
+mod yard;
 
 mod cli;
 mod docs;
 mod escape;
+mod io;
 mod jail;
+mod life;
 mod real;
