@@ -17,5 +17,6 @@ mod probe;
 mod cli;
 mod docs;
 mod escape;
+mod input;
 mod jail;
 mod real;

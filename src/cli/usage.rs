@@ -64,7 +64,8 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
             .extend(FOREIGN_FLAGS.iter().filter(|(f, _)| *f == flag).map(|(_, hint)| (*hint).to_owned()));
     }
     let answers_for_another = exit == exit::AJ_FAILED;
-    let mut command = String::from("aj");
+    // A complaint about a value names no command.
+    let mut command = String::from(if answers_for_another { "aj exec" } else { "aj" });
     for line in paragraphs.flat_map(str::lines).map(str::trim) {
         if let Some(tip) = line.strip_prefix("tip: ") {
             // After `--` comes the command: what clap proposes would run the flag as a program.
