@@ -113,11 +113,11 @@ fn names_that_lead_to_the_workspace_are_links_unless_in_the_way() {
     let workspace = pair("root/workspace", "/home/me/p");
     let kept = links(&named(&["/data/link", "/tmp/x/link"]));
     let more = [pair("root/data/link", "/home/me/p"), pair("tmp/x/link", "/home/me/p")];
-    assert_eq!(kept, [&[workspace.clone()], &more[..]].concat());
+    assert_eq!((&kept[0], &kept[1..]), (&workspace, &more[..]));
     // Covered by a mount, a place of the jail's own, a directory, below another link.
     for name in ["/home/me/p/in", "/usr/src/p", "/etc/p", "/home/me", "/var/run/p", "/workspace/p", "/a/../p"]
     {
-        assert_eq!(links(&named(&[name])), [workspace.clone()], "{name}");
+        assert_eq!(links(&named(&[name])), std::slice::from_ref(&workspace), "{name}");
     }
     // A workspace where `/workspace` would be.
     let s = Spec { at: "/workspace/p".into(), workspace: "/workspace/p".into(), ..spec() };

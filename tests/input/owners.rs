@@ -161,8 +161,8 @@ fn root_in_a_directory_of_a_user_is_that_user_inside() {
         "--",
         "sh",
         "-c",
-        "echo x > sub/real; chmod 4755 sub/real; stat -c %U sub/real",
+        "echo x > sub/real; chmod 751 sub/real; stat -c %U sub/real",
     ]);
     assert_eq!(ran.stdout, "agent\n", "{ran:#?}");
-    assert_eq!(p.outside("stat -c %u:%g:%a sub/real"), format!("{USER}:{SHARED}:4755\n"));
+    assert_eq!(p.outside("stat -c %u:%g:%a sub/real"), format!("{USER}:{SHARED}:751\n"));
 }
