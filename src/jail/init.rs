@@ -192,6 +192,8 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
 
 /// The tmpfs and the new root in it.
 fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
+    // The modes below are meant as they are; the command's umask is set once all is in place.
+    nix::sys::stat::umask(Mode::empty());
     let tmpfs = NewFs::open(c"tmpfs")?;
     tmpfs.set(c"size", &plan.tmp_size)?;
     tmpfs.set(c"mode", c"0755")?;
@@ -201,7 +203,7 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
             .map_err(|e| Error::new("mkdir", show(d), e))?;
     }
     for dir in [c"tmp", c"shm"] {
-        // Not by mkdir: the caller's umask would take bits away.
+        // Not by mkdir, which has no sticky bit everywhere.
         nix::sys::stat::fchmodat(
             &store,
             dir,
@@ -348,7 +350,8 @@ fn confine(
         limits(spec)?;
         send_proc(&status)?;
         install_stdio(stdio)?;
-        signal::default_sigpipe();
+        signal::default_for_command();
+        nix::sys::stat::umask(Mode::from_bits_truncate(spec.umask));
         fd::install_at(status.as_fd(), 3, true)?;
         fd::close_from(4)
     })();
