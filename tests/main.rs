@@ -13,10 +13,13 @@
 
 mod common;
 mod probe;
+mod yard;
 
 mod cli;
 mod docs;
 mod escape;
 mod input;
+mod io;
 mod jail;
+mod life;
 mod real;

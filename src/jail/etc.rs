@@ -168,6 +168,7 @@ fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<PathBuf> {
         return Ok(path);
     }
     fs::create_dir_all(cache)?;
+    remove_leftovers(cache);
     let temporary = cache.join(format!(".etc-{}-{}", std::process::id(), crate::base::clock::now_ms()));
     let made = copy_all(host, &temporary, git).and_then(|()| match fs::rename(&temporary, &path) {
         // Another aj was faster; its copy is as good.
@@ -180,6 +181,19 @@ fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<PathBuf> {
         drop(fs::remove_dir_all(&temporary));
     }
     made.map(|()| path)
+}
+
+/// Remove copies that a killed process left half made. One takes a moment to make; after a minute it
+/// is nobody's. Failing is no reason not to start.
+fn remove_leftovers(cache: &Path) {
+    const MOMENT: std::time::Duration = std::time::Duration::from_secs(60);
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let left = entry.file_name().as_encoded_bytes().starts_with(b".etc-");
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+        if left && age.is_some_and(|age| age > MOMENT) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
 }
 
 fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
@@ -318,6 +332,22 @@ mod tests {
         assert_eq!(fs::read_to_string(etc.join("ssl/certs/a.pem")).unwrap(), "host ssl/certs/a.pem");
         assert!(fs::symlink_metadata(etc.join("ssl/certs/dangling")).unwrap().is_symlink());
         assert!(fs::read_to_string(etc.join("passwd")).unwrap().contains("agent:x:1000:"));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_made_goes_when_it_is_old() {
+        let (h, cache) = (host(), tempfile::tempdir().unwrap());
+        let make = |name: &str, age: u64| {
+            let dir = cache.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("passwd"), "x").unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            fs::File::open(&dir).unwrap().set_modified(then).unwrap();
+            dir
+        };
+        let (old, new, other) = (make(".etc-1-1", 90), make(".etc-1-2", 10), make("etc-0", 90));
+        let etc = ready_from(h.path(), cache.path(), "").unwrap();
+        assert!(!old.exists() && new.exists() && other.exists() && etc.exists());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! clock, and knows how it ended. They talk over `wire`.
 #![forbid(unsafe_code)]
 
+mod ended;
 pub mod etc;
 pub mod excerpt;
 mod gitconfig;

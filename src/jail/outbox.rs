@@ -13,7 +13,8 @@ const ENOUGH: usize = 256 * 1024;
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    sink: Sink,
+    to: BorrowedFd<'static>,
+    sink: Option<Sink>,
     /// Filled by whoever has something to say.
     pub(super) lines: Vec<u8>,
     written: usize,
@@ -23,7 +24,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(to: BorrowedFd<'static>) -> Outbox {
-        Outbox { sink: Sink::new(to), lines: Vec::new(), written: 0, lost: None }
+        Outbox { to, sink: None, lines: Vec::new(), written: 0, lost: None }
     }
 
     /// Whether everything was written, or never will be.
@@ -37,7 +38,7 @@ impl Outbox {
     }
 
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
-        (!self.is_empty()).then(|| self.sink.poll_fd())
+        self.sink.as_ref().filter(|_| !self.is_empty()).map(Sink::poll_fd)
     }
 
     /// Forget what is queued.
@@ -53,8 +54,9 @@ impl Outbox {
             self.abandon();
             return false;
         }
+        let sink = self.sink.get_or_insert_with(|| Sink::new(self.to));
         while let Some(rest) = self.lines.get(self.written..).filter(|r| !r.is_empty()) {
-            match self.sink.write(rest) {
+            match sink.write(rest) {
                 Ok(n) if n > 0 => self.written += n,
                 Ok(_) | Err(Errno::EAGAIN) => break,
                 Err(e) => {

@@ -51,6 +51,8 @@ struct Side {
 pub(super) struct Stream {
     source: Option<OwnedFd>,
     /// `None`: bytes are handed to a [`Receiver`].
+    to: Option<BorrowedFd<'static>>,
+    /// Made at the first output.
     sink: Option<Sink>,
     stderr: bool,
     pending: Vec<u8>,
@@ -77,7 +79,7 @@ impl Stream {
     /// A stream from `source` to the descriptor `sink`. `source` must not block: a jail that reads
     /// its own stdout would make us wait for what is no longer there.
     pub(super) fn to_fd(source: OwnedFd, sink: BorrowedFd<'static>, stderr: bool) -> Stream {
-        Stream::new(source, Some(Sink::new(sink)), stderr)
+        Stream::new(source, Some(sink), stderr)
     }
 
     /// A stream whose bytes are handed to a [`Receiver`].
@@ -85,11 +87,12 @@ impl Stream {
         Stream::new(source, None, stderr)
     }
 
-    fn new(source: OwnedFd, sink: Option<Sink>, stderr: bool) -> Stream {
+    fn new(source: OwnedFd, to: Option<BorrowedFd<'static>>, stderr: bool) -> Stream {
         Stream {
             source: Some(source),
-            may_splice: sink.as_ref().is_some_and(Sink::takes_pages),
-            sink,
+            to,
+            sink: None,
+            may_splice: false,
             stderr,
             pending: Vec::new(),
             written: 0,
@@ -114,7 +117,7 @@ impl Stream {
 
     /// Whether its bytes go to a [`Receiver`].
     pub(super) fn is_captured(&self) -> bool {
-        self.sink.is_none()
+        self.to.is_none()
     }
 
     fn waits_for_sink(&self) -> bool {
@@ -133,12 +136,21 @@ impl Stream {
     /// Move what can be moved now; `seen` is what [`Stream::poll_fd`]'s descriptor reported.
     /// Returns whether the caller's end took anything.
     pub(super) fn advance(&mut self, seen: PollFlags, receiver: &mut dyn Receiver) -> bool {
+        // A hang-up of the sink says nothing about the command.
+        let ended = !self.waits_for_sink() && seen.contains(PollFlags::POLLHUP);
         if seen.is_empty() {
             return false;
         }
+        if ended && !seen.contains(PollFlags::POLLIN) {
+            self.end(receiver);
+            return false;
+        }
+        if let (Some(to), None) = (self.to, &self.sink) {
+            let sink = Sink::new(to);
+            self.may_splice = sink.takes_pages();
+            self.sink = Some(sink);
+        }
         let mut moved = false;
-        // A hang-up of the sink says nothing about the command.
-        let ended = !self.waits_for_sink() && seen.contains(PollFlags::POLLHUP);
         for _ in 0..ROUNDS {
             let step =
                 if self.written < self.pending.len() { self.flush() } else { self.take(ended, receiver) };
@@ -175,7 +187,7 @@ impl Stream {
 
     fn copy(&mut self, len: usize, receiver: &mut dyn Receiver) -> Step {
         let Some(source) = &self.source else { return Step::Wait };
-        if self.sink.is_some() {
+        if self.to.is_some() {
             self.pending.clear();
             self.written = 0;
         }
@@ -186,7 +198,7 @@ impl Stream {
             _ => return Step::End,
         }
         self.collector.push(self.pending.get(kept..).unwrap_or_default());
-        if self.sink.is_none() {
+        if self.to.is_none() {
             let whole = self.pending.len() - cut_character(&self.pending);
             let (bytes, rest) = self.pending.split_at(whole);
             if !bytes.is_empty() {
@@ -284,7 +296,7 @@ impl Stream {
 
     fn end(&mut self, receiver: &mut dyn Receiver) {
         self.source = None;
-        if self.sink.is_none() && !self.pending.is_empty() {
+        if self.to.is_none() && !self.pending.is_empty() {
             // Half a character that will never be whole.
             receiver.output(self.stderr, &std::mem::take(&mut self.pending));
             self.written = 0;

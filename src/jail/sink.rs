@@ -38,6 +38,8 @@ pub(super) struct Sink {
 }
 
 impl Sink {
+    /// Looks at what `to` is, so it is made when there is something to write: most runs of short
+    /// commands leave stderr alone.
     pub(super) fn new(to: BorrowedFd<'static>) -> Sink {
         let kind = match fstat(to).map(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT) {
             Ok(SFlag::S_IFIFO) => Kind::Pipe,

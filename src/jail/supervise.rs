@@ -10,6 +10,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use super::ended::State;
+pub use super::ended::{Ended, Undelivered};
 use super::input::Input;
 use super::launch::Running;
 use super::outbox::Outbox;
@@ -17,8 +19,8 @@ use super::relay::{Receiver, Stream};
 use super::status::Layers;
 use super::usage::{self, Meter};
 use super::wire::{Message, Received, receive};
-use crate::schema::jail::{Excerpt, Outcome, Usage};
-use crate::sys::pidfd::{self, End};
+use crate::schema::jail::Usage;
+use crate::sys::pidfd;
 use crate::sys::{self, fd, signal};
 
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
@@ -60,97 +62,12 @@ pub struct Options {
     pub ticks: bool,
 }
 
-/// How it ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// How.
-    pub outcome: Outcome,
-    /// Errno of a failed start, for the exit code.
-    pub errno: Option<Errno>,
-    /// The exec itself failed, not a step before it.
-    pub exec_failed: bool,
-    /// Layers that were in force.
-    pub layers: Layers,
-    /// What it used.
-    pub usage: Usage,
-    /// Its stdout.
-    pub stdout: Excerpt,
-    /// Its stderr.
-    pub stderr: Excerpt,
-    /// Most memory seen, when it was watched.
-    pub peak_memory: Option<u64>,
-    /// Output that the caller did not get.
-    pub undelivered: Undelivered,
-    /// Pid of the jail's pid 1, when it did not end although it was killed: a process of the jail
-    /// waits inside the kernel.
-    pub unkillable: Option<i32>,
-}
-
-/// Output that the caller did not get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Undelivered {
-    /// Why writing to the caller's stdout failed: EPIPE when nobody reads it any more.
-    pub stdout: Option<Errno>,
-    /// The same for stderr.
-    pub stderr: Option<Errno>,
-    /// The reader had not taken everything when the time was up or the user put an end to it.
-    pub abandoned: bool,
-}
-
-impl Undelivered {
-    /// Which stream failed and why, but for a reader that went away: that is its own affair.
-    pub fn failure(&self) -> Option<(&'static str, Errno)> {
-        [("stdout", self.stdout), ("stderr", self.stderr)]
-            .into_iter()
-            .filter_map(|(name, why)| why.map(|e| (name, e)))
-            .find(|(_, e)| !matches!(e, Errno::EPIPE | Errno::ECONNRESET))
-    }
-}
-
 const TICK_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait for the end of a jail that was killed before saying that it cannot be.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// Once the time is up, a reader that takes nothing for so long (or the grace, when that is longer)
 /// is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-#[derive(Default)]
-struct State {
-    layers: Layers,
-    started: bool,
-    said: Option<Message>,
-    ended: Option<(End, pidfd::Rusage)>,
-    timed_out: bool,
-    out_of_memory: bool,
-    interrupted: Option<i32>,
-    interrupts: u32,
-    deadline: Option<Instant>,
-    kill_at: Option<Instant>,
-    /// Since when pid 1 must be about to end: it was killed, or it has said its last word.
-    dying: Option<Instant>,
-    unkillable: bool,
-    abandoned: bool,
-    settled: bool,
-}
-
-impl State {
-    fn kill(&mut self, jail: BorrowedFd<'_>) -> sys::Result<()> {
-        self.dying.get_or_insert_with(Instant::now);
-        pidfd::signal(jail, libc::SIGKILL).map(drop)
-    }
-
-    /// When the time will be up, while that can still happen.
-    fn deadline_ahead(&self) -> Option<Instant> {
-        self.deadline.filter(|_| !self.timed_out && self.said.is_none())
-    }
-
-    /// The clock stood still for `pause`.
-    fn postpone(&mut self, pause: Duration) {
-        for at in [&mut self.deadline, &mut self.kill_at, &mut self.dying].into_iter().flatten() {
-            *at += pause;
-        }
-    }
-}
 
 /// Where the bytes go.
 struct Flows {
@@ -255,7 +172,12 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         };
         let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
         if seen.status {
-            take_messages(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+            take_message(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+        }
+        if state.started && !state.early.is_empty() {
+            for number in std::mem::take(&mut state.early) {
+                pidfd::signal(pidfd.as_fd(), number)?;
+            }
         }
         if seen.signals {
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
@@ -271,15 +193,16 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
             state.ended = Some(pidfd::wait4(pid)?);
-            take_messages(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+            let lines = &mut flows.outbox.lines;
+            while take_message(&status, &mut state, &mut meter, watcher, (pid, &mut *lines))? {}
             flows.close_input();
         }
         if state.abandoned {
             flows.abandon();
         }
     }
-    let unkillable = state.unkillable.then_some(pid);
-    Ok(finish(state, flows, &meter, (options, started, unkillable)))
+    let peak = options.watch_memory.map(|_| meter.peak);
+    Ok(finish(state, flows, (pid, started, peak)))
 }
 
 /// TERM when the time is up, KILL after the grace.
@@ -328,14 +251,16 @@ fn wait(
     let one = |fd| PollFd::new(fd, PollFlags::POLLIN);
     let stream = |i: usize| {
         let stream = flows.streams.get(i)?;
-        // A reader of events that is behind holds up the command, not the clock.
-        if stream.is_captured() && flows.outbox.is_full() { None } else { stream.poll_fd() }
+        // A reader of events that is behind holds up the command, not the clock; and "started" comes
+        // before the first output, which may get here before pid 1's word of it.
+        let later = stream.is_captured() && (flows.outbox.is_full() || running && !state.started);
+        if later { None } else { stream.poll_fd() }
     };
     // What is asked, and which answer it belongs to.
     let asked = [
         Some(one(signals.as_fd())),
         running.then(|| one(pidfd)),
-        (running && state.said.is_none()).then(|| one(status)),
+        (running && !state.silent).then(|| one(status)),
         stream(0),
         stream(1),
         flows.input.as_ref().and_then(Input::poll_fd),
@@ -367,31 +292,34 @@ fn wait(
     })
 }
 
-fn take_messages(
+/// Take the next message of pid 1; whether there was one.
+fn take_message(
     status: &OwnedFd,
     state: &mut State,
     meter: &mut Meter,
     watcher: &mut dyn Watcher,
     (pid, lines): (i32, &mut Vec<u8>),
-) -> sys::Result<()> {
-    while state.said.is_none() {
-        match receive(status, false)? {
-            Received::Message(Message::Started(layers), _) => {
-                state.started = true;
-                state.layers = layers;
-                watcher.started(layers, pid, lines);
-            }
-            Received::Message(Message::Descriptor(0), fd) => meter.proc = fd,
-            Received::Message(Message::Descriptor(_), _) => {}
-            Received::Message(m, _) => {
-                // Its last word: what is left is the kernel's to clear away.
-                state.said = Some(m);
-                state.dying.get_or_insert_with(Instant::now);
-            }
-            Received::Nothing | Received::Closed => return Ok(()),
-        }
+) -> sys::Result<bool> {
+    if state.silent {
+        return Ok(false);
     }
-    Ok(())
+    match receive(status, false)? {
+        Received::Message(Message::Started(layers), _) => {
+            state.started = true;
+            state.layers = layers;
+            watcher.started(layers, pid, lines);
+        }
+        Received::Message(Message::Descriptor(0), fd) => meter.proc = fd,
+        Received::Message(Message::Descriptor(_), _) => {}
+        Received::Message(m, _) => {
+            // Its last word: what is left is the kernel's to clear away.
+            state.said = Some(m);
+            state.fall_silent();
+        }
+        Received::Closed => state.fall_silent(),
+        Received::Nothing => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn take_signals(
@@ -403,16 +331,17 @@ fn take_signals(
     while let Ok(Some(info)) = signals.read_signal() {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
         match number {
+            _ if signal::is_ignored(number) => {}
             libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => {
                 state.interrupts += 1;
                 state.interrupted.get_or_insert(number);
                 if state.ended.is_some() {
                     // Only the delivery is left, and the user does not want to wait for it.
                     state.abandoned = true;
-                } else if state.interrupts > 1 || !state.started {
+                } else if state.interrupts > 1 {
                     state.kill(jail)?;
                 } else {
-                    pidfd::signal(jail, number)?;
+                    state.pass_on(jail, number)?;
                     if number == libc::SIGINT {
                         watcher.stopping();
                     }
@@ -426,70 +355,38 @@ fn take_signals(
                 state.postpone(since.elapsed());
                 pidfd::signal(jail, libc::SIGCONT)?;
             }
-            _ => {
-                pidfd::signal(jail, number)?;
-            }
+            _ => state.pass_on(jail, number)?,
         }
     }
     Ok(())
 }
 
-fn finish(
-    state: State,
-    flows: Flows,
-    meter: &Meter,
-    (options, started, unkillable): (&Options, Instant, Option<i32>),
-) -> Ended {
-    let (end, rusage) = state.ended.unwrap_or((End::Signaled(libc::SIGKILL), pidfd::Rusage::default()));
+fn finish(state: State, flows: Flows, (pid, started, peak_memory): (i32, Instant, Option<u64>)) -> Ended {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let (mut errno, mut exec_failed) = (None, false);
-    let outcome = match state.said {
-        Some(Message::Failed { step, errno: number, exec }) => {
-            let e = Errno::from_raw(number);
-            (errno, exec_failed) = (Some(e), exec);
-            Outcome::Failed { step, errno: format!("{e:?}"), code: 125 }
-        }
-        _ if state.out_of_memory => Outcome::OutOfMemory,
-        _ if state.timed_out => Outcome::TimedOut,
-        Some(Message::Ended { end: End::Exited(_), .. }) if state.abandoned => {
-            Outcome::Interrupted { signal: state.interrupted.unwrap_or(libc::SIGINT) }
-        }
-        Some(Message::Ended { end: End::Exited(code), .. }) => Outcome::Exited { code },
-        Some(Message::Ended { end: End::Signaled(signal), .. }) if state.interrupted == Some(signal) => {
-            Outcome::Interrupted { signal }
-        }
-        Some(Message::Ended { end: End::Signaled(signal), .. }) => Outcome::Signaled { signal },
-        _ => match (state.interrupted, end) {
-            (Some(signal), _) => Outcome::Interrupted { signal },
-            (None, End::Signaled(signal)) if state.started => Outcome::Signaled { signal },
-            (None, end) => Outcome::Failed {
-                step: format!("the jail's pid 1 ended without a word ({end:?})"),
-                errno: String::new(),
-                code: 125,
-            },
-        },
-    };
     let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
     let undelivered = Undelivered {
         stdout: lost(0).or(flows.outbox.lost),
         stderr: lost(1),
-        abandoned: state.abandoned || unkillable.is_some() && !flows.delivered(),
+        abandoned: state.abandoned || state.unkillable && !flows.delivered(),
     };
+    let used = state.ended.map(|(_, used)| used).unwrap_or_default();
+    let (layers, unkillable) = (state.layers, state.unkillable.then_some(pid));
+    let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
         outcome,
         errno,
         exec_failed,
-        layers: state.layers,
+        layers,
         usage: Usage {
             wall_ms: ms(started.elapsed()),
-            user_ms: ms(rusage.user),
-            system_ms: ms(rusage.system),
-            peak_rss: rusage.peak_rss,
+            user_ms: ms(used.user),
+            system_ms: ms(used.system),
+            peak_rss: used.peak_rss,
         },
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
-        peak_memory: options.watch_memory.map(|_| meter.peak),
+        peak_memory,
         undelivered,
         unkillable,
     }

@@ -125,9 +125,18 @@ pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
 }
 
 /// A process that does nothing, in a new user namespace: something to hang an id map on. It shares
-/// this memory instead of copying it and never touches it. End it with SIGKILL and reap it.
+/// this memory instead of copying it and never touches it. End it with SIGKILL and reap it; it ends
+/// by itself with us.
 pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
-    extern "C" fn park(_: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn park(parent: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: both take integers only.
+        let orphan = unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::getppid() as usize != parent.addr()
+        };
+        if orphan {
+            return 0;
+        }
         loop {
             // SAFETY: takes nothing; returns only after a signal handler, and there are none that
             // could run here: signals are not sent to this process but the one that kills it.
@@ -141,14 +150,15 @@ pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: one past the end of the allocation, aligned to 16, for a stack that grows down.
     let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
-    // SAFETY: the stack is the child's alone and lives forever; the child only calls pause(2), which
-    // writes nothing but its own stack; `pidfd` is stored before clone returns.
+    let parent = std::ptr::without_provenance_mut(std::process::id() as usize);
+    // SAFETY: the stack is the child's alone and lives forever; the child's calls write nothing but
+    // its own stack; `pidfd` is stored before clone returns.
     let pid = unsafe {
         libc::clone(
             park,
             top.cast(),
             libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD,
-            std::ptr::null_mut(),
+            parent,
             &raw mut pidfd,
         )
     };

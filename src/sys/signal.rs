@@ -60,15 +60,13 @@ pub fn forward_to_group(group: i32) -> Result<()> {
     Ok(())
 }
 
-/// In the launcher: take [`FORWARDED`] signals as readable records instead of deaths, but for
-/// those the caller had ignored (nohup): a blocked signal is queued even when it is ignored, so
-/// these must not be blocked. Lasts until [`give_back`].
+/// In the launcher: take [`FORWARDED`] signals as readable records instead of deaths, until
+/// [`give_back`]. A blocked signal is queued even when the caller had it ignored (nohup): the reader
+/// leaves those out by [`is_ignored`].
 pub fn take_over() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
-        if !is_ignored(signal) {
-            set.add(signal);
-        }
+        set.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|e| Error::new("sigprocmask", "", e))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -87,10 +85,11 @@ pub fn give_back() {
     sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None).ok();
 }
 
-fn is_ignored(signal: Signal) -> bool {
+/// Whether the caller had this process ignore `signal`.
+pub fn is_ignored(signal: i32) -> bool {
     let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only asks for the present action, into live storage of the right type.
-    let r = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), old.as_mut_ptr()) };
+    let r = unsafe { libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()) };
     // SAFETY: zeroed at first, then filled in by the kernel.
     r == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
 }

@@ -174,7 +174,8 @@ fn the_environment_is_an_allow_list() {
     aj.env("LANG", "C.UTF-8").env("LC_ALL", "C").env("TERM", "dumb");
     let out = run(&mut aj).stdout;
     let names: BTreeSet<&str> = out.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
-    let fixed = ["AGENTJAIL", "GIT_CONFIG_SYSTEM", "HOME", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"];
+    let fixed =
+        ["AGENTJAIL", "GIT_CONFIG_SYSTEM", "HOME", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"];
     for name in &names {
         let copied = [
             "LANG",
@@ -193,6 +194,7 @@ fn the_environment_is_an_allow_list() {
     }
     assert!(fixed.iter().all(|f| names.contains(f)), "{out}");
     assert!(!out.contains("secret-value"), "{out}");
+    assert!(out.contains("GIT_CONFIG_SYSTEM=/etc/gitconfig\n"), "the jail's own file: {out}");
     assert!(names.contains("LC_ALL") && names.contains("TERM"));
 }
 

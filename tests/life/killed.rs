@@ -1,0 +1,161 @@
+//! Violent ends: nothing of a jail outlives its `aj`, nothing of a run outlives the run.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::yard::{Running, Yard, assert_gone, eventually, fate, mark, marked, mounts_of, run, said};
+
+/// What issue trackers call "bwrap left behind": kill -9 at any instant, the start included.
+#[test]
+fn nothing_survives_when_aj_is_killed_at_any_instant() {
+    const RUNS: u32 = 200;
+    let Some(yard) = Yard::new() else { return };
+    // How long a start takes here and now, so that the instants are spread over all of it.
+    let start = Instant::now();
+    assert_eq!(fate(run(&mut yard.aj(["true"])).status), 0);
+    let whole = start.elapsed();
+    let mark = mark();
+    let end = Instant::now() + Duration::from_secs(12);
+    let (mut runs, mut running_when_killed) = (0, 0);
+    for n in 0..RUNS {
+        if Instant::now() > end {
+            break;
+        }
+        // Half of them spread over the start, the rest a little later, with children inside.
+        let script = "./life sleep 60 $0 & ./life ignore 60 $0";
+        let mut aj = yard.aj(["sh", "-c", script, &mark]);
+        let aj = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        std::thread::sleep(whole * (n % 50) / 33);
+        running_when_killed += u32::from(marked(&mark).len() > 1);
+        aj.signal(Signal::SIGKILL);
+        drop(aj);
+        runs += 1;
+    }
+    assert_gone(&mark, Duration::from_secs(5));
+    println!("{runs} runs, {running_when_killed} of them with a jail when killed");
+    assert!(running_when_killed > runs / 20, "killed too early to show anything");
+    assert_eq!(mounts_of(&yard.state()), [] as [String; 0]);
+    assert_eq!(mounts_of(&yard.ws), [] as [String; 0]);
+    // The workspace has what it had, and the next run works.
+    let names: Vec<_> = std::fs::read_dir(&yard.ws).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["life"]);
+    assert_eq!(said(&mut yard.aj(["./life", "exit", "4"])).fate, 4);
+    assert_repaired(&yard, runs);
+}
+
+/// The ledger calls the killed runs lost, and none of their trees is in use or half made.
+#[track_caller]
+fn assert_repaired(yard: &Yard, runs: u32) {
+    let ran = said(&mut yard.sh("\"$AJ\" jail list --json --limit 10000 || \"$AJ\" jail list --json"));
+    let list: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+    let rows = list["jails"].as_array().unwrap();
+    let with = |status: &str| rows.iter().filter(|r| r["status"] == status).count();
+    assert_eq!(with("running"), 0, "{ran:?}");
+    assert!(with("lost") > 0, "{ran:?}");
+    assert!(rows.len() <= runs as usize + 2, "{} rows", rows.len());
+    // Nothing was changed in any of the jails, so no tree is worth keeping.
+    let trees = std::fs::read_dir(yard.state().join("trees")).unwrap();
+    let left: Vec<_> = trees
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with(".spare-") && !name.starts_with(".ready-"))
+        .collect();
+    assert_eq!(left, [] as [&str; 0], "{ran:?}");
+}
+
+#[test]
+fn a_jail_is_gone_within_a_second_of_its_aj() {
+    let Some(yard) = Yard::new() else { return };
+    let mark = mark();
+    let script = "(setsid setsid ./life ignore 60 $0 > /dev/null &); ./life ignore 60 $0";
+    let mut running = Running::start(yard.aj(["sh", "-c", script, &mark]).stdout(Stdio::piped()));
+    running.first_line();
+    assert!(eventually(Duration::from_secs(5), || marked(&mark).len() >= 5), "{:?}", marked(&mark));
+    running.signal(Signal::SIGKILL);
+    assert_gone(&mark, Duration::from_secs(1));
+}
+
+#[test]
+fn a_daemon_by_the_book_never_acts_after_the_run() {
+    let Some(yard) = Yard::new() else { return };
+    // Teeth: outside a jail the same daemon does.
+    let path = yard.path("outside");
+    let mut outside = yard.sh(&format!("./life later {} 1", path.display()));
+    assert_eq!(fate(run(&mut outside).status), 0);
+    assert!(eventually(Duration::from_secs(10), || path.exists()), "the daemon does nothing");
+    let start = Instant::now();
+    let ran = said(&mut yard.exec(["--rw", "."], ["./life", "later", "canary", "6"]));
+    assert_eq!(ran.fate, 0, "{ran:?}");
+    assert!(start.elapsed() < Duration::from_millis(5900), "too slow here to tell: {:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(6500).saturating_sub(start.elapsed()));
+    assert!(!yard.ws.join("canary").exists());
+}
+
+#[test]
+fn an_orphan_that_holds_the_output_does_not_hold_up_the_end() {
+    let Some(yard) = Yard::new() else { return };
+    for options in [&[][..], &["--json"], &["--events"]] {
+        let start = Instant::now();
+        let ran = said(&mut yard.exec(options.iter().copied(), ["sh", "-c", "./life hold 60; exit 6"]));
+        assert_eq!(ran.fate, 6, "{ran:?}");
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_command_that_kills_all_it_can_kills_only_its_own() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "./life ignore 60 & kill -9 -1; kill -9 1 2>&1; wait; exit 5";
+    let ran = said(&mut yard.aj(["sh", "-c", script]));
+    assert_eq!(ran.fate, 5, "{ran:?}");
+}
+
+#[test]
+fn ten_thousand_orphans_are_reaped_as_they_come() {
+    let Some(yard) = Yard::new() else { return };
+    let ran = said(&mut yard.aj(["./life", "orphans", "10000"]));
+    assert_eq!(ran.fate, 0, "{ran:?}");
+    // The most at any moment, which depends on how often pid 1 gets a processor; unreaped, there
+    // would be thousands.
+    assert!(ran.number("most_zombies") < 100, "{ran:?}");
+}
+
+/// A process that cannot be killed, for as long as it is frozen: `aj` says so and returns.
+#[test]
+fn a_jail_that_cannot_be_killed_is_reported_and_left() {
+    struct Freezer(std::path::PathBuf);
+    impl Freezer {
+        fn set(&self, state: &str) -> bool {
+            std::fs::write(self.0.join("freezer.state"), state).is_ok()
+        }
+    }
+    impl Drop for Freezer {
+        fn drop(&mut self) {
+            self.set("THAWED");
+            eventually(Duration::from_secs(5), || std::fs::remove_dir(&self.0).is_ok());
+        }
+    }
+    let Some(yard) = Yard::new() else { return };
+    let dir = std::path::PathBuf::from(format!("/sys/fs/cgroup/freezer/aj-test-{}", std::process::id()));
+    if std::fs::create_dir(&dir).is_err() {
+        return crate::yard::skip("no freezer (cgroup v1) to hold a process in the kernel with");
+    }
+    let freezer = Freezer(dir);
+    let mark = mark();
+    let mut aj = yard.exec(["--timeout", "2s", "--grace", "0s"], ["./life", "ready", "60", &mark]);
+    let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    assert!(running.first_line().0.starts_with("ready"));
+    let inside = *marked(&mark).iter().max().unwrap();
+    std::fs::write(freezer.0.join("cgroup.procs"), inside.to_string()).unwrap();
+    assert!(freezer.set("FROZEN"));
+    let start = Instant::now();
+    let status = running.end();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut running.0.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(fate(status), 124, "{said}");
+    assert!(start.elapsed() > Duration::from_secs(8), "it was not held at all: {:?}", start.elapsed());
+    assert!(said.contains("does not end"), "{said}");
+    drop(freezer);
+    assert_gone(&mark, Duration::from_secs(3));
+}
