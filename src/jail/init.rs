@@ -348,7 +348,6 @@ fn confine(
 ) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
     let done = (|| -> Result<()> {
         limits(spec)?;
-        send_proc(&status)?;
         install_stdio(stdio)?;
         signal::default_for_command();
         nix::sys::stat::umask(Mode::from_bits_truncate(spec.umask));
@@ -388,14 +387,6 @@ fn limits(spec: &Spec) -> Result<()> {
         set(Resource::RLIMIT_NPROC, n, n)?;
     }
     Ok(())
-}
-
-/// Send out the jail's `/proc`, through which the launcher sees exactly the jail's processes.
-fn send_proc(status: &OwnedFd) -> Result<()> {
-    let proc =
-        openat(AT_FDCWD, "/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|e| Error::new("open", "/proc", e))?;
-    wire::send(status, &Message::Descriptor(0), Some(proc.as_raw_fd()))
 }
 
 fn install_stdio(stdio: Stdio) -> Result<()> {
@@ -513,7 +504,11 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     if let Err(e) = signal::forward_to_group(pid) {
         fail(status, &e, false);
     }
-    drop(wire::send(status, &Message::Started(layers), None));
+    // With it goes the jail's `/proc`, through which the launcher sees exactly the jail's processes.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let proc = openat(AT_FDCWD, "/proc", flags, Mode::empty()).ok();
+    drop(wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)));
+    drop(proc);
     loop {
         match pidfd::wait_any() {
             Some(Some((p, end))) if p == pid => {

@@ -306,10 +306,10 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     for (name, target) in &host.links {
         p.links.push((cpath(target)?, cstring("a path", format!("root/{name}"))?));
     }
+    // A rule holds for the directory wherever it is shown: `/tmp`'s for `/var/tmp` as well.
     for (path, right) in [
         ("/", Right::Read),
         ("/tmp", Right::Write),
-        ("/var/tmp", Right::Write),
         ("/home/agent", Right::Write),
         ("/dev", Right::Device),
         ("/dev/shm", Right::Write),
