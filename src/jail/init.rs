@@ -420,6 +420,9 @@ fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut 
             layers.add(Layer::Scopes);
         }
     }
+    if spec.writes_to_host() && spec.with("no_setuid") {
+        seccomp::install(&seccomp::no_setuid())?;
+    }
     if spec.with("seccomp") {
         seccomp::install(filter)?;
         layers.add(Layer::Seccomp);

@@ -110,6 +110,11 @@ impl Spec {
         if self.as_root { 0 } else { AGENT }
     }
 
+    /// Whether what the jail writes can land on the host, at once and under the owner's name.
+    pub fn writes_to_host(&self) -> bool {
+        self.access == Access::Rw || self.binds.iter().any(|b| b.writable)
+    }
+
     /// Whether a layer is in place: always, but for the tests that take one away.
     pub fn with(&self, layer: &str) -> bool {
         !self.without.iter().any(|w| w == layer)
