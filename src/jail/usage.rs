@@ -25,10 +25,10 @@ fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Ok(mut dir) = Dir::openat(proc.as_fd(), ".", flags, Mode::empty()) else { return };
     for entry in dir.iter().flatten() {
-        if let Ok(name) = entry.file_name().to_str() {
-            if name.bytes().all(|b| b.is_ascii_digit()) {
-                each(name);
-            }
+        if let Ok(name) = entry.file_name().to_str()
+            && name.bytes().all(|b| b.is_ascii_digit())
+        {
+            each(name);
         }
     }
 }
