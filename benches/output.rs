@@ -3,7 +3,13 @@
 //!
 //! `cargo bench --bench output [ROUNDS]`; `AJ_BIN` measures another binary. The relay's own rate is
 //! what is left when the same start without output, measured in the same round, is taken away.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub
+)]
 
 #[path = "common.rs"]
 mod common;

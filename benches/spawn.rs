@@ -3,7 +3,13 @@
 //!
 //! `cargo bench --bench spawn [ROUNDS]`; `AJ_BIN` measures another binary. Run it on an idle
 //! machine; compare ratios, never milliseconds of different days.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub
+)]
 
 #[path = "common.rs"]
 mod common;

@@ -79,7 +79,11 @@ fn too_many_or_too_long_arguments_are_a_clear_125() {
         aj.output()
     };
     assert_eq!(direct(&many).unwrap_err().raw_os_error(), Some(nix::libc::E2BIG), "2 MB of arguments");
-    assert_eq!(direct(std::slice::from_ref(&long)).unwrap_err().raw_os_error(), Some(nix::libc::E2BIG), "128 KiB");
+    assert_eq!(
+        direct(std::slice::from_ref(&long)).unwrap_err().raw_os_error(),
+        Some(nix::libc::E2BIG),
+        "128 KiB"
+    );
     // Just below: the jail's own variables must not be what breaks it without a word.
     let nearly = vec!["x".repeat(1000); 1900];
     if let Ok(o) = direct(&nearly) {
