@@ -20,6 +20,13 @@ pub struct Ground {
     pub ws: PathBuf,
 }
 
+impl Drop for Ground {
+    /// Overlay makes directories of mode 0, which an ordinary user has to open before removing them.
+    fn drop(&mut self) {
+        Command::new("chmod").args(["-R", "u+rwX"]).arg(self.dir.path()).status().ok();
+    }
+}
+
 /// What the probe said.
 #[derive(Debug)]
 pub struct Said {

@@ -28,6 +28,8 @@ vars! {
     COMPLETE = "AJ_COMPLETE", "Set by the completion script of a shell: print candidates and end";
     XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "Base of the configuration directory (default `~/.config`)";
+    PWD = "PWD", "The caller's name for the current directory; it is kept inside";
+    AGENTJAIL = "AGENTJAIL", "Set in every jail, to its id; a jail cannot start another";
     HOME = "HOME", "The caller's home directory";
     NO_COLOR = "NO_COLOR", "Set to anything: no colour";
     CLICOLOR_FORCE = "CLICOLOR_FORCE", "Set to 1: colour even when the output is not a terminal";

@@ -1,6 +1,6 @@
 //! `aj exec`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::error::{CmdResult, CommandError};
@@ -8,7 +8,7 @@ use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
 use crate::base::{clock, text};
-use crate::ops::exec::{self as op, Report, Request, Watcher};
+use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
 
@@ -98,6 +98,10 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Some(script) => vec!["/bin/sh".into(), "-c".into(), script],
         None => args.command,
     };
+    if argv.first().is_some_and(|program| program.is_empty()) {
+        return Err(CommandError::new(exit::AJ_FAILED, "usage", "the command is empty")
+            .hint("name a program after `--`, as in `aj exec -- true`"));
+    }
     let request = Request {
         flags: flags.layer,
         env_files: flags.env_files,
@@ -124,7 +128,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             return Err(e);
         }
     };
-    finish(ui, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
+    let program = request.argv.first().map(OsString::as_os_str).unwrap_or_default();
+    finish(ui, program, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
 }
 
 struct Watch<'a> {
@@ -173,13 +178,19 @@ impl Watcher for Watch<'_> {
     }
 }
 
-fn finish(ui: &Ui, report: Report, watcher: &mut Watch<'_>, apply: Option<bool>) -> CmdResult {
+fn finish(
+    ui: &Ui,
+    program: &OsStr,
+    report: Report,
+    watcher: &mut Watch<'_>,
+    apply: Option<bool>,
+) -> CmdResult {
     let code = report.exit_code();
     for warning in &report.warnings {
         ui.warn(warning);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
-        let e = not_started(step, errno, code);
+        let e = not_started(program, step, errno, code);
         if watcher.events.is_some() {
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
@@ -273,18 +284,14 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 }
 
 /// The command never ran: what, why, and what to do about it.
-fn not_started(step: &str, errno: &str, code: u8) -> CommandError {
+fn not_started(program: &OsStr, step: &str, errno: &str, code: u8) -> CommandError {
     let e =
         CommandError::new(code, "jail_not_started", format!("the command was not started: {step} ({errno})"));
     match code {
-        exit::COMMAND_NOT_FOUND => CommandError::new(
-            code,
-            "command_not_found",
-            format!("{step}: no such command in the jail ({errno})"),
-        )
-        .hint("show the directory that has it: `aj exec --ro DIR -- …`"),
+        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno),
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
+        _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
         _ => super::hints::for_step(e, step, errno),
     }
 }
@@ -302,27 +309,28 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         None => shown,
     };
     match &e {
-        op::Error::Refused { insist: true, .. } => {
-            shown.hint("run it in a project directory, or insist with `--i-mean-it`")
+        op::Error::Refused { way: WayOut::Insist, .. } => {
+            shown.hint("use a project directory, or insist with `--i-mean-it`")
         }
-        op::Error::Refused { path, .. } => shown.hint(format!(
-            "move the state out of `{}`: set AJ_STATE_DIR to another directory",
+        op::Error::Refused { way: WayOut::Elsewhere, .. } => shown.hint("use a project directory"),
+        op::Error::Refused { path, way: WayOut::MoveState, .. } => shown.hint(format!(
+            "use a project directory, or set AJ_STATE_DIR to a directory outside of `{}`",
             text::os(path)
         )),
         op::Error::Foreign { .. } => {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
-        op::Error::Launch(_) | op::Error::Store(_) => super::hints::for_error(shown, &e),
-        op::Error::Policy(_)
+        op::Error::Launch(_)
+        | op::Error::Store(_)
         | op::Error::Plan(_)
         | op::Error::CurrentDir { .. }
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
-        | op::Error::Etc(_)
-        | op::Error::StatusFd { .. }
-        | op::Error::Changes(_)
-        | op::Error::Random(_) => shown,
+        | op::Error::Etc(_) => super::hints::for_error(shown, &e),
+        op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
+            shown
+        }
     }
 }
 

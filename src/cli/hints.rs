@@ -2,7 +2,13 @@
 //!
 //! The machine is looked at here only, once a start has failed.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::error::CommandError;
+use super::exit;
+use crate::base::quote::command_line;
+use crate::base::text;
 use crate::ops::{doctor, exec};
 
 const DOCTOR: &str = "see what this machine allows: `aj doctor`";
@@ -16,7 +22,29 @@ pub(super) fn for_step(e: CommandError, step: &str, errno: &str) -> CommandError
 pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     match error {
         exec::Error::Launch(failed) => for_step(e, &crate::host::facts::step_of(failed), &failed.name()),
+        exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
+        exec::Error::CurrentDir { .. } => e.hint("go to a directory that exists and that you may enter"),
+        exec::Error::Bind { .. } => e.hint("name something that exists and that you may read"),
+        exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
+        exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),
         exec::Error::Store(failed) => doctor::state_fixes(failed).into_iter().fold(e, CommandError::hint),
         _ => e,
     }
+}
+
+/// A command that is not there: the way in, if the host has it.
+pub(super) fn not_found(program: &OsStr, errno: &str) -> CommandError {
+    let name = text::os(program);
+    let what = if program.as_bytes().contains(&b'/') {
+        format!("`{name}` does not exist in the jail ({errno})")
+    } else {
+        format!("`{name}` was not found in the jail's PATH ({errno})")
+    };
+    let e = CommandError::new(exit::COMMAND_NOT_FOUND, "command_not_found", what);
+    let dirs = exec::on_host(program);
+    if dirs.is_empty() {
+        return e.hint("if it is installed, show its directory: `aj exec --ro DIR -- …`");
+    }
+    let words: Vec<String> = dirs.iter().flat_map(|d| ["--ro".to_owned(), text::os(d)]).collect();
+    e.hint(format!("this machine has it; show its directory: `aj exec {} -- …`", command_line(&words)))
 }

@@ -245,7 +245,8 @@ fn check_name(name: &OsStr, flag: &str) -> Result<(), CommandError> {
     if is_variable_name(name.as_bytes()) {
         return Ok(());
     }
-    Err(usage(format!("{flag} `{}`: not a name of an environment variable", os(name))))
+    Err(usage(format!("{flag} `{}`: not a name of an environment variable", os(name)))
+        .hint(format!("write `{flag} NAME`, or `--env NAME=VALUE`")))
 }
 
 fn usage(message: impl Into<String>) -> CommandError {
@@ -316,7 +317,9 @@ pub fn policy_error(e: &ops::config::Error, exit: u8) -> CommandError {
     use ops::config::Error as E;
     let message = e.to_string();
     match e {
-        E::Read { .. } | E::TooLarge { .. } => CommandError::new(exit, "config_unreadable", message),
+        E::Read { .. } => CommandError::new(exit, "config_unreadable", message)
+            .hint("check that the file exists and that you may read it"),
+        E::TooLarge { .. } => CommandError::new(exit, "config_unreadable", message),
         E::Kind { path, .. } => CommandError::new(exit, "config_unreadable", message)
             .hint(format!("put a plain file in the place of `{path}`, or remove it")),
         E::RelativeConfigDir(_) => CommandError::new(exit, "config_dir_relative", message),

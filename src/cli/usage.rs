@@ -63,13 +63,30 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
             .hints
             .extend(FOREIGN_FLAGS.iter().filter(|(f, _)| *f == flag).map(|(_, hint)| (*hint).to_owned()));
     }
-    let mut command = String::from("aj");
+    let answers_for_another = exit == exit::AJ_FAILED;
+    // A complaint about a value names no command.
+    let mut command = String::from(if answers_for_another { "aj exec" } else { "aj" });
     for line in paragraphs.flat_map(str::lines).map(str::trim) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            error.hints.push(tip.to_owned());
+            // After `--` comes the command: what clap proposes would run the flag as a program.
+            if !(answers_for_another && tip.contains("'-- -")) {
+                error.hints.push(tip.to_owned());
+            }
         } else if let Some(usage) = line.strip_prefix("Usage: ") {
             let words = usage.split(' ').take_while(|w| !w.starts_with(['[', '<', '-', '(']));
             command = words.collect::<Vec<_>>().join(" ");
+        }
+    }
+    if answers_for_another {
+        let word = context(e, ContextKind::InvalidArg).pop().filter(|w| !w.starts_with(['-', '<']));
+        if e.kind() == ErrorKind::UnknownArgument && word.is_some()
+            || e.kind() == ErrorKind::MissingRequiredArgument
+        {
+            let word = word.unwrap_or_else(|| "COMMAND".to_owned());
+            error.hints.push(format!(
+                "put `--` before the command: `{command} -- {}`",
+                text::printable(word.as_bytes())
+            ));
         }
     }
     error.hint(format!("see `{command} --help`"))
@@ -176,6 +193,18 @@ mod tests {
         assert_eq!(e.hints[0], "did you mean `aj version`?");
         let e = unknown_command(&line(&["\u{1b}[31mx"]), OsStr::new("\u{1b}[31mx"));
         assert_eq!(e.message, "`\\x1b[31mx` is not a command of aj");
+    }
+
+    #[test]
+    fn a_forgotten_separator_is_named() {
+        let exec = || commands::alone(commands::find(OsStr::new("exec")).unwrap());
+        let e = mistake(&exec().try_get_matches_from(["aj", "make"]).unwrap_err(), 125);
+        assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- make`");
+        let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125);
+        assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- COMMAND`");
+        // What clap proposes would run the flag as a program.
+        let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125);
+        assert!(!e.hints.iter().any(|h| h.contains("-- --frobnicate")), "{e:?}");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Cause {
     KeyQuota,
     /// The limit of descriptors.
     FileLimit,
+    /// There is no `/proc` around us.
+    NoProc,
     /// No space, inodes or quota left.
     NoSpace,
     /// Too many nested Landlock domains or system call filters.
@@ -72,8 +74,12 @@ pub fn causes(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
     };
     let denied = matches!(errno, "EPERM" | "EACCES");
     match (call, errno) {
+        (_, "ENOENT") if on.starts_with("/proc/") => vec![Cause::NoProc],
         (_, "EMFILE" | "ENFILE") => vec![Cause::FileLimit],
-        ("clone3" | "unshare", _) => namespaces(call, on, errno, m),
+        // Plain `clone` makes the namespace that holds the mapping of root's id-mapped mounts.
+        ("clone3" | "unshare", _) | ("clone", "ENOSPC" | "EUSERS" | "EPERM" | "EACCES") => {
+            namespaces(call, on, errno, m)
+        }
         ("write setgroups" | "write uid_map" | "write gid_map", _) if denied || errno == "EINVAL" => ids(m),
         ("keyctl(JOIN_SESSION_KEYRING)", "EDQUOT") => vec![Cause::KeyQuota],
         ("landlock_restrict_self", "E2BIG") | ("seccomp", "ENOMEM" | "E2BIG") => vec![Cause::TooManyLayers],

@@ -74,6 +74,7 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
             "raise the quota of keys: {}",
             sysctl("kernel.keys.maxkeys", "2000", m)
         )],
+        Cause::NoProc => vec![format!("mount /proc: `{}mount -t proc proc /proc`", sudo(m))],
         Cause::FileLimit => vec!["raise the limit of open files: `ulimit -n 4096`".to_owned()],
         Cause::NoSpace => vec![
             "free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned(),

@@ -202,10 +202,10 @@ fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     let mut names: Vec<String> = ALLOWED.iter().map(|n| (*n).to_owned()).collect();
     for entry in fs::read_dir(host)?.flatten() {
-        if let Some(name) = entry.file_name().to_str() {
-            if ALLOWED_PREFIXES.iter().any(|p| name.starts_with(p)) && !names.iter().any(|n| n == name) {
-                names.push(name.to_owned());
-            }
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if ALLOWED_PREFIXES.iter().any(|p| name.starts_with(p)) && !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
         }
     }
     for name in names {

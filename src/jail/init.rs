@@ -192,6 +192,8 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
 
 /// The tmpfs and the new root in it.
 fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
+    // The modes below are meant as they are; the command's umask is set once all is in place.
+    nix::sys::stat::umask(Mode::empty());
     let tmpfs = NewFs::open(c"tmpfs")?;
     tmpfs.set(c"size", &plan.tmp_size)?;
     tmpfs.set(c"mode", c"0755")?;
@@ -201,7 +203,7 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
             .map_err(|e| Error::new("mkdir", show(d), e))?;
     }
     for dir in [c"tmp", c"shm"] {
-        // Not by mkdir: the caller's umask would take bits away.
+        // Not by mkdir, which has no sticky bit everywhere.
         nix::sys::stat::fchmodat(
             &store,
             dir,
@@ -346,9 +348,9 @@ fn confine(
 ) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
     let done = (|| -> Result<()> {
         limits(spec)?;
-        send_proc(&status)?;
         install_stdio(stdio)?;
-        signal::default_sigpipe();
+        signal::default_for_command();
+        nix::sys::stat::umask(Mode::from_bits_truncate(spec.umask));
         fd::install_at(status.as_fd(), 3, true)?;
         fd::close_from(4)
     })();
@@ -387,14 +389,6 @@ fn limits(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Send out the jail's `/proc`, through which the launcher sees exactly the jail's processes.
-fn send_proc(status: &OwnedFd) -> Result<()> {
-    let proc =
-        openat(AT_FDCWD, "/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|e| Error::new("open", "/proc", e))?;
-    wire::send(status, &Message::Descriptor(0), Some(proc.as_raw_fd()))
-}
-
 fn install_stdio(stdio: Stdio) -> Result<()> {
     let stdin = match stdio.stdin {
         Some(fd) => fd,
@@ -425,6 +419,9 @@ fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut 
         if spec.landlock_abi >= 6 {
             layers.add(Layer::Scopes);
         }
+    }
+    if spec.writes_to_host() && spec.with("no_setuid") {
+        seccomp::install(&seccomp::no_setuid())?;
     }
     if spec.with("seccomp") {
         seccomp::install(filter)?;
@@ -510,7 +507,11 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     if let Err(e) = signal::forward_to_group(pid) {
         fail(status, &e, false);
     }
-    drop(wire::send(status, &Message::Started(layers), None));
+    // With it goes the jail's `/proc`, through which the launcher sees exactly the jail's processes.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let proc = openat(AT_FDCWD, "/proc", flags, Mode::empty()).ok();
+    drop(wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)));
+    drop(proc);
     loop {
         match pidfd::wait_any() {
             Some(Some((p, end))) if p == pid => {

@@ -54,7 +54,11 @@ pub struct Held {
 impl Held {
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
-        nix::unistd::write(&self.go, b"g").map_err(|e| Error::new("write", "go pipe", e))?;
+        match nix::unistd::write(&self.go, b"g") {
+            // It has failed already, and says why on the status socket.
+            Ok(_) | Err(nix::errno::Errno::EPIPE) => {}
+            Err(e) => return Err(Error::new("write", "go pipe", e)),
+        }
         self.mapping.map_or(Ok(()), Mapping::finish)?;
         Ok(self.running)
     }
@@ -87,6 +91,7 @@ pub fn host_root(net: Net) -> HostRoot {
 /// [`Held::release`] lets it go on. The process must be single-threaded.
 pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
     signal::default_sigchld();
+    room_for_descriptors(plan)?;
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdout, stdout_inside) = fd::pipe()?;
@@ -158,6 +163,19 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
             Ok(held)
         }
     }
+}
+
+/// Raise our soft limit of open files to what a start takes: every mount is a descriptor for a
+/// while. The command's own limit is set from the policy.
+fn room_for_descriptors(plan: &Plan) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = 64 + 2 * plan.mounts.len() as u64;
+    let fail = |call| move |e| Error::new(call, "RLIMIT_NOFILE", e);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(fail("getrlimit"))?;
+    if soft < needed && soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).map_err(fail("setrlimit"))?;
+    }
+    Ok(())
 }
 
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner

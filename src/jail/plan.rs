@@ -172,7 +172,11 @@ fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
     }
     match inner.iter().next().and_then(OsStr::to_str) {
         None if inner.as_os_str().is_empty() => occupied("/"),
+        Some("usr") if inner == Path::new("usr") => occupied("/usr"),
         Some("usr") => Ok(None),
+        // A mount there would cover what the jail has below.
+        Some("home") if inner == Path::new("home") => occupied("/home/agent"),
+        Some("var") if inner == Path::new("var") => occupied("/var/tmp"),
         Some("etc") => occupied("/etc"),
         Some("proc") => occupied("/proc"),
         Some("dev") => occupied("/dev"),
@@ -229,11 +233,14 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         let what = shown(&mut p, spec, &bind.path, attr)?;
         p.mounts.push(Mount { what, at: relative(&bind.path)?, ours: false });
         if bind.writable {
-            p.rules.push((bind.path.clone(), Right::Write));
+            // The kernel refuses a rule that gives a file the rights of a directory.
+            let right = if bind.directory { Right::Write } else { Right::WriteFile };
+            p.rules.push((bind.path.clone(), right));
         } else {
             p.read_only.push(cpath(&bind.path)?);
         }
     }
+    names(&mut p, &mut points, spec)?;
     for d in points.dirs {
         p.dirs.push(cpath(&d)?);
     }
@@ -299,10 +306,10 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     for (name, target) in &host.links {
         p.links.push((cpath(target)?, cstring("a path", format!("root/{name}"))?));
     }
+    // A rule holds for the directory wherever it is shown: `/tmp`'s for `/var/tmp` as well.
     for (path, right) in [
         ("/", Right::Read),
         ("/tmp", Right::Write),
-        ("/var/tmp", Right::Write),
         ("/home/agent", Right::Write),
         ("/dev", Right::Device),
         ("/dev/shm", Right::Write),
@@ -318,9 +325,6 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;
-    if spec.at != Path::new("/workspace") {
-        p.links.push((cpath(&spec.at)?, c"root/workspace".to_owned()));
-    }
     let plain = Attr::NOSUID.and(Attr::NODEV);
     match (spec.access, &spec.tree) {
         (Access::Overlay, Some(tree)) => {
@@ -355,6 +359,29 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
             p.mounts.push(Mount { what, at, ours: false });
             p.read_only.push(cpath(&spec.at)?);
         }
+    }
+    Ok(())
+}
+
+/// Links: `/workspace`, and the names that the caller uses for the workspace and the binds. What was
+/// made from a shell in a linked directory has that name written in it (CMake caches, shebangs of a
+/// virtualenv). A name that is in the way of something else is left out.
+fn names(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
+    let workspace = (Path::new("/workspace"), spec.at.as_path());
+    let aliases = spec.aliases.iter().map(|(name, target)| (name.as_path(), target.as_path()));
+    for (name, target) in std::iter::once(workspace).chain(aliases) {
+        // Not a place of ours, or there with `/usr` or the workspace already.
+        let Ok(Some(at)) = place(name) else { continue };
+        let taken = |path: &Path| {
+            let path = path.as_os_str().as_bytes();
+            let link = p.links.iter().any(|(_, l)| l.as_bytes() == path);
+            link || points.files.iter().any(|f| f.as_os_str().as_bytes() == path)
+        };
+        if name.starts_with(target) || points.dirs.contains(&at) || at.ancestors().any(taken) {
+            continue;
+        }
+        points.dir(at.parent().unwrap_or(Path::new("root")));
+        p.links.push((cpath(target)?, cpath(&at)?));
     }
     Ok(())
 }
@@ -402,127 +429,5 @@ fn command(p: &mut Plan, spec: &Spec) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::id::{Id, Kind};
-    use crate::jail::spec::{Bind, Owner};
-    use crate::policy::settings::Seccomp;
-
-    fn spec() -> Spec {
-        Spec {
-            id: Id::random(Kind::Jail).unwrap(),
-            hostname: "agentjail".into(),
-            argv: vec!["true".into()],
-            env: vec![("HOME".into(), "/home/agent".into())],
-            search: vec!["/usr/bin".into(), "/bin".into()],
-            cwd: "/home/me/p".into(),
-            workspace: "/home/me/p".into(),
-            at: "/home/me/p".into(),
-            access: Access::Overlay,
-            tree: Some("/state/trees/x".into()),
-            owner: Owner { uid: 5, gid: 5 },
-            durable: false,
-            binds: vec![],
-            etc: "/state/cache/etc-0".into(),
-            net: Net::None,
-            seccomp: Seccomp::Standard,
-            nested_userns: false,
-            as_root: false,
-            pids: None,
-            nofile: None,
-            tmp: 1 << 30,
-            ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
-            landlock_abi: 7,
-            without: vec![],
-        }
-    }
-
-    fn at(p: &Plan, at: &str) -> Vec<usize> {
-        p.mounts
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| m.at.to_bytes() == at.as_bytes())
-            .map(|(i, _)| i)
-            .collect()
-    }
-
-    #[test]
-    fn mount_points_have_their_parents_and_come_parents_first() {
-        let mut s = spec();
-        s.binds.push(Bind { path: "/srv/a/b.txt".into(), writable: false, directory: false });
-        let p = plan(&s, &HostRoot::default()).unwrap();
-        let mut seen = BTreeSet::from([PathBuf::new()]);
-        for d in &p.dirs {
-            let d = Path::new(OsStr::from_bytes(d.to_bytes()));
-            assert!(seen.contains(d.parent().unwrap()), "{d:?} before its parent");
-            seen.insert(d.to_owned());
-        }
-        for f in &p.files {
-            let f = Path::new(OsStr::from_bytes(f.to_bytes()));
-            assert!(seen.contains(f.parent().unwrap()), "{f:?}");
-        }
-        assert!(seen.contains(Path::new("root/home/me/p")));
-        assert!(p.files.contains(&c"root/srv/a/b.txt".to_owned()));
-    }
-
-    #[test]
-    fn a_workspace_below_tmp_or_home_is_made_where_it_will_be_seen() {
-        for (at, made) in [
-            ("/tmp/x/y", "tmp/x/y"),
-            ("/var/tmp/x", "tmp/x"),
-            ("/home/agent/w", "home/w"),
-            ("/dev/shm/w", "shm/w"),
-            ("/work/main", "root/work/main"),
-        ] {
-            let s = Spec { at: at.into(), workspace: at.into(), ..spec() };
-            let p = plan(&s, &HostRoot::default()).unwrap();
-            assert!(p.dirs.contains(&CString::new(made).unwrap()), "{at}: {:?}", p.dirs);
-        }
-    }
-
-    #[test]
-    fn paths_of_the_jails_own_are_refused() {
-        for bad in ["/", "/etc/x", "/proc", "/dev/x", "/bin", "/lib64/x"] {
-            let s = Spec { at: bad.into(), ..spec() };
-            assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Occupied { .. })), "{bad}");
-        }
-        for bad in ["relative", "/a/../b"] {
-            let s = Spec { at: bad.into(), ..spec() };
-            assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::NotPlain(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn root_shows_host_directories_through_an_id_mapping_only() {
-        let mut s = Spec { ids: Ids::Range, ..spec() };
-        s.binds.push(Bind { path: "/root/tools".into(), writable: false, directory: true });
-        let p = plan(&s, &HostRoot::default()).unwrap();
-        assert_eq!(p.mapped.len(), 2);
-        let ws = at(&p, "home/me/p");
-        assert!(matches!(p.mounts[ws[0]].what, What::Mapped(0)));
-        assert!(matches!(&p.mounts[ws[1]].what, What::Overlay(o) if o.lower == Err(0)));
-        assert!(matches!(p.mounts[at(&p, "root/tools")[0]].what, What::Mapped(1)));
-    }
-
-    #[test]
-    fn read_only_is_a_mount_attribute_and_not_a_landlock_rule_alone() {
-        let s = Spec { access: Access::Ro, tree: None, ..spec() };
-        let p = plan(&s, &HostRoot::default()).unwrap();
-        let What::Bind { attr, resolved, .. } = &p.mounts[at(&p, "home/me/p")[0]].what else { panic!() };
-        assert_eq!(attr.0 & Attr::RDONLY.0, Attr::RDONLY.0);
-        assert!(resolved, "a link in its place would be followed");
-        assert!(!p.rules.iter().any(|(path, r)| path == Path::new("/home/me/p") && *r == Right::Write));
-        assert!(p.read_only.contains(&c"/home/me/p".to_owned()));
-    }
-
-    #[test]
-    fn odd_bytes_pass_and_nul_is_named() {
-        let odd = OsString::from_vec(vec![0xff, b'\n', 0x1b]);
-        let s = Spec { argv: vec!["sh".into(), odd.clone()], ..spec() };
-        assert_eq!(plan(&s, &HostRoot::default()).unwrap().argv[1].to_bytes(), odd.as_bytes());
-        let s = Spec { argv: vec!["sh".into(), "a\0b".into()], ..spec() };
-        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Nul { .. })));
-        let s = Spec { env: vec![("A=B".into(), "x".into())], ..spec() };
-        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Variable(_))));
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

@@ -65,6 +65,9 @@ pub struct Spec {
     pub workspace: PathBuf,
     /// Where it is shown.
     pub at: PathBuf,
+    /// Names by which the caller knows the workspace and the binds, through links of the host, and
+    /// what each leads to: links inside as well.
+    pub aliases: Vec<(PathBuf, PathBuf)>,
     /// How.
     pub access: Access,
     /// With [`Access::Overlay`]: the directory holding `upper` and `work`.
@@ -91,6 +94,8 @@ pub struct Spec {
     pub nofile: Option<u64>,
     /// Bytes in the jail's tmpfs at most.
     pub tmp: u64,
+    /// The caller's umask, which the command gets.
+    pub umask: u32,
     /// Id mapping.
     pub ids: Ids,
     /// Kernel's Landlock ABI.
@@ -103,6 +108,11 @@ impl Spec {
     /// Uid (and gid) of the command inside.
     pub fn inside_id(&self) -> u32 {
         if self.as_root { 0 } else { AGENT }
+    }
+
+    /// Whether what the jail writes can land on the host, at once and under the owner's name.
+    pub fn writes_to_host(&self) -> bool {
+        self.access == Access::Rw || self.binds.iter().any(|b| b.writable)
     }
 
     /// Whether a layer is in place: always, but for the tests that take one away.

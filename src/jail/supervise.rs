@@ -304,13 +304,12 @@ fn take_message(
         return Ok(false);
     }
     match receive(status, false)? {
-        Received::Message(Message::Started(layers), _) => {
+        Received::Message(Message::Started(layers), proc) => {
+            meter.proc = proc;
             state.started = true;
             state.layers = layers;
             watcher.started(layers, pid, lines);
         }
-        Received::Message(Message::Descriptor(0), fd) => meter.proc = fd,
-        Received::Message(Message::Descriptor(_), _) => {}
         Received::Message(m, _) => {
             // Its last word: what is left is the kernel's to clear away.
             state.said = Some(m);

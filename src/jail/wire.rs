@@ -31,7 +31,8 @@ pub enum Message {
         /// Whether it was the exec itself (exit code 126 or 127 instead of 125).
         exec: bool,
     },
-    /// The command is running, with these layers in force.
+    /// The command is running, with these layers in force. The jail's `/proc` travels with it;
+    /// sockets made in the jail's network namespace can travel the same way.
     Started(Layers),
     /// The command ended.
     Ended {
@@ -41,9 +42,6 @@ pub enum Message {
         /// pid 1 itself has yet to end.
         alone: bool,
     },
-    /// A descriptor made inside the jail, sent out for the launcher to use: 0 is the jail's
-    /// `/proc`; capture sockets will follow.
-    Descriptor(u8),
 }
 
 /// A connected pair: launcher's end, init's end.
@@ -75,7 +73,6 @@ impl Message {
                 out.extend_from_slice(&number.to_le_bytes());
                 out.push(u8::from(*alone));
             }
-            Message::Descriptor(what) => out.extend_from_slice(&[5, *what]),
         }
         out
     }
@@ -94,7 +91,6 @@ impl Message {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 Message::Ended { end, alone: *rest.last()? != 0 }
             }
-            5 if rest.len() == 1 => Message::Descriptor(*rest.first()?),
             _ => return None,
         })
     }
@@ -175,7 +171,6 @@ mod tests {
             Message::Started(Layers::from_bits(0x1ff)),
             Message::Ended { end: End::Exited(255), alone: true },
             Message::Ended { end: End::Signaled(9), alone: false },
-            Message::Descriptor(0),
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }
@@ -188,9 +183,10 @@ mod tests {
     fn descriptors_travel_with_their_message() {
         let (a, b) = pair().unwrap();
         let (r, w) = sys::fd::pipe().unwrap();
-        send(&b, &Message::Descriptor(0), Some(r.as_raw_fd())).unwrap();
+        let started = Message::Started(Layers::from_bits(3));
+        send(&b, &started, Some(r.as_raw_fd())).unwrap();
         drop(r);
-        let Received::Message(Message::Descriptor(0), Some(got)) = receive(&a, true).unwrap() else {
+        let Received::Message(Message::Started(_), Some(got)) = receive(&a, true).unwrap() else {
             panic!("no descriptor")
         };
         nix::unistd::write(&w, b"x").unwrap();

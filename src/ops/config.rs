@@ -65,6 +65,14 @@ fn reason(errno: &Errno) -> String {
     format!("{} ({errno:?})", errno.desc())
 }
 
+/// An error of the standard library in our words: what it is, and the errno by name.
+pub(super) fn why(e: &io::Error) -> String {
+    match e.raw_os_error() {
+        Some(_) => reason(&errno(e)),
+        None => e.to_string(),
+    }
+}
+
 /// The files as found.
 #[derive(Debug, Default)]
 pub struct Loaded {

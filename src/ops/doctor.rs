@@ -26,6 +26,10 @@ const RANGE: (u32, u32) = (RANGE_BASE, RANGE_BASE + RANGE_COUNT - 1);
 
 /// What to do about a start that failed at `step` with `errno`, on this machine.
 pub fn fixes(step: &str, errno: &str) -> Vec<String> {
+    if let Some(id) = env::AGENTJAIL.get() {
+        let id = text::os(&id);
+        return vec![format!("run aj outside: this is in the jail `{id}` already, and jails do not nest")];
+    }
     host::fixes(step, errno, &read::machine(RANGE))
 }
 
@@ -61,6 +65,16 @@ pub fn state_fixes(e: &StoreError) -> Vec<String> {
             Some(_) => one(ELSEWHERE.to_owned()),
             None => Vec::new(),
         },
+    }
+}
+
+/// What to do when the jail's `/etc` could not be copied into the state directory.
+pub fn etc_fixes(e: &std::io::Error) -> Vec<String> {
+    match e.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT) => {
+            vec!["free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned()]
+        }
+        _ => vec!["remove `cache` from the state directory: it is made again".to_owned()],
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use serde_json::json;
 
 use super::{changes, config};
@@ -32,7 +32,12 @@ use crate::store::trees::{self, Tree};
 use crate::sys;
 
 mod check;
+mod foreign;
+mod missing;
 mod record;
+
+pub use check::WayOut;
+pub use missing::on_host;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -190,7 +195,7 @@ pub enum Error {
     #[error("start the jail")]
     Launch(#[source] sys::Error),
     /// The current directory.
-    #[error("the current directory cannot be used: {why}")]
+    #[error("the current directory cannot be used: {}", config::why(.why))]
     CurrentDir {
         /// Why.
         why: io::Error,
@@ -202,8 +207,8 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
-        /// Whether `--i-mean-it` would let it pass.
-        insist: bool,
+        /// What would do.
+        way: WayOut,
     },
     /// The overlay could not copy up files of this owner.
     #[error(
@@ -229,7 +234,7 @@ pub enum Error {
         at: PathBuf,
     },
     /// A host path given by `--ro` or `--rw`.
-    #[error("cannot show `{}`: {why}", text::os(.path))]
+    #[error("cannot show `{}`: {}", text::os(.path), config::why(.why))]
     Bind {
         /// The path.
         path: PathBuf,
@@ -237,7 +242,7 @@ pub enum Error {
         why: io::Error,
     },
     /// The jail's `/etc` could not be prepared.
-    #[error("prepare the jail's /etc in the state directory: {0}")]
+    #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
     /// A limit that was asked for cannot be held here.
     #[error("`--{what}` cannot be enforced here: {why}")]
@@ -263,13 +268,16 @@ pub enum Error {
     Random(getrandom::Error),
 }
 
-/// The effective policy and its origins, without running anything.
-pub fn explain(request: &Request) -> Result<Resolved, Error> {
-    Ok(config::policy(&current_dir()?, request.flags.clone(), &request.env_files)?)
+impl Error {
+    /// Whether a directory was refused because the jail has one of its own in that place.
+    pub fn place_is_taken(&self) -> bool {
+        matches!(self, Error::Plan(plan::Error::Occupied { .. }))
+    }
 }
 
-fn current_dir() -> Result<PathBuf, Error> {
-    std::env::current_dir().map_err(|why| Error::CurrentDir { why })
+/// The effective policy and its origins, without running anything.
+pub fn explain(request: &Request) -> Result<Resolved, Error> {
+    Ok(config::policy(&check::current_dir()?.0, request.flags.clone(), &request.env_files)?)
 }
 
 /// Run the command.
@@ -281,12 +289,15 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         None => None,
     };
-    let workspace = current_dir()?;
+    // Whatever is made on the host side is private; the command gets the caller's umask.
+    let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    sys::signal::ignore_sigxfsz();
+    let (workspace, meta) = check::current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
     let settings = resolved.settings;
     let state = StateDir::open()?;
-    let owner = check::workspace(&workspace, &state, &settings, request.i_mean_it)?;
+    let owner = check::workspace((&workspace, &meta), &state, &settings, request.i_mean_it)?;
     let watch_memory = check::limits(&settings, &mut warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let euid = nix::unistd::geteuid().as_raw();
@@ -295,8 +306,10 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
     };
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
-    let mut spec = spec(request, &settings, id, workspace, owner, ids, etc)?;
-    check::writable_binds(&spec, &state)?;
+    let alias = check::alias(&workspace, &meta);
+    let mut spec = spec(request, &settings, id, (workspace, alias), owner, ids, etc)?;
+    spec.umask = umask.bits();
+    check::binds_and_state(&spec, &state, request.i_mean_it)?;
     let overlay = settings.access == Access::Overlay;
     spec.tree = overlay.then(|| trees::path_of(&state, id));
     let policy = record::effective(&settings, &spec, watch_memory);
@@ -360,6 +373,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if let Err(e) = spool::append_end(&state, &end) {
         warnings.push(format!("the run was not recorded: {e}"));
     }
+    if overlay && foreign::is_suspect(&ended) {
+        warnings.extend(foreign::hint(&spec.workspace, &ids, owner));
+    }
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -408,19 +424,26 @@ fn spec(
     request: &Request,
     settings: &Settings,
     id: Id,
-    workspace: PathBuf,
+    (workspace, alias): (PathBuf, Option<PathBuf>),
     owner: Owner,
     ids: Ids,
     etc: PathBuf,
 ) -> Result<Spec, Error> {
     let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
     let cwd = check::cwd(&at, request.cwd.as_deref())?;
-    let binds = check::binds(settings)?;
+    let logical = match (&alias, cwd.strip_prefix(&at)) {
+        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
+        (Some(name), Ok(_)) => name.clone(),
+        _ => cwd.clone(),
+    };
+    let (binds, mut aliases) = check::binds(settings)?;
+    aliases.extend(alias.map(|name| (name, at.clone())));
     let visible = |dir: &Path| {
         dir.starts_with("/usr")
             || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
             || dir.starts_with(&at)
             || binds.iter().any(|b| dir.starts_with(&b.path))
+            || aliases.iter().any(|(name, _)| dir.starts_with(name))
     };
     let first: Vec<PathBuf> = Vec::new();
     let first: Vec<&Path> = first.iter().map(PathBuf::as_path).collect();
@@ -428,7 +451,7 @@ fn spec(
         user: if settings.as_root { "root" } else { "agent" },
         home: Path::new("/home/agent"),
         shell: Path::new("/bin/sh"),
-        cwd: &cwd,
+        cwd: &logical,
         id: id.as_str(),
         path_first: &first,
         visible: &visible,
@@ -448,6 +471,7 @@ fn spec(
         cwd,
         workspace,
         at,
+        aliases,
         access: settings.access,
         tree: None,
         owner,
@@ -461,6 +485,7 @@ fn spec(
         pids: settings.pids,
         nofile: settings.nofile,
         tmp: settings.tmp,
+        umask: 0o022,
         ids,
         landlock_abi: sys::landlock::abi(),
         without: without(),

@@ -208,7 +208,7 @@ fn records_of_a_newer_aj_and_garbage_are_set_aside_byte_for_byte() {
 const CHILD_DIR: &str = "LEDGER_TEST_DIR";
 const CHILDREN: usize = 4;
 const THREADS: usize = 2;
-const FOLDS: usize = 20;
+const FOLDS: usize = 8;
 
 /// Not a test of its own: what the children of the next one run, until `stop` appears beside the
 /// state directory. Each thread leaves a file named after the number of its runs.

@@ -346,7 +346,7 @@ mod tests {
         // What overlayfs leaves in its working directory.
         fs::create_dir_all(tree.work().join("work")).unwrap();
         fs::create_dir_all(tree.work().join("incompat/volatile")).unwrap();
-        fs::set_permissions(tree.work().join("work"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.work().join("work"), Permissions::from_mode(0o0)).unwrap();
         assert!(tree.remove_if_unchanged(&state).unwrap().is_none());
         assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
         let tree = make();

@@ -16,6 +16,8 @@ pub enum Right {
     Read,
     /// Everything but making device nodes.
     Write,
+    /// The same for a single file: what can be done with a file at all.
+    WriteFile,
     /// Read and write of existing files, and device ioctls: for device nodes.
     Device,
     /// Read and write of existing files: for `/proc`.
@@ -68,6 +70,7 @@ pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> 
             & match right {
                 Right::Read => AccessFs::from_read(newest),
                 Right::Write => all & !devices,
+                Right::WriteFile => AccessFs::from_file(newest),
                 Right::Device => {
                     AccessFs::ReadFile
                         | AccessFs::WriteFile

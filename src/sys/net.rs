@@ -28,7 +28,7 @@ pub fn make() -> Result<Making> {
     std::thread::Builder::new()
         .stack_size(64 * 1024)
         .spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("unshare", "network namespace", e))?;
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("unshare", "net", e))?;
             loopback_up()?;
             let path = c"/proc/thread-self/ns/net";
             openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
@@ -44,8 +44,7 @@ pub fn make() -> Result<Making> {
 impl Making {
     /// Wait for it and enter it. No thread is left afterwards.
     pub fn enter(self) -> Result<()> {
-        let made =
-            self.0.join().map_err(|_| Error::new("unshare", "network namespace", nix::errno::Errno::EIO))?;
+        let made = self.0.join().map_err(|_| Error::new("unshare", "net", nix::errno::Errno::EIO))?;
         setns(made?, CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("setns", "network namespace", e))
     }
 }

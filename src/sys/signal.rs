@@ -101,10 +101,20 @@ pub fn default_sigchld() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// Give SIGPIPE its default action (Rust's runtime ignores it, and exec keeps that).
-pub fn default_sigpipe() {
-    // SAFETY: SIG_DFL installs no code.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// In the launcher: a file that may not grow (`ulimit -f`) is an error to report, not a death that
+/// leaves the tree and a half-written record.
+pub fn ignore_sigxfsz() {
+    // SAFETY: SIG_IGN installs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Give what `aj` ignores its default action for the command, because exec keeps what is ignored:
+/// SIGPIPE (by Rust's runtime) and SIGXFSZ.
+pub fn default_for_command() {
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: SIG_DFL installs no code.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Die of `signal` as if it had never been handled, so that a shell sees a signal death and stops

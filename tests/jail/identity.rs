@@ -194,6 +194,7 @@ fn the_environment_is_an_allow_list() {
     }
     assert!(fixed.iter().all(|f| names.contains(f)), "{out}");
     assert!(!out.contains("secret-value"), "{out}");
+    assert!(out.contains("GIT_CONFIG_SYSTEM=/etc/gitconfig\n"), "the jail's own file: {out}");
     assert!(names.contains("LC_ALL") && names.contains("TERM"));
 }
 

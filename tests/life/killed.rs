@@ -108,10 +108,10 @@ fn a_daemon_by_the_book_never_acts_after_the_run() {
     assert_eq!(fate(run(&mut outside).status), 0);
     assert!(eventually(Duration::from_secs(10), || path.exists()), "the daemon does nothing");
     let start = Instant::now();
-    let ran = said(&mut yard.exec(["--rw", "."], ["./life", "later", "canary", "2"]));
+    let ran = said(&mut yard.exec(["--rw", "."], ["./life", "later", "canary", "6"]));
     assert_eq!(ran.fate, 0, "{ran:?}");
-    assert!(start.elapsed() < Duration::from_millis(1900), "too slow here to tell: {:?}", start.elapsed());
-    std::thread::sleep(Duration::from_millis(2500));
+    assert!(start.elapsed() < Duration::from_millis(5900), "too slow here to tell: {:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(6500).saturating_sub(start.elapsed()));
     assert!(!yard.ws.join("canary").exists());
 }
 
@@ -139,7 +139,9 @@ fn ten_thousand_orphans_are_reaped_as_they_come() {
     let Some(yard) = Yard::new() else { return };
     let ran = said(&mut yard.aj(["./life", "orphans", "10000"]));
     assert_eq!(ran.fate, 0, "{ran:?}");
-    assert!(ran.number("most_zombies") < 5, "{ran:?}");
+    // The most at any moment, which depends on how often pid 1 gets a processor; unreaped, there
+    // would be thousands.
+    assert!(ran.number("most_zombies") < 100, "{ran:?}");
 }
 
 /// A process that cannot be killed, for as long as it is frozen: `aj` says so and returns.

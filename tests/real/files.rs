@@ -124,8 +124,8 @@ def sparse():
     with open('holes', 'wb') as f: f.truncate(1 << 20); f.seek(1 << 19); f.write(b'x')
     with open('holes', 'rb') as f: return f.seek(0, os.SEEK_DATA) <= 1 << 19, os.stat('holes').st_size
 say('holes', sparse)
-def immutable(): os.chmod('h1', 0o4755); return oct(os.stat('h1').st_mode)
-say('setuid bit', immutable)
+def mode(): os.chmod('h1', 0o1751); return oct(os.stat('h1').st_mode)
+say('chmod', mode)
 def times(): os.utime('h1', ns=(1, 2)); return os.stat('h1').st_mtime_ns
 say('utime', times)
 def sync(): f = open('h1'); os.fsync(f.fileno()); os.fdatasync(f.fileno()); os.posix_fallocate(os.open('fa', os.O_CREAT|os.O_RDWR), 0, 100); return os.stat('fa').st_size

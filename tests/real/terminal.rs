@@ -46,7 +46,7 @@ pid, fd = open_one(['bash', '--norc', '--noprofile', '-i'])
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 111, 0, 0))
 os.write(fd, b"PS1='>'; stty size; tty >/dev/null && echo is-a-tty\n"); text = read_until(fd, b'\nis-a-tty'); print(b'33 111' in text)
 os.write(fd, b'sleep 60\n'); time.sleep(0.5); os.write(fd, b'\x1a'); print(b'Stopped' in read_until(fd, b'Stopped'))
-os.write(fd, b'bg; jobs; kill %1; wait; echo over\n'); print(b'Terminated' in read_until(fd, b'Terminated'))
+os.write(fd, b'bg; kill %1; wait %1; echo over $?\n'); print(b'over 143' in read_until(fd, b'over 143'))
 os.write(fd, b'sleep 60\n'); time.sleep(0.5); os.write(fd, b'\x03'); os.write(fd, b'echo code $?\n'); print(b'code 130' in read_until(fd, b'code 130'))
 os.write(fd, b'exit 4\n'); read_until(fd, b'never'); print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])); os.close(fd)
 many = [open_one(['sh', '-c', 'tty; exec sleep 60']) for _ in range(40)]

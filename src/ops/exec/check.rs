@@ -1,7 +1,12 @@
 //! What is refused before anything is started.
 
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::Error;
 use crate::base::env;
@@ -9,19 +14,74 @@ use crate::jail::spec::{Bind, Owner, Spec};
 use crate::policy::settings::{Access, Settings};
 use crate::store::layout::StateDir;
 
-/// `--ro` and `--rw` directories, resolved, parents before children.
-pub(super) fn binds(settings: &Settings) -> Result<Vec<Bind>, Error> {
-    let mut binds = Vec::with_capacity(settings.ro.len() + settings.rw.len());
+/// What would do instead of a directory that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayOut {
+    /// Another directory.
+    Elsewhere,
+    /// Another directory, or `--i-mean-it`.
+    Insist,
+    /// Another directory below it, or the state in another place.
+    MoveState,
+}
+
+/// Places of the host where programs put their sockets: a bind of one would let a jail talk to them.
+const SOCKETS: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
+
+fn refuse(path: &Path, why: &'static str, way: WayOut) -> Error {
+    Error::Refused { path: path.to_owned(), why, way }
+}
+
+/// The current directory, if it can be a workspace at all.
+pub(super) fn current_dir() -> Result<(PathBuf, Metadata), Error> {
+    let fail = |why| Error::CurrentDir { why };
+    let path = std::env::current_dir().map_err(fail)?;
+    // Longer ones exist (made step by step), but no call takes them.
+    if path.as_os_str().len() >= 4096 {
+        return Err(fail(io::Error::from(Errno::ENAMETOOLONG)));
+    }
+    let meta = std::fs::metadata(&path).map_err(fail)?;
+    Ok((path, meta))
+}
+
+/// The name under which the caller's shell went to the workspace, when that leads through a link.
+pub(super) fn alias(workspace: &Path, meta: &Metadata) -> Option<PathBuf> {
+    let name = env::PWD.absolute_path().filter(|name| name != workspace)?;
+    let plain = !name.components().any(|c| c == Component::ParentDir);
+    let same = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
+    // A value that was not kept up to date names some other directory.
+    (plain && std::fs::metadata(&name).is_ok_and(same)).then_some(name)
+}
+
+/// Host paths to show, and the names that the caller gave to those that are links.
+type Shown = (Vec<Bind>, Vec<(PathBuf, PathBuf)>);
+
+/// `--ro` and `--rw` paths, resolved, parents before children, each once.
+pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
+    let mut binds: Vec<Bind> = Vec::with_capacity(settings.ro.len() + settings.rw.len());
+    let mut aliases = Vec::new();
     for (list, writable) in [(&settings.ro, false), (&settings.rw, true)] {
         for path in list {
             let fail = |why| Error::Bind { path: path.clone(), why };
             let real = std::fs::canonicalize(path).map_err(fail)?;
             let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
+            if real != *path && !path.components().any(|c| c == Component::ParentDir) {
+                aliases.push((path.clone(), real.clone()));
+            }
             binds.push(Bind { path: real, writable, directory });
         }
     }
-    binds.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(binds)
+    binds.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+    binds.dedup_by(|a, b| a == b);
+    for pair in binds.windows(2) {
+        if let [a, b] = pair
+            && a.path == b.path
+        {
+            let why = io::Error::other("it is asked for both read-only and writable");
+            return Err(Error::Bind { path: a.path.clone(), why });
+        }
+    }
+    Ok((binds, aliases))
 }
 
 /// Where the command starts: at the top of the workspace, or where `--cwd` says below it.
@@ -36,16 +96,26 @@ pub(super) fn cwd(at: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
     }
 }
 
-/// Refuse `--rw` of aj's own state: both paths are free of links by now.
-pub(super) fn writable_binds(spec: &Spec, state: &StateDir) -> Result<(), Error> {
+/// Refuse to show aj's own state, or sockets of other programs: all paths are free of links by now.
+pub(super) fn binds_and_state(spec: &Spec, state: &StateDir, insist: bool) -> Result<(), Error> {
+    if spec.binds.is_empty() {
+        return Ok(());
+    }
     let state = state.real_path();
-    let refuse = |bind: &Bind, why| Err(Error::Refused { path: bind.path.clone(), why, insist: false });
-    for bind in spec.binds.iter().filter(|b| b.writable) {
-        if state.starts_with(&bind.path) {
-            return refuse(bind, "contains aj's state directory, which no jail may write");
+    for bind in spec.binds.iter().filter(|b| b.writable || !insist) {
+        let holds = state.starts_with(&bind.path);
+        let way = if bind.writable { WayOut::Elsewhere } else { WayOut::Insist };
+        if holds && bind.writable {
+            return Err(refuse(&bind.path, "contains aj's state directory, which no jail may write", way));
+        }
+        if holds {
+            return Err(refuse(&bind.path, "contains aj's state directory", way));
         }
         if bind.path.starts_with(&state) {
-            return refuse(bind, "is inside aj's state directory");
+            return Err(refuse(&bind.path, "is inside aj's state directory", way));
+        }
+        if !insist && SOCKETS.iter().any(|s| bind.path == Path::new(s)) {
+            return Err(refuse(&bind.path, "holds sockets of other programs", WayOut::Insist));
         }
     }
     Ok(())
@@ -53,31 +123,43 @@ pub(super) fn writable_binds(spec: &Spec, state: &StateDir) -> Result<(), Error>
 
 /// Refuse what would show the user's keys or aj's own state, and what an overlay cannot change.
 pub(super) fn workspace(
-    path: &Path,
+    (path, meta): (&Path, &Metadata),
     state: &StateDir,
     settings: &Settings,
     insist: bool,
 ) -> Result<Owner, Error> {
-    let refuse = |why, could| Err(Error::Refused { path: path.to_owned(), why, insist: could });
-    let meta = std::fs::metadata(path).map_err(|why| Error::CurrentDir { why })?;
     let state = state.real_path();
-    if state.starts_with(path) && settings.access != Access::Ro {
-        return refuse("contains aj's state directory, which no jail may write", false);
-    }
     if path.starts_with(&state) {
-        return refuse("is inside aj's state directory", false);
+        return Err(refuse(path, "is inside aj's state directory", WayOut::Elsewhere));
     }
     if !insist {
         if path == Path::new("/") {
-            return refuse("is the whole machine", true);
+            return Err(refuse(path, "is the whole machine", WayOut::Insist));
         }
-        let home = env::HOME.absolute_path();
-        if home.is_some_and(|h| h == path || std::fs::canonicalize(h).is_ok_and(|h| h == path)) {
-            return refuse("is your home directory, with every key and token in it", true);
+        let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
+        if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
+            let why = "is your home directory, with every key and token in it";
+            return Err(refuse(path, why, WayOut::Insist));
         }
-        if state.starts_with(path) {
-            return refuse("contains aj's state directory", true);
+        if settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s)) {
+            return Err(refuse(path, "holds sockets of other programs", WayOut::Insist));
         }
+    }
+    match settings.access {
+        _ if !state.starts_with(path) => {}
+        // An upper layer below its own lower one: the kernel refuses that.
+        Access::Overlay => {
+            let why = "contains aj's state directory, where its changes would be kept";
+            return Err(refuse(path, why, WayOut::MoveState));
+        }
+        Access::Rw => {
+            let why = "contains aj's state directory, which no jail may write";
+            return Err(refuse(path, why, WayOut::MoveState));
+        }
+        Access::Ro if !insist => {
+            return Err(refuse(path, "contains aj's state directory", WayOut::Insist));
+        }
+        Access::Ro => {}
     }
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     if uid != 0 && settings.access == Access::Overlay {
@@ -115,6 +197,36 @@ pub(super) fn limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Facts, Layer, Sources, resolve};
+    use std::os::unix::fs::symlink;
+
+    fn settings(ro: &[&Path], rw: &[&Path]) -> Settings {
+        let paths = |list: &[&Path]| list.iter().map(|p| p.to_path_buf().into()).collect();
+        let flags = Layer { ro: paths(ro), rw: paths(rw), ..Layer::default() };
+        let facts = Facts { ram: 8 << 30, cpus: 4, nofile_soft: 1024, nofile_hard: 4096 };
+        resolve(Sources { user: None, project: None, flags: &flags }, &facts).unwrap().settings
+    }
+
+    #[test]
+    fn a_path_is_shown_once_and_under_the_name_it_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(dir.path()).unwrap();
+        let [a, link, file] = ["a", "link", "a/file"].map(|n| top.join(n));
+        std::fs::create_dir(&a).unwrap();
+        std::fs::write(&file, "").unwrap();
+        symlink("a", &link).unwrap();
+        let (shown, names) = binds(&settings(&[&file, &a, &link], &[])).unwrap();
+        let paths: Vec<_> = shown.iter().map(|b| (b.path.as_path(), b.directory)).collect();
+        assert_eq!(paths, [(a.as_path(), true), (file.as_path(), false)]);
+        assert_eq!(names, [(link.clone(), a.clone())]);
+        // The same directory by two names, once for reading and once for writing.
+        let e = binds(&settings(&[&a], &[&link])).unwrap_err();
+        assert!(matches!(&e, Error::Bind { path, .. } if *path == a), "{e}");
+        assert_eq!(
+            e.to_string(),
+            format!("cannot show `{}`: it is asked for both read-only and writable", a.display())
+        );
+    }
 
     #[test]
     fn a_start_directory_is_below_the_workspace() {

@@ -17,6 +17,7 @@
 mod install;
 mod interp;
 mod rules;
+mod suid;
 #[cfg(target_arch = "aarch64")]
 #[path = "table_aarch64.rs"]
 mod table;
@@ -34,6 +35,7 @@ use seccompiler::sock_filter;
 pub use install::install;
 pub use interp::{Verdict, interpret};
 pub use rules::{Check, Rule};
+pub use suid::no_setuid;
 
 /// `AUDIT_ARCH_*` of the calls that the filter judges by number.
 #[cfg(target_arch = "x86_64")]

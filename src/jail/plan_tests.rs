@@ -1,0 +1,168 @@
+//! What the plan says, as values.
+
+use super::*;
+use crate::base::id::{Id, Kind};
+use crate::jail::spec::{Bind, Owner};
+use crate::policy::settings::Seccomp;
+
+fn spec() -> Spec {
+    Spec {
+        id: Id::random(Kind::Jail).unwrap(),
+        hostname: "agentjail".into(),
+        argv: vec!["true".into()],
+        env: vec![("HOME".into(), "/home/agent".into())],
+        search: vec!["/usr/bin".into(), "/bin".into()],
+        cwd: "/home/me/p".into(),
+        workspace: "/home/me/p".into(),
+        at: "/home/me/p".into(),
+        aliases: vec![],
+        umask: 0o022,
+        access: Access::Overlay,
+        tree: Some("/state/trees/x".into()),
+        owner: Owner { uid: 5, gid: 5 },
+        durable: false,
+        binds: vec![],
+        etc: "/state/cache/etc-0".into(),
+        net: Net::None,
+        seccomp: Seccomp::Standard,
+        nested_userns: false,
+        as_root: false,
+        pids: None,
+        nofile: None,
+        tmp: 1 << 30,
+        ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
+        landlock_abi: 7,
+        without: vec![],
+    }
+}
+
+fn at(p: &Plan, at: &str) -> Vec<usize> {
+    p.mounts.iter().enumerate().filter(|(_, m)| m.at.to_bytes() == at.as_bytes()).map(|(i, _)| i).collect()
+}
+
+#[test]
+fn mount_points_have_their_parents_and_come_parents_first() {
+    let mut s = spec();
+    s.binds.push(Bind { path: "/srv/a/b.txt".into(), writable: false, directory: false });
+    let p = plan(&s, &HostRoot::default()).unwrap();
+    let mut seen = BTreeSet::from([PathBuf::new()]);
+    for d in &p.dirs {
+        let d = Path::new(OsStr::from_bytes(d.to_bytes()));
+        assert!(seen.contains(d.parent().unwrap()), "{d:?} before its parent");
+        seen.insert(d.to_owned());
+    }
+    for f in &p.files {
+        let f = Path::new(OsStr::from_bytes(f.to_bytes()));
+        assert!(seen.contains(f.parent().unwrap()), "{f:?}");
+    }
+    assert!(seen.contains(Path::new("root/home/me/p")));
+    assert!(p.files.contains(&c"root/srv/a/b.txt".to_owned()));
+}
+
+#[test]
+fn a_workspace_below_tmp_or_home_is_made_where_it_will_be_seen() {
+    for (at, made) in [
+        ("/tmp/x/y", "tmp/x/y"),
+        ("/var/tmp/x", "tmp/x"),
+        ("/home/agent/w", "home/w"),
+        ("/dev/shm/w", "shm/w"),
+        ("/work/main", "root/work/main"),
+    ] {
+        let s = Spec { at: at.into(), workspace: at.into(), ..spec() };
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        assert!(p.dirs.contains(&CString::new(made).unwrap()), "{at}: {:?}", p.dirs);
+    }
+}
+
+#[test]
+fn paths_of_the_jails_own_are_refused() {
+    for bad in ["/", "/etc/x", "/proc", "/dev/x", "/bin", "/lib64/x"] {
+        let s = Spec { at: bad.into(), ..spec() };
+        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Occupied { .. })), "{bad}");
+    }
+    for bad in ["relative", "/a/../b"] {
+        let s = Spec { at: bad.into(), ..spec() };
+        assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::NotPlain(_))), "{bad}");
+    }
+}
+
+#[test]
+fn root_shows_host_directories_through_an_id_mapping_only() {
+    let mut s = Spec { ids: Ids::Range, ..spec() };
+    s.binds.push(Bind { path: "/root/tools".into(), writable: false, directory: true });
+    let p = plan(&s, &HostRoot::default()).unwrap();
+    assert_eq!(p.mapped.len(), 2);
+    let ws = at(&p, "home/me/p");
+    assert!(matches!(p.mounts[ws[0]].what, What::Mapped(0)));
+    assert!(matches!(&p.mounts[ws[1]].what, What::Overlay(o) if o.lower == Err(0)));
+    assert!(matches!(p.mounts[at(&p, "root/tools")[0]].what, What::Mapped(1)));
+}
+
+#[test]
+fn names_that_lead_to_the_workspace_are_links_unless_in_the_way() {
+    let links = |s: &Spec| -> Vec<(String, String)> {
+        let text = |c: &CString| c.to_str().unwrap().to_owned();
+        let all = plan(s, &HostRoot::default()).unwrap().links;
+        all.iter().map(|(t, at)| (text(at), text(t))).filter(|(_, t)| t.ends_with("/p")).collect()
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let named = |names: &[&str]| Spec {
+        aliases: names.iter().map(|n| ((*n).into(), "/home/me/p".into())).collect(),
+        ..spec()
+    };
+    let workspace = pair("root/workspace", "/home/me/p");
+    let kept = links(&named(&["/data/link", "/tmp/x/link"]));
+    let more = [pair("root/data/link", "/home/me/p"), pair("tmp/x/link", "/home/me/p")];
+    assert_eq!((&kept[0], &kept[1..]), (&workspace, &more[..]));
+    // Covered by a mount, a place of the jail's own, a directory, below another link.
+    for name in ["/home/me/p/in", "/usr/src/p", "/etc/p", "/home/me", "/var/run/p", "/workspace/p", "/a/../p"]
+    {
+        assert_eq!(links(&named(&[name])), std::slice::from_ref(&workspace), "{name}");
+    }
+    // A workspace where `/workspace` would be.
+    let s = Spec { at: "/workspace/p".into(), workspace: "/workspace/p".into(), ..spec() };
+    assert_eq!(links(&s), []);
+}
+
+#[test]
+fn a_mount_that_would_cover_a_place_of_the_jail_is_refused() {
+    for (path, place) in
+        [("/usr", "/usr"), ("/home", "/home/agent"), ("/var", "/var/tmp"), ("/proc/1", "/proc")]
+    {
+        let s = Spec { at: path.into(), workspace: path.into(), ..spec() };
+        let e = plan(&s, &HostRoot::default()).unwrap_err();
+        assert!(matches!(&e, Error::Occupied { owner, .. } if *owner == place), "{path}: {e}");
+    }
+}
+
+#[test]
+fn a_single_file_gets_the_rights_of_a_file() {
+    let bind = |directory| Bind { path: "/data/x".into(), writable: true, directory };
+    for (directory, right) in [(true, Right::Write), (false, Right::WriteFile)] {
+        let s = Spec { binds: vec![bind(directory)], ..spec() };
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        assert!(p.rules.contains(&("/data/x".into(), right)), "{:?}", p.rules);
+    }
+}
+
+#[test]
+fn read_only_is_a_mount_attribute_and_not_a_landlock_rule_alone() {
+    let s = Spec { access: Access::Ro, tree: None, ..spec() };
+    let p = plan(&s, &HostRoot::default()).unwrap();
+    let What::Bind { attr, resolved, .. } = &p.mounts[at(&p, "home/me/p")[0]].what else { panic!() };
+    assert_eq!(attr.0 & Attr::RDONLY.0, Attr::RDONLY.0);
+    assert!(resolved, "a link in its place would be followed");
+    assert!(!p.rules.iter().any(|(path, r)| path == Path::new("/home/me/p") && *r == Right::Write));
+    assert!(p.read_only.contains(&c"/home/me/p".to_owned()));
+}
+
+#[test]
+fn odd_bytes_pass_and_nul_is_named() {
+    let odd = OsString::from_vec(vec![0xff, b'\n', 0x1b]);
+    let s = Spec { argv: vec!["sh".into(), odd.clone()], ..spec() };
+    assert_eq!(plan(&s, &HostRoot::default()).unwrap().argv[1].to_bytes(), odd.as_bytes());
+    let s = Spec { argv: vec!["sh".into(), "a\0b".into()], ..spec() };
+    assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Nul { .. })));
+    let s = Spec { env: vec![("A=B".into(), "x".into())], ..spec() };
+    assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Variable(_))));
+}

@@ -1,0 +1,98 @@
+//! Directories on other file systems.
+
+use std::process::Command;
+
+use super::{assert_nothing_left, assert_refused, in_mount_namespace};
+use crate::common::Ran;
+use crate::real::project::{Project, is_root, skip};
+
+/// `set_up` mounts `m` (a directory beside the project); then `aj exec` with these flags runs there.
+fn on(p: &Project, set_up: &str, flags: &str) -> Option<Ran> {
+    const PROBE: &str = "cat f; echo y >> f; echo x > new; rm gone; mkdir d; cat f new; ls";
+    let script = format!(
+        "cd .. && mkdir -p l u w m src && echo f > src/f && echo g > src/gone && cp src/* l && {set_up} && cd m && \
+         \"$AJ\" exec {flags} -- sh -c '{PROBE}'; code=$?; echo \"left: $(ls)\" | tr '\\n' ' '; exit $code"
+    );
+    let mut command: Command = in_mount_namespace(p, &script)?;
+    Some(Ran::from(command.output().unwrap()))
+}
+
+const CHANGED: &str = "f\nf\ny\nx\nd\nf\nnew\n";
+
+#[test]
+fn tmpfs() {
+    let p = Project::new();
+    let Some(ran) = on(&p, "mount -t tmpfs t m && cp src/* m", "") else { return };
+    assert_eq!(ran.stdout, format!("{CHANGED}left: f gone "), "{ran:#?}");
+}
+
+#[test]
+fn a_mount_that_is_read_only() {
+    let p = Project::new();
+    let read_only = "mount --bind src m && mount -o remount,ro,bind m";
+    let Some(ran) = on(&p, read_only, "") else { return };
+    assert_eq!(ran.stdout, format!("{CHANGED}left: f gone "), "an overlay needs no writable lower: {ran:#?}");
+    let ran = on(&p, read_only, "--rw").unwrap();
+    assert!(ran.stdout.starts_with("f\nf\n") && ran.stdout.ends_with("left: f gone "), "{ran:#?}");
+    assert_eq!(ran.stderr.matches("Read-only file system").count(), 4, "{ran:#?}");
+}
+
+#[test]
+fn overlayfs_works_for_a_user_and_is_named_for_root() {
+    let p = Project::new();
+    let overlay = "mount -t overlay o -o userxattr,lowerdir=l,upperdir=u,workdir=w m";
+    let Some(ran) = on(&p, overlay, "") else { return };
+    if is_root() {
+        assert!(ran.stdout.starts_with("left:"), "{ran:#?}");
+        let ran = Ran { stdout: String::new(), ..ran };
+        assert_refused(&ran, &["/m`", "EINVAL", "run aj as the ordinary user", "ext4"]);
+        assert_nothing_left(&p, &ran);
+    } else {
+        assert_eq!(ran.stdout, format!("{CHANGED}left: f gone "), "{ran:#?}");
+        let ran = on(&p, overlay, "--rw").unwrap();
+        assert_eq!(ran.stdout, format!("{CHANGED}left: d f new "), "{ran:#?}");
+    }
+}
+
+#[test]
+fn fuse() {
+    if !is_root() {
+        return skip("/dev/fuse belongs to root here");
+    }
+    if !crate::real::project::has("bindfs") {
+        return;
+    }
+    let p = Project::new();
+    let Some(ran) = on(&p, "bindfs -o allow_other src m", "") else { return };
+    if ran.stderr.contains("fuse:") {
+        return skip("this machine has no FUSE");
+    }
+    assert!(ran.stdout.ends_with("left: f gone "), "{ran:#?}");
+    if !ran.stdout.starts_with("left:") {
+        // A FUSE that can be shown under other ids.
+        assert!(ran.stdout.starts_with(CHANGED), "{ran:#?}");
+        return;
+    }
+    let ran = Ran { stdout: String::new(), ..ran };
+    assert_refused(&ran, &["/m`", "EINVAL", "run aj as the ordinary user"]);
+    assert_nothing_left(&p, &ran);
+}
+
+#[test]
+fn a_state_directory_that_cannot_hold_an_upper_layer_is_named() {
+    let p = Project::new();
+    let script = "cd .. && mkdir l u w m && mount -t overlay o -o userxattr,lowerdir=l,upperdir=u,workdir=w m && mkdir -m 700 m/s && cd p && \
+                  AJ_STATE_DIR=$PWD/../m/s exec \"$AJ\" exec -- true";
+    let Some(mut command) = in_mount_namespace(&p, script) else { return };
+    let ran = Ran::from(command.env("PWD", p.dir()).output().unwrap());
+    assert_refused(&ran, &["upperdir", "AJ_STATE_DIR", "--rw"]);
+}
+
+#[test]
+fn a_state_directory_on_tmpfs() {
+    let p = Project::new();
+    let script = "mount -t tmpfs -o mode=700 t ../state && echo 1 > f && \"$AJ\" exec -- sh -c 'echo 2 >> f; cat f; touch new' && cat f && \"$AJ\" diff --json | grep -c '\"new\"'";
+    let Some(mut command) = in_mount_namespace(&p, script) else { return };
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1\n2\n1\n1\n"), "{ran:#?}");
+}
