@@ -45,6 +45,29 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
     assert_repaired(&yard, runs);
 }
 
+/// The same with signals that can be handled: the run ends, whatever it was doing.
+#[test]
+fn a_signal_at_any_instant_ends_the_run() {
+    let Some(yard) = Yard::new() else { return };
+    let start = Instant::now();
+    assert_eq!(fate(run(&mut yard.aj(["true"])).status), 0);
+    let whole = start.elapsed();
+    let mark = mark();
+    let end = Instant::now() + Duration::from_secs(10);
+    for n in 0..60 {
+        if Instant::now() > end {
+            break;
+        }
+        let signal = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP][n as usize % 3];
+        let mut aj = yard.aj(["./life", "sleep", "60", &mark]);
+        let mut aj = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        std::thread::sleep(whole * n / 40);
+        aj.signal(signal);
+        assert_eq!(fate(aj.end()), -(signal as i32), "run {n}");
+    }
+    assert_gone(&mark, Duration::from_secs(5));
+}
+
 /// The ledger calls the killed runs lost, and none of their trees is in use or half made.
 #[track_caller]
 fn assert_repaired(yard: &Yard, runs: u32) {

@@ -1,0 +1,68 @@
+//! What the benchmarks share: a workspace with static programs in it, and a little arithmetic.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A workspace and an `aj` state of its own.
+#[derive(Clone)]
+pub struct Place {
+    dir: Rc<tempfile::TempDir>,
+    pub ws: PathBuf,
+}
+
+const NOOP: &str = "int main(void) { return 0; }";
+const POUR: &str = r#"
+#include <stdlib.h>
+#include <unistd.h>
+int main(int c, char **v) {
+    size_t total = strtoull(v[1], 0, 0), block = strtoull(v[2], 0, 0);
+    char *b = malloc(block);
+    for (size_t i = 0; i < block; i++) b[i] = i * 7;
+    while (c && total) {
+        ssize_t n = write(1, b, total < block ? total : block);
+        if (n < 0) return 1;
+        total -= n;
+    }
+    return 0;
+}"#;
+
+impl Place {
+    /// With these of the programs `noop` and `pour`, built by `cc`.
+    pub fn new(programs: &[&str]) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let ws = dir.path().join("ws");
+        std::fs::create_dir(&ws).unwrap();
+        for name in programs {
+            let source = dir.path().join(format!("{name}.c"));
+            std::fs::write(&source, if *name == "noop" { NOOP } else { POUR }).unwrap();
+            let cc =
+                Command::new("cc").args(["-O2", "-static", "-o"]).arg(ws.join(name)).arg(&source).status();
+            assert!(cc.is_ok_and(|s| s.success()), "the benchmarks need `cc` and a static C library");
+        }
+        Place { dir: Rc::new(dir), ws }
+    }
+
+    /// `aj WORDS` in the workspace.
+    pub fn aj(&self, words: &[&str]) -> Command {
+        let aj = std::env::var_os("AJ_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_aj").into());
+        let mut aj = Command::new(aj);
+        aj.args(words)
+            .current_dir(&self.ws)
+            .env("AJ_STATE_DIR", self.dir.path().join("state"))
+            .env("AJ_CONFIG_DIR", self.dir.path().join("config"));
+        aj
+    }
+}
+
+/// The first number on the command line, or `otherwise`.
+pub fn rounds(otherwise: usize) -> usize {
+    std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(otherwise)
+}
+
+pub fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times[times.len() / 2]
+}

@@ -1,0 +1,110 @@
+//! What a start costs: whole processes, interleaved in one run, against a bare spawn of a static
+//! program that does nothing and, where it is installed, against bubblewrap with the same mounts.
+//!
+//! `cargo bench --bench spawn [ROUNDS]`; `AJ_BIN` measures another binary. Run it on an idle
+//! machine; compare ratios, never milliseconds of different days.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "common.rs"]
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Place, median, rounds};
+
+struct Row {
+    name: &'static str,
+    command: Box<dyn Fn() -> Command>,
+    took: Vec<Duration>,
+}
+
+fn main() {
+    let place = Place::new(&["noop"]);
+    let noop = place.ws.join("noop");
+    let mut rows: Vec<Row> = Vec::new();
+    let mut row =
+        |name, command: Box<dyn Fn() -> Command>| rows.push(Row { name, command, took: Vec::new() });
+    let path = noop.clone();
+    row("posix_spawn of a static no-op", Box::new(move || Command::new(&path)));
+    for (name, words) in [
+        ("aj exec -- true", &["exec", "--", "true"][..]),
+        ("aj exec -- ./noop", &["exec", "--", "./noop"]),
+        ("aj exec --net host -- ./noop", &["exec", "--net", "host", "--", "./noop"]),
+        ("aj exec --ro . -- ./noop", &["exec", "--ro", ".", "--", "./noop"]),
+    ] {
+        let place = place.clone();
+        row(name, Box::new(move || place.aj(words)));
+    }
+    if let Some(bwrap) = bwrap(&place) {
+        row("bwrap --unshare-all, same mounts", bwrap);
+    }
+    for round in 0..rounds(300) + 5 {
+        for row in &mut rows {
+            let mut command = (row.command)();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let start = Instant::now();
+            let status = command.status().unwrap();
+            let took = start.elapsed();
+            assert!(status.success(), "{}: {status}", row.name);
+            if round >= 5 {
+                row.took.push(took);
+            }
+        }
+    }
+    let base = (*rows[0].took.iter().min().unwrap(), median(&rows[0].took));
+    println!("{:34} {:>9} {:>6} {:>9} {:>6}", "", "min ms", "×", "median", "×");
+    for row in &rows {
+        let (min, med) = (*row.took.iter().min().unwrap(), median(&row.took));
+        println!(
+            "{:34} {:9.3} {:6.2} {:9.3} {:6.2}",
+            row.name,
+            min.as_secs_f64() * 1e3,
+            min.as_secs_f64() / base.0.as_secs_f64(),
+            med.as_secs_f64() * 1e3,
+            med.as_secs_f64() / base.1.as_secs_f64(),
+        );
+    }
+}
+
+/// The same three binds (system, configuration, workspace), a proc and a dev.
+fn bwrap(place: &Place) -> Option<Box<dyn Fn() -> Command>> {
+    let ws = place.ws.clone();
+    let make = move || {
+        let mut c = Command::new("bwrap");
+        c.args(["--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/usr", "/usr"]);
+        for name in ["bin", "lib", "lib64"] {
+            if Path::new("/").join(name).is_symlink() {
+                c.args(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
+            }
+        }
+        c.args([
+            "--ro-bind",
+            "/etc",
+            "/etc",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--bind",
+        ]);
+        c.arg(&ws).arg(&ws).arg("--chdir").arg(&ws).arg("./noop");
+        c
+    };
+    match make().stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Some(Box::new(make)),
+        _ => {
+            println!("no bwrap that works here");
+            None
+        }
+    }
+}
