@@ -49,7 +49,7 @@ pub(super) fn run(spec: &Spec, plan: &Plan, hand: Hand) -> ! {
     let Hand { status, go, stdin, stdout, stderr, mapped, filter } = hand;
     let mut layers = Layers::default();
     let stdio = Stdio { stdin, stdout, stderr };
-    if let Err(e) = set_up(spec, plan, &mapped, &go, &mut layers) {
+    if let Err(e) = set_up(spec, plan, &mapped, (&go, &status), &mut layers) {
         fail(&status, &e, false);
     }
     let status = match confine(spec, plan, status, stdio, &filter, &mut layers) {
@@ -67,7 +67,13 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
 }
 
 /// Namespaces, ids and the file system view.
-fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &mut Layers) -> Result<()> {
+fn set_up(
+    spec: &Spec,
+    plan: &Plan,
+    mapped: &[OwnedFd],
+    (go, status): (&OwnedFd, &OwnedFd),
+    layers: &mut Layers,
+) -> Result<()> {
     // Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and
     // once passed on by the launcher.
     nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
@@ -98,6 +104,10 @@ fn set_up(spec: &Spec, plan: &Plan, mapped: &[OwnedFd], go: &OwnedFd, layers: &m
         caps::become_ids(id, id)?;
     }
     caps::die_with_parent()?;
+    if spec.ids == Ids::Range && wire::is_closed(status) {
+        // The launcher died between its word and that call: nobody will tell us.
+        clone::exit_now(125);
+    }
     let (store, root) = tmpfs(plan)?;
     if spec.ids != Ids::Range {
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
@@ -510,7 +520,10 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     // With it goes the jail's `/proc`, through which the launcher sees exactly the jail's processes.
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let proc = openat(AT_FDCWD, "/proc", flags, Mode::empty()).ok();
-    drop(wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)));
+    if wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)).is_err() {
+        // Nobody is left to run it for.
+        clone::exit_now(125);
+    }
     drop(proc);
     loop {
         match pidfd::wait_any() {

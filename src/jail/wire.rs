@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
     socketpair,
 };
 
@@ -112,6 +112,13 @@ pub fn send(socket: impl AsFd, message: &Message, fd: Option<RawFd>) -> sys::Res
     }
 }
 
+/// Whether the other side has gone. A process closes its sockets before its children are told of its
+/// death, so a child that has asked to be told and then finds this `false` misses nothing.
+pub fn is_closed(socket: impl AsFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(socket.as_fd().as_raw_fd(), &mut [0u8; 1], flags), Ok(0) | Err(Errno::ECONNRESET))
+}
+
 /// What [`receive`] found.
 #[derive(Debug)]
 pub enum Received {
@@ -193,7 +200,12 @@ mod tests {
         let mut byte = [0];
         assert_eq!(nix::unistd::read(&got, &mut byte), Ok(1));
         assert!(matches!(receive(&a, false).unwrap(), Received::Nothing));
+        assert!(!is_closed(&a));
+        send(&b, &Message::Started(Layers::default()), None).unwrap();
+        assert!(!is_closed(&a));
+        assert!(matches!(receive(&a, false).unwrap(), Received::Message(..)));
         drop(b);
+        assert!(is_closed(&a));
         assert!(matches!(receive(&a, true).unwrap(), Received::Closed));
     }
 }

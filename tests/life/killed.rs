@@ -45,6 +45,45 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
     assert_repaired(&yard, runs);
 }
 
+/// The one instant that chance does not find: after pid 1 has been told to go on, before it has asked
+/// to be told of our death. A tracer holds it there.
+#[test]
+fn nothing_survives_when_aj_dies_before_pid_1_can_be_told() {
+    let Some(yard) = Yard::new() else { return };
+    let mark = mark();
+    let script = format!("kill -STOP $$; exec \"$AJ\" exec -- ./life sleep 60 {mark}");
+    let mut aj = Running::start(yard.sh(&script).stdout(Stdio::null()).stderr(Stdio::null()));
+    let pid = aj.pid().to_string();
+    let (log, root) = (yard.path("trace"), nix::unistd::geteuid().is_root());
+    let hold = "inject=prctl:delay_enter=2000000:when=1";
+    let strace = std::process::Command::new("strace")
+        .args(["-f", "-p", &pid, "-e", "trace=prctl,setresuid", "-e", hold, "-o"])
+        .arg(&log)
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(strace) = strace else { return crate::yard::skip("no strace") };
+    let mut strace = Running(strace);
+    let traced = || std::fs::read_to_string(&log).unwrap_or_default();
+    if !eventually(Duration::from_secs(3), || traced().contains("SIGSTOP")) {
+        return crate::yard::skip("strace cannot trace here");
+    }
+    aj.signal(Signal::SIGCONT);
+    // As root a helper for the id map asks first; pid 1 asks once it has changed its ids.
+    let changed = |text: &str| text.find("setresuid").unwrap_or(if root { text.len() } else { 0 });
+    let held = || {
+        let text = traced();
+        text[changed(&text)..].contains("PDEATHSIG")
+    };
+    assert!(eventually(Duration::from_secs(8), held), "{}", traced());
+    std::thread::sleep(Duration::from_millis(300));
+    aj.signal(Signal::SIGKILL);
+    aj.end();
+    std::thread::sleep(Duration::from_millis(2500));
+    let left: Vec<i32> = marked(&mark);
+    assert_eq!(left, [] as [i32; 0], "{}", traced());
+    drop(strace.0.kill());
+}
+
 /// The same with signals that can be handled: the run ends, whatever it was doing.
 #[test]
 fn a_signal_at_any_instant_ends_the_run() {
