@@ -119,6 +119,9 @@ fn the_whole_machine_home_and_the_state_are_refused() {
         (Path::new("/proc/self"), &["--ro"], &["the jail has its own `/proc`"]),
         (Path::new("/dev"), &["--ro"], &["the jail has its own `/dev`"]),
     ] {
+        if dir == "/home" && state.starts_with("/home") {
+            continue; // Refused as well, for the state in it: an earlier row.
+        }
         let words = [&["exec"], flags, &["--", "true"]].concat();
         let ran = at(&p, dir, &words);
         assert_refused(&ran, said);
