@@ -7,15 +7,24 @@ use nix::sys::signal::Signal;
 
 use crate::yard::{Running, Yard, assert_gone, eventually, fate, mark, marked, mounts_of, run, said};
 
+/// How long a start takes here and now, so that instants can be spread over all of it. Not the first:
+/// that one prepares the state directory.
+fn a_start(yard: &Yard) -> Duration {
+    let one = || {
+        let start = Instant::now();
+        assert_eq!(fate(run(&mut yard.aj(["true"])).status), 0);
+        start.elapsed()
+    };
+    one();
+    one().min(one())
+}
+
 /// What issue trackers call "bwrap left behind": kill -9 at any instant, the start included.
 #[test]
 fn nothing_survives_when_aj_is_killed_at_any_instant() {
     const RUNS: u32 = 200;
     let Some(yard) = Yard::new() else { return };
-    // How long a start takes here and now, so that the instants are spread over all of it.
-    let start = Instant::now();
-    assert_eq!(fate(run(&mut yard.aj(["true"])).status), 0);
-    let whole = start.elapsed();
+    let whole = a_start(&yard);
     let mark = mark();
     let end = Instant::now() + Duration::from_secs(12);
     let (mut runs, mut running_when_killed) = (0, 0);
@@ -24,7 +33,8 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
             break;
         }
         // Half of them spread over the start, the rest a little later, with children inside.
-        let script = "./life sleep 60 $0 & ./life ignore 60 $0";
+        // Silent: a write to the pipe that `aj` has left behind would end them by SIGPIPE.
+        let script = "./life sleep 60 $0 & ./life sleep 60 $0";
         let mut aj = yard.aj(["sh", "-c", script, &mark]);
         let aj = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
         std::thread::sleep(whole * (n % 50) / 33);
@@ -88,9 +98,7 @@ fn nothing_survives_when_aj_dies_before_pid_1_can_be_told() {
 #[test]
 fn a_signal_at_any_instant_ends_the_run() {
     let Some(yard) = Yard::new() else { return };
-    let start = Instant::now();
-    assert_eq!(fate(run(&mut yard.aj(["true"])).status), 0);
-    let whole = start.elapsed();
+    let whole = a_start(&yard);
     let mark = mark();
     let end = Instant::now() + Duration::from_secs(10);
     for n in 0..60 {
