@@ -66,7 +66,7 @@ fn a_workspace_below_tmp_or_home_is_made_where_it_will_be_seen() {
         ("/var/tmp/x", "tmp/x"),
         ("/home/agent/w", "home/w"),
         ("/dev/shm/w", "shm/w"),
-        ("/work/main", "root/work/main"),
+        ("/srv/code/main", "root/srv/code/main"),
     ] {
         let s = Spec { at: at.into(), workspace: at.into(), ..spec() };
         let p = plan(&s, &HostRoot::default()).unwrap();
