@@ -81,6 +81,11 @@ fn set_up(
     for layer in [Layer::UserNs, Layer::MountNs, Layer::PidNs, Layer::IpcNs, Layer::UtsNs, Layer::CgroupNs] {
         layers.add(layer);
     }
+    // First, because it takes longest. It needs no mapped id.
+    let network = match spec.net {
+        Net::None => Some(net::make()?),
+        Net::Host => None,
+    };
     if let Ids::Caller { owner } = spec.ids {
         let inside = spec.inside_id();
         let line = |outside| IdMap { inside, outside, count: 1 };
@@ -89,10 +94,6 @@ fn set_up(
     if spec.with("keyring") && caps::fresh_session_keyring()? {
         layers.add(Layer::Keyring);
     }
-    let network = match spec.net {
-        Net::None => Some(net::make()?),
-        Net::Host => None,
-    };
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(plan)?;

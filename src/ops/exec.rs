@@ -106,6 +106,11 @@ impl supervise::Watcher for Relay<'_> {
     fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
         self.status(json!({"event": "started", "pid": pid}));
         self.to.started(layers.names(), pid, lines);
+        if self.tree.is_some() {
+            // The command has only begun and a processor is free: before, the jail needed it for its
+            // network namespace. Failing is no loss.
+            trees::prepare_spare(self.state).ok();
+        }
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
@@ -333,12 +338,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ticks: request.ticks,
     };
     let mut relay = Relay { to: watcher, status, state: &state, tree, kept: None };
-    let jail = held.release();
-    if overlay {
-        // The jail is busy mounting and there is nothing to relay yet. Failing is no loss.
-        trees::prepare_spare(&state).ok();
-    }
-    let ended = jail.and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
             let exit = exit_code(&ended);

@@ -3,7 +3,9 @@
 //! Making a tree and removing it again costs a dozen inodes, 1.2 ms on ext4: as much as the rest of
 //! a start. Most runs change nothing, so their trees are put aside by a rename (`.spare-N`). A later
 //! run, with nothing to do while its own jail prepares itself, removes what overlayfs left in the
-//! work directory of one (`.ready-N`), and the run after that takes it.
+//! work directory of one (`.ready-N`), and the run after that takes it. Two trees take turns: one is
+//! in use while the other is made ready. Nobody waits for the cleaning: freeing a directory can mean
+//! a discard on the disk.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstatat, utimensat};
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstatat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
@@ -45,15 +47,13 @@ pub(super) fn take(
     base: &Path,
     owner: Option<(u32, u32)>,
 ) -> Option<Tree> {
-    (0..SPARES).map(ready).chain((0..SPARES).map(spare)).find_map(|name| {
+    (0..SPARES).map(ready).find_map(|name| {
         // By rename first: whoever succeeds owns it alone.
         renameat(trees, name.as_str(), trees, id.as_str()).ok()?;
         let dir = open_tree_dir(trees, id.as_str()).ok()?;
         let tree = Tree::from_parts(id, dir, PathBuf::from(path));
-        let clean = name.starts_with(".ready");
         let fit = tree.try_lock().is_ok_and(|locked| locked)
-            && refit(&tree, base, owner).is_ok_and(|fit| fit)
-            && (clean || clear_work(&tree).is_ok_and(|clear| clear));
+            && refit(&tree, base, owner).is_ok_and(|fit| fit);
         if fit {
             return Some(tree);
         }
@@ -72,11 +72,21 @@ pub(super) fn prepare(trees: &File, path: &Path) {
         if !super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, path).is_ok_and(|locked| locked) {
             continue;
         }
+        // Another run may have made it ready between our two calls, and put the next one here.
+        if !is_named(trees, &spare(n), &dir) {
+            continue;
+        }
         if clear_work(&dir).is_ok_and(|clear| clear) {
             (0..SPARES).any(|m| renameat(trees, spare(n).as_str(), trees, ready(m).as_str()).is_ok());
             return;
         }
     }
+}
+
+/// Whether `name` is still that of `dir`.
+fn is_named(trees: &File, name: &str, dir: &File) -> bool {
+    let (named, held) = (fstatat(trees, name, AtFlags::AT_SYMLINK_NOFOLLOW), fstat(dir));
+    matches!((named, held), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
 /// Make a spare tree look as if it had just been made. `Ok(false)`: it cannot be.
@@ -166,6 +176,7 @@ mod tests {
         fs::set_permissions(first.work().join("work/incompat"), fs::Permissions::from_mode(0o0)).unwrap();
         fs::set_permissions(first.work().join("work"), fs::Permissions::from_mode(0o0)).unwrap();
         first.retire(&state).unwrap();
+        trees::prepare_spare(&state).unwrap();
         let base = dir.path().join("base");
         fs::create_dir(&base).unwrap();
         fs::set_permissions(&base, fs::Permissions::from_mode(0o750)).unwrap();
@@ -218,6 +229,7 @@ mod tests {
         let first = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
         let made = ctime(&first);
         first.retire(&state).unwrap();
+        trees::prepare_spare(&state).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         let second = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
         assert!(ctime(&second) > made);
@@ -232,6 +244,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, "").unwrap();
             first.retire(&state).unwrap();
+            trees::prepare_spare(&state).unwrap();
             let second = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
             assert!(!second.path().join(at).exists(), "{at}");
             assert!(second.is_unchanged().unwrap());

@@ -4,8 +4,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::Pid;
 
 use super::{Error, Result, check};
 
@@ -24,10 +25,16 @@ struct IfReq {
 pub struct Making(JoinHandle<Result<OwnedFd>>);
 
 /// Start making a network namespace owned by this thread's user namespace.
+///
+/// The thread keeps off the processor that its maker runs on: the scheduler tends to start it there
+/// and to leave it there, where it gets nowhere before its maker waits for it.
 pub fn make() -> Result<Making> {
+    let here = sched_getcpu();
     std::thread::Builder::new()
         .stack_size(64 * 1024)
-        .spawn(|| {
+        .spawn(move || {
+            // Failing is no loss: the namespace is made all the same, only later.
+            avoid_processor(here).ok();
             unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("unshare", "net", e))?;
             loopback_up()?;
             let path = c"/proc/thread-self/ns/net";
@@ -39,6 +46,17 @@ pub fn make() -> Result<Making> {
             let errno = nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN));
             Error::new("clone", "thread for the network namespace", errno)
         })
+}
+
+/// Take the processor `here` out of those that this thread may run on, unless it is the only one.
+fn avoid_processor(here: nix::Result<usize>) -> nix::Result<()> {
+    let me = Pid::from_raw(0);
+    let mut others = sched_getaffinity(me)?;
+    others.unset(here?)?;
+    if (0..CpuSet::count()).any(|n| others.is_set(n).unwrap_or(false)) {
+        sched_setaffinity(me, &others)?;
+    }
+    Ok(())
 }
 
 impl Making {
