@@ -84,7 +84,7 @@ fn clone_and_try<P>(
     let (answer, ours) = fd::pipe()?;
     let (go, go_write) = fd::pipe()?;
     let line = |outside| IdMap { inside: ids.inside, outside, count: ids.count };
-    match clone::clone3(namespaces, None).map_err(|e| e.on("new namespaces"))? {
+    match clone::clone3(namespaces, None)? {
         Cloned::Child => {
             drop((answer, go_write));
             let settled = caps::die_with_parent()
@@ -266,7 +266,7 @@ pub fn landlock_facts() -> Landlock {
 pub fn landlock(abi: i32) -> Tried {
     attempt(|| {
         caps::no_new_privs()?;
-        landlock::restrict(&[(std::path::Path::new("/"), Right::Read)], abi)?;
+        landlock::restrict(&[(c"/".to_owned(), Right::Read)], abi)?;
         Ok(match std::fs::File::options().write(true).open("/dev/null") {
             Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) => {
                 Tried::Worked("a write that no rule allows ends with EACCES".to_owned())

@@ -4,16 +4,17 @@
 //! is sent to the launcher and ends it.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::confine::{Stdio, confine};
+use super::handover;
 use super::plan::{Mount, Overlay, Plan, What};
-use super::spec::{Ids, Spec};
+use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
 use crate::policy::settings::Net;
@@ -22,41 +23,32 @@ use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns::{self, IdMap};
 use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd;
-use crate::sys::seccomp;
-use crate::sys::{Error, Result, caps, fd, landlock, net, signal};
+use crate::sys::{Error, Result, caps, fd, net, signal};
 
-/// What the launcher hands over.
+/// What pid 1 is born with.
 #[derive(Debug)]
 pub(super) struct Hand {
     /// Our end of the status socket.
     pub(super) status: OwnedFd,
-    /// Readable once the launcher has written our id maps; end of file when it has died.
-    pub(super) go: OwnedFd,
-    /// The command's stdin; `None`: the jail's own `/dev/null`.
-    pub(super) stdin: Option<OwnedFd>,
-    /// The command's stdout.
-    pub(super) stdout: OwnedFd,
-    /// The command's stderr; `None`: the same as stdout.
-    pub(super) stderr: Option<OwnedFd>,
-    /// Id-mapped clones, in the order of [`Plan::mapped`].
-    pub(super) mapped: Vec<OwnedFd>,
-    /// The compiled system call filter.
-    pub(super) filter: seccomp::Program,
+    /// Where the plan comes from (see [`handover`]).
+    pub(super) go: File,
+    /// The command's.
+    pub(super) stdio: Stdio,
 }
 
 /// Run as pid 1. Never returns.
-pub(super) fn run(spec: &Spec, plan: &Plan, hand: Hand) -> ! {
-    let Hand { status, go, stdin, stdout, stderr, mapped, filter } = hand;
+pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
+    let Hand { status, go, stdio } = hand;
     let mut layers = Layers::default();
-    let stdio = Stdio { stdin, stdout, stderr };
-    if let Err(e) = set_up(spec, plan, &mapped, (&go, &status), &mut layers) {
-        fail(&status, &e, false);
-    }
-    let status = match confine(spec, plan, status, stdio, &filter, &mut layers) {
+    let plan = match set_up(birth, (&go, &status), &mut layers) {
+        Ok(plan) => plan,
+        Err(e) => fail(&status, &e, false),
+    };
+    let status = match confine(&plan, status, stdio, &mut layers) {
         Ok(status) => status,
         Err((status, e)) => fail(&status, &e, false),
     };
-    command(plan, &status, layers)
+    command(&plan, &status, layers)
 }
 
 fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
@@ -67,13 +59,7 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
 }
 
 /// Namespaces, ids and the file system view.
-fn set_up(
-    spec: &Spec,
-    plan: &Plan,
-    mapped: &[OwnedFd],
-    (go, status): (&OwnedFd, &OwnedFd),
-    layers: &mut Layers,
-) -> Result<()> {
+fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -> Result<Plan> {
     // Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and
     // once passed on by the launcher.
     nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
@@ -82,63 +68,62 @@ fn set_up(
         layers.add(layer);
     }
     // First, because it takes longest. It needs no mapped id.
-    let network = match spec.net {
+    let network = match birth.net {
         Net::None => Some(net::make()?),
         Net::Host => None,
     };
-    if let Ids::Caller { owner } = spec.ids {
-        let inside = spec.inside_id();
+    let inside = inside_id(birth.as_root);
+    if let Ids::Caller { owner } = birth.ids {
         let line = |outside| IdMap { inside, outside, count: 1 };
         ns::map_self(line(owner.uid), line(owner.gid))?;
     }
-    if spec.with("keyring") && caps::fresh_session_keyring()? {
+    let with = |layer: &str| !birth.without.iter().any(|w| w == layer);
+    if with("keyring") && caps::fresh_session_keyring()? {
         layers.add(Layer::Keyring);
     }
+    // Our ids are mapped, too, once it is here.
+    let Some((plan, mapped)) = handover::receive(go, status)? else { clone::exit_now(125) };
+    fd::room_for(plan.descriptors())?;
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
-    let binds = open_binds(plan)?;
+    let binds = open_binds(&plan)?;
     let mut overlay = None;
-    if spec.ids == Ids::Range {
+    if birth.ids == Ids::Range {
         wait_for_launcher(go);
-        overlay = open_overlay(plan)?;
-        let id = spec.inside_id();
-        caps::become_ids(id, id)?;
+        overlay = open_overlay(&plan)?;
+        caps::become_ids(inside, inside)?;
     }
     caps::die_with_parent()?;
-    if spec.ids == Ids::Range && wire::is_closed(status) {
+    if birth.ids == Ids::Range && wire::is_closed(status) {
         // The launcher died between its word and that call: nobody will tell us.
         clone::exit_now(125);
     }
-    let (store, root) = tmpfs(plan)?;
-    if spec.ids != Ids::Range {
+    let (store, root) = tmpfs(&plan)?;
+    if birth.ids != Ids::Range {
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
         wait_for_launcher(go);
-        overlay = open_overlay(plan)?;
+        overlay = open_overlay(&plan)?;
     }
-    files(plan, mapped, (&store, &root), binds, overlay)?;
+    files(&plan, &mapped, (&store, &root), binds, overlay)?;
     layers.add(Layer::Pivot);
     if let Some(network) = network {
         network.enter()?;
         layers.add(Layer::NetNs);
     }
-    nix::unistd::sethostname(&spec.hostname).map_err(|e| Error::new("sethostname", &*spec.hostname, e))?;
-    if !spec.nested_userns && spec.with("no_nested_userns") {
+    let hostname = &*plan.confinement.hostname;
+    nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
+    if !plan.confinement.nested_userns && with("no_nested_userns") {
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
     }
-    Ok(())
+    Ok(plan)
 }
 
-/// The launcher writes one byte when its side is ready; end of file means it is gone, and so must
-/// we be: its death may have come before `die_with_parent` could see it.
-fn wait_for_launcher(go: &OwnedFd) {
-    let mut byte = [0u8; 1];
-    loop {
-        match nix::unistd::read(go, &mut byte) {
-            Ok(1) => return,
-            Err(Errno::EINTR) => {}
-            _ => clone::exit_now(125),
-        }
+/// The launcher says when its side is ready. When it is gone so must we be: its death may have come
+/// before `die_with_parent` could see it.
+fn wait_for_launcher(go: &File) {
+    if !handover::wait(go) {
+        clone::exit_now(125);
     }
 }
 
@@ -339,131 +324,6 @@ fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[Owne
     };
     set_up()?;
     fs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("overlay"))
-}
-
-/// The standard descriptors of the command.
-struct Stdio {
-    stdin: Option<OwnedFd>,
-    stdout: OwnedFd,
-    stderr: Option<OwnedFd>,
-}
-
-/// Give up everything, then check that it is gone. Returns the status socket under its new number.
-fn confine(
-    spec: &Spec,
-    plan: &Plan,
-    status: OwnedFd,
-    stdio: Stdio,
-    filter: &seccomp::Program,
-    layers: &mut Layers,
-) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
-    let done = (|| -> Result<()> {
-        limits(spec)?;
-        install_stdio(stdio)?;
-        signal::default_for_command();
-        nix::sys::stat::umask(Mode::from_bits_truncate(spec.umask));
-        fd::install_at(status.as_fd(), 3, true)?;
-        fd::close_from(4)
-    })();
-    if let Err(e) = done {
-        return Err((status, e));
-    }
-    // What `status` was numbered is closed now (or is 3 itself).
-    std::mem::forget(status);
-    let status = fd::received(3);
-    match privileges(spec, plan, filter, layers) {
-        Ok(()) => Ok(status),
-        Err(e) => Err((status, e)),
-    }
-}
-
-fn limits(spec: &Spec) -> Result<()> {
-    let set = |what: Resource, soft, hard| {
-        setrlimit(what, soft, hard).map_err(|e| Error::new("setrlimit", format!("{what:?}"), e))
-    };
-    set(Resource::RLIMIT_CORE, 0, 0)?;
-    if let Some(n) = spec.nofile {
-        let (soft, hard) =
-            getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
-        let hard = hard.min(n);
-        set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
-    }
-    if let Some(n) = spec.pids {
-        // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
-        // processes and threads alone. One more for ourselves.
-        let n = n.saturating_add(1);
-        let (_, hard) =
-            getrlimit(Resource::RLIMIT_NPROC).map_err(|e| Error::new("getrlimit", "RLIMIT_NPROC", e))?;
-        let n = n.min(hard);
-        set(Resource::RLIMIT_NPROC, n, n)?;
-    }
-    Ok(())
-}
-
-fn install_stdio(stdio: Stdio) -> Result<()> {
-    let stdin = match stdio.stdin {
-        Some(fd) => fd,
-        None => openat(AT_FDCWD, "/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|e| Error::new("open", "/dev/null", e))?,
-    };
-    fd::install_at(stdin.as_fd(), 0, false)?;
-    fd::install_at(stdio.stdout.as_fd(), 1, false)?;
-    fd::install_at(stdio.stderr.as_ref().unwrap_or(&stdio.stdout).as_fd(), 2, false)
-}
-
-fn privileges(spec: &Spec, plan: &Plan, filter: &seccomp::Program, layers: &mut Layers) -> Result<()> {
-    caps::not_dumpable()?;
-    layers.add(Layer::NotDumpable);
-    if spec.with("caps") {
-        caps::drop_all()?;
-        layers.add(Layer::Caps);
-    }
-    if spec.with("no_new_privs") {
-        caps::no_new_privs()?;
-        layers.add(Layer::NoNewPrivs);
-    }
-    if spec.landlock_abi >= landlock::OLDEST && spec.with("landlock") {
-        let rules: Vec<(&Path, landlock::Right)> =
-            plan.rules.iter().map(|(p, r)| (p.as_path(), *r)).collect();
-        landlock::restrict(&rules, spec.landlock_abi)?;
-        layers.add(Layer::Landlock);
-        if spec.landlock_abi >= 6 {
-            layers.add(Layer::Scopes);
-        }
-    }
-    if spec.writes_to_host() && spec.with("no_setuid") {
-        seccomp::install(&seccomp::no_setuid())?;
-    }
-    if spec.with("seccomp") {
-        seccomp::install(filter)?;
-        layers.add(Layer::Seccomp);
-    }
-    verify(plan, *layers)
-}
-
-/// What was applied must also be so: a call that reports success and does nothing is caught here.
-fn verify(plan: &Plan, layers: Layers) -> Result<()> {
-    let not = |what: &'static str, detail: String| {
-        Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM))
-    };
-    if layers.has(Layer::Caps) {
-        let left = caps::left();
-        if !left.is_empty() {
-            return not("capabilities left: ", left.join(", "));
-        }
-    }
-    if layers.has(Layer::NoNewPrivs) && !caps::has_no_new_privs() {
-        return not("no_new_privs is not set", String::new());
-    }
-    if layers.has(Layer::Seccomp) && caps::seccomp_mode()? != 2 {
-        return not("seccomp is not in filter mode", String::new());
-    }
-    for path in &plan.read_only {
-        if !mount::is_read_only(path)? {
-            return not("not read-only: ", show(path));
-        }
-    }
-    Ok(())
 }
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid

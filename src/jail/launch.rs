@@ -1,18 +1,23 @@
 //! The launcher's part of a start: everything that can fail on the host side, then the clone.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
+use super::confine::Stdio;
+use super::handover;
 use super::init::{self, Hand};
 use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
-use super::spec::{AGENT, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec};
+use super::spec::{AGENT, Birth, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec, inside_id};
 use super::wire;
-use crate::policy::settings::{Net, Seccomp};
+use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::seccomp::{self, Level};
 use crate::sys::{Error, Result, fd, mount, ns, openat2, pidfd, signal};
+
+/// Descriptors that a start takes without any mount.
+const FEW: u64 = 64;
 
 /// Where the command's standard input comes from.
 #[derive(Debug)]
@@ -42,34 +47,76 @@ pub struct Running {
     pub started: Instant,
 }
 
+/// A jail whose pid 1 makes its namespaces, and waits for its plan.
+/// Dropped instead, it ends by itself.
+#[derive(Debug)]
+pub struct Born {
+    running: Running,
+    go: File,
+    ids: Ids,
+}
+
+impl Born {
+    /// Give it its plan. It prepares itself while the caller makes its tree and records its start;
+    /// then [`Held::release`] lets it go on.
+    pub fn instruct(self, spec: &Spec, plan: &Plan) -> Result<Held> {
+        match self.hand_over(spec, plan) {
+            Ok(mapping) => Ok(Held { running: self.running, go: self.go, mapping }),
+            Err(e) => {
+                self.abandon()?;
+                Err(e)
+            }
+        }
+    }
+
+    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<Option<Mapping>> {
+        fd::room_for(plan.descriptors())?;
+        let mut mapped = Vec::with_capacity(plan.mapped.len());
+        let mut mapping = None;
+        if self.ids == Ids::Range && !plan.mapped.is_empty() {
+            let made = mapping_for(spec.owner, RANGE_BASE + spec.inside_id())?;
+            for m in &plan.mapped {
+                mapped.push(mapped_clone(m, &made)?);
+            }
+            mapping = Some(made);
+        }
+        handover::send(&self.go, &self.running.status, plan, &mapped)?;
+        Ok(mapping)
+    }
+
+    /// End it without a trace; waits until it is gone.
+    pub fn abandon(self) -> Result<()> {
+        end(&self.running)
+    }
+}
+
 /// A jail that waits for [`Held::release`] before it touches its overlay or starts anything.
 /// Dropped instead, it ends by itself.
 #[derive(Debug)]
 pub struct Held {
     running: Running,
-    go: OwnedFd,
+    go: File,
     mapping: Option<Mapping>,
 }
 
 impl Held {
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
-        match nix::unistd::write(&self.go, b"g") {
-            // It has failed already, and says why on the status socket.
-            Ok(_) | Err(nix::errno::Errno::EPIPE) => {}
-            Err(e) => return Err(Error::new("write", "go pipe", e)),
-        }
+        handover::release(&self.go)?;
         self.mapping.map_or(Ok(()), Mapping::finish)?;
         Ok(self.running)
     }
 
     /// End it without a trace; waits until it is gone.
     pub fn abandon(self) -> Result<()> {
-        drop(self.go);
-        pidfd::signal(self.running.pidfd.as_fd(), nix::libc::SIGKILL)?;
-        pidfd::reap(self.running.pidfd.as_fd())?;
+        end(&self.running)?;
         self.mapping.map_or(Ok(()), Mapping::finish)
     }
+}
+
+fn end(jail: &Running) -> Result<()> {
+    pidfd::signal(jail.pidfd.as_fd(), nix::libc::SIGKILL)?;
+    pidfd::reap(jail.pidfd.as_fd())
 }
 
 /// How this host lays out what belongs with `/usr`.
@@ -87,11 +134,11 @@ pub fn host_root(net: Net) -> HostRoot {
     root
 }
 
-/// Clone the jail. It prepares itself while the caller makes its tree and records its start; then
-/// [`Held::release`] lets it go on. The process must be single-threaded.
-pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> Result<Held> {
+/// Clone pid 1. It makes its namespaces while the caller finds out what the jail is to look like.
+/// The process must be single-threaded.
+pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> {
     signal::default_sigchld();
-    room_for_descriptors(plan)?;
+    fd::room_for(FEW)?;
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdout, stdout_inside) = fd::pipe()?;
@@ -108,74 +155,36 @@ pub fn launch(spec: &Spec, plan: &Plan, stdin: Stdin, separate_stderr: bool) -> 
             (Some(r), Some(w))
         }
     };
-    let mut mapped = Vec::with_capacity(plan.mapped.len());
-    let mut mapping = None;
-    if spec.ids == Ids::Range {
+    if birth.ids == Ids::Range {
         // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
         // whoever made it, and host uid 0 is nobody there.
-        let inside = RANGE_BASE + spec.inside_id();
+        let inside = RANGE_BASE + inside_id(birth.as_root);
         let pipes = [Some(&stdout_inside), stderr_inside.as_ref(), stdin_inside.as_ref()];
         for pipe in pipes.into_iter().flatten() {
             nix::unistd::fchown(pipe, Some(inside.into()), Some(inside.into()))
                 .map_err(|e| Error::new("fchown", "pipe", e))?;
         }
-        if !plan.mapped.is_empty() {
-            let made = mapping_for(spec.owner, inside)?;
-            for m in &plan.mapped {
-                mapped.push(mapped_clone(m, &made)?);
-            }
-            mapping = Some(made);
-        }
     }
-    let filter = seccomp::program(&seccomp::Options {
-        level: match spec.seccomp {
-            Seccomp::Standard => Level::Standard,
-            Seccomp::Strict => Level::Strict,
-            Seccomp::Log => Level::Log,
-        },
-        nested_userns: spec.nested_userns,
-    });
     let started = Instant::now();
-    match clone3(Namespaces::WITHOUT_NET, None).map_err(|e| e.on("new namespaces"))? {
+    match clone3(Namespaces::WITHOUT_NET, None)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
-            let hand = Hand {
-                status: status_inside,
-                go,
-                stdin: stdin_inside,
-                stdout: stdout_inside,
-                stderr: stderr_inside,
-                mapped,
-                filter,
-            };
-            init::run(spec, plan, hand)
+            let stdio = Stdio { stdin: stdin_inside, stdout: stdout_inside, stderr: stderr_inside };
+            init::run(birth, Hand { status: status_inside, go: go.into(), stdio })
         }
         Cloned::Parent(pid, pidfd) => {
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
-            let held = Held { running, go: go_write, mapping };
-            if spec.ids == Ids::Range {
+            let born = Born { running, go: go_write.into(), ids: birth.ids };
+            if birth.ids == Ids::Range {
                 let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
                 if let Err(e) = ns::map_child(pid, &[line], &[line]) {
-                    held.abandon()?;
+                    born.abandon()?;
                     return Err(e);
                 }
             }
-            Ok(held)
+            Ok(born)
         }
     }
-}
-
-/// Raise our soft limit of open files to what a start takes: every mount is a descriptor for a
-/// while. The command's own limit is set from the policy.
-fn room_for_descriptors(plan: &Plan) -> Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let needed = 64 + 2 * plan.mounts.len() as u64;
-    let fail = |call| move |e| Error::new(call, "RLIMIT_NOFILE", e);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(fail("getrlimit"))?;
-    if soft < needed && soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).map_err(fail("setrlimit"))?;
-    }
-    Ok(())
 }
 
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner

@@ -1,15 +1,18 @@
 //! One run of a command in a jail.
 //!
-//! `plan` (pure) says what the jail looks like; `launch` prepares what can fail on the host side
-//! and clones; `init` is pid 1 inside: it applies the plan, gives up every privilege, starts the
-//! command, reaps; `supervise` is the caller's side: it relays output, forwards signals, holds the
-//! clock, and knows how it ended. They talk over `wire`.
+//! `launch` clones pid 1 as soon as it is known what kind of jail it will be; `plan` (pure) says
+//! what the jail looks like, and `handover` brings that to pid 1. `init` is pid 1 inside: it applies
+//! the plan, gives up every privilege (`confine`), starts the command, reaps; `supervise` is the
+//! caller's side: it relays output, forwards signals, holds the clock, and knows how it ended. They
+//! talk over `wire`.
 #![forbid(unsafe_code)]
 
+mod confine;
 mod ended;
 pub mod etc;
 pub mod excerpt;
 mod gitconfig;
+mod handover;
 mod init;
 mod input;
 pub mod launch;

@@ -10,6 +10,9 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::confine::Confinement;
 use super::spec::{Ids, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
@@ -17,7 +20,7 @@ use crate::sys::landlock::Right;
 use crate::sys::mount::Attr;
 
 /// A mount, made detached and then attached at `at` below the new root.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// What.
     pub what: What,
@@ -29,7 +32,7 @@ pub struct Mount {
 }
 
 /// What is mounted.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// A host path, cloned inside the new mount namespace.
     Bind {
@@ -53,7 +56,7 @@ pub enum What {
 }
 
 /// The overlay's parts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// Lower directory; `None`: the [`What::Mapped`] mount of this index, attached just before.
     pub lower: Result<CString, usize>,
@@ -66,7 +69,7 @@ pub struct Overlay {
 }
 
 /// A host path that needs an id-mapped clone made by the launcher.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapped {
     /// Host path.
     pub source: CString,
@@ -75,7 +78,7 @@ pub struct Mapped {
 }
 
 /// Everything pid 1 does before it gives up privilege.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Size of the tmpfs, as the mount option wants it.
     pub tmp_size: CString,
@@ -90,9 +93,11 @@ pub struct Plan {
     /// Clones that only the launcher can make.
     pub mapped: Vec<Mapped>,
     /// Landlock rules on the pivoted view.
-    pub rules: Vec<(PathBuf, Right)>,
+    pub rules: Vec<(CString, Right)>,
     /// Mounts that must report themselves read-only afterwards.
     pub read_only: Vec<CString>,
+    /// What is given up at the end, and the limits.
+    pub confinement: Confinement,
     /// Working directory.
     pub cwd: CString,
     /// Candidates for execve, in order.
@@ -101,6 +106,14 @@ pub struct Plan {
     pub argv: Vec<CString>,
     /// Environment as `K=V`.
     pub env: Vec<CString>,
+}
+
+impl Plan {
+    /// Open files that carrying it out takes: every mount is a descriptor for a while. The command's
+    /// own limit is another matter.
+    pub fn descriptors(&self) -> u64 {
+        64 + 2 * self.mounts.len() as u64
+    }
 }
 
 /// Why there is no plan.
@@ -216,7 +229,11 @@ impl Points {
 
 /// Make the plan.
 pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
-    let mut p = Plan { tmp_size: cstring("a size", spec.tmp.to_string())?, ..Plan::default() };
+    let mut p = Plan {
+        tmp_size: cstring("a size", spec.tmp.to_string())?,
+        confinement: Confinement::of(spec),
+        ..Plan::default()
+    };
     let mut points = Points::default();
     for d in ["usr", "etc", "proc", "dev/pts", "dev/shm", "tmp", "home/agent", "var/tmp", "run", "opt"] {
         points.dir(&Path::new("root").join(d));
@@ -235,7 +252,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         if bind.writable {
             // The kernel refuses a rule that gives a file the rights of a directory.
             let right = if bind.directory { Right::Write } else { Right::WriteFile };
-            p.rules.push((bind.path.clone(), right));
+            p.rules.push((cpath(&bind.path)?, right));
         } else {
             p.read_only.push(cpath(&bind.path)?);
         }
@@ -315,7 +332,7 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
         ("/dev/shm", Right::Write),
         ("/proc", Right::ExistingFiles),
     ] {
-        p.rules.push((PathBuf::from(path), right));
+        p.rules.push((cstring("a path", path)?, right));
     }
     p.read_only.extend([c"/".to_owned(), c"/usr".to_owned(), c"/etc".to_owned()]);
     Ok(())
@@ -347,12 +364,12 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
                 volatile: !spec.durable,
             });
             p.mounts.push(Mount { what, at, ours: false });
-            p.rules.push((spec.at.clone(), Right::Write));
+            p.rules.push((cpath(&spec.at)?, Right::Write));
         }
         (Access::Rw, _) => {
             let what = shown(p, spec, &spec.workspace, plain)?;
             p.mounts.push(Mount { what, at, ours: false });
-            p.rules.push((spec.at.clone(), Right::Write));
+            p.rules.push((cpath(&spec.at)?, Right::Write));
         }
         (Access::Ro | Access::Overlay, _) => {
             let what = shown(p, spec, &spec.workspace, plain.and(Attr::RDONLY))?;

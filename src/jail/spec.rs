@@ -46,6 +46,25 @@ pub const RANGE_COUNT: u32 = 65_536;
 /// Uid and gid of the jail's user.
 pub const AGENT: u32 = 1000;
 
+/// Uid (and gid) of the command inside.
+pub fn inside_id(as_root: bool) -> u32 {
+    if as_root { 0 } else { AGENT }
+}
+
+/// What must be known of a jail for its pid 1 to be born: the rest is still being worked out while
+/// its namespaces are made.
+#[derive(Debug, Clone)]
+pub struct Birth {
+    /// Id mapping.
+    pub ids: Ids,
+    /// Uid 0 inside.
+    pub as_root: bool,
+    /// The network.
+    pub net: Net,
+    /// See [`Spec::without`].
+    pub without: Vec<String>,
+}
+
 /// One jail.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -107,16 +126,11 @@ pub struct Spec {
 impl Spec {
     /// Uid (and gid) of the command inside.
     pub fn inside_id(&self) -> u32 {
-        if self.as_root { 0 } else { AGENT }
+        inside_id(self.as_root)
     }
 
     /// Whether what the jail writes can land on the host, at once and under the owner's name.
     pub fn writes_to_host(&self) -> bool {
         self.access == Access::Rw || self.binds.iter().any(|b| b.writable)
-    }
-
-    /// Whether a layer is in place: always, but for the tests that take one away.
-    pub fn with(&self, layer: &str) -> bool {
-        !self.without.iter().any(|w| w == layer)
     }
 }

@@ -1,5 +1,5 @@
 //! What pid 1 tells the launcher, over a `SOCK_SEQPACKET` pair: short binary messages, one per
-//! packet, with descriptors by `SCM_RIGHTS`. Everything sent before the command starts comes from
+//! packet, with descriptors by `SCM_RIGHTS`; the other way go the descriptors of its plan. Everything sent before the command starts comes from
 //! our own code; nothing the command writes can reach this socket, which it never inherits.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -112,6 +112,52 @@ pub fn send(socket: impl AsFd, message: &Message, fd: Option<RawFd>) -> sys::Res
     }
 }
 
+/// Descriptors in one packet; the kernel takes 253 (`SCM_MAX_FD`).
+const PACKED: usize = 64;
+
+/// Send descriptors alone, however many.
+pub fn send_descriptors(socket: impl AsFd, fds: &[OwnedFd]) -> sys::Result<()> {
+    for some in fds.chunks(PACKED) {
+        let raw: Vec<RawFd> = some.iter().map(AsRawFd::as_raw_fd).collect();
+        let control = [ControlMessage::ScmRights(&raw)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(b"d")], &control, flags, None) {
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::new("sendmsg", "descriptors", e)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Wait for `count` descriptors. `None`: the other side is gone.
+pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Option<Vec<OwnedFd>>> {
+    let fail = |e| Error::new("recvmsg", "descriptors", e);
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        let mut byte = [0u8; 1];
+        let mut iov = [IoSliceMut::new(&mut byte)];
+        let mut space = nix::cmsg_space!([RawFd; PACKED]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let got = match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut iov, Some(&mut space), flags) {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.map_err(fail)?,
+        };
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        for c in got.cmsgs().map_err(fail)? {
+            if let ControlMessageOwned::ScmRights(fds) = c {
+                all.extend(fds.into_iter().map(own));
+            }
+        }
+    }
+    Ok(Some(all))
+}
+
 /// Whether the other side has gone. A process closes its sockets before its children are told of its
 /// death, so a child that has asked to be told and then finds this `false` misses nothing.
 pub fn is_closed(socket: impl AsFd) -> bool {
@@ -184,6 +230,26 @@ mod tests {
         for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05"] {
             assert_eq!(Message::decode(bad), None);
         }
+    }
+
+    #[test]
+    fn many_descriptors_arrive_in_order_and_a_closed_socket_is_no_error() {
+        let (a, b) = pair().unwrap();
+        let pipes: Vec<_> = (0..150).map(|_| sys::fd::pipe().unwrap()).collect();
+        let (reads, writes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        send_descriptors(&a, &reads).unwrap();
+        let got = receive_descriptors(&b, 150).unwrap().unwrap();
+        for (i, w) in writes.iter().enumerate() {
+            nix::unistd::write(w, &[i as u8]).unwrap();
+        }
+        for (i, r) in got.iter().enumerate() {
+            let mut byte = [0];
+            nix::unistd::read(r, &mut byte).unwrap();
+            assert_eq!(byte[0], i as u8);
+        }
+        drop(a);
+        assert!(receive_descriptors(&b, 0).unwrap().is_some());
+        assert!(receive_descriptors(&b, 1).unwrap().is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::base::{env, text};
 use crate::jail::etc;
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
-use crate::jail::spec::{Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
@@ -301,28 +301,30 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
     let settings = resolved.settings;
-    let state = StateDir::open()?;
-    let owner = check::workspace((&workspace, &meta), &state, &settings, request.i_mean_it)?;
-    let watch_memory = check::limits(&settings, &mut warnings)?;
-    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let euid = nix::unistd::geteuid().as_raw();
     let ids = match euid {
         0 => Ids::Range,
         uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
     };
-    let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
-    let alias = check::alias(&workspace, &meta);
-    let mut spec = spec(request, &settings, id, (workspace, alias), owner, ids, etc)?;
-    spec.umask = umask.bits();
-    check::binds_and_state(&spec, &state, request.i_mean_it)?;
-    let overlay = settings.access == Access::Overlay;
-    spec.tree = overlay.then(|| trees::path_of(&state, id));
-    let policy = record::effective(&settings, &spec, watch_memory);
-    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-    let separate = request.capture || !same_file();
-    let held = launch::launch(&spec, &plan, stdin(), separate).map_err(Error::Launch)?;
-    // From here on the jail prepares itself on another processor while its tree is made and its
-    // start recorded; it waits for `release` before it needs either.
+    // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
+    // and planned here. A host that cannot is reported after a request that could not be met anyway.
+    let birth = Birth { ids, as_root: settings.as_root, net: settings.net, without: without() };
+    let born = launch::bear(&birth, stdin(), request.capture || !same_file());
+    let prepared = prepare(request, &settings, (workspace, meta), birth, umask.bits(), &mut warnings);
+    let (born, prepared) = match (born, prepared) {
+        (Ok(born), Ok(prepared)) => (born, prepared),
+        (Ok(born), Err(e)) => {
+            born.abandon().map_err(Error::Launch)?;
+            return Err(e);
+        }
+        (Err(_), Err(e)) => return Err(e),
+        (Err(e), Ok(_)) => return Err(Error::Launch(e)),
+    };
+    let Prepared { state, spec, plan, policy, watch_memory } = prepared;
+    let (id, overlay) = (spec.id, spec.tree.is_some());
+    let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
+    // From here on the jail prepares its files while its tree is made and its start recorded; it
+    // waits for `release` before it needs either.
     let tree = match record_start(&state, &spec, &policy, ids) {
         Ok(tree) => tree,
         Err(e) => {
@@ -374,7 +376,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         warnings.push(format!("the run was not recorded: {e}"));
     }
     if overlay && foreign::is_suspect(&ended) {
-        warnings.extend(foreign::hint(&spec.workspace, &ids, owner));
+        warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
@@ -383,6 +385,38 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     Ok(Report { id, ended, policy, files_changed, changes, warnings })
+}
+
+/// What a run is to be, checked and worked out.
+struct Prepared {
+    state: StateDir,
+    spec: Spec,
+    plan: plan::Plan,
+    policy: Effective,
+    watch_memory: Option<u64>,
+}
+
+fn prepare(
+    request: &Request,
+    settings: &Settings,
+    (workspace, meta): (PathBuf, Metadata),
+    birth: Birth,
+    umask: u32,
+    warnings: &mut Vec<String>,
+) -> Result<Prepared, Error> {
+    let state = StateDir::open()?;
+    let owner = check::workspace((&workspace, &meta), &state, settings, request.i_mean_it)?;
+    let watch_memory = check::limits(settings, warnings)?;
+    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
+    let alias = check::alias(&workspace, &meta);
+    let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc)?;
+    spec.umask = umask;
+    check::binds_and_state(&spec, &state, request.i_mean_it)?;
+    spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
+    let policy = record::effective(settings, &spec, watch_memory);
+    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    Ok(Prepared { state, spec, plan, policy, watch_memory })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
@@ -426,7 +460,7 @@ fn spec(
     id: Id,
     (workspace, alias): (PathBuf, Option<PathBuf>),
     owner: Owner,
-    ids: Ids,
+    birth: Birth,
     etc: PathBuf,
 ) -> Result<Spec, Error> {
     let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
@@ -486,9 +520,9 @@ fn spec(
         nofile: settings.nofile,
         tmp: settings.tmp,
         umask: 0o022,
-        ids,
+        ids: birth.ids,
         landlock_abi: sys::landlock::abi(),
-        without: without(),
+        without: birth.without,
     })
 }
 

@@ -30,10 +30,11 @@ pub enum Net {
 }
 
 /// How strict the system call filter is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seccomp {
     /// The default allow-list.
+    #[default]
     Standard,
     /// Without INET sockets as well.
     Strict,

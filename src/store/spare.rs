@@ -52,8 +52,8 @@ pub(super) fn take(
         renameat(trees, name.as_str(), trees, id.as_str()).ok()?;
         let dir = open_tree_dir(trees, id.as_str()).ok()?;
         let tree = Tree::from_parts(id, dir, PathBuf::from(path));
-        let fit = tree.try_lock().is_ok_and(|locked| locked)
-            && refit(&tree, base, owner).is_ok_and(|fit| fit);
+        let fit =
+            tree.try_lock().is_ok_and(|locked| locked) && refit(&tree, base, owner).is_ok_and(|fit| fit);
         if fit {
             return Some(tree);
         }

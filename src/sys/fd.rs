@@ -12,6 +12,17 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::new("pipe2", "", e))
 }
 
+/// Raise our soft limit of open files to `count`, as far as the hard one allows.
+pub fn room_for(count: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let fail = |call| move |e| Error::new(call, "RLIMIT_NOFILE", e);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(fail("getrlimit"))?;
+    if soft < count && soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, count.min(hard), hard).map_err(fail("setrlimit"))?;
+    }
+    Ok(())
+}
+
 /// `/dev/null`, to splice to what is not wanted.
 pub fn write_null() -> Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;

@@ -1,16 +1,20 @@
 //! Landlock on the pivoted view: the second lock on files, and the scopes that keep signals and
 //! abstract sockets inside.
 
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, check};
 
 /// What is allowed below one path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Right {
     /// Read, list, execute.
     Read,
@@ -44,7 +48,7 @@ pub fn abi() -> i32 {
 pub const OLDEST: i32 = 2;
 
 /// Restrict this thread and its children to `rules`. `no_new_privs` must be set.
-pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> {
+pub fn restrict(rules: &[(CString, Right)], kernel: i32) -> Result<()> {
     let fail = |call: &'static str| move |_| Error::new(call, "", Errno::last());
     // Never more than this code was written for: a right the kernel handles later must not be
     // denied by accident.
@@ -86,8 +90,9 @@ pub fn restrict(rules: &[(&std::path::Path, Right)], kernel: i32) -> Result<()> 
                         | AccessFs::Truncate
                 }
             };
-        let name = || crate::base::text::os(path);
-        let fd = PathFd::new(path).map_err(|_| Error::new("open", name(), Errno::last()))?;
+        let name = || crate::base::text::printable(path.to_bytes());
+        let fd = PathFd::new(OsStr::from_bytes(path.to_bytes()))
+            .map_err(|_| Error::new("open", name(), Errno::last()))?;
         created = created
             .add_rule(PathBeneath::new(fd, access))
             .map_err(|_| Error::new("landlock_add_rule", name(), Errno::last()))?;

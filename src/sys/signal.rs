@@ -52,7 +52,9 @@ extern "C" fn forward(signal: libc::c_int) {
 /// In pid 1: pass [`FORWARDED`] signals on to the process group `group`.
 pub fn forward_to_group(group: i32) -> Result<()> {
     COMMAND_GROUP.store(group, Ordering::Relaxed);
-    let action = SigAction::new(SigHandler::Handler(forward), SaFlags::empty(), SigSet::empty());
+    // One after the other: a handler that interrupted another would pass on the later signal first,
+    // and a stopped command would go on at SIGCONT before it has been told to end.
+    let action = SigAction::new(SigHandler::Handler(forward), SaFlags::empty(), SigSet::from_iter(FORWARDED));
     for signal in FORWARDED {
         // SAFETY: the handler only loads an atomic and calls kill(2).
         unsafe { sigaction(signal, &action) }.map_err(|e| Error::new("sigaction", signal.as_str(), e))?;

@@ -1,0 +1,200 @@
+//! The last part of pid 1's preparation: limits, standard descriptors, and every privilege given up
+//! and checked to be gone.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::spec::Spec;
+use super::status::{Layer, Layers};
+use crate::policy::settings::Seccomp;
+use crate::sys::mount;
+use crate::sys::seccomp;
+use crate::sys::{Error, Result, caps, fd, landlock, signal};
+
+/// What is given up before the command starts, and the limits that it gets.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Host name inside.
+    pub hostname: String,
+    /// The command's umask.
+    pub umask: u32,
+    /// Processes and threads at most.
+    pub pids: Option<u64>,
+    /// Open files per process at most.
+    pub nofile: Option<u64>,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Allow user namespaces inside.
+    pub nested_userns: bool,
+    /// Refuse setuid and setgid bits: what is written lands on the host.
+    pub no_setuid: bool,
+    /// Kernel's Landlock ABI.
+    pub landlock_abi: i32,
+    /// See [`Spec::without`].
+    pub without: Vec<String>,
+}
+
+impl Confinement {
+    /// As `spec` asks for it.
+    pub fn of(spec: &Spec) -> Confinement {
+        Confinement {
+            hostname: spec.hostname.clone(),
+            umask: spec.umask,
+            pids: spec.pids,
+            nofile: spec.nofile,
+            seccomp: spec.seccomp,
+            nested_userns: spec.nested_userns,
+            no_setuid: spec.writes_to_host(),
+            landlock_abi: spec.landlock_abi,
+            without: spec.without.clone(),
+        }
+    }
+
+    /// Whether a layer is in place: always, but for the tests that take one away.
+    pub fn with(&self, layer: &str) -> bool {
+        !self.without.iter().any(|w| w == layer)
+    }
+}
+
+/// The standard descriptors of the command.
+#[derive(Debug)]
+pub(super) struct Stdio {
+    /// `None`: the jail's own `/dev/null`.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    /// `None`: the same as stdout.
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+/// Give up everything, then check that it is gone. Returns the status socket under its new number.
+pub(super) fn confine(
+    plan: &Plan,
+    status: OwnedFd,
+    stdio: Stdio,
+    layers: &mut Layers,
+) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
+    let done = (|| -> Result<()> {
+        limits(&plan.confinement)?;
+        install_stdio(stdio)?;
+        signal::default_for_command();
+        nix::sys::stat::umask(Mode::from_bits_truncate(plan.confinement.umask));
+        fd::install_at(status.as_fd(), 3, true)?;
+        fd::close_from(4)
+    })();
+    if let Err(e) = done {
+        return Err((status, e));
+    }
+    // What `status` was numbered is closed now (or is 3 itself).
+    std::mem::forget(status);
+    let status = fd::received(3);
+    match privileges(plan, layers) {
+        Ok(()) => Ok(status),
+        Err(e) => Err((status, e)),
+    }
+}
+
+fn limits(limits: &Confinement) -> Result<()> {
+    let set = |what: Resource, soft, hard| {
+        setrlimit(what, soft, hard).map_err(|e| Error::new("setrlimit", format!("{what:?}"), e))
+    };
+    set(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(n) = limits.nofile {
+        let (soft, hard) =
+            getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
+        let hard = hard.min(n);
+        set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
+    }
+    if let Some(n) = limits.pids {
+        // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
+        // processes and threads alone. One more for ourselves.
+        let n = n.saturating_add(1);
+        let (_, hard) =
+            getrlimit(Resource::RLIMIT_NPROC).map_err(|e| Error::new("getrlimit", "RLIMIT_NPROC", e))?;
+        let n = n.min(hard);
+        set(Resource::RLIMIT_NPROC, n, n)?;
+    }
+    Ok(())
+}
+
+fn install_stdio(stdio: Stdio) -> Result<()> {
+    let stdin = match stdio.stdin {
+        Some(fd) => fd,
+        None => openat(AT_FDCWD, "/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| Error::new("open", "/dev/null", e))?,
+    };
+    fd::install_at(stdin.as_fd(), 0, false)?;
+    fd::install_at(stdio.stdout.as_fd(), 1, false)?;
+    fd::install_at(stdio.stderr.as_ref().unwrap_or(&stdio.stdout).as_fd(), 2, false)
+}
+
+fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
+    let what = &plan.confinement;
+    caps::not_dumpable()?;
+    layers.add(Layer::NotDumpable);
+    if what.with("caps") {
+        caps::drop_all()?;
+        layers.add(Layer::Caps);
+    }
+    if what.with("no_new_privs") {
+        caps::no_new_privs()?;
+        layers.add(Layer::NoNewPrivs);
+    }
+    if what.landlock_abi >= landlock::OLDEST && what.with("landlock") {
+        landlock::restrict(&plan.rules, what.landlock_abi)?;
+        layers.add(Layer::Landlock);
+        if what.landlock_abi >= 6 {
+            layers.add(Layer::Scopes);
+        }
+    }
+    if what.no_setuid && what.with("no_setuid") {
+        seccomp::install(&seccomp::no_setuid())?;
+    }
+    if what.with("seccomp") {
+        seccomp::install(&seccomp::program(&seccomp::Options {
+            level: match what.seccomp {
+                Seccomp::Standard => seccomp::Level::Standard,
+                Seccomp::Strict => seccomp::Level::Strict,
+                Seccomp::Log => seccomp::Level::Log,
+            },
+            nested_userns: what.nested_userns,
+        }))?;
+        layers.add(Layer::Seccomp);
+    }
+    verify(plan, *layers)
+}
+
+/// What was applied must also be so: a call that reports success and does nothing is caught here.
+fn verify(plan: &Plan, layers: Layers) -> Result<()> {
+    let not = |what: &'static str, detail: String| {
+        Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM))
+    };
+    if layers.has(Layer::Caps) {
+        let left = caps::left();
+        if !left.is_empty() {
+            return not("capabilities left: ", left.join(", "));
+        }
+    }
+    if layers.has(Layer::NoNewPrivs) && !caps::has_no_new_privs() {
+        return not("no_new_privs is not set", String::new());
+    }
+    if layers.has(Layer::Seccomp) && caps::seccomp_mode()? != 2 {
+        return not("seccomp is not in filter mode", String::new());
+    }
+    for path in &plan.read_only {
+        if !mount::is_read_only(path)? {
+            return not("not read-only: ", show(path));
+        }
+    }
+    Ok(())
+}
+
+fn show(path: &CStr) -> String {
+    crate::base::text::printable(path.to_bytes())
+}
