@@ -266,7 +266,7 @@ pub fn landlock_facts() -> Landlock {
 pub fn landlock(abi: i32) -> Tried {
     attempt(|| {
         caps::no_new_privs()?;
-        landlock::restrict(&[(c"/".to_owned(), Right::Read)], abi)?;
+        landlock::restrict(Some(&[(c"/".to_owned(), Right::Read)]), abi)?;
         Ok(match std::fs::File::options().write(true).open("/dev/null") {
             Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) => {
                 Tried::Worked("a write that no rule allows ends with EACCES".to_owned())

@@ -147,9 +147,13 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
         layers.add(Layer::NoNewPrivs);
     }
     if what.landlock_abi >= landlock::OLDEST && what.with("landlock") {
-        landlock::restrict(&plan.rules, what.landlock_abi)?;
-        layers.add(Layer::Landlock);
-        if what.landlock_abi >= 6 {
+        // Whoever is restricted in files may not mount, so nested jails get the scopes alone.
+        let rules = (!what.nested_userns).then_some(&plan.rules[..]);
+        landlock::restrict(rules, what.landlock_abi)?;
+        if rules.is_some() {
+            layers.add(Layer::Landlock);
+        }
+        if what.landlock_abi >= landlock::SCOPES {
             layers.add(Layer::Scopes);
         }
     }

@@ -9,9 +9,10 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use walkdir::WalkDir;
 
 use super::gitconfig;
@@ -157,15 +158,24 @@ fn stamp(host: &Path, git: &str) -> String {
     h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
 }
 
+/// A ready-made `/etc`. It stays as long as somebody holds one of these.
+#[derive(Debug)]
+pub struct Etc {
+    /// Its directory.
+    pub path: PathBuf,
+    /// With a shared lock: [`remove_others`] takes an exclusive one.
+    _held: fs::File,
+}
+
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
-pub fn ready(cache: &Path) -> io::Result<PathBuf> {
+pub fn ready(cache: &Path) -> io::Result<Etc> {
     ready_from(Path::new("/etc"), cache, &gitconfig::text())
 }
 
-fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<PathBuf> {
+fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<Etc> {
     let path = cache.join(format!("etc-{}", stamp(host, git)));
-    if fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
-        return Ok(path);
+    if let Some(etc) = hold(&path) {
+        return Ok(etc);
     }
     fs::create_dir_all(cache)?;
     remove_leftovers(cache);
@@ -180,11 +190,52 @@ fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<PathBuf> {
     if fs::symlink_metadata(&temporary).is_ok() {
         drop(fs::remove_dir_all(&temporary));
     }
-    made.map(|()| path)
+    made?;
+    let etc = hold(&path).ok_or_else(|| io::Error::other("it was removed while it was being made"))?;
+    remove_others(cache, &path);
+    Ok(etc)
 }
 
-/// Remove copies that a killed process left half made. One takes a moment to make; after a minute it
-/// is nobody's. Failing is no reason not to start.
+/// The copy at `path`, if there is one and it is not on its way out.
+fn hold(path: &Path) -> Option<Etc> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let held = fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
+    held.try_lock_shared().ok()?;
+    // It may have been removed between the two calls.
+    let same = |m: fs::Metadata, n: fs::Metadata| (m.dev(), m.ino()) == (n.dev(), n.ino());
+    let there = fs::symlink_metadata(path).ok().zip(held.metadata().ok()).is_some_and(|(m, n)| same(m, n));
+    there.then(|| Etc { path: path.to_owned(), _held: held })
+}
+
+/// Remove the copies of earlier states of the host, but for the newest few (another user's `git`
+/// identity or another version of `aj` may take turns with ours) and those that a jail still shows.
+/// Failing is no reason not to start.
+fn remove_others(cache: &Path, current: &Path) {
+    const KEPT: usize = 3;
+    let mut others: Vec<_> = fs::read_dir(cache)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().as_encoded_bytes().starts_with(b"etc-") && e.path() != current)
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
+    others.sort();
+    let old = others.len().saturating_sub(KEPT);
+    for (_, path) in others.into_iter().take(old) {
+        let Ok(dir) = fs::File::open(&path) else { continue };
+        if dir.try_lock().is_ok() {
+            // Renamed first: a copy that is found is a whole one.
+            let mut gone = path.clone();
+            gone.set_file_name(format!(".{}", path.file_name().unwrap_or_default().display()));
+            if fs::rename(&path, &gone).is_ok() {
+                drop(fs::remove_dir_all(&gone));
+            }
+        }
+    }
+}
+
+/// Remove copies that a killed process left half made or half removed. One takes a moment; after a
+/// minute it is nobody's. Failing is no reason not to start.
 fn remove_leftovers(cache: &Path) {
     const MOMENT: std::time::Duration = std::time::Duration::from_secs(60);
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
@@ -324,7 +375,7 @@ mod tests {
     #[test]
     fn only_the_allow_list_is_copied_and_identities_are_ours() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let etc = ready_from(h.path(), cache.path(), "").unwrap();
+        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
         assert!(!etc.join("shadow").exists());
         assert!(!etc.join("ssl/private").exists());
         assert!(!etc.join("profile").exists(), "not world-readable");
@@ -346,7 +397,7 @@ mod tests {
             dir
         };
         let (old, new, other) = (make(".etc-1-1", 90), make(".etc-1-2", 10), make("etc-0", 90));
-        let etc = ready_from(h.path(), cache.path(), "").unwrap();
+        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
         assert!(!old.exists() && new.exists() && other.exists() && etc.exists());
     }
 
@@ -362,7 +413,7 @@ mod tests {
         symlink(&key, certs.join("key.pem")).unwrap();
         symlink("a.pem", certs.join("near.pem")).unwrap();
         symlink(elsewhere.path(), h.path().join("terminfo")).unwrap();
-        let etc = ready_from(h.path(), cache.path(), "").unwrap();
+        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
         let copy = etc.join("ssl/certs/corporate.pem");
         assert!(fs::symlink_metadata(&copy).unwrap().is_file());
         assert_eq!(fs::read_to_string(copy).unwrap(), "corporate");
@@ -374,18 +425,18 @@ mod tests {
     #[test]
     fn a_changed_identity_makes_a_new_copy() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let one = ready_from(h.path(), cache.path(), "[user]\n").unwrap();
+        let one = ready_from(h.path(), cache.path(), "[user]\n").unwrap().path;
         assert_eq!(fs::read_to_string(one.join("gitconfig")).unwrap(), "[user]\n");
-        assert_ne!(ready_from(h.path(), cache.path(), "").unwrap(), one);
+        assert_ne!(ready_from(h.path(), cache.path(), "").unwrap().path, one);
     }
 
     #[test]
     fn an_unchanged_host_is_copied_once_and_a_changed_one_again() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let first = ready_from(h.path(), cache.path(), "").unwrap();
-        assert_eq!(ready_from(h.path(), cache.path(), "").unwrap(), first);
+        let first = ready_from(h.path(), cache.path(), "").unwrap().path;
+        assert_eq!(ready_from(h.path(), cache.path(), "").unwrap().path, first);
         fs::write(h.path().join("ssl/certs/b.pem"), "new").unwrap();
-        let second = ready_from(h.path(), cache.path(), "").unwrap();
+        let second = ready_from(h.path(), cache.path(), "").unwrap().path;
         assert_ne!(first, second);
         assert!(second.join("ssl/certs/b.pem").exists());
         let left = fs::read_dir(cache.path())
@@ -394,5 +445,25 @@ mod tests {
             .filter(|e| e.file_name().to_string_lossy().starts_with('.'))
             .count();
         assert_eq!(left, 0, "temporary copies are gone");
+    }
+
+    #[test]
+    fn old_copies_go_but_for_the_newest_and_those_in_use() {
+        let (h, cache) = (host(), tempfile::tempdir().unwrap());
+        let mut all = Vec::new();
+        for n in 0..7 {
+            let etc = ready_from(h.path(), cache.path(), &format!("# {n}")).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(100 - n);
+            fs::File::open(&etc.path).unwrap().set_modified(then).unwrap();
+            // The first is shown by a running jail.
+            all.push((etc.path.clone(), (n == 0).then_some(etc)));
+        }
+        let left =
+            |all: &[(PathBuf, Option<Etc>)]| -> Vec<bool> { all.iter().map(|(p, _)| p.exists()).collect() };
+        assert_eq!(left(&all), [true, false, false, true, true, true, true]);
+        assert_eq!(fs::read_to_string(all[0].0.join("gitconfig")).unwrap(), "# 0");
+        all[0].1 = None;
+        drop(ready_from(h.path(), cache.path(), "# 7").unwrap());
+        assert_eq!(left(&all), [false, false, false, false, true, true, true]);
     }
 }

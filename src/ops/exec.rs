@@ -13,7 +13,7 @@ use super::{changes, config};
 
 use crate::base::id::{Id, Kind};
 use crate::base::{env, text};
-use crate::jail::etc;
+use crate::jail::etc::{self, Etc};
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
@@ -320,7 +320,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -394,6 +394,8 @@ struct Prepared {
     plan: plan::Plan,
     policy: Effective,
     watch_memory: Option<u64>,
+    /// Kept for the length of the run.
+    etc: Etc,
 }
 
 fn prepare(
@@ -410,13 +412,13 @@ fn prepare(
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&workspace, &meta);
-    let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc)?;
+    let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.

@@ -315,7 +315,7 @@ fn weakened(settings: &Settings) -> Vec<String> {
         lines.push("seccomp log: system calls are logged instead of refused".to_owned());
     }
     if settings.nested_userns {
-        lines.push("nested user namespaces: more of the kernel can be reached from inside".to_owned());
+        lines.push("nested user namespaces: more of the kernel can be reached from inside, and Landlock guards no files".to_owned());
     }
     lines
 }

@@ -47,8 +47,12 @@ pub fn abi() -> i32 {
 /// breaks git, npm and mv.
 pub const OLDEST: i32 = 2;
 
-/// Restrict this thread and its children to `rules`. `no_new_privs` must be set.
-pub fn restrict(rules: &[(CString, Right)], kernel: i32) -> Result<()> {
+/// The first ABI with scopes.
+pub const SCOPES: i32 = 6;
+
+/// Restrict this thread and its children to `rules`, or, without any, by the scopes alone.
+/// `no_new_privs` must be set.
+pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
     let fail = |call: &'static str| move |_| Error::new(call, "", Errno::last());
     // Never more than this code was written for: a right the kernel handles later must not be
     // denied by accident.
@@ -61,15 +65,18 @@ pub fn restrict(rules: &[(CString, Right)], kernel: i32) -> Result<()> {
     };
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
     let all = AccessFs::from_all(newest);
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(all)
-        .map_err(fail("landlock handle_access"))?;
-    if kernel >= 6 {
+    if rules.is_none() && kernel < SCOPES {
+        return Ok(());
+    }
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    if rules.is_some() {
+        ruleset = ruleset.handle_access(all).map_err(fail("landlock handle_access"))?;
+    }
+    if kernel >= SCOPES {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).map_err(fail("landlock scope"))?;
     }
     let mut created = ruleset.create().map_err(fail("landlock_create_ruleset"))?;
-    for (path, right) in rules {
+    for (path, right) in rules.unwrap_or_default() {
         let access = all
             & match right {
                 Right::Read => AccessFs::from_read(newest),

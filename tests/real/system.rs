@@ -85,3 +85,34 @@ fn a_name_service_answers_for_what_exists_and_only_that() {
     p.inside("getent passwd agent && getent passwd 1000 && getent group agent && getent services http && getent protocols tcp && ! getent passwd no-such && getent hosts localhost");
     assert!(Path::new("/etc").is_dir());
 }
+
+/// A program that brings its own sandbox needs what a jail refuses by default. Asked for by name, it
+/// gets namespaces, mounts and a fresh proc, and the outer jail holds all the same.
+#[test]
+fn a_sandbox_in_a_jail_works_when_asked_for() {
+    if !has("bwrap") {
+        return;
+    }
+    let p = Project::new();
+    p.write("file", "host ");
+    let inner = "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev";
+    let refused = p.aj(["exec", "--", "sh", "-c", &format!("{inner} true")]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let jailed = p.aj([
+        "exec",
+        "--nested-userns",
+        "--",
+        "sh",
+        "-c",
+        &format!(
+            "{inner} sh -c 'cat file; ls -d /proc/[0-9]* | wc -l; echo x > file; umount /usr; ls /root'"
+        ),
+    ]);
+    let processes = jailed.stdout.strip_prefix("host ").unwrap_or_else(|| panic!("{jailed:?}"));
+    let processes: u32 = processes.trim().parse().unwrap();
+    assert!(processes < 6, "{jailed:?}");
+    for said in ["Read-only file system", "umount: /usr", "ls: cannot"] {
+        assert!(jailed.stderr.contains(said), "{said}: {jailed:?}");
+    }
+    assert_eq!(p.outside("cat file"), "host ");
+}
