@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
 use super::handover;
@@ -20,7 +20,7 @@ use super::wire::{self, Message};
 use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::mount::{self, Attr, NewFs};
-use crate::sys::ns::{self, IdMap};
+use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd;
 use crate::sys::{Error, Result, caps, fd, net, signal};
@@ -72,11 +72,6 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
         Net::None => Some(net::make()?),
         Net::Host => None,
     };
-    let inside = inside_id(birth.as_root);
-    if let Ids::Caller { owner } = birth.ids {
-        let line = |outside| IdMap { inside, outside, count: 1 };
-        ns::map_self(line(owner.uid), line(owner.gid))?;
-    }
     let with = |layer: &str| !birth.without.iter().any(|w| w == layer);
     if with("keyring") && caps::fresh_session_keyring()? {
         layers.add(Layer::Keyring);
@@ -91,6 +86,7 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
     if birth.ids == Ids::Range {
         wait_for_launcher(go);
         overlay = open_overlay(&plan)?;
+        let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
     caps::die_with_parent()?;
@@ -209,8 +205,8 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|e| Error::new("chmod", show(dir), e))?;
     }
     for f in &plan.files {
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        openat(&store, f.as_c_str(), flags, Mode::from_bits_truncate(0o644))
+        // Not by open, which would be a call more to close it again.
+        mknodat(&store, f.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
             .map_err(|e| Error::new("create", show(f), e))?;
     }
     for (target, at) in &plan.links {

@@ -175,12 +175,21 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
         Cloned::Parent(pid, pidfd) => {
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
             let born = Born { running, go: go_write.into(), ids: birth.ids };
-            if birth.ids == Ids::Range {
-                let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
-                if let Err(e) = ns::map_child(pid, &[line], &[line]) {
-                    born.abandon()?;
-                    return Err(e);
+            // Here and not in pid 1, which may not even have begun to run on its processor.
+            let mapped = match birth.ids {
+                Ids::Range => {
+                    let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
+                    ns::map_child(pid, &[line], &[line])
                 }
+                Ids::Caller { owner } => {
+                    let inside = inside_id(birth.as_root);
+                    let line = |outside| IdMap { inside, outside, count: 1 };
+                    ns::map_child_to_self(pid, line(owner.uid), line(owner.gid))
+                }
+            };
+            if let Err(e) = mapped {
+                born.abandon()?;
+                return Err(e);
             }
             Ok(born)
         }

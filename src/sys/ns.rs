@@ -40,15 +40,25 @@ fn lines(maps: &[IdMap]) -> String {
 /// Map ids of this process's own new user namespace: one line each, to the caller's own ids, which
 /// is all that the kernel lets an ordinary user do. Denies setgroups first, as it must.
 pub fn map_self(uid: IdMap, gid: IdMap) -> Result<()> {
-    write_file("write setgroups", "/proc/self/setgroups", "deny")?;
-    write_file("write uid_map", "/proc/self/uid_map", &lines(&[uid]))?;
-    write_file("write gid_map", "/proc/self/gid_map", &lines(&[gid]))
+    map("self", &[uid], &[gid], true)
 }
 
 /// Map ids of another process's user namespace. Needs CAP_SETUID and CAP_SETGID in its parent.
 pub fn map_child(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Result<()> {
-    write_file("write uid_map", &format!("/proc/{pid}/uid_map"), &lines(uids))?;
-    write_file("write gid_map", &format!("/proc/{pid}/gid_map"), &lines(gids))
+    map(&pid.to_string(), uids, gids, false)
+}
+
+/// Map ids of another process's user namespace as [`map_self`] would there.
+pub fn map_child_to_self(pid: i32, uid: IdMap, gid: IdMap) -> Result<()> {
+    map(&pid.to_string(), &[uid], &[gid], true)
+}
+
+fn map(process: &str, uids: &[IdMap], gids: &[IdMap], deny_setgroups: bool) -> Result<()> {
+    if deny_setgroups {
+        write_file("write setgroups", &format!("/proc/{process}/setgroups"), "deny")?;
+    }
+    write_file("write uid_map", &format!("/proc/{process}/uid_map"), &lines(uids))?;
+    write_file("write gid_map", &format!("/proc/{process}/gid_map"), &lines(gids))
 }
 
 /// Forbid further user namespaces below ours (`user.max_user_namespaces`, counted per namespace).
