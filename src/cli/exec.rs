@@ -186,6 +186,7 @@ fn finish(
     apply: Option<bool>,
 ) -> CmdResult {
     let code = report.exit_code();
+    super::ui::hurry(report.patience);
     for warning in &report.warnings {
         ui.warn(warning);
     }

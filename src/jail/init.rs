@@ -112,6 +112,9 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
     }
+    if let Some((instances, watches)) = plan.confinement.inotify {
+        ns::limit_inotify(instances, watches)?;
+    }
     Ok(plan)
 }
 

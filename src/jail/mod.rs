@@ -19,7 +19,6 @@ pub mod launch;
 mod outbox;
 pub mod plan;
 mod relay;
-mod sink;
 pub mod spec;
 pub mod status;
 pub mod supervise;

@@ -29,6 +29,7 @@ fn spec() -> Spec {
         as_root: false,
         pids: None,
         nofile: None,
+        inotify: None,
         tmp: 1 << 30,
         ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
         landlock_abi: 7,

@@ -111,6 +111,8 @@ pub struct Spec {
     pub pids: Option<u64>,
     /// Open files per process at most.
     pub nofile: Option<u64>,
+    /// Inotify instances and watches at most.
+    pub inotify: Option<(u64, u64)>,
     /// Bytes in the jail's tmpfs at most.
     pub tmp: u64,
     /// The caller's umask, which the command gets.

@@ -1,9 +1,11 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::fs::Metadata;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -30,6 +32,7 @@ use crate::store::layout::StateDir;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
+use crate::sys::sink::{self, Sink};
 
 mod check;
 mod foreign;
@@ -73,10 +76,36 @@ pub trait Watcher {
     fn stopping(&mut self);
 }
 
+/// `--status-fd`: short lines, written when the reader takes them, never waited for while the
+/// command runs.
+struct StatusLines {
+    to: OwnedFd,
+    pending: Vec<u8>,
+}
+
+impl StatusLines {
+    fn push(&mut self, line: &serde_json::Value) {
+        self.pending.extend_from_slice(format!("{line}\n").as_bytes());
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        match Sink::new(self.to.as_fd()).write(&self.pending) {
+            Ok(n) => drop(self.pending.drain(..n)),
+            Err(Errno::EAGAIN) => {}
+            // A reader that went away does not change what the command does.
+            Err(_) => self.pending.clear(),
+        }
+    }
+}
+
 /// Between the supervisor and the caller: writes `--status-fd`.
 struct Relay<'a> {
     to: &'a mut dyn Watcher,
-    status: Option<File>,
+    status: Option<StatusLines>,
     state: &'a StateDir,
     tree: Option<Tree>,
     /// Whether `tree` was looked at and kept for its changes.
@@ -95,9 +124,16 @@ impl Relay<'_> {
 
 impl Relay<'_> {
     fn status(&mut self, line: serde_json::Value) {
-        if let Some(file) = &mut self.status {
-            // A reader that went away does not change what the command does.
-            drop(file.write_all(format!("{line}\n").as_bytes()));
+        if let Some(lines) = &mut self.status {
+            lines.push(&line);
+        }
+    }
+
+    /// What is left of the status lines, once the run is over: as long as the command had, and a
+    /// moment longer.
+    fn finish_status(&mut self, patience: Duration) {
+        if let Some(lines) = &self.status {
+            sink::write_within(lines.to.as_fd(), &lines.pending, patience);
         }
     }
 }
@@ -130,6 +166,25 @@ impl supervise::Watcher for Relay<'_> {
     }
 }
 
+/// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
+pub fn say_within(text: &str, patience: Duration) {
+    // Nothing can be reported when stderr itself is gone.
+    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience);
+}
+
+/// How long a reader of our own words is waited for after the run: what is left of the command's
+/// time, but a moment at least; without a timeout and an interrupt, for ever (a day).
+fn patience(settings: &Settings, ended: &Ended) -> Duration {
+    const MOMENT: Duration = Duration::from_secs(1);
+    const EVER: Duration = Duration::from_secs(86_400);
+    let used = Duration::from_millis(ended.usage.wall_ms);
+    match (settings.timeout, &ended.outcome) {
+        (_, Outcome::Interrupted { .. }) => MOMENT,
+        (Some(limit), _) => limit.saturating_sub(used).max(MOMENT).min(EVER),
+        (None, _) => EVER,
+    }
+}
+
 /// Die of `signal`, so that the caller's shell sees what the user did. Returns only when it does
 /// not kill.
 pub fn die_of(signal: i32) {
@@ -151,6 +206,8 @@ pub struct Report {
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
     pub warnings: Vec<String>,
+    /// How long the reader of what is still to say may take.
+    pub patience: Duration,
 }
 
 impl Report {
@@ -289,8 +346,8 @@ pub fn explain(request: &Request) -> Result<Resolved, Error> {
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let status = match request.status_fd {
         Some(fd) => {
-            let open = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
-            Some(File::from(open))
+            let to = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
+            Some(StatusLines { to, pending: Vec::new() })
         }
         None => None,
     };
@@ -362,8 +419,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
     relay.settle();
-    let kept = relay.kept.unwrap_or(Ok(()));
-    let changes = match kept.and_then(|()| relay.tree.map(|t| compare(&state, t)).transpose()) {
+    relay.finish_status(patience(&settings, &ended));
+    let kept = relay.kept.take().unwrap_or(Ok(()));
+    let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
         Ok(changes) => changes.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
@@ -384,7 +442,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ));
     }
     sys::signal::give_back();
-    Ok(Report { id, ended, policy, files_changed, changes, warnings })
+    let patience = patience(&settings, &ended);
+    Ok(Report { id, ended, policy, files_changed, changes, warnings, patience })
 }
 
 /// What a run is to be, checked and worked out.
@@ -520,12 +579,23 @@ fn spec(
         as_root: settings.as_root,
         pids: settings.pids,
         nofile: settings.nofile,
+        inotify: half_of_inotify(),
         tmp: settings.tmp,
         umask: 0o022,
         ids: birth.ids,
         landlock_abi: sys::landlock::abi(),
         without: birth.without,
     })
+}
+
+/// Half of the inotify instances and watches that a user of this host may have.
+fn half_of_inotify() -> Option<(u64, u64)> {
+    let half = |name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name)).ok()?;
+        Some(text.trim().parse::<u64>().ok()? / 2)
+    };
+    // A host without them has none to run out of.
+    half("max_user_instances").zip(half("max_user_watches"))
 }
 
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a

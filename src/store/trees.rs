@@ -228,7 +228,7 @@ impl Tree {
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
         let trees = state.subdir(DIR)?;
-        if spare::put(&trees, self.id) { Ok(()) } else { self.remove(state) }
+        if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
     }
 
     /// Whether making it came to its end: `upper` is made last.

@@ -1,4 +1,4 @@
-//! Reading one extended attribute of an open file.
+//! Extended attributes and flags of an open file.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -21,6 +21,32 @@ pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
             e => Err(Error::new("fgetxattr", name.to_string_lossy(), e)),
         },
     }
+}
+
+/// The names of all attributes of `fd`, ACLs among them. More than 4 KiB of names are an `ERANGE`
+/// error; a file system without attributes has none.
+pub fn names(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    let mut list = [0u8; 4096];
+    // SAFETY: the buffer is writable for the length passed.
+    let n = unsafe { libc::flistxattr(fd.as_fd().as_raw_fd(), list.as_mut_ptr().cast(), list.len()) };
+    match usize::try_from(n) {
+        Ok(n) => {
+            let list = list.get(..n).unwrap_or_default();
+            Ok(list.split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+        }
+        Err(_) => match Errno::last() {
+            Errno::ENOTSUP => Ok(Vec::new()),
+            e => Err(Error::new("flistxattr", "", e)),
+        },
+    }
+}
+
+/// The inode flags of `fd` (`FS_IOC_GETFLAGS`), `None` where the file system has none.
+pub fn flags(fd: impl AsFd) -> Option<u32> {
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel stores an int.
+    let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) };
+    (r == 0).then_some(flags as u32)
 }
 
 /// Set attribute `name` of `fd`: only tests build overlay layers by hand.
