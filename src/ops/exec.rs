@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use crate::jail::etc::{self, Etc};
 use crate::jail::launch::{self, Stdin};
 use crate::jail::plan;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
-use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::environment;
@@ -32,12 +30,15 @@ use crate::store::layout::StateDir;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
-use crate::sys::sink::{self, Sink};
+use crate::sys::sink;
 
 mod check;
 mod foreign;
 mod missing;
 mod record;
+mod relay;
+
+use relay::{Relay, StatusLines};
 
 pub use check::WayOut;
 pub use missing::on_host;
@@ -74,96 +75,6 @@ pub trait Watcher {
     fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
-}
-
-/// `--status-fd`: short lines, written when the reader takes them, never waited for while the
-/// command runs.
-struct StatusLines {
-    to: OwnedFd,
-    pending: Vec<u8>,
-}
-
-impl StatusLines {
-    fn push(&mut self, line: &serde_json::Value) {
-        self.pending.extend_from_slice(format!("{line}\n").as_bytes());
-        self.advance();
-    }
-
-    fn advance(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        match Sink::new(self.to.as_fd()).write(&self.pending) {
-            Ok(n) => drop(self.pending.drain(..n)),
-            Err(Errno::EAGAIN) => {}
-            // A reader that went away does not change what the command does.
-            Err(_) => self.pending.clear(),
-        }
-    }
-}
-
-/// Between the supervisor and the caller: writes `--status-fd`.
-struct Relay<'a> {
-    to: &'a mut dyn Watcher,
-    status: Option<StatusLines>,
-    state: &'a StateDir,
-    tree: Option<Tree>,
-    /// Whether `tree` was looked at and kept for its changes.
-    kept: Option<Result<(), Error>>,
-}
-
-impl Relay<'_> {
-    /// Put the tree aside when nothing changed.
-    fn settle(&mut self) {
-        if self.kept.is_none() {
-            let kept = keep_if_changed(self.tree.take(), self.state);
-            self.kept = Some(kept.map(|tree| self.tree = tree));
-        }
-    }
-}
-
-impl Relay<'_> {
-    fn status(&mut self, line: serde_json::Value) {
-        if let Some(lines) = &mut self.status {
-            lines.push(&line);
-        }
-    }
-
-    /// What is left of the status lines, once the run is over: as long as the command had, and a
-    /// moment longer.
-    fn finish_status(&mut self, patience: Duration) {
-        if let Some(lines) = &self.status {
-            sink::write_within(lines.to.as_fd(), &lines.pending, patience);
-        }
-    }
-}
-
-impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
-        self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid, lines);
-        if self.tree.is_some() {
-            // The command has only begun and a processor is free: before, the jail needed it for its
-            // network namespace. Failing is no loss.
-            trees::prepare_spare(self.state).ok();
-        }
-    }
-
-    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
-        self.to.output(stderr, bytes, lines);
-    }
-
-    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>) {
-        self.to.tick(usage, lines);
-    }
-
-    fn stopping(&mut self) {
-        self.to.stopping();
-    }
-
-    fn settled(&mut self) {
-        self.settle();
-    }
 }
 
 /// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
@@ -347,7 +258,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let status = match request.status_fd {
         Some(fd) => {
             let to = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
-            Some(StatusLines { to, pending: Vec::new() })
+            Some(StatusLines::new(to))
         }
         None => None,
     };
@@ -396,7 +307,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let mut relay = Relay { to: watcher, status, state: &state, tree, kept: None };
+    let mut relay = Relay::new(watcher, status, &state, tree);
     let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
@@ -643,14 +554,4 @@ pub fn apply(id: Id, allow_exec_files: bool, monitor: &dyn Monitor) -> Result<Ap
     let (tree, _) = changes::open_tree(Some(id.as_str()))?;
     let options = changes::ApplyOptions { allow_exec_files, ..changes::ApplyOptions::default() };
     Ok(changes::apply(&tree, &options, monitor)?)
-}
-
-fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
-    match tree {
-        Some(tree) if tree.is_unchanged()? => {
-            tree.retire(state)?;
-            Ok(None)
-        }
-        other => Ok(other),
-    }
 }
