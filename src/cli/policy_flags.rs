@@ -95,7 +95,8 @@ pub struct PolicyArgs {
     /// Size of /tmp, home and /dev/shm together
     #[arg(long, value_name = "SIZE", value_parser = value::size_value, help_heading = "Resources")]
     pub tmp: Option<u64>,
-    /// Report limits that this machine cannot enforce instead of refusing to run
+    /// Warn of limits that this machine cannot enforce instead of refusing to run, as for those of
+    /// aj.toml
     #[arg(long, help_heading = "Resources")]
     pub best_effort: bool,
 }
@@ -322,6 +323,10 @@ pub fn policy_error(e: &ops::config::Error, exit: u8) -> CommandError {
         E::TooLarge { .. } => CommandError::new(exit, "config_unreadable", message),
         E::Kind { path, .. } => CommandError::new(exit, "config_unreadable", message)
             .hint(format!("put a plain file in the place of `{path}`, or remove it")),
+        E::Dangling { link, .. } => CommandError::new(exit, "config_unreadable", message)
+            .hint(format!("put the file back where the link leads, or remove `{link}`")),
+        E::NotADirectory { place, .. } => CommandError::new(exit, "config_unreadable", message)
+            .hint(format!("move `{place}` away, or set `AJ_CONFIG_DIR` to a directory")),
         E::RelativeConfigDir(_) => CommandError::new(exit, "config_dir_relative", message),
         E::File(_) => CommandError::new(exit, "config_invalid", message),
         E::EnvFile { source: EnvFileError { .. }, .. } => {

@@ -36,6 +36,26 @@ pub enum Error {
         /// `a symbolic link`, `a FIFO` and so on.
         what: &'static str,
     },
+    /// A link to nothing, in the name of the user's file: what it leads to may hold hard limits.
+    #[error("could not read `{path}`: `{link}` is a link to `{target}`, which does not exist (ENOENT)")]
+    Dangling {
+        /// The file as shown.
+        path: String,
+        /// The link, the file itself or a directory on the way, as shown.
+        link: String,
+        /// What the link holds, printable.
+        target: String,
+    },
+    /// Something else where a directory on the way to the user's file has to be.
+    #[error("could not read `{path}`: `{place}` is {what}, not a directory (ENOTDIR)")]
+    NotADirectory {
+        /// The file as shown.
+        path: String,
+        /// What is no directory, as shown.
+        place: String,
+        /// `a file`, `a device` and so on.
+        what: &'static str,
+    },
     /// An environment file above the bound.
     #[error("could not read `{path}`: it is larger than 1 MiB")]
     TooLarge {
@@ -118,7 +138,9 @@ pub fn load(cwd: &Path) -> Result<Loaded, Error> {
 pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
     let shown = shown(path);
     // The user's own: dotfile managers put links here.
-    let Some(bytes) = read_regular(path, &shown, 0)? else { return Ok(None) };
+    let Some(bytes) = read_regular(path, &shown, 0)? else {
+        return absent(path, shown).map(|()| None);
+    };
     Ok(Some(file::parse_user(&shown, &bytes, home().as_deref())?))
 }
 
@@ -232,6 +254,40 @@ fn shown(path: &Path) -> String {
     }
 }
 
+/// Make sure that the user's file was never made: one that only cannot be reached may hold hard
+/// limits, which must not go away because a link broke or a name was taken by something else.
+///
+/// `path` could not be opened just now (ENOENT or ENOTDIR).
+fn absent(path: &Path, path_shown: String) -> Result<(), Error> {
+    // A home that is none (`HOME=/dev/null`) has no configuration in it.
+    let home = home().unwrap_or_default();
+    for place in path.ancestors().take_while(|p| !home.starts_with(p)) {
+        let fail = |errno| Error::Read { path: path_shown.clone(), errno };
+        let meta = match place.symlink_metadata() {
+            Ok(meta) => meta,
+            Err(e) if matches!(errno(&e), Errno::ENOENT | Errno::ENOTDIR) => continue,
+            Err(e) => return Err(fail(errno(&e))),
+        };
+        // Whether what is there leads on, by links or without.
+        return match place.metadata() {
+            Ok(end) if end.is_dir() => Ok(()),
+            // Made since the open failed.
+            Ok(_) if place == path => Err(fail(Errno::EAGAIN)),
+            Ok(end) => Err(Error::NotADirectory {
+                path: path_shown,
+                place: shown(place),
+                what: describe(end.file_type()),
+            }),
+            Err(_) if meta.is_symlink() => {
+                let target = std::fs::read_link(place).unwrap_or_default();
+                Err(Error::Dangling { path: path_shown, link: shown(place), target: os(&target) })
+            }
+            Err(e) => Err(fail(errno(&e))),
+        };
+    }
+    Ok(())
+}
+
 /// The bytes of a regular file of at most [`LARGEST`] bytes (one more is read, for the parser to
 /// refuse). `None` when there is nothing of that name.
 fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
@@ -285,6 +341,8 @@ fn describe(kind: std::fs::FileType) -> &'static str {
         "a FIFO"
     } else if kind.is_socket() {
         "a socket"
+    } else if kind.is_file() {
+        "a file"
     } else {
         "a device"
     }
