@@ -325,7 +325,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids) {
+    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -352,7 +352,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = record::end(id, outcome, None, &[], None);
-            spool::append_end(&state, &end)?;
+            warnings.extend(spool::append_end(&state, &end)?);
             discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
@@ -372,8 +372,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
-    if let Err(e) = spool::append_end(&state, &end) {
-        warnings.push(format!("the run was not recorded: {e}"));
+    match spool::append_end(&state, &end) {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
     }
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
@@ -422,7 +423,13 @@ fn prepare(
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
-fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> Result<Option<Tree>, Error> {
+fn record_start(
+    state: &StateDir,
+    spec: &Spec,
+    policy: &Effective,
+    ids: Ids,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Tree>, Error> {
     let tree = if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
@@ -430,11 +437,16 @@ fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> 
     } else {
         None
     };
-    if let Err(e) = spool::append_start(state, &record::start(spec, policy)) {
-        discard(tree, state);
-        return Err(e.into());
+    match spool::append_start(state, &record::start(spec, policy)) {
+        Ok(set_aside) => {
+            warnings.extend(set_aside);
+            Ok(tree)
+        }
+        Err(e) => {
+            discard(tree, state);
+            Err(e.into())
+        }
     }
-    Ok(tree)
 }
 
 /// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
