@@ -83,16 +83,23 @@ The policy of a jail is what its command may see, change and use. Each setting i
 first of these that names it:
 
   1. the flag of `aj exec`
-  2. aj.toml of the project, which may only narrow
-  3. config.toml of the user
-  4. the preset chosen with --preset (build, install, agent, dev)
-  5. what is built in
+  2. aj.toml of the project, which may only narrow what follows here
+  3. the preset chosen with --preset (build, install, agent, dev, or one of config.toml)
+  4. [defaults] and [env] in config.toml of the user
+  5. the preset that [defaults] names
+  6. what is built in
+
+A preset on the command line is chosen for this run, so it stands above [defaults]; a preset that
+a file names stands below what else the file says. With --preset, those of files are not used.
 
 The files of a project come from whoever wrote the project: a setting in aj.toml that would give
 the jail more than the user's own configuration does is refused or dropped, never obeyed.
 The limits under [limits.max] in the user's config.toml bind every layer, flags included.
 
-A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail.
+A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail. So is
+a limit of memory or processors that this machine cannot enforce, when a flag or config.toml asks
+for it and --best-effort does not. One that only aj.toml asks for is warned of instead: a project
+may narrow its jails, not keep them from starting.
 
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
 ";
