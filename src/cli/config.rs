@@ -10,7 +10,7 @@ use crate::base::text::os;
 use crate::ops::config;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, Location, Paths, SCHEMA};
+use crate::schema::policy::{Check, Document, FORMAT, Location, Paths};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,7 +136,7 @@ fn path(ui: &Ui, cwd: &Path, project: bool) -> CmdResult {
     if ui.json {
         let location = |p: &Path| Location { path: os(p), exists: config::exists(p) };
         ui.document(&Paths {
-            schema: SCHEMA,
+            format_version: FORMAT,
             user: user.as_deref().map(location),
             project: location(&of_project),
         });
@@ -162,7 +162,7 @@ fn check(ui: &Ui, cwd: &Path, file: Option<&Path>) -> CmdResult {
     };
     let code = if found.warnings.is_empty() { exit::OK } else { exit::FAILED };
     if ui.json {
-        ui.document(&Check { schema: SCHEMA, files: found.files, warnings: found.warnings });
+        ui.document(&Check { format_version: FORMAT, files: found.files, warnings: found.warnings });
         return Ok(Exit(code));
     }
     for warning in &found.warnings {

@@ -66,12 +66,16 @@ With --json a command prints one JSON document on stdout: indented on a terminal
 otherwise. Listings are an object with the rows under a key, never a bare array.
 
   Keys are snake_case. Every key is always present; what is unknown is null.
+  Every document says its `format_version`, such as `0.1`: a higher second number adds keys, a
+  higher first one may change what they mean. Of `--events` it is the first line that says it.
   Sizes are integers in bytes. Durations are integers in milliseconds, and the key ends in _ms.
   Times are RFC 3339 in UTC. Ids are complete, never shortened.
   Words that choose between cases are lower-case strings; new ones may appear.
-  Keys are added within a version of `schema` and never change their meaning.
+  Names and commands are printable: what a terminal could obey is escaped. A key that ends in
+  _base64 has the exact bytes of the one before it (standard base64, padded); null: it is exact.
 
-An error is one line on stderr, stdout stays empty, and the exit code is the same as without --json:
+On stderr are JSON lines too. An error is one, stdout stays empty, and the exit code is the same as
+without --json; a warning is one that has `warning` in the place of `error`, and only a message:
 
   {\"error\":{\"code\":\"jail_not_found\",\"message\":\"…\",\"causes\":[],\"hints\":[]}}
 

@@ -150,6 +150,9 @@ fn show_in(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Ja
         None,
         Many(Vec<Row>, u64),
     }
+        argv_base64: row.exact.argv,
+        cwd_base64: row.exact.cwd,
+        base_base64: row.exact.base,
     let found = ledger::read(state, monitor, |ledger| {
         let (rows, count) = match prefix(selector) {
             None => (Vec::new(), 0),
@@ -236,6 +239,9 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         stdout,
         stderr,
     }
+        argv_base64: row.argv_base64,
+        cwd_base64: row.cwd_base64,
+        base_base64: row.base_base64,
 }
 
 /// What was kept of a stream. Without a gap head and tail are one text: the place where they meet
@@ -358,12 +364,13 @@ mod tests {
         assert_eq!(
             json["stdout"],
             serde_json::json!({"total": 4, "truncated": false, "text": "é\u{1b}\u{fffd}", "tail": "",
-                "text_base64": "w6kb/w", "tail_base64": ""})
+                "text_base64": "w6kb/w==", "tail_base64": ""})
+                "argv_base64": null, "cwd_base64": null, "base_base64": null,
         );
         assert_eq!(
             json["stderr"],
             serde_json::json!({"total": 100, "truncated": true, "text": "head", "tail": "tail",
-                "text_base64": "aGVhZA", "tail_base64": "dGFpbA"})
+                "text_base64": "aGVhZA==", "tail_base64": "dGFpbA=="})
         );
         assert_eq!(json["policy"]["timeout_ms"], 5);
         assert_eq!(json["usage"]["wall_ms"], 1000);

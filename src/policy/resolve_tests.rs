@@ -391,7 +391,7 @@ fn rows_show_no_value_of_a_variable_and_no_escape() {
     });
     let text = serde_json::to_string(&merged("", "", &f).document()).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("\\u001b"), "{text}");
-    assert!(text.contains(r#""schema":"agentjail/policy/1""#));
+    assert!(text.contains(r#""format_version":"0.1""#));
     let mem = r#"{"key":"mem","value":8589934592,"unit":"bytes","text":"8G","origin":"built-in","layer":"built-in","file":null,"line":null}"#;
     assert!(text.contains(mem), "{text}");
 }

@@ -72,7 +72,7 @@ fn the_version_is_one_line_or_one_object() {
     for words in [["--json", "version"], ["version", "--json"]] {
         let ran = run(&words);
         let value: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!((&value["schema"], &value["version"]), (&"agentjail/version/1".into(), &version.into()));
+        assert_eq!((&value["format_version"], &value["version"]), (&"0.1".into(), &version.into()));
         for key in ["commit", "target", "features", "record_format"] {
             assert!(value.get(key).is_some(), "no `{key}` in {value}");
         }
