@@ -11,7 +11,7 @@ use super::state;
 use super::ui::Ui;
 use crate::base::{clock, duration, text};
 use crate::ops::ledger::{self, Error, Filter, Listed};
-use crate::schema::ledger::{JailDetail, Output, Status};
+use crate::schema::ledger::{JailDetail, KINDS, Output, Status};
 
 /// Look at what ran: one record per jail, newest first
 #[derive(Debug, clap::Args)]
@@ -47,8 +47,8 @@ struct ListArgs {
     #[arg(long, value_name = "STATUS", value_delimiter = ',',
           value_parser = PossibleValuesParser::new(Status::ALL.map(Status::as_str)))]
     status: Vec<String>,
-    /// Only jails made by this command, such as `exec`
-    #[arg(long, value_name = "KIND")]
+    /// Only jails made by this command; `unknown` are those whose start was lost
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS))]
     kind: Option<String>,
     /// Only jails started since then: `2h`, `2026-11-21`, `2026-11-21T14:05:00Z`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -250,7 +250,9 @@ mod tests {
         assert_eq!(list.status, ["lost", "oom", "exited"]);
         assert_eq!((list.limit, list.since), (50, None));
         assert!(parse(&["list", "--status", "dead"]).is_err());
-        assert!(parse(&["list", "--since", "yesterday"]).is_err());
+        assert!(parse(&["list", "--kind", "exec"]).is_ok());
+        let e = parse(&["list", "--kind", "foo"]).unwrap_err().to_string();
+        assert!(e.contains("[possible values: exec, unknown]"), "{e}");
         let Command::Show(show) = parse(&["get", "@", "--output"]).unwrap() else { panic!("show") };
         assert_eq!((show.id.as_str(), show.output, show.raw), ("@", Some(Stream::Both), false));
         let Command::Show(show) = parse(&["show", "--output=stderr", "--raw", "7k3m"]).unwrap() else {

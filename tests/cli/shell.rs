@@ -56,6 +56,22 @@ fn every_command_refuses_unknown_flags_in_its_own_form() {
 
 #[test]
 fn unknown_commands_are_answered_with_known_ones() {
+#[test]
+fn a_negative_value_is_named_with_its_flag() {
+    for (words, said) in [
+        (
+            &["exec", "--timeout", "-1s", "--", "true"] as &[&str],
+            "invalid value `-1s` for `--timeout`: it must be positive",
+        ),
+        (&["exec", "--mem=-1", "--", "true"], "`-1` is negative; the value must be positive"),
+        (&["jail", "list", "--limit", "-1"], "invalid value `-1` for `--limit`: it must be positive"),
+        (&["jail", "list", "--kind", "foo"], "[possible values: exec, unknown]"),
+    ] {
+        let ran = run(words);
+        assert!(ran.code != Some(0) && ran.stderr.contains(said), "{ran:?}");
+    }
+}
+
     let ran = run(&["versoin"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("hint: did you mean `aj version`?"), "{ran:?}");
