@@ -122,7 +122,7 @@ fn list(ui: &Ui, args: ListArgs) -> CmdResult {
         let terminal = ui.stdout_is_terminal();
         let now = clock::now_ms();
         let rows: Vec<_> = report.jails.iter().map(|j| row(j, terminal, now)).collect();
-        ui.table(&["id", "status", "exit", "age", "duration", "command"], &rows);
+        ui.listing(&["id", "status", "exit", "age", "duration", "command"], &rows);
     }
     Ok(Exit(exit::OK))
 }
@@ -141,7 +141,7 @@ fn row(jail: &Listed, terminal: bool, now: u64) -> Vec<String> {
         s.exit_code.map_or_else(dash, |c| c.to_string()),
         jail.started_ms.map_or_else(dash, started),
         s.duration_ms.map_or_else(dash, took),
-        if terminal { view::shorten(&jail.command, 60) } else { jail.command.clone() },
+        jail.command.clone(),
     ]
 }
 
