@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use clap_complete::engine::ArgValueCandidates;
+
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::policy_flags::policy_error;
@@ -35,7 +38,7 @@ enum Command {
     /// Print the value of one setting
     Get {
         /// Its name, as files spell it
-        #[arg(value_name = "KEY")]
+        #[arg(value_name = "KEY", add = ArgValueCandidates::new(complete::settings))]
         key: String,
         #[command(flatten)]
         sources: Sources,
@@ -59,7 +62,7 @@ enum Command {
 #[derive(clap::Args, Debug, Default)]
 struct Sources {
     /// As if this preset was chosen with `aj exec --preset`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::presets))]
     preset: Option<String>,
 }
 

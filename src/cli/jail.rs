@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap_complete::engine::ArgValueCompleter;
 
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::jail_view as view;
@@ -76,7 +78,7 @@ struct ListArgs {
   aj jail show jl-7k3m --json | jq .policy")]
 struct ShowArgs {
     /// Id, the start of one (with or without `jl-`), or `@` for the newest
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::jails))]
     id: String,
     /// Print only what it wrote
     #[arg(long, value_name = "STREAM", num_args = 0..=1, require_equals = true,

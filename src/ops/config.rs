@@ -12,6 +12,7 @@ use crate::base::env;
 use crate::base::text::os;
 use crate::policy::envfile::{self, EnvFileError};
 use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
+use crate::policy::presets;
 use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
 
 /// Name of the project's file, looked for in the current directory only.
@@ -202,6 +203,14 @@ pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> 
         Loaded { user: Some(user), project: None }
     };
     checked(&loaded).map(Some)
+}
+
+/// Names of presets and what they are for: those that are built in, and the user's own.
+pub fn presets() -> Vec<(String, String)> {
+    let user = user_path().ok().flatten().and_then(|path| load_user(&path).ok().flatten());
+    let own =
+        user.iter().flat_map(|file| file.presets.keys().map(|name| (os(name), format!("of {}", file.path))));
+    presets::BUILT_IN.iter().map(|(name, what)| ((*name).to_owned(), (*what).to_owned())).chain(own).collect()
 }
 
 fn checked(loaded: &Loaded) -> Result<Checked, Error> {
