@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use clap_complete::engine::ArgValueCandidates;
+
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::policy_flags::policy_error;
@@ -10,7 +13,7 @@ use crate::base::text::os;
 use crate::ops::config;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, Location, Paths, SCHEMA};
+use crate::schema::policy::{Check, Document, FORMAT, Location, Paths};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +38,7 @@ enum Command {
     /// Print the value of one setting
     Get {
         /// Its name, as files spell it
-        #[arg(value_name = "KEY")]
+        #[arg(value_name = "KEY", add = ArgValueCandidates::new(complete::settings))]
         key: String,
         #[command(flatten)]
         sources: Sources,
@@ -59,7 +62,7 @@ enum Command {
 #[derive(clap::Args, Debug, Default)]
 struct Sources {
     /// As if this preset was chosen with `aj exec --preset`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::presets))]
     preset: Option<String>,
 }
 
@@ -136,7 +139,7 @@ fn path(ui: &Ui, cwd: &Path, project: bool) -> CmdResult {
     if ui.json {
         let location = |p: &Path| Location { path: os(p), exists: config::exists(p) };
         ui.document(&Paths {
-            schema: SCHEMA,
+            format_version: FORMAT,
             user: user.as_deref().map(location),
             project: location(&of_project),
         });
@@ -162,7 +165,7 @@ fn check(ui: &Ui, cwd: &Path, file: Option<&Path>) -> CmdResult {
     };
     let code = if found.warnings.is_empty() { exit::OK } else { exit::FAILED };
     if ui.json {
-        ui.document(&Check { schema: SCHEMA, files: found.files, warnings: found.warnings });
+        ui.document(&Check { format_version: FORMAT, files: found.files, warnings: found.warnings });
         return Ok(Exit(code));
     }
     for warning in &found.warnings {

@@ -7,7 +7,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
-use crate::base::{clock, text};
+use crate::base::{clock, text::brief};
 use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
@@ -48,8 +48,9 @@ pub struct Args {
     /// With --apply: also what the host would execute (git hooks, editor tasks …)
     #[arg(long, requires = "apply", help_heading = "Changes")]
     allow_exec_files: bool,
-    /// Print the effective policy and where each value comes from; run nothing
-    #[arg(long, alias = "explain", short = 'n', help_heading = "Output")]
+    /// Check everything that can be checked before a start, print the effective policy and where each
+    /// value comes from, and run nothing
+    #[arg(long, visible_alias = "explain", short = 'n', overrides_with = "dry_run", help_heading = "Output")]
     dry_run: bool,
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
@@ -191,7 +192,7 @@ fn finish(
         ui.warn(warning);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
-        let e = not_started(program, step, errno, code);
+        let e = not_started(program, step, errno, code, report.too_few_files.as_ref());
         if watcher.events.is_some() {
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
@@ -285,11 +286,23 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 }
 
 /// The command never ran: what, why, and what to do about it.
-fn not_started(program: &OsStr, step: &str, errno: &str, code: u8) -> CommandError {
-    let e =
-        CommandError::new(code, "jail_not_started", format!("the command was not started: {step} ({errno})"));
+fn not_started(
+    program: &OsStr,
+    step: &str,
+    errno: &str,
+    code: u8,
+    files: Option<&(String, u64)>,
+) -> CommandError {
+    let message = format!("the command was not started: {} ({errno})", brief(step));
+    let e = CommandError::new(code, "jail_not_started", message);
+    if let Some((setting, limit)) = files {
+        return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
+    }
     match code {
         exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno),
+        exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
+            e.hint("check the words after `--`: the first one is the name of a program")
+        }
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
@@ -314,10 +327,10 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("use a project directory, or insist with `--i-mean-it`")
         }
         op::Error::Refused { way: WayOut::Elsewhere, .. } => shown.hint("use a project directory"),
-        op::Error::Refused { path, way: WayOut::MoveState, .. } => shown.hint(format!(
-            "use a project directory, or set AJ_STATE_DIR to a directory outside of `{}`",
-            text::os(path)
-        )),
+        op::Error::Refused { path, way: WayOut::MoveState, .. } => super::hints::move_state(shown, path, ""),
+        op::Error::Refused { path, way: WayOut::MoveStateAndInsist, .. } => {
+            super::hints::move_state(shown, path, ", and insist with `--i-mean-it`")
+        }
         op::Error::Foreign { .. } => {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }

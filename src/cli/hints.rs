@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::error::CommandError;
 use super::exit;
@@ -32,9 +33,20 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     }
 }
 
+/// `e` with the ways to use a directory that has aj's state in it.
+pub(super) fn move_state(e: CommandError, path: &Path, and: &str) -> CommandError {
+    let e = e.hint("use a project directory below it, or another one");
+    let e = e.hint("or only read it: `aj exec --ro --i-mean-it -- …`");
+    if path == Path::new("/") {
+        return e;
+    }
+    let path = text::os(path);
+    e.hint(format!("or set `AJ_STATE_DIR` to a directory outside of `{path}`{and}"))
+}
+
 /// A command that is not there: the way in, if the host has it.
 pub(super) fn not_found(program: &OsStr, errno: &str) -> CommandError {
-    let name = text::os(program);
+    let name = text::brief(&text::os(program));
     let what = if program.as_bytes().contains(&b'/') {
         format!("`{name}` does not exist in the jail ({errno})")
     } else {

@@ -17,5 +17,5 @@ mod mounts;
 pub mod read;
 pub mod report;
 
-pub use cause::fixes;
+pub use cause::{fixes, fixes_of_signal};
 pub use facts::{Facts, Machine, Tried};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use serde_json::json;
 
 use super::{changes, config};
@@ -15,7 +15,7 @@ use super::{changes, config};
 use crate::base::id::{Id, Kind};
 use crate::base::{env, text};
 use crate::jail::etc::{self, Etc};
-use crate::jail::launch::{self, Stdin};
+use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::supervise::{self, Ended, Options};
@@ -33,14 +33,17 @@ use crate::sys;
 use crate::sys::sink;
 
 mod check;
+mod dry;
 mod foreign;
 mod missing;
 mod record;
 mod relay;
+mod streams;
 
-use relay::{Relay, StatusLines};
+use relay::Relay;
 
 pub use check::WayOut;
+pub use dry::explain;
 pub use missing::on_host;
 
 /// What the user asked for.
@@ -119,6 +122,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// How long the reader of what is still to say may take.
     pub patience: Duration,
+    /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
+    /// stands, and its value.
+    pub too_few_files: Option<(String, u64)>,
 }
 
 impl Report {
@@ -179,7 +185,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
         /// What would do.
         way: WayOut,
     },
@@ -218,10 +224,10 @@ pub enum Error {
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
     /// A limit that was asked for cannot be held here.
-    #[error("`--{what}` cannot be enforced here: {why}")]
+    #[error("{what} cannot be enforced here: {why}")]
     Limit {
-        /// Flag without dashes.
-        what: &'static str,
+        /// The flag, or the setting and the file and line where it stands.
+        what: String,
         /// Why.
         why: &'static str,
     },
@@ -248,37 +254,22 @@ impl Error {
     }
 }
 
-/// The effective policy and its origins, without running anything.
-pub fn explain(request: &Request) -> Result<Resolved, Error> {
-    Ok(config::policy(&check::current_dir()?.0, request.flags.clone(), &request.env_files)?)
-}
-
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    let status = match request.status_fd {
-        Some(fd) => {
-            let to = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
-            Some(StatusLines::new(to))
-        }
-        None => None,
-    };
+    let status = streams::inherited(request.status_fd)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
     let (workspace, meta) = check::current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
-    let settings = resolved.settings;
-    let euid = nix::unistd::geteuid().as_raw();
-    let ids = match euid {
-        0 => Ids::Range,
-        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
-    };
+    let settings = &resolved.settings;
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
-    let birth = Birth { ids, as_root: settings.as_root, net: settings.net, without: without() };
-    let born = launch::bear(&birth, stdin(), request.capture || !same_file());
-    let prepared = prepare(request, &settings, (workspace, meta), birth, umask.bits(), &mut warnings);
+    let birth = birth(settings);
+    let ids = birth.ids;
+    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
+    let prepared = prepare(request, &resolved, (workspace, meta), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -293,7 +284,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids) {
+    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -320,7 +311,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = record::end(id, outcome, None, &[], None);
-            spool::append_end(&state, &end)?;
+            warnings.extend(spool::append_end(&state, &end)?);
             discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
@@ -330,7 +321,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
     relay.settle();
-    relay.finish_status(patience(&settings, &ended));
+    relay.finish_status(patience(settings, &ended));
     let kept = relay.kept.take().unwrap_or(Ok(()));
     let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
         Ok(changes) => changes.flatten(),
@@ -341,8 +332,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
-    if let Err(e) = spool::append_end(&state, &end) {
-        warnings.push(format!("the run was not recorded: {e}"));
+    match spool::append_end(&state, &end) {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
     }
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
@@ -353,8 +345,18 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ));
     }
     sys::signal::give_back();
-    let patience = patience(&settings, &ended);
-    Ok(Report { id, ended, policy, files_changed, changes, warnings, patience })
+    let too_few_files = check::too_few_files(&resolved, &ended.outcome);
+    let patience = patience(settings, &ended);
+    Ok(Report { id, ended, policy, files_changed, changes, warnings, patience, too_few_files })
+}
+
+/// What pid 1 needs to be born.
+fn birth(settings: &Settings) -> Birth {
+    let ids = match nix::unistd::geteuid().as_raw() {
+        0 => Ids::Range,
+        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
+    };
+    Birth { ids, as_root: settings.as_root, net: settings.net, without: without() }
 }
 
 /// What a run is to be, checked and worked out.
@@ -370,15 +372,16 @@ struct Prepared {
 
 fn prepare(
     request: &Request,
-    settings: &Settings,
+    resolved: &Resolved,
     (workspace, meta): (PathBuf, Metadata),
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
+    let settings = &resolved.settings;
     let state = StateDir::open()?;
     let owner = check::workspace((&workspace, &meta), &state, settings, request.i_mean_it)?;
-    let watch_memory = check::limits(settings, warnings)?;
+    let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&workspace, &meta);
@@ -392,7 +395,13 @@ fn prepare(
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
-fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> Result<Option<Tree>, Error> {
+fn record_start(
+    state: &StateDir,
+    spec: &Spec,
+    policy: &Effective,
+    ids: Ids,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Tree>, Error> {
     let tree = if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
@@ -400,30 +409,16 @@ fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> 
     } else {
         None
     };
-    if let Err(e) = spool::append_start(state, &record::start(spec, policy)) {
-        discard(tree, state);
-        return Err(e.into());
+    match spool::append_start(state, &record::start(spec, policy)) {
+        Ok(set_aside) => {
+            warnings.extend(set_aside);
+            Ok(tree)
+        }
+        Err(e) => {
+            discard(tree, state);
+            Err(e.into())
+        }
     }
-    Ok(tree)
-}
-
-/// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
-/// gets one pipe for both, and what it writes keeps its order.
-fn same_file() -> bool {
-    let (out, err) = (fstat(sys::fd::standard(1)), fstat(sys::fd::standard(2)));
-    matches!((out, err), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino, a.st_rdev) == (b.st_dev, b.st_ino, b.st_rdev))
-}
-
-/// How the command gets the caller's stdin: through a pipe of its own (see `jail::input`).
-fn stdin() -> Stdin {
-    match fstat(sys::fd::standard(0)) {
-        Ok(s) if s.st_rdev != nix::sys::stat::makedev(1, 3) || !is_device(&s) => Stdin::Relay,
-        _ => Stdin::Null,
-    }
-}
-
-fn is_device(s: &nix::sys::stat::FileStat) -> bool {
-    SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
 }
 
 fn spec(

@@ -1,17 +1,25 @@
 //! What a jail changed, as `aj diff --json` and `aj apply --json` show it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::Id;
 
-/// Version of these documents: a higher one may mean something else.
-pub const FORMAT: u32 = 1;
+/// Version of these documents.
+pub const FORMAT: FormatVersion = FormatVersion(Cow::Borrowed("0.1"));
+
+/// The version that a document says it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FormatVersion(pub Cow<'static, str>);
 
 /// The answer of `aj diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diff {
-    /// Version: [`FORMAT`].
-    pub format: u32,
+    /// [`FORMAT`].
+    #[serde(rename = "format_version")]
+    pub format: FormatVersion,
     /// The jail whose tree this is.
     pub tree: Id,
     /// The directory it was made over, printable.
@@ -29,8 +37,9 @@ pub struct Diff {
 /// The answer of `aj apply`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
-    /// Version: [`FORMAT`].
-    pub format: u32,
+    /// [`FORMAT`].
+    #[serde(rename = "format_version")]
+    pub format: FormatVersion,
     /// The jail whose tree this is.
     pub tree: Id,
     /// The directory that was changed, printable.

@@ -2,4 +2,6 @@
 
 mod doctor;
 mod install;
+mod json;
+mod policy;
 mod shell;

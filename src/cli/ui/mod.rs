@@ -111,23 +111,28 @@ impl Ui {
         }
     }
 
-    /// A status line on stderr, dropped by `-q`.
+    /// A status line on stderr, dropped by `-q`. Under `--json` the answer says it.
     pub fn status(&self, text: &str) {
-        if self.quiet == 0 {
+        if self.quiet == 0 && !self.json {
             self.stderr(&format!("aj: {text}\n"));
         }
     }
 
-    /// A warning on stderr, dropped by `-qq`.
+    /// A warning on stderr, in the form of `--json` when asked; dropped by `-qq`.
     pub fn warn(&self, text: &str) {
-        if self.quiet < 2 {
+        if self.quiet >= 2 {
+            return;
+        }
+        if self.json {
+            self.stderr(&format!("{}\n", serde_json::json!({"warning": {"message": text}})));
+        } else {
             self.stderr(&format!("aj: {}: {text}\n", self.paint(YELLOW, "warning")));
         }
     }
 
     /// What `-v` adds.
     pub fn info(&self, text: &str) {
-        if self.verbose > 0 {
+        if self.verbose > 0 && !self.json {
             self.stderr(&format!("aj: {text}\n"));
         }
     }

@@ -11,7 +11,10 @@ use nix::errno::Errno;
 use super::Error;
 use crate::base::env;
 use crate::jail::spec::{Bind, Owner, Spec};
+use crate::policy::key::Key;
+use crate::policy::resolve::{Asked, Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
+use crate::schema::jail::Outcome;
 use crate::store::layout::StateDir;
 
 /// What would do instead of a directory that is refused.
@@ -21,15 +24,17 @@ pub enum WayOut {
     Elsewhere,
     /// Another directory, or `--i-mean-it`.
     Insist,
-    /// Another directory below it, or the state in another place.
+    /// Another directory, the state in another place, or only to read it.
     MoveState,
+    /// The same, and `--i-mean-it` with either of the last two.
+    MoveStateAndInsist,
 }
 
 /// Places of the host where programs put their sockets: a bind of one would let a jail talk to them.
 const SOCKETS: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
 
-fn refuse(path: &Path, why: &'static str, way: WayOut) -> Error {
-    Error::Refused { path: path.to_owned(), why, way }
+fn refuse(path: &Path, why: impl Into<String>, way: WayOut) -> Error {
+    Error::Refused { path: path.to_owned(), why: why.into(), way }
 }
 
 /// The current directory, if it can be a workspace at all.
@@ -132,21 +137,18 @@ pub(super) fn workspace(
     if path.starts_with(&state) {
         return Err(refuse(path, "is inside aj's state directory", WayOut::Elsewhere));
     }
-    if !insist {
-        if path == Path::new("/") {
-            return Err(refuse(path, "is the whole machine", WayOut::Insist));
-        }
-        let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
-        if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
-            let why = "is your home directory, with every key and token in it";
-            return Err(refuse(path, why, WayOut::Insist));
-        }
-        if settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s)) {
-            return Err(refuse(path, "holds sockets of other programs", WayOut::Insist));
-        }
+    let holds_state = state.starts_with(path);
+    if let Some(why) = private(path, meta, settings).filter(|_| !insist) {
+        // Both at once: whoever insists on the first must not be told of the second only then.
+        return Err(if holds_state && settings.access != Access::Ro {
+            let why = format!("{why}, and contains aj's state directory");
+            refuse(path, why, WayOut::MoveStateAndInsist)
+        } else {
+            refuse(path, why, WayOut::Insist)
+        });
     }
     match settings.access {
-        _ if !state.starts_with(path) => {}
+        _ if !holds_state => {}
         // An upper layer below its own lower one: the kernel refuses that.
         Access::Overlay => {
             let why = "contains aj's state directory, where its changes would be kept";
@@ -172,26 +174,54 @@ pub(super) fn workspace(
     Ok(Owner { uid: meta.uid(), gid: meta.gid() })
 }
 
+/// What makes a directory one that is not shown unless the user insists.
+fn private(path: &Path, meta: &Metadata, settings: &Settings) -> Option<&'static str> {
+    if path == Path::new("/") {
+        return Some("is the whole machine");
+    }
+    let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
+    if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
+        return Some("is your home directory, with every key and token in it");
+    }
+    let sockets = settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
+    sockets.then_some("holds sockets of other programs")
+}
+
 /// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
 /// processor limits need a cgroup.
-pub(super) fn limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
-    if settings.mem_explicit && !settings.best_effort {
-        return Err(Error::Limit {
-            what: "mem",
-            why: "without a cgroup, memory can only be watched, not limited",
-        });
-    }
-    if settings.mem_explicit {
-        warnings
-            .push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
-    }
-    if settings.cpu_explicit {
-        if !settings.best_effort {
-            return Err(Error::Limit { what: "cpus", why: "it needs a cgroup" });
+///
+/// A limit that the user asked for is refused without `best_effort`. One of a project is reported:
+/// without its file the command would run with no such limit at all.
+pub(super) fn limits(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
+    let settings = &resolved.settings;
+    let unenforced = [
+        (
+            Key::Mem,
+            "without a cgroup, memory can only be watched, not limited",
+            "is best effort: memory is watched and the jail killed when it is over",
+        ),
+        (Key::Cpus, "it needs a cgroup", "is not enforced: it needs a cgroup"),
+    ];
+    for (key, why, instead) in unenforced {
+        match resolved.asked(key) {
+            Asked::Nobody => {}
+            Asked::User(what) if !settings.best_effort => return Err(Error::Limit { what, why }),
+            Asked::User(what) | Asked::Project(what) => warnings.push(format!("{what} {instead}")),
         }
-        warnings.push("`--cpus` is not enforced: it needs a cgroup".to_owned());
     }
     Ok(settings.mem)
+}
+
+/// The limit of open files that somebody set, when the jail could not be made for want of descriptors:
+/// pid 1 works under the command's own limit.
+pub(super) fn too_few_files(resolved: &Resolved, outcome: &Outcome) -> Option<(String, u64)> {
+    if !matches!(outcome, Outcome::Failed { errno, .. } if errno == "EMFILE") {
+        return None;
+    }
+    match resolved.origin(Key::Nofile)? {
+        Origin::BuiltIn | Origin::Host => None,
+        origin => Some((resolved.setting_text(Key::Nofile, origin), resolved.settings.nofile?)),
+    }
 }
 
 #[cfg(test)]
