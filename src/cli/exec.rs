@@ -237,7 +237,8 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
         Some(allow) if code == 0 => {
             let done = op::apply(id, allow, ui).map_err(failed)?;
             // The answer on stdout is the command's; what was applied is a status.
-            super::apply::finish_quietly(ui, &done).map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
+            super::apply::finish_quietly(ui, &done, allow)
+                .map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
         }
         Some(_) => {
             ui.status(&format!(

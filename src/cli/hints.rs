@@ -12,6 +12,8 @@ use crate::base::quote::command_line;
 use crate::base::text;
 use crate::ops::{doctor, exec};
 
+pub(super) const CURRENT_DIR: &str = "go to a directory that exists and that you may enter";
+
 const DOCTOR: &str = "see what this machine allows: `aj doctor`";
 
 /// `e` with what to do about `step` (call and `argument`) having failed with `errno`.
@@ -24,7 +26,7 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     match error {
         exec::Error::Launch(failed) => for_step(e, &crate::host::facts::step_of(failed), &failed.name()),
         exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
-        exec::Error::CurrentDir { .. } => e.hint("go to a directory that exists and that you may enter"),
+        exec::Error::CurrentDir { .. } => e.hint(CURRENT_DIR),
         exec::Error::Bind { .. } => e.hint("name something that exists and that you may read"),
         exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),

@@ -80,6 +80,11 @@ without --json; a warning is one that has `warning` in the place of `error`, and
   {\"error\":{\"code\":\"jail_not_found\",\"message\":\"…\",\"causes\":[],\"hints\":[]}}
 
 `code` is stable; the texts are for people and may change.
+
+A command that looked at everything and finished a part of it, or nothing, has both: the document
+says what was done and what was not, the line on stderr says that it is not all, and the exit code
+is not 0. These are `aj apply` with the codes conflict, partly_applied and exec_files_withheld, and
+`aj exec --apply`, whose document is about the command.
 ";
 
 const POLICY: &str = "\

@@ -535,8 +535,7 @@ fn chain(e: &dyn std::error::Error) -> String {
 
 /// What a finished run left in its tree. A tree that equals its base after all is put aside.
 fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let found = changes::find_tree(state.path(), Some(tree.id().as_str()), Path::new("/"))?;
-    let diff = changes::diff(&found, &changes::DiffOptions::default())?;
+    let diff = changes::diff(&changes::tree_of_run(&tree)?, &changes::DiffOptions::default())?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 {
         tree.remove(state)?;
         return Ok(None);
@@ -546,7 +545,7 @@ fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
 
 /// Bring the changes of a run back to the host directory.
 pub fn apply(id: Id, allow_exec_files: bool, monitor: &dyn Monitor) -> Result<Applied, Error> {
-    let (tree, _) = changes::open_tree(Some(id.as_str()))?;
+    let tree = changes::open_tree(id)?;
     let options = changes::ApplyOptions { allow_exec_files, ..changes::ApplyOptions::default() };
     Ok(changes::apply(&tree, &options, monitor)?)
 }

@@ -19,9 +19,9 @@ pub use crate::store::Error as StateError;
 pub use crate::store::ledger::Filter;
 
 /// Digits of an id that people are shown at least.
-const MIN_DIGITS: usize = 4;
+pub(super) const MIN_DIGITS: usize = 4;
 /// Candidates that an ambiguous selector names.
-const CANDIDATES: u32 = 8;
+pub(super) const CANDIDATES: u32 = 8;
 
 /// Why the ledger did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +193,7 @@ fn show_in(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Ja
 }
 
 /// The start of an id that a selector means, `@` for the newest, `None` for what no id starts with.
-fn prefix(selector: &str) -> Option<String> {
+pub(super) fn prefix(selector: &str) -> Option<String> {
     let lower = selector.trim().to_ascii_lowercase();
     if matches!(lower.as_str(), "@" | "latest") {
         return Some("@".to_owned());

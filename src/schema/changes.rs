@@ -24,6 +24,8 @@ pub struct Diff {
     pub tree: Id,
     /// The directory it was made over, printable.
     pub base: String,
+    /// The jail has not ended: what is listed may be half written.
+    pub running: bool,
     /// The changes, sorted by path.
     pub changes: Vec<Change>,
     /// Entries of the tree that were not compared.
@@ -48,7 +50,8 @@ pub struct Applied {
     pub dry_run: bool,
     /// Whether the directory was written to: not in a dry run, and not when conflicts stopped it.
     pub performed: bool,
-    /// Changes made, or that would be made, sorted by path.
+    /// Changes made, or in a dry run that would be made, sorted by path. Empty when conflicts stop it:
+    /// then nothing is made.
     pub applied: Vec<Change>,
     /// Files that the host would execute, left out.
     pub withheld: Vec<Change>,
@@ -127,6 +130,11 @@ pub struct Failure {
     pub path: String,
     /// What went wrong, with the errno by name.
     pub error: String,
+    /// Errno by name, such as `EACCES`.
+    pub errno: String,
+    /// The directory that is at fault, because nothing can be made, replaced or removed in it;
+    /// absolute, printable, `null` when it is not.
+    pub directory: Option<String>,
 }
 
 /// Numbers.

@@ -70,6 +70,11 @@ impl<'a> Ledger<'a> {
         query::starting_with(&self.conn, prefix, limit).map_err(database::fail(self.state))
     }
 
+    /// The place of a jail in the order of arrival, which no clock changes; larger is newer.
+    pub fn seq(&self, id: &str) -> Result<Option<i64>> {
+        query::seq(&self.conn, id).map_err(database::fail(self.state))
+    }
+
     /// Everything about one jail.
     pub fn get(&self, id: &str) -> Result<Option<Full>> {
         query::full(&self.conn, id).map_err(database::fail(self.state))

@@ -147,6 +147,12 @@ pub(super) fn starting_with(
     Ok((out, u64::try_from(total).unwrap_or(0)))
 }
 
+/// The place of `id` in the order of arrival; larger is newer.
+pub(super) fn seq(conn: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
+    let mut statement = conn.prepare_cached("SELECT seq FROM main.jails WHERE id = ?1")?;
+    statement.query_row([id], |r| Ok(integer(r, 0))).optional().map(Option::flatten)
+}
+
 /// Bytes of the shortest prefix of `id` that no other row shares.
 pub(super) fn unique_len(conn: &Connection, id: &str) -> rusqlite::Result<usize> {
     let mut longest = 0;

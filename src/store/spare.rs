@@ -133,25 +133,30 @@ fn refit(tree: &Tree, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Er
     Ok(true)
 }
 
-/// Remove what overlayfs leaves in its work directory: `work`, and below it the mark of a volatile
-/// mount. No jail ever saw these directories, so they are named by path. They are made without
-/// permission bits, which an ordinary user has to add first.
-fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
-    const LEFT: [(&CStr, bool); 4] = [
-        (c"work/work", true),
-        (c"work/work/incompat", true),
-        (c"work/work/incompat/volatile", true),
-        (c"work/work/incompat/volatile/dirty", false),
-    ];
-    for (path, dir) in LEFT {
-        if dir {
-            match fchmodat(&tree, path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
-                Ok(()) => {}
-                Err(Errno::ENOENT) => break,
-                Err(e) => return Err(e),
-            }
+/// What overlayfs leaves in its work directory, and whether it is a directory: `work`, and below it
+/// the mark of a volatile mount. No jail ever saw them, so they are named by path.
+const LEFT: [(&CStr, bool); 4] = [
+    (c"work/work", true),
+    (c"work/work/incompat", true),
+    (c"work/work/incompat/volatile", true),
+    (c"work/work/incompat/volatile/dirty", false),
+];
+
+/// Give what overlayfs leaves the permission bits that its owner needs to remove it: it has none.
+pub(super) fn open_work(tree: impl AsFd) -> Result<(), Errno> {
+    for (path, _) in LEFT.iter().filter(|(_, dir)| *dir) {
+        match fchmodat(&tree, *path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => break,
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
+}
+
+/// Remove what overlayfs leaves.
+fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
+    open_work(&tree)?;
     for (path, dir) in LEFT.into_iter().rev() {
         let flag = if dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         match unlinkat(&tree, path, flag) {

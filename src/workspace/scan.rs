@@ -173,6 +173,11 @@ impl<'a> Scan<'a> {
         Some(Event::Skip(Skipped { path: self.path.clone(), reason: reason.into(), unknown: false }))
     }
 
+    /// What was asked for is a part of something that comes or goes in one piece.
+    fn whole(&self) -> Option<Event> {
+        self.skip("was deleted or replaced as a whole; name it to choose it")
+    }
+
     pub(super) fn unreadable(&self, e: &sys::Error) -> Option<Event> {
         let reason = format!("could not be read: {} ({})", e.errno.desc(), e.name());
         Some(Event::Skip(Skipped { path: self.path.clone(), reason, unknown: true }))
@@ -203,7 +208,7 @@ impl<'a> Scan<'a> {
             return self.enter(name, &new, old, scope);
         }
         if scope != Scope::Inside {
-            return Ok(None);
+            return Ok(old.and_then(|_| self.whole()));
         }
         if self.options.hidden.contains(&self.path) {
             let own = kind != UpperKind::Whiteout;
@@ -224,10 +229,10 @@ impl<'a> Scan<'a> {
 
     /// An entry of the base that an opaque directory hides.
     fn gone_entry(&mut self, name: &[u8]) -> Option<Event> {
-        if self.scope() != Scope::Inside {
-            return None;
-        }
+        let scope = self.scope();
         match self.host_entry(name) {
+            _ if scope == Scope::Outside => None,
+            Ok(old) if scope == Scope::OnTheWay => old.and_then(|_| self.whole()),
             Ok(old) => old.and_then(|old| self.deletion(name, old)),
             Err(e) => self.unreadable(&e),
         }
