@@ -277,7 +277,10 @@ fn absent(path: &Path, path_shown: String) -> Result<(), Error> {
             Err(e) if matches!(errno(&e), Errno::ENOENT | Errno::ENOTDIR) => continue,
             Err(e) => return Err(fail(errno(&e))),
         };
-        // Whether what is there leads on, by links or without.
+        if meta.is_dir() {
+            return Ok(());
+        }
+        // Whether what is there leads on by links.
         return match place.metadata() {
             Ok(end) if end.is_dir() => Ok(()),
             // Made since the open failed.
