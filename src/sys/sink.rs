@@ -112,7 +112,8 @@ pub fn write_within(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> boo
             Ok(n) if n > 0 => rest = rest.get(n..).unwrap_or_default(),
             Ok(_) | Err(Errno::EAGAIN) => {
                 let left = patience.saturating_sub(started.elapsed());
-                let ms = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                // `poll` counts whole milliseconds.
+                let ms = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
                 match poll(&mut [sink.poll_fd()], ms) {
                     Ok(n) if n > 0 => {}
                     Err(Errno::EINTR) => {}
