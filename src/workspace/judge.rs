@@ -108,7 +108,8 @@ impl Scan<'_> {
     ) -> Change {
         let size = |m: &Meta| (m.kind == FileKind::File).then_some(m.size);
         let mode = |m: &Meta| matches!(m.kind, FileKind::File | FileKind::Dir).then_some(m.mode & 0o777);
-        let blocked = self.frames.last().is_some_and(|f| f.blocked);
+        let above = self.frames.last();
+        let blocked = above.is_some_and(|f| f.blocked).then_some(Conflict::Above);
         Change {
             path: self.path.clone(),
             status,
@@ -124,7 +125,7 @@ impl Scan<'_> {
             hard_links: false,
             special_bits: new.is_some_and(|m| m.kind == FileKind::File && m.mode & 0o7000 != 0),
             host_executed: None,
-            conflict: blocked.then_some(Conflict::Above),
+            conflict: blocked.or(above.and_then(|f| f.unlike)),
             implied: false,
         }
     }
@@ -136,28 +137,30 @@ impl Scan<'_> {
 
     /// What speaks against removing or replacing `old`, and how much is below it.
     pub(super) fn conflict_of_replacing(&self, name: &[u8], old: &Meta, change: &mut Change) {
-        if change.conflict.is_some() {
+        if change.conflict == Some(Conflict::Above) {
             return;
         }
-        if old.kind != FileKind::Dir && self.changed(old) {
-            change.conflict = Some(Conflict::Changed);
-        }
-        if old.kind == FileKind::Dir {
+        let found = if old.kind == FileKind::Dir {
             match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
                 Ok(seen) => {
                     change.below = seen.files;
-                    change.conflict = if seen.mount {
+                    if seen.mount {
                         Some(Conflict::Mount)
                     } else if seen.unreadable {
                         Some(Conflict::Unreadable)
-                    } else if seen.changed || self.changed(old) {
-                        Some(Conflict::ChangedBelow)
                     } else {
-                        None
-                    };
+                        (seen.changed || self.changed(old)).then_some(Conflict::ChangedBelow)
+                    }
                 }
-                Err(_) => change.conflict = Some(Conflict::Unreadable),
+                Err(_) => Some(Conflict::Unreadable),
             }
-        }
+        } else {
+            self.changed(old).then_some(Conflict::Changed)
+        };
+        // What the user may not decide away must not hide behind what they may.
+        change.conflict = match change.conflict {
+            Some(above) if found.is_none_or(Conflict::may_be_overridden) => Some(above),
+            _ => found,
+        };
     }
 }

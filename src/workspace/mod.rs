@@ -16,3 +16,4 @@ mod scan;
 mod tests;
 mod trail;
 mod upper;
+mod ways;

@@ -13,6 +13,8 @@ use super::hostexec::Classifier;
 use super::names::Names;
 use super::trail::Trail;
 use super::upper::{self, Opacity, UpperKind};
+use super::ways;
+use crate::store::origin::Places;
 use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::openat2::{self, For};
@@ -58,6 +60,8 @@ pub(super) struct Frame {
     opacity: Opacity,
     /// A conflict of this directory that holds for everything in it.
     pub(super) blocked: bool,
+    /// It, or a directory above it, is not the one that the jail saw.
+    pub(super) unlike: Option<Conflict>,
     /// What stands on the host in its place and must go first.
     pub(super) replaces: Option<Meta>,
     /// Permission bits in the upper layer.
@@ -75,6 +79,10 @@ pub(super) struct Scan<'a> {
     pub(super) classifier: Classifier,
     pub(super) options: &'a Options,
     override_conflicts: bool,
+    /// Whether identities and times of the base's directories mean anything.
+    lasting: bool,
+    /// Directories of the base that were entered and are those that the jail saw.
+    pub(super) places: Option<Places>,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
     pub(super) own_changes: HashMap<((u32, u32), u64), Stamp>,
 }
@@ -88,6 +96,7 @@ impl<'a> Scan<'a> {
     ) -> sys::Result<Scan<'a>> {
         // A description of its own with a read position of its own; `upper` may be O_PATH.
         let upper = openat2::beneath(&upper, b".", For::Listing)?;
+        let lasting = at::keeps_identities(&base);
         let mut scan = Scan {
             upper: Trail::new(upper, For::Listing)?,
             base: Trail::new(base, For::Passing)?,
@@ -96,6 +105,8 @@ impl<'a> Scan<'a> {
             classifier: Classifier::default(),
             options,
             override_conflicts: false,
+            lasting,
+            places: None,
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
@@ -109,6 +120,12 @@ impl<'a> Scan<'a> {
     /// Walk into directories in conflict as if there were none.
     pub(super) fn overriding(mut self, yes: bool) -> Self {
         self.override_conflicts = yes;
+        self
+    }
+
+    /// Note the directories of the base that are entered, where that is of use later.
+    pub(super) fn noting(mut self) -> Self {
+        self.places = self.lasting.then(Places::default);
         self
     }
 
@@ -246,6 +263,7 @@ impl<'a> Scan<'a> {
         if let Err(e) = self.upper.enter_unlocking(name) {
             return Ok(self.unreadable(&e));
         }
+        let mut unlike = self.frames.last().and_then(|f| f.unlike);
         let mut here = false;
         let mut change = None;
         let mut replaces = None;
@@ -254,14 +272,21 @@ impl<'a> Scan<'a> {
             Some(old) if old.kind == FileKind::Dir => match self.base.enter(name) {
                 Ok(()) => {
                     here = true;
+                    if unlike.is_none() && self.lasting {
+                        unlike = ways::unlike(self.options, &self.path, &self.base.meta()?);
+                    }
+                    if let (None, Some(places)) = (unlike, &mut self.places) {
+                        places.add(&self.path, self.base.meta()?.identity());
+                    }
                     if new.mode & 0o777 != old.mode & 0o777 {
                         let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
                         // Entries coming and going move ctime and mtime together; ctime alone is a
                         // chmod, chown or rename.
                         let newer = old.btime.is_some_and(|b| b > self.options.started);
                         if old.ctime > self.options.started && old.ctime != old.mtime && !newer {
-                            c.conflict = Some(Conflict::Changed);
+                            c.conflict = c.conflict.or(Some(Conflict::Changed));
                         }
+                        c.conflict = c.conflict.or(unlike);
                         change = Some(c);
                     }
                 }
@@ -297,6 +322,7 @@ impl<'a> Scan<'a> {
             }
         };
         frame.blocked = blocked;
+        frame.unlike = unlike;
         frame.replaces = replaces;
         frame.mode = new.mode & 0o777;
         if let Some(c) = &mut change {
@@ -333,6 +359,7 @@ impl<'a> Scan<'a> {
             next_gone: 0,
             opacity,
             blocked: false,
+            unlike: None,
             replaces: None,
             mode: 0o755,
         })

@@ -9,6 +9,7 @@ mod jvm;
 mod node;
 mod python;
 mod shell;
+mod swaps;
 mod system;
 mod terminal;
 mod trace;

@@ -5,6 +5,7 @@ mod apply;
 mod diff;
 mod overlay;
 mod races;
+mod swaps;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
