@@ -229,6 +229,7 @@ impl DiffOptions {
     fn compare(&self, tree: &Tree) -> compare::Options {
         compare::Options {
             started: tree.started,
+            base: tree.base.clone(),
             only: self.only.clone(),
             places: base::places(tree),
             hidden: self.hidden.clone(),

@@ -1,5 +1,7 @@
 //! One difference between a tree and its base directory.
 
+use std::path::PathBuf;
+
 use crate::store::origin::Places;
 use crate::sys::at::{FileKind, Stamp};
 
@@ -181,6 +183,9 @@ pub struct Options {
     /// When the jail started, on a file system's clock: a host entry whose ctime is later has changed
     /// meanwhile. See the module `diff` for what it must be.
     pub started: Stamp,
+    /// Where the base is: absolute, no component of it a link. Empty: not known, and what its git
+    /// repository names is not looked for.
+    pub base: PathBuf,
     /// Paths below the base to keep to, raw bytes without `.`, `..` or doubled slashes; empty: all.
     pub only: Vec<Vec<u8>>,
     /// The directories of the base that the run had changes in, as they were when it ended.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
+use super::gitbase::{self, Base, Named};
 use super::hostexec::Classifier;
 use super::names::Names;
 use super::trail::Trail;
@@ -43,6 +44,8 @@ pub(super) struct Item {
     pub(super) new: Option<Meta>,
     /// The entry of the host.
     pub(super) old: Option<Meta>,
+    /// The content that a decision was made on, where it was: what is written must be the same.
+    pub(super) content: Option<Vec<u8>>,
 }
 
 /// A directory on the way.
@@ -77,6 +80,7 @@ pub(super) struct Scan<'a> {
     pub(super) frames: Vec<Frame>,
     pub(super) path: Vec<u8>,
     pub(super) classifier: Classifier,
+    pub(super) named: Named,
     pub(super) options: &'a Options,
     override_conflicts: bool,
     /// Whether identities and times of the base's directories mean anything.
@@ -103,6 +107,7 @@ impl<'a> Scan<'a> {
             frames: Vec::new(),
             path: Vec::new(),
             classifier: Classifier::default(),
+            named: Named::default(),
             options,
             override_conflicts: false,
             lasting,
@@ -110,11 +115,21 @@ impl<'a> Scan<'a> {
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
-        if scan.is_repository(&frame, true) {
-            scan.classifier.enter(b".git", true);
+        if let Some(completed_by) = scan.repository(&frame, true) {
+            scan.classifier.enter(b"", true);
+            scan.classifier.completed_by(completed_by);
         }
         scan.frames.push(frame);
+        if !options.base.as_os_str().is_empty() {
+            gitbase::look_upwards(&mut scan.named, Base { top: scan.base.root()?, path: &options.base });
+        }
         Ok(scan)
+    }
+
+    /// Why the host would execute the current entry, which has this name and is no directory after
+    /// the change.
+    pub(super) fn host_executed(&self, name: &[u8]) -> Option<&'static str> {
+        self.classifier.reason(name, false).or_else(|| self.named.reason(&self.path))
     }
 
     /// Walk into directories in conflict as if there were none.
@@ -268,7 +283,11 @@ impl<'a> Scan<'a> {
         let mut change = None;
         let mut replaces = None;
         match &old {
-            None => change = Some(self.change(Status::Added, Kind::Directory, Some(new), None)),
+            None => {
+                let mut c = self.change(Status::Added, Kind::Directory, Some(new), None);
+                c.host_executed = self.classifier.completes(name);
+                change = Some(c);
+            }
             Some(old) if old.kind == FileKind::Dir => match self.base.enter(name) {
                 Ok(()) => {
                     here = true;
@@ -302,7 +321,7 @@ impl<'a> Scan<'a> {
                 let mut c = self.change(Status::TypeChanged, Kind::Directory, Some(new), Some(old));
                 self.conflict_of_replacing(name, old, &mut c);
                 // Its entries decide one by one; that something else has to go first is decided here.
-                c.host_executed = self.classifier.reason(name, false);
+                c.host_executed = self.host_executed(name);
                 blocked |= c.conflict.is_some_and(|c| !(c.may_be_overridden() && self.override_conflicts));
                 replaces = Some(*old);
                 change = Some(c);
@@ -328,13 +347,18 @@ impl<'a> Scan<'a> {
         if let Some(c) = &mut change {
             c.implied = c.status == Status::Added && frame.names.len() > 0;
         }
-        let repository = self.is_repository(&frame, here);
-        self.classifier.enter(name, repository);
+        let completed_by = self.repository(&frame, here);
+        self.classifier.enter(name, completed_by.is_some());
+        self.classifier.completed_by(completed_by.unwrap_or_default());
         self.frames.push(frame);
+        if here && !self.options.base.as_os_str().is_empty() {
+            let base = Base { top: self.base.root()?, path: &self.options.base };
+            gitbase::look_below(&mut self.named, base, self.base.top()?, &self.path);
+        }
         // What has to go before anything in it can come is told although only a part was asked for.
         let item = change
             .filter(|c| scope == Scope::Inside || c.status == Status::TypeChanged)
-            .map(|change| Item { change, new: Some(*new), old });
+            .map(|change| Item { change, new: Some(*new), old, content: None });
         Ok(Some(Event::Enter(item)))
     }
 
@@ -365,17 +389,29 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Whether the directory, as it would be after applying, is laid out as a git repository.
-    fn is_repository(&self, frame: &Frame, here: bool) -> bool {
-        let has = |name: &[u8]| {
-            if frame.names.contains(name) {
-                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
-                return meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)));
-            }
-            let below = here && !frame.opacity.opaque;
-            below && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
+    /// Whether the directory would be laid out as a git repository, whichever part of the changes is
+    /// applied: what is in the base or in the upper layer counts as there, deletions do not count. If
+    /// so, by which entries a base with a `HEAD` becomes one; without it, `HEAD` itself decides.
+    fn repository(&self, frame: &Frame, here: bool) -> Option<Vec<&'static str>> {
+        let in_base = |name: &[u8]| {
+            here && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
         };
-        has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
+        let in_upper = |name: &[u8]| {
+            frame.names.contains(name) && {
+                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
+                meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)))
+            }
+        };
+        let has = |name: &[u8]| in_upper(name) || in_base(name);
+        if !has(b"HEAD") || !(has(b"commondir") || (has(b"objects") && has(b"refs"))) {
+            return None;
+        }
+        let new = |name: &&str| in_upper(name.as_bytes()) && !in_base(name.as_bytes());
+        Some(if in_base(b"HEAD") {
+            ["commondir", "objects", "refs"].into_iter().filter(new).collect()
+        } else {
+            Vec::new()
+        })
     }
 
     fn scope(&self) -> Scope {

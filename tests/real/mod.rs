@@ -7,6 +7,7 @@ mod files;
 mod git;
 mod jvm;
 mod node;
+mod planted;
 mod python;
 mod shell;
 mod swaps;
