@@ -186,6 +186,7 @@ impl From<Error> for CommandError {
             Error::CurrentDir { .. } => (exit::FAILED, "current_dir"),
             Error::Outside { .. } => (exit::USAGE, "path_outside"),
             Error::Base { .. } => (exit::FAILED, "base_not_usable"),
+            Error::Replaced { .. } => (exit::FAILED, "base_replaced"),
             Error::Damaged { .. } => (exit::FAILED, "tree_damaged"),
             Error::Compare { .. } => (exit::FAILED, "compare_failed"),
             Error::Apply { source: Apply::Busy, .. } => (exit::BUSY, "busy"),
@@ -219,6 +220,9 @@ impl From<Error> for CommandError {
             Error::Base { .. } => {
                 shown.hint("the directory that the jail ran over was moved, removed or replaced by a link")
             }
+            Error::Replaced { .. } => shown
+                .hint("move the directory that the jail ran over back to its place")
+                .hint("`aj apply --overwrite` puts the changes into the one that is there now"),
             Error::Apply { source: Apply::Busy, .. } => shown.hint("wait for it and try again"),
             Error::Apply { source: Apply::NoSpace { .. }, .. } => {
                 shown.hint("free some space, or apply a part: `aj apply PATH…`")

@@ -11,6 +11,7 @@ use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::changes::{Applied, Change, Diff, FORMAT, Failure, Skipped, Totals};
 use crate::schema::jail::bytes64;
+use crate::store::origin::Places;
 use crate::store::{Error as StateError, trees};
 use crate::sys;
 use crate::sys::at::Stamp;
@@ -18,6 +19,7 @@ use crate::sys::openat2::{self, For};
 use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
+mod base;
 mod find;
 #[cfg(test)]
 mod find_tests;
@@ -121,6 +123,12 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// Another directory has the name of the base now.
+    #[error("`{base}` is not the directory that the jail ran over")]
+    Replaced {
+        /// The tree's base.
+        base: String,
+    },
     /// The record of a tree is damaged.
     #[error("the kept changes of `{id}` cannot be read")]
     Damaged {
@@ -163,17 +171,31 @@ pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
     let base = text::os(&tree.base);
     let failed = |source| Error::Compare { id: tree.id.to_string(), base: base.clone(), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let r = compare::diff(upper, open_base(tree)?, &options.compare(tree)).map_err(failed)?;
-    Ok(Diff {
+    let r = compare::diff(upper, base::open(tree)?, &options.compare(tree)).map_err(failed)?;
+    Ok(document(tree, r))
+}
+
+/// As [`diff`] of a whole tree whose run has just ended, and what later comparisons want to know
+/// about the base's directories.
+pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>), Error> {
+    let failed = |source| Error::Compare { id: tree.id.to_string(), base: text::os(&tree.base), source };
+    let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
+    let options = DiffOptions::default().compare(tree);
+    let (r, places) = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
+    Ok((document(tree, r), places))
+}
+
+fn document(tree: &Tree, r: compare::Report) -> Diff {
+    Diff {
         format: FORMAT,
         tree: tree.id,
-        base,
+        base: text::os(&tree.base),
         running: tree.running,
         changes: r.changes.into_iter().map(change).collect(),
         skipped: r.skipped.into_iter().map(skipped).collect(),
         totals: totals(&r.totals),
         truncated: r.truncated,
-    })
+    }
 }
 
 /// Bring the changes of a tree into its base. Conflicts, withheld files and failures are part of the
@@ -192,7 +214,9 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
         partial: options.partial,
         overwrite: options.overwrite,
     };
-    let r = merge::apply(upper, open_base(tree)?, &choice, monitor).map_err(failed)?;
+    // The user's word covers the directory itself, too.
+    let opened = if options.overwrite { base::open_any(tree)? } else { base::open(tree)? };
+    let r = merge::apply(upper, opened, &choice, monitor).map_err(failed)?;
     let changes = |list: Vec<compare::Change>| list.into_iter().map(change).collect();
     Ok(Applied {
         format: FORMAT,
@@ -216,13 +240,14 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
 
 impl DiffOptions {
     fn compare(&self, tree: &Tree) -> compare::Options {
-        compare::Options { started: tree.started, only: self.only.clone(), hidden: self.hidden.clone() }
+        compare::Options {
+            started: tree.started,
+            base: tree.base.clone(),
+            only: self.only.clone(),
+            places: base::places(tree),
+            hidden: self.hidden.clone(),
+        }
     }
-}
-
-fn open_base(tree: &Tree) -> Result<OwnedFd, Error> {
-    openat2::absolute(tree.base.as_os_str().as_bytes(), For::Listing)
-        .map_err(|source| Error::Base { base: text::os(&tree.base), source })
 }
 
 fn change(c: compare::Change) -> Change {

@@ -535,10 +535,14 @@ fn chain(e: &dyn std::error::Error) -> String {
 
 /// What a finished run left in its tree. A tree that equals its base after all is put aside.
 fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let diff = changes::diff(&changes::tree_of_run(&tree)?, &changes::DiffOptions::default())?;
+    let (diff, places) = changes::diff_at_end(&changes::tree_of_run(&tree)?)?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 {
         tree.remove(state)?;
         return Ok(None);
+    }
+    if let Some(places) = places {
+        // Without it the changes are judged by times: no reason to keep them from the user.
+        places.write(&tree).ok();
     }
     Ok(Some(diff))
 }

@@ -1,4 +1,4 @@
-//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`.
+//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, and what `origin` notes.
 //!
 //! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one
 //! for the length of the run, `aj diff` and `aj apply` shared ones for theirs, so that a shared lock
@@ -23,7 +23,7 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
-use super::spare;
+use super::{origin, spare};
 use crate::base::id::Id;
 
 const DIR: &str = "trees";
@@ -56,6 +56,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     let path = trees_path.join(id.as_str());
     lock::acquire(&trees, lock::Mode::Shared, lock::APPEND_WAIT, &trees_path)?;
     if let Some(tree) = spare::take(&trees, &path, id, base, owner) {
+        origin::note(&tree, base);
         return Ok(tree);
     }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
@@ -66,6 +67,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     }
     drop(trees);
     tree.populate(base, owner)?;
+    origin::note(&tree, base);
     Ok(tree)
 }
 

@@ -49,9 +49,8 @@ pub fn flags(fd: impl AsFd) -> Option<u32> {
     (r == 0).then_some(flags as u32)
 }
 
-/// Set attribute `name` of `fd`: only tests build overlay layers by hand.
-#[cfg(test)]
-pub(crate) fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
+/// Set attribute `name` of `fd` (not of an `O_PATH` descriptor).
+pub fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
     // SAFETY: `name` is NUL-terminated; the buffer is readable for the length passed.
     let r = unsafe {
         libc::fsetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)

@@ -26,7 +26,7 @@ use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::diff::Totals;
-use super::put::{self, Place, Refused};
+use super::put::{self, Content, Place, Refused};
 use super::scan::{Event, Item, Scan};
 use super::upper;
 use crate::monitor::Monitor;
@@ -383,7 +383,10 @@ impl<'a> Work<'a> {
             (Status::Deleted, ..) => put::remove(place),
             (Status::ModeChanged, _, Some(new)) => put::mode(place, new.mode),
             (_, Kind::File, Some(new)) => {
-                let content = upper::open_file(self.scan.upper.top()?, name)?;
+                let content = match &item.content {
+                    Some(bytes) => Content::Bytes(bytes),
+                    None => Content::File(upper::open_file(self.scan.upper.top()?, name)?),
+                };
                 put::file(place, content, new)
             }
             (_, Kind::Symlink, Some(new)) => {

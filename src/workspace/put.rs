@@ -154,17 +154,31 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Put a copy of the open file `content` with metadata `new` in place.
-pub(super) fn file(place: &Place<'_>, content: OwnedFd, new: &Meta) -> Result<()> {
+/// What a file is to hold.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
+    /// What the open file holds.
+    File(OwnedFd),
+    /// These bytes.
+    Bytes(&'a [u8]),
+}
+
+/// Put a file with `content` and metadata `new` in place.
+pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Result<()> {
     place.check()?;
-    let now = at::fstat(&content)?;
-    if now.kind != FileKind::File {
-        return Err(sys::Error::new("open", "", Errno::EINVAL).into());
-    }
     let mut temporary = Temporary::name(place.dir)?;
     let fd = openat2::create(place.dir, &temporary.name, 0o600).map_err(Refused::in_directory)?;
     temporary.keep = false;
-    copy::file(content, &fd, now.size)?;
+    match content {
+        Content::File(from) => {
+            let now = at::fstat(&from)?;
+            if now.kind != FileKind::File {
+                return Err(sys::Error::new("open", "", Errno::EINVAL).into());
+            }
+            copy::file(from, &fd, now.size)?;
+        }
+        Content::Bytes(bytes) => copy::bytes(bytes, &fd)?,
+    }
     place.give(&fd)?;
     // Setuid, setgid and sticky never come back from a jail.
     at::set_mode(&fd, new.mode & 0o777)?;

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::{Error, Tree, open_base};
+use super::{Error, Tree, base};
 use crate::base::text;
 use crate::sys::openat2::{self, For};
 
@@ -23,7 +23,7 @@ pub(super) fn check(tree: &Tree, cwd: Option<&Path>, paths: &[OsString]) -> Resu
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let base = open_base(tree)?;
+    let base = base::open_any(tree)?;
     let one = |path: &OsString| {
         let below = relative(&tree.base, cwd, path)?;
         if is_there(&tree.upper, &below) || is_there(&base, &below) {

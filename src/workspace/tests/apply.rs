@@ -329,7 +329,7 @@ fn a_full_disk_stops_and_leaves_nothing_half_written() {
     let meta = crate::sys::at::fstat(&content).unwrap();
     use std::os::fd::AsFd;
     let place = super::super::put::Place { dir: place.as_fd(), name: b"b-large", old: None };
-    let late = super::super::put::file(&place, content.into(), &meta);
+    let late = super::super::put::file(&place, super::super::put::Content::File(content.into()), &meta);
     let late =
         matches!(late, Err(super::super::put::Refused::Failed(e)) if e.errno == nix::errno::Errno::ENOSPC);
     let still_nothing = std::fs::read_dir(small.path()).unwrap().count();
