@@ -31,6 +31,7 @@ use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
 
+mod alias;
 mod check;
 mod foreign;
 mod missing;
@@ -415,6 +416,7 @@ fn prepare(
     let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
+    alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;

@@ -147,7 +147,7 @@ pub(super) fn workspace(
     }
     match settings.access {
         _ if !state.starts_with(path) => {}
-        // An upper layer below its own lower one: the kernel refuses that.
+        // An upper layer below its own lower one: older kernels refuse that, and newer ones show it.
         Access::Overlay => {
             let why = "contains aj's state directory, where its changes would be kept";
             return Err(refuse(path, why, WayOut::MoveState));
