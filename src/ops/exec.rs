@@ -36,6 +36,7 @@ mod check;
 mod foreign;
 mod missing;
 mod record;
+mod veil;
 
 pub use check::WayOut;
 pub use missing::on_host;
@@ -379,6 +380,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
+    warnings.extend(veil::missing(&spec, ended.layers));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"

@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -63,6 +64,17 @@ COMMAND(cmd_write)
             continue;
         }
         TRY(argv[i], *argv[0] ? write(fd, argv[0], strlen(argv[0])) : 0);
+        close(fd);
+    }
+    return 0;
+}
+
+/* lock PATH...: can it be locked now? */
+COMMAND(cmd_lock)
+{
+    for (int i = 0; i < argc; i++) {
+        int fd = open(argv[i], O_RDONLY | O_CLOEXEC);
+        say(argv[i], fd < 0 ? -1 : flock(fd, LOCK_EX | LOCK_NB));
         close(fd);
     }
     return 0;

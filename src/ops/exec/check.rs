@@ -3,14 +3,14 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::Error;
 use crate::base::env;
-use crate::jail::spec::{Bind, Owner, Spec};
+use crate::jail::spec::{Bind, BindKind, Owner, Spec};
 use crate::policy::settings::{Access, Settings};
 use crate::store::layout::StateDir;
 
@@ -64,11 +64,19 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
         for path in list {
             let fail = |why| Error::Bind { path: path.clone(), why };
             let real = std::fs::canonicalize(path).map_err(fail)?;
-            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
+            let meta = std::fs::metadata(&real).map_err(fail)?;
+            let (directory, of) = (meta.is_dir(), meta.file_type());
+            if !writable && (of.is_socket() || of.is_fifo()) {
+                // Read-only says nothing of these: what is sent to one arrives.
+                return Err(fail(io::Error::other(
+                    "it is a socket or a FIFO, which read-only does not hold for",
+                )));
+            }
             if real != *path && !path.components().any(|c| c == Component::ParentDir) {
                 aliases.push((path.clone(), real.clone()));
             }
-            binds.push(Bind { path: real, writable, directory });
+            let kind = if directory && !writable { BindKind::Veiled } else { BindKind::Plain };
+            binds.push(Bind { path: real, writable, directory, kind });
         }
     }
     binds.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
