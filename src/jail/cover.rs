@@ -1,5 +1,5 @@
 //! What pid 1 puts over what it has just mounted, so that the host's own inode is out of reach:
-//! a read-only overlay over a directory.
+//! a read-only overlay over a directory, a read-only mount of a file over itself.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 
 use super::plan::{EMPTY, Mount};
 use crate::sys::mount::{self, Attr, NewFs};
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, at};
 
 /// Cover the attached mount `below` with a read-only overlay of itself. `false`: the kernel makes none
 /// over this file system (a third level of stacking, names without case, mounts that cannot be parted).
@@ -43,6 +43,31 @@ pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
     openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))
+}
+
+/// Mount a file read-only over itself. The clone is of the jail's own view, so that it keeps the id
+/// mapping and cannot be of anything that is not shown.
+pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
+    let file = match place(root, m) {
+        // Nor can the command get there: it is the same user with fewer rights.
+        Err(e) if e.errno == Errno::EACCES => return Ok(()),
+        other => other?,
+    };
+    let fail = |e: Error| e.on(show(&m.at));
+    if at::fstat(&file).map_err(fail)?.ino != inode {
+        // Moved by somebody who writes there as well: where the file is now, it would be bare.
+        return Err(Error::new("cover", show(&m.at), Errno::ESTALE));
+    }
+    let tree = mount::clone_tree(Some(file.as_fd()), c"", false).map_err(fail)?;
+    mount::set_attr(&tree, Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV), false).map_err(fail)?;
+    mount::attach(&tree, &file, c"").map_err(fail)?;
+    // Seen from where the command will be: it may have been moved while it was covered.
+    let seen = place(root, m)?;
+    if at::fstat(&seen).map_err(fail)?.ino == inode && mount::is_read_only_mount(&seen).map_err(fail)? {
+        Ok(())
+    } else {
+        Err(Error::new("cover", show(&m.at), Errno::ESTALE))
+    }
 }
 
 fn show(path: &CStr) -> String {

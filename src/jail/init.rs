@@ -12,7 +12,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
-use super::cover::{place, veil};
+use super::cover::{cover, place, veil};
 use super::handover;
 use super::plan::{Mount, Overlay, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
@@ -133,7 +133,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil => None,
+            What::Overlay(_) | What::Veil | What::Itself(_) => None,
         })
         .collect()
 }
@@ -260,6 +260,10 @@ fn files(
                 let below = below.ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
                 veils.0 += 1;
                 veils.1 += usize::from(veil(below, store)?);
+                continue;
+            }
+            What::Itself(inode) => {
+                cover(root, m, *inode)?;
                 continue;
             }
             What::Scratch(dir) => {

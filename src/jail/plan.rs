@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Ids, Spec};
+use super::spec::{BindKind, Covered, Ids, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -53,6 +53,8 @@ pub enum What {
     Pts,
     /// The overlay over the workspace.
     Overlay(Overlay),
+    /// A read-only mount of the file that is seen there, which must have this inode.
+    Itself(u64),
     /// A read-only overlay over the mount just before, on top of it: what is there can be read and
     /// executed, but its sockets, FIFOs and locks are not the host's. Where the kernel makes none
     /// over that file system, the mount before stays what is seen.
@@ -116,7 +118,17 @@ impl Plan {
     /// Open files that carrying it out takes: every mount is a descriptor for a while. The command's
     /// own limit is another matter.
     pub fn descriptors(&self) -> u64 {
-        64 + 2 * self.mounts.len() as u64
+        // A covered file is none any more when the next one comes.
+        64 + 2 * self.mounts.iter().filter(|m| !matches!(m.what, What::Itself(_))).count() as u64
+    }
+
+    /// Keep these files read-only: last of all, when everything that may show them is there.
+    pub fn cover(&mut self, files: &[Covered]) -> Result<(), Error> {
+        for file in files {
+            let (what, at) = (What::Itself(file.inode), relative(&file.path)?);
+            self.mounts.push(Mount { what, at, ours: false });
+        }
+        Ok(())
     }
 }
 

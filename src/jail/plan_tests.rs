@@ -191,6 +191,17 @@ fn a_read_only_directory_is_covered_at_once_unless_it_is_plain() {
 }
 
 #[test]
+fn covered_files_come_last() {
+    let covered = ["/home/me/p/a", "/data/x/b"].map(|p| Covered { path: p.into(), inode: 7 }).to_vec();
+    let bind = Bind { path: "/data/x".into(), writable: true, directory: true, kind: BindKind::Plain };
+    let s = Spec { access: Access::Rw, tree: None, binds: vec![bind], ..spec() };
+    let mut p = plan(&s, &HostRoot::default()).unwrap();
+    p.cover(&covered).unwrap();
+    let last: Vec<_> = p.mounts.iter().rev().take(2).map(|m| (&m.what, m.at.as_c_str(), m.ours)).collect();
+    assert_eq!(last, [(&What::Itself(7), c"data/x/b", false), (&What::Itself(7), c"home/me/p/a", false)]);
+}
+
+#[test]
 fn odd_bytes_pass_and_nul_is_named() {
     let odd = OsString::from_vec(vec![0xff, b'\n', 0x1b]);
     let s = Spec { argv: vec!["sh".into(), odd.clone()], ..spec() };

@@ -19,6 +19,15 @@ pub struct Bind {
     pub kind: BindKind,
 }
 
+/// A file that nobody inside may write or replace, wherever it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// Absolute path in the jail.
+    pub path: PathBuf,
+    /// Its inode: another file in its place means that somebody moves files about.
+    pub inode: u64,
+}
+
 /// How a host path is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindKind {

@@ -36,6 +36,7 @@ mod check;
 mod foreign;
 mod missing;
 mod record;
+mod setid;
 mod veil;
 
 pub use check::WayOut;
@@ -421,7 +422,8 @@ fn prepare(
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, watch_memory);
-    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    plan.cover(&setid::find(&spec, warnings)?)?;
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
 }
 
