@@ -32,13 +32,16 @@ use crate::store::trees::{self, Tree};
 use crate::sys;
 use crate::sys::sink;
 
+mod alias;
 mod check;
 mod dry;
 mod foreign;
 mod missing;
 mod record;
 mod relay;
+mod setid;
 mod streams;
+mod veil;
 
 use relay::Relay;
 
@@ -339,6 +342,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
+    warnings.extend(veil::missing(&spec, ended.layers));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -388,9 +392,11 @@ fn prepare(
     let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
+    alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, watch_memory);
-    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    plan.cover(&setid::find(&spec, warnings)?)?;
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
 }
 

@@ -71,6 +71,8 @@ pub struct Meta {
     pub ctime: Stamp,
     /// Birth, where the file system knows it.
     pub btime: Option<Stamp>,
+    /// Number of the mount that it was reached through.
+    pub mount: u64,
 }
 
 impl Meta {
@@ -168,7 +170,7 @@ fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> 
     // SAFETY: `statx` is plain integers; all zero is a valid value.
     let mut x: libc::statx = unsafe { std::mem::zeroed() };
     let flags = flags | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
     // SAFETY: `name` is NUL-terminated, `x` is writable and outlives the call.
     let r = unsafe { libc::statx(fd.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut x) };
     check("statx", r.into())?;
@@ -196,6 +198,7 @@ fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> 
         mtime: stamp(x.stx_mtime),
         ctime: stamp(x.stx_ctime),
         btime: (x.stx_mask & libc::STATX_BTIME != 0).then(|| stamp(x.stx_btime)),
+        mount: x.stx_mnt_id,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Extended attributes and flags of an open file.
+//! Extended attributes and flags of a file.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -47,6 +47,21 @@ pub fn flags(fd: impl AsFd) -> Option<u32> {
     // SAFETY: the kernel stores an int.
     let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) };
     (r == 0).then_some(flags as u32)
+}
+
+/// Whether the entry `name` of `dir` has attribute `attribute`, the link itself for a symbolic link.
+/// Opens nothing but by way of `/proc`, so that no lease is broken.
+pub fn has(dir: impl AsFd, name: &[u8], attribute: &std::ffi::CStr) -> Result<bool> {
+    let mut place = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+    place.extend_from_slice(name);
+    let place = super::openat2::path(&place)?;
+    // SAFETY: both names are NUL-terminated; a length of 0 asks for the size, and nothing is written.
+    let n = unsafe { libc::lgetxattr(place.as_ptr(), attribute.as_ptr(), std::ptr::null_mut(), 0) };
+    match (n, Errno::last()) {
+        (0.., _) => Ok(true),
+        (_, Errno::ENODATA | Errno::ENOTSUP) => Ok(false),
+        (_, e) => Err(Error::new("lgetxattr", crate::base::text::printable(name), e)),
+    }
 }
 
 /// Set attribute `name` of `fd` (not of an `O_PATH` descriptor).

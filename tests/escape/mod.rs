@@ -8,5 +8,6 @@ mod files;
 mod mounts;
 mod peers;
 mod processes;
+mod setid;
 mod sockets;
 mod terminal;

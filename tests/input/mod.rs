@@ -11,6 +11,7 @@ mod arguments;
 mod directories;
 mod mounts;
 mod owners;
+mod places;
 mod process;
 mod state;
 mod views;

@@ -3,14 +3,14 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::Error;
 use crate::base::env;
-use crate::jail::spec::{Bind, Owner, Spec};
+use crate::jail::spec::{Bind, BindKind, Owner, Spec};
 use crate::policy::key::Key;
 use crate::policy::resolve::{Asked, Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
@@ -69,11 +69,19 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
         for path in list {
             let fail = |why| Error::Bind { path: path.clone(), why };
             let real = std::fs::canonicalize(path).map_err(fail)?;
-            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
+            let meta = std::fs::metadata(&real).map_err(fail)?;
+            let (directory, of) = (meta.is_dir(), meta.file_type());
+            if !writable && (of.is_socket() || of.is_fifo()) {
+                // Read-only says nothing of these: what is sent to one arrives.
+                return Err(fail(io::Error::other(
+                    "it is a socket or a FIFO, which read-only does not hold for",
+                )));
+            }
             if real != *path && !path.components().any(|c| c == Component::ParentDir) {
                 aliases.push((path.clone(), real.clone()));
             }
-            binds.push(Bind { path: real, writable, directory });
+            let kind = if directory && !writable { BindKind::Veiled } else { BindKind::Plain };
+            binds.push(Bind { path: real, writable, directory, kind });
         }
     }
     binds.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
@@ -149,7 +157,7 @@ pub(super) fn workspace(
     }
     match settings.access {
         _ if !holds_state => {}
-        // An upper layer below its own lower one: the kernel refuses that.
+        // An upper layer below its own lower one: older kernels refuse that, and newer ones show it.
         Access::Overlay => {
             let why = "contains aj's state directory, where its changes would be kept";
             return Err(refuse(path, why, WayOut::MoveState));
