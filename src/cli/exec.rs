@@ -68,6 +68,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--preset", Take::Value(|a, v| a.policy.quick_value("--preset", v))),
         ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
         ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
+        ("--tools", Take::Value(|a, v| a.policy.quick_value("--tools", v))),
         ("--timeout", Take::Value(|a, v| a.policy.quick_value("--timeout", v))),
         ("--grace", Take::Value(|a, v| a.policy.quick_value("--grace", v))),
         ("--mem", Take::Value(|a, v| a.policy.quick_value("--mem", v))),
@@ -113,8 +114,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         status_fd: args.status_fd,
     };
     if args.dry_run {
-        let resolved = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &resolved);
+        let (resolved, tools) = op::explain(&request).map_err(failed)?;
+        super::config::show(ui, &resolved, Some(tools));
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -328,6 +329,8 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_) => super::hints::for_error(shown, &e),
+        op::Error::UnknownTools { meant: Some(meant), .. } => shown.hint(format!("did you mean `{meant}`?")),
+        op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
             shown
         }
@@ -345,6 +348,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Foreign { .. } => "foreign_owner",
         op::Error::Cwd { .. } => "cwd",
         op::Error::Bind { .. } => "bind",
+        op::Error::UnknownTools { .. } => "tools_not_found",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
         op::Error::Changes(_) => "changes",

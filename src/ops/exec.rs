@@ -20,10 +20,9 @@ use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
-use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Settings};
+use crate::policy::settings::Access;
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
@@ -35,9 +34,12 @@ mod check;
 mod foreign;
 mod missing;
 mod record;
+mod shown;
+mod spec;
 
 pub use check::WayOut;
 pub use missing::on_host;
+pub use shown::explain;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -246,6 +248,14 @@ pub enum Error {
         /// Why.
         why: io::Error,
     },
+    /// `--tools` names what is in no catalogue.
+    #[error("there are no tools of the name `{name}`")]
+    UnknownTools {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
     /// The jail's `/etc` could not be prepared.
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
@@ -280,11 +290,6 @@ impl Error {
     }
 }
 
-/// The effective policy and its origins, without running anything.
-pub fn explain(request: &Request) -> Result<Resolved, Error> {
-    Ok(config::policy(&check::current_dir()?.0, request.flags.clone(), &request.env_files)?)
-}
-
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let status = match request.status_fd {
@@ -300,7 +305,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let (workspace, meta) = check::current_dir()?;
     let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
-    let settings = resolved.settings;
+    let settings = &resolved.settings;
     let euid = nix::unistd::geteuid().as_raw();
     let ids = match euid {
         0 => Ids::Range,
@@ -310,7 +315,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = Birth { ids, as_root: settings.as_root, net: settings.net, without: without() };
     let born = launch::bear(&birth, stdin(), request.capture || !same_file());
-    let prepared = prepare(request, &settings, (workspace, meta), birth, umask.bits(), &mut warnings);
+    let prepared = prepare(request, &resolved, (workspace, meta), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -400,23 +405,27 @@ struct Prepared {
 
 fn prepare(
     request: &Request,
-    settings: &Settings,
+    resolved: &Resolved,
     (workspace, meta): (PathBuf, Metadata),
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
+    let settings = &resolved.settings;
     let state = StateDir::open()?;
     let owner = check::workspace((&workspace, &meta), &state, settings, request.i_mean_it)?;
     let watch_memory = check::limits(settings, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&workspace, &meta);
-    let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc.path.clone())?;
+    let shown = shown::beside(resolved, &workspace, Some(&state.real_path()), warnings)?;
+    let names = shown.tools.names();
+    let mut spec =
+        spec::spec(request, settings, id, (workspace, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let policy = record::effective(settings, &spec, watch_memory);
+    let policy = record::effective(settings, &spec, names, watch_memory);
     let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
 }
@@ -454,78 +463,6 @@ fn stdin() -> Stdin {
 
 fn is_device(s: &nix::sys::stat::FileStat) -> bool {
     SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
-}
-
-fn spec(
-    request: &Request,
-    settings: &Settings,
-    id: Id,
-    (workspace, alias): (PathBuf, Option<PathBuf>),
-    owner: Owner,
-    birth: Birth,
-    etc: PathBuf,
-) -> Result<Spec, Error> {
-    let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
-    let cwd = check::cwd(&at, request.cwd.as_deref())?;
-    let logical = match (&alias, cwd.strip_prefix(&at)) {
-        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
-        (Some(name), Ok(_)) => name.clone(),
-        _ => cwd.clone(),
-    };
-    let (binds, mut aliases) = check::binds(settings)?;
-    aliases.extend(alias.map(|name| (name, at.clone())));
-    let visible = |dir: &Path| {
-        dir.starts_with("/usr")
-            || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
-            || dir.starts_with(&at)
-            || binds.iter().any(|b| dir.starts_with(&b.path))
-            || aliases.iter().any(|(name, _)| dir.starts_with(name))
-    };
-    let first: Vec<PathBuf> = Vec::new();
-    let first: Vec<&Path> = first.iter().map(PathBuf::as_path).collect();
-    let inside = environment::Inside {
-        user: if settings.as_root { "root" } else { "agent" },
-        home: Path::new("/home/agent"),
-        shell: Path::new("/bin/sh"),
-        cwd: &logical,
-        id: id.as_str(),
-        path_first: &first,
-        visible: &visible,
-    };
-    let env = environment::build(settings, env::all(), &inside);
-    let search = env
-        .iter()
-        .find(|(k, _)| k == "PATH")
-        .map(|(_, v)| std::env::split_paths(v).filter(|p| p.is_absolute()).collect())
-        .unwrap_or_default();
-    Ok(Spec {
-        id,
-        hostname: etc::HOSTNAME.to_owned(),
-        argv: request.argv.clone(),
-        env,
-        search,
-        cwd,
-        workspace,
-        at,
-        aliases,
-        access: settings.access,
-        tree: None,
-        owner,
-        durable: settings.durable,
-        binds,
-        etc,
-        net: settings.net,
-        seccomp: settings.seccomp,
-        nested_userns: settings.nested_userns,
-        as_root: settings.as_root,
-        pids: settings.pids,
-        nofile: settings.nofile,
-        tmp: settings.tmp,
-        umask: 0o022,
-        ids: birth.ids,
-        landlock_abi: sys::landlock::abi(),
-        without: birth.without,
-    })
 }
 
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
