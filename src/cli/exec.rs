@@ -191,7 +191,7 @@ fn finish(
         ui.warn(warning);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
-        let e = not_started(program, step, errno, code);
+        let e = not_started(program, step, errno, code, &report);
         if watcher.events.is_some() {
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
@@ -285,11 +285,11 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 }
 
 /// The command never ran: what, why, and what to do about it.
-fn not_started(program: &OsStr, step: &str, errno: &str, code: u8) -> CommandError {
+fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Report) -> CommandError {
     let e =
         CommandError::new(code, "jail_not_started", format!("the command was not started: {step} ({errno})"));
     match code {
-        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno),
+        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno, report),
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),

@@ -22,7 +22,7 @@ use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::Access;
+use crate::policy::settings::{Access, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
@@ -38,7 +38,7 @@ mod shown;
 mod spec;
 
 pub use check::WayOut;
-pub use missing::on_host;
+pub use missing::{OnHost, on_host};
 pub use shown::explain;
 
 /// What the user asked for.
@@ -147,6 +147,8 @@ pub struct Report {
     pub ended: Ended,
     /// The policy that was enforced.
     pub policy: Effective,
+    /// The tool chains that it allowed.
+    pub tools: Tools,
     /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
     pub changes: Option<Diff>,
     /// Files changed in the overlay.
@@ -389,7 +391,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ));
     }
     sys::signal::give_back();
-    Ok(Report { id, ended, policy, files_changed, changes, warnings })
+    let tools = resolved.settings.tools;
+    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings })
 }
 
 /// What a run is to be, checked and worked out.

@@ -3,3 +3,4 @@
 mod doctor;
 mod install;
 mod shell;
+mod tools;

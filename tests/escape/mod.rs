@@ -10,3 +10,4 @@ mod peers;
 mod processes;
 mod sockets;
 mod terminal;
+mod tools;

@@ -11,4 +11,5 @@ mod python;
 mod shell;
 mod system;
 mod terminal;
+pub mod tools;
 mod trace;

@@ -37,7 +37,7 @@ pub(super) fn spec(
             || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
             || dir.starts_with(&at)
             || binds.iter().any(|b| dir.starts_with(&b.path))
-            || tools.shows(dir)
+            || tools.reaches(dir)
     };
     let visible = |dir: &Path| {
         // Of a directory under another name, only what is there under its own.

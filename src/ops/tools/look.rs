@@ -28,8 +28,8 @@ enum Place {
     Missing,
     /// It is shown without us: with `/usr`, the workspace or a bind.
     Visible(PathBuf),
-    /// It is to be shown.
-    Shown(Tool),
+    /// It is to be shown; with its mode.
+    Shown(Tool, u32),
     /// It is not, for this reason, a fact about it.
     Refused(String),
 }
@@ -119,8 +119,12 @@ impl<'a> Look<'a> {
                 found.places.push(path.clone());
                 real
             }
-            Place::Shown(tool) => {
+            Place::Shown(tool, mode) => {
                 let real = tool.path.clone();
+                // `dotnet` lies in a directory that is not shown as a whole.
+                if !tool.directory && mode & 0o111 != 0 {
+                    self.tools.of_programs.extend(real.parent().map(Path::to_owned));
+                }
                 found.places.push(path.clone());
                 self.tools.shown.push(tool);
                 real
@@ -169,7 +173,7 @@ impl<'a> Look<'a> {
         // What belongs to the machine is shown as /usr is, also to a jail that root starts.
         let machine = ["/opt", "/nix", "/home/linuxbrew"].iter().any(|dir| below(&real, Path::new(dir)));
         let owner = (!machine).then(|| Owner { uid: meta.uid(), gid: meta.gid() });
-        Place::Shown(Tool { path: real, directory, owner })
+        Place::Shown(Tool { path: real, directory, owner }, meta.mode())
     }
 
     fn is_visible(&self, path: &Path) -> bool {

@@ -37,6 +37,8 @@ pub struct Around<'a> {
 pub struct Tools {
     /// What is shown, parents before children.
     pub shown: Vec<Tool>,
+    /// Directories of which single programs are shown.
+    pub of_programs: Vec<PathBuf>,
     /// What is seen empty in it.
     pub hidden: Vec<Hidden>,
     /// Names that lead to it: links inside.
@@ -70,6 +72,11 @@ pub struct Unknown {
 }
 
 impl Tools {
+    /// Whether programs in `dir` can be run inside.
+    pub fn reaches(&self, dir: &Path) -> bool {
+        self.shows(dir) || self.of_programs.iter().any(|d| d == dir)
+    }
+
     /// Whether `dir` is shown.
     pub fn shows(&self, dir: &Path) -> bool {
         let dir = dir.as_os_str().as_bytes();

@@ -152,7 +152,7 @@ pub(super) static ALL: [Flavor; 27] = [
         name: Borrowed("mise"),
         about: Borrowed("tool chains by mise"),
         path: List::Fixed(&["$MISE_DATA_DIR/installs", "$MISE_DATA_DIR/shims"]),
-        show: List::Fixed(&["$MISE_DATA_DIR/installs", "$MISE_DATA_DIR/shims", "$MISE_DATA_DIR/plugins"]),
+        show: List::Fixed(&["$MISE_DATA_DIR/installs", "$MISE_DATA_DIR/shims", "$MISE_DATA_DIR/plugins", "$MISE_DATA_DIR/migrations"]),
         hide: List::Fixed(&["$MISE_DATA_DIR/installs/node/*/etc", "$MISE_DATA_DIR/installs/python/*/pip.conf"]),
         home: List::Fixed(&["~/.tool-versions"]),
         copy: List::Fixed(&[]),
@@ -206,12 +206,12 @@ pub(super) static ALL: [Flavor; 27] = [
     Flavor {
         name: Borrowed("pipx"),
         about: Borrowed("programs installed by pipx"),
-        path: List::Fixed(&["$PIPX_BIN_DIR"]),
+        path: List::Fixed(&["~/.local/bin", "$PIPX_BIN_DIR"]),
         show: List::Fixed(&["$PIPX_BIN_DIR", "$PIPX_HOME/venvs", "$PIPX_HOME/shared", "$PIPX_HOME/py", "~/.local/pipx/venvs", "~/.local/pipx/shared"]),
         hide: List::Fixed(&["$PIPX_HOME/venvs/*/pip.conf", "~/.local/pipx/venvs/*/pip.conf"]),
         home: List::Fixed(&[]),
         copy: List::Fixed(&[]),
-        places: Pairs::Fixed(&[("PIPX_BIN_DIR", "~/.local/bin"), ("PIPX_HOME", "~/.local/share/pipx")]),
+        places: Pairs::Fixed(&[("PIPX_BIN_DIR", ""), ("PIPX_HOME", "~/.local/share/pipx")]),
         set: Pairs::Fixed(&[]),
     },
     Flavor {
