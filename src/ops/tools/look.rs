@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::{Around, Found, Home, Tools, is_system, places, shown};
+use crate::base::env;
 use crate::jail::plan;
 use crate::jail::spec::{Hidden, Owner, Tool};
-use crate::policy::flavor::{
-    Caller, Flavor, Reached, Refusal, expand, is_below, lead, matches, plain, refusal,
-};
+use crate::policy::flavor::{Caller, Flavor, Reached, Refusal, expand, is_below, lead, matches, refusal};
 use crate::sys::openat2;
 
 /// Names that one `*` may stand for.
@@ -38,7 +37,8 @@ enum Place {
 pub(super) struct Look<'a> {
     around: &'a Around<'a>,
     caller: &'a Caller<'a>,
-    catalogue: Vec<&'a Flavor>,
+    catalogue: &'a [Flavor],
+    listed: Vec<(PathBuf, Vec<OsString>)>,
     pub(super) tools: Tools,
 }
 
@@ -73,9 +73,11 @@ impl<'a> Look<'a> {
     pub(super) fn new(
         around: &'a Around<'a>,
         caller: &'a Caller<'a>,
-        catalogue: Vec<&'a Flavor>,
+        catalogue: &'a [Flavor],
+        warnings: Vec<String>,
     ) -> Look<'a> {
-        Look { around, caller, catalogue, tools: Tools::default() }
+        let tools = Tools { warnings, ..Tools::default() };
+        Look { around, caller, catalogue, listed: Vec::new(), tools }
     }
 
     /// Look at the places of one tool chain.
@@ -89,7 +91,7 @@ impl<'a> Look<'a> {
         }
         for item in flavor.home.iter() {
             let Some(pattern) = expand(flavor, item, caller, None) else { continue };
-            for path in glob(&pattern) {
+            for path in self.glob(&pattern) {
                 let inside = caller.home.and_then(|home| path.strip_prefix(home).ok());
                 let link = inside.map(|rest| Path::new(HOME_INSIDE).join(rest));
                 if let (Some(target), Some(name)) = (self.take(flavor, item, path, &mut found), link) {
@@ -186,9 +188,9 @@ impl<'a> Look<'a> {
     /// catalogue, or because it is a variable of the caller's that leads through the link.
     fn may_lead(&self, flavor: &Flavor, item: &str, path: &Path, real: &Path) -> bool {
         let root = item.strip_prefix('$').and_then(|rest| rest.split('/').next());
-        let said = root.and_then(|name| (self.caller.variable)(name)).and_then(|value| plain(&value));
+        let said = root.and_then(|name| self.caller.variable(name));
         if let Some(said) = said
-            && let (Ok(rest), Some(target)) = (path.strip_prefix(&said), self::real(&said))
+            && let (Ok(rest), Some(target)) = (path.strip_prefix(said), self::real(said))
             && real == if rest.as_os_str().is_empty() { target } else { target.join(rest) }
         {
             return true;
@@ -223,7 +225,11 @@ impl<'a> Look<'a> {
         let flavor = reached.flavor;
         for item in flavor.hide.iter() {
             for pattern in places(flavor, item, self.caller, &reached.at) {
-                for path in glob(&pattern) {
+                // Mostly there is nothing to look at: no call is spent then.
+                if !self.is_shown(&fixed_part(&pattern)) {
+                    continue;
+                }
+                for path in self.glob(&pattern) {
                     let Some((real, meta)) = opened(&path) else { continue };
                     if self.tools.shows(&real) {
                         self.tools.hidden.push(Hidden { path: real, directory: meta.is_dir() });
@@ -233,8 +239,13 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Whether a directory, under this name, is one that is shown.
+    fn is_shown(&self, dir: &Path) -> bool {
+        self.tools.shows(dir) || self.tools.links.iter().any(|(name, _)| below(dir, name))
+    }
+
     /// None below another: a mount needs a place.
-    pub(super) fn finish_hidden(&mut self) {
+    pub(super) fn settle_hidden(&mut self) {
         let hidden = &mut self.tools.hidden;
         hidden.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
         hidden.dedup_by(|a, b| a.path == b.path);
@@ -249,7 +260,7 @@ impl<'a> Look<'a> {
             return;
         }
         for name in flavor.copy.iter() {
-            if let Some(value) = (self.caller.variable)(name) {
+            if let Some(value) = env::caller(name) {
                 self.tools.variables.push((name.into(), value));
             }
         }
@@ -289,28 +300,47 @@ impl<'a> Look<'a> {
             self.link(name.clone(), real.clone());
         }
     }
+
+    /// What `pattern` stands for: itself when it has no `*`, else the names that are there.
+    fn glob(&mut self, pattern: &Path) -> Vec<PathBuf> {
+        let bytes = pattern.as_os_str().as_bytes();
+        if !bytes.contains(&b'*') {
+            return vec![pattern.to_owned()];
+        }
+        let mut found = vec![PathBuf::from("/")];
+        for part in bytes.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            if !part.contains(&b'*') {
+                found.iter_mut().for_each(|dir| dir.push(OsStr::from_bytes(part)));
+                continue;
+            }
+            let mut next = Vec::new();
+            for dir in found {
+                let names = self.names(&dir).iter().filter(|name| matches(part, name.as_bytes()));
+                next.extend(names.take(MOST).map(|name| dir.join(name)));
+            }
+            next.truncate(MOST);
+            found = next;
+        }
+        found
+    }
+
+    /// The names in a directory, sorted; read once.
+    fn names(&mut self, dir: &Path) -> &[OsString] {
+        let known = self.listed.iter().position(|(known, _)| known == dir);
+        let at = known.unwrap_or_else(|| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+            names.sort();
+            self.listed.push((dir.to_owned(), names));
+            self.listed.len() - 1
+        });
+        self.listed.get(at).map(|(_, names)| names.as_slice()).unwrap_or_default()
+    }
 }
 
-/// What `pattern` stands for: itself when it has no `*`, else the names that are there.
-fn glob(pattern: &Path) -> Vec<PathBuf> {
-    let bytes = pattern.as_os_str().as_bytes();
-    if !bytes.contains(&b'*') {
-        return vec![pattern.to_owned()];
-    }
-    let mut found = vec![PathBuf::from("/")];
-    for part in bytes.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-        if !part.contains(&b'*') {
-            found.iter_mut().for_each(|dir| dir.push(OsStr::from_bytes(part)));
-            continue;
-        }
-        let names = |dir: PathBuf| {
-            let names =
-                std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-            let fits = |name: &OsString| matches(part, name.as_bytes());
-            names.filter(fits).take(MOST).map(move |name| dir.join(name)).collect::<Vec<_>>()
-        };
-        found = found.into_iter().flat_map(names).take(MOST).collect();
-        found.sort();
-    }
-    found
+/// The part of `pattern` before its first `*`; the directory it lies in when there is none.
+fn fixed_part(pattern: &Path) -> PathBuf {
+    let starred = |part: &std::path::Component<'_>| part.as_os_str().as_bytes().contains(&b'*');
+    let fixed: PathBuf = pattern.components().take_while(|part| !starred(part)).collect();
+    if fixed == pattern { fixed.parent().map(Path::to_owned).unwrap_or(fixed) } else { fixed }
 }

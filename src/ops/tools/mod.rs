@@ -94,25 +94,16 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
     if matches!(choice, Choice::None) {
         return Ok((Tools::default(), Vec::new()));
     }
-    let (own, warnings) = match config::user_path()?.as_deref().and_then(Path::parent) {
-        Some(dir) => own::read(&dir.join("flavors"))?,
-        None => Default::default(),
-    };
+    let (catalogue, warnings) = own::catalogue()?;
+    let unknown = unknown(choice, &catalogue);
     let home = Home::of_caller();
-    let variable = |name: &str| home.variable(name);
-    let caller = Caller { home: home.real.as_deref(), variable: &variable };
+    let variables = home.variables(&catalogue);
     let entries = entries(&home);
     let names: Vec<PathBuf> = entries.iter().flat_map(|(name, real)| [name, real]).cloned().collect();
-    let all = || flavor::catalogue(&own);
-    let chosen = all().filter(|f| choice.allows(&f.name));
+    let caller = Caller { home: home.real.as_deref(), variables: &variables };
+    let chosen = catalogue.iter().filter(|f| choice.allows(&f.name));
     let found: Vec<Reached<'_>> = chosen.filter_map(|f| reached(f, &names, &caller)).collect();
-    let unknown = unknown(choice, &own);
-    if found.is_empty() {
-        return Ok((Tools { warnings, ..Tools::default() }, unknown));
-    }
-    let catalogue: Vec<&Flavor> = all().collect();
-    let mut look = Look::new(around, &caller, catalogue);
-    look.tools.warnings = warnings;
+    let mut look = Look::new(around, &caller, &catalogue, warnings);
     for reached in &found {
         look.show(reached);
     }
@@ -121,7 +112,7 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
         look.hide(reached);
         look.set(reached);
     }
-    look.finish_hidden();
+    look.settle_hidden();
     for (name, real) in entries {
         look.link_entry(name, real);
     }
@@ -129,28 +120,26 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
     Ok((look.tools, unknown))
 }
 
-fn unknown(choice: &Choice, own: &[Flavor]) -> Vec<Unknown> {
+fn unknown(choice: &Choice, catalogue: &[Flavor]) -> Vec<Unknown> {
     let Choice::Only(names) = choice else { return Vec::new() };
-    let strange = names.iter().filter(|n| flavor::catalogue(own).all(|f| f.name != n.as_str()));
-    strange.map(|n| Unknown { name: n.clone(), meant: flavor::meant(n, own) }).collect()
+    let strange = names.iter().filter(|n| catalogue.iter().all(|f| f.name != n.as_str()));
+    strange.map(|n| Unknown { name: n.clone(), meant: flavor::meant(n, catalogue) }).collect()
 }
 
 /// Tool chains that would show `dir`, a directory in which the caller has a program, by name.
 pub fn that_show(dir: &Path) -> Vec<String> {
-    let own = config::user_path().ok().flatten();
-    let own = own.as_deref().and_then(Path::parent).and_then(|dir| own::read(&dir.join("flavors")).ok());
-    let own = own.unwrap_or_default().0;
     let home = Home::of_caller();
-    let variable = |name: &str| home.variable(name);
-    let caller = Caller { home: home.real.as_deref(), variable: &variable };
-    let Some(dir) = plain(dir.as_os_str()).map(|dir| home.moved(dir)) else { return Vec::new() };
+    let dir = plain(dir.as_os_str()).map(|dir| home.moved(dir));
+    let (Some(dir), Ok((catalogue, _))) = (dir, own::catalogue()) else { return Vec::new() };
+    let variables = home.variables(&catalogue);
+    let caller = Caller { home: home.real.as_deref(), variables: &variables };
     let entries = [dir.clone()];
     let shows = |f: &&Flavor| {
         let Some(reached) = reached(f, &entries, &caller) else { return false };
         let mut places = f.show.iter().flat_map(|item| places(f, item, &caller, &reached.at));
         places.any(|p| is_below(dir.as_os_str().as_bytes(), p.as_os_str().as_bytes()))
     };
-    flavor::catalogue(&own).filter(shows).map(|f| f.name.to_string()).collect()
+    catalogue.iter().filter(shows).map(|f| f.name.to_string()).collect()
 }
 
 /// What an item of `show` means: once for each place that was reached when it starts with `@`.
@@ -176,13 +165,17 @@ impl Home {
         Home { name, real }
     }
 
-    /// A variable of the caller's; a place below the home directory without the links of that.
-    fn variable(&self, name: &str) -> Option<OsString> {
-        let value = env::caller(name).filter(|v| !v.is_empty())?;
-        match plain(&value) {
-            Some(path) => Some(self.moved(path).into_os_string()),
-            None => Some(value),
+    /// The variables of `catalogue` that the caller has set: places, those below the home directory
+    /// without the links of that.
+    fn variables(&self, catalogue: &[Flavor]) -> Vec<(String, PathBuf)> {
+        let mut set: Vec<(String, PathBuf)> = Vec::new();
+        for (name, _) in catalogue.iter().flat_map(|f| f.places.iter()) {
+            let Some(value) = env::caller(name).and_then(|value| plain(&value)) else { continue };
+            if set.iter().all(|(known, _)| known != name) {
+                set.push((name.to_owned(), self.moved(value)));
+            }
         }
+        set
     }
 
     fn moved(&self, path: PathBuf) -> PathBuf {
@@ -228,7 +221,3 @@ fn shown(path: &Path, home: Option<&Path>) -> String {
         None => os(path),
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

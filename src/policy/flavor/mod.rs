@@ -1,14 +1,13 @@
 //! The catalogue of tool chains: what a caller's tools need of the caller's home, and nothing beside it.
 //!
 //! `flavors/*.toml` at the top of the repository is where it is written and explained (see
-//! `flavors/rustup.toml`); [`table`] is made from it, so that a start parses no TOML. Users add their
-//! own files in the same form, which [`parse`] reads.
+//! `flavors/rustup.toml`). A start parses no TOML: `table.txt` is made from the files and built in, a
+//! line a tool chain. It is text and not a table of Rust, whose every pointer would have to be
+//! relocated in every start of `aj`. Users add their own files in the same form, which [`parse`] reads.
 
 mod guard;
 mod reach;
 mod read;
-#[rustfmt::skip]
-mod table;
 
 use std::borrow::Cow;
 
@@ -16,11 +15,14 @@ pub use guard::{Refusal, refusal};
 pub use reach::{Caller, Reached, expand, is_below, lead, matches, plain, reached};
 pub use read::parse;
 
-/// Items of a list: of the built-in table, or read from a file.
+/// The built-in ones: fields between tabs, items between `|`, in the order of [`Flavor`]'s.
+const TABLE: &str = include_str!("table.txt");
+
+/// Items of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum List {
     /// Of the table.
-    Fixed(&'static [&'static str]),
+    Fixed(&'static str),
     /// Of a file.
     Read(Vec<String>),
 }
@@ -30,17 +32,17 @@ impl List {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let (fixed, read) = match self {
             List::Fixed(items) => (*items, &[][..]),
-            List::Read(items) => (&[][..], items.as_slice()),
+            List::Read(items) => ("", items.as_slice()),
         };
-        fixed.iter().copied().chain(read.iter().map(String::as_str))
+        fixed.split('|').filter(|item| !item.is_empty()).chain(read.iter().map(String::as_str))
     }
 }
 
 /// Variables and what they are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pairs {
-    /// Of the table.
-    Fixed(&'static [(&'static str, &'static str)]),
+    /// Of the table: `NAME=value`.
+    Fixed(&'static str),
     /// Of a file.
     Read(Vec<(String, String)>),
 }
@@ -50,9 +52,10 @@ impl Pairs {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let (fixed, read) = match self {
             Pairs::Fixed(pairs) => (*pairs, &[][..]),
-            Pairs::Read(pairs) => (&[][..], pairs.as_slice()),
+            Pairs::Read(pairs) => ("", pairs.as_slice()),
         };
-        fixed.iter().copied().chain(read.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        let fixed = fixed.split('|').filter_map(|pair| pair.split_once('='));
+        fixed.chain(read.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// What stands beside `name`.
@@ -85,18 +88,35 @@ pub struct Flavor {
 }
 
 /// The built-in ones, by name.
-pub fn built_in() -> &'static [Flavor] {
-    &table::ALL
+pub fn built_in() -> impl Iterator<Item = Flavor> {
+    TABLE.lines().filter_map(|line| {
+        let mut fields = line.split('\t');
+        let mut field = || fields.next();
+        Some(Flavor {
+            name: Cow::Borrowed(field()?),
+            about: Cow::Borrowed(field()?),
+            path: List::Fixed(field()?),
+            show: List::Fixed(field()?),
+            hide: List::Fixed(field()?),
+            home: List::Fixed(field()?),
+            copy: List::Fixed(field()?),
+            places: Pairs::Fixed(field()?),
+            set: Pairs::Fixed(field()?),
+        })
+    })
 }
 
-/// The built-in ones with those of the user, which take the place of a built-in one of their name.
-pub fn catalogue(own: &[Flavor]) -> impl Iterator<Item = &Flavor> {
-    built_in().iter().filter(|f| own.iter().all(|o| o.name != f.name)).chain(own)
+/// The built-in ones and those of the user, which take the place of a built-in one of their name.
+pub fn catalogue(own: Vec<Flavor>) -> Vec<Flavor> {
+    let mut all: Vec<Flavor> = Vec::with_capacity(32 + own.len());
+    all.extend(built_in().filter(|f| own.iter().all(|o| o.name != f.name)));
+    all.extend(own);
+    all
 }
 
-/// The name in `own` and the built-in ones that `given` probably meant.
-pub fn meant(given: &str, own: &[Flavor]) -> Option<String> {
-    super::suggest::nearest(given, catalogue(own).map(|f| f.name.as_ref())).map(str::to_owned)
+/// The name in `catalogue` that `given` probably meant.
+pub fn meant(given: &str, catalogue: &[Flavor]) -> Option<String> {
+    super::suggest::nearest(given, catalogue.iter().map(|f| f.name.as_ref())).map(str::to_owned)
 }
 
 #[cfg(test)]

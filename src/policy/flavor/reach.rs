@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 use super::Flavor;
 
 /// What patterns are read against.
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The home directory, without links.
     pub home: Option<&'a Path>,
-    /// A variable of the caller's, as it is.
-    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Variables that the caller has set, with plain places for values.
+    pub variables: &'a [(String, PathBuf)],
 }
 
-impl std::fmt::Debug for Caller<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Caller").field("home", &self.home).finish_non_exhaustive()
+impl Caller<'_> {
+    /// The caller's value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&Path> {
+        self.variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_path())
     }
 }
 
@@ -54,8 +56,8 @@ pub fn is_below(path: &[u8], dir: &[u8]) -> bool {
 
 /// Where the variable of `flavor` leads: the caller's value or the usual one.
 fn place(flavor: &Flavor, name: &str, caller: &Caller<'_>) -> Option<PathBuf> {
-    if let Some(value) = (caller.variable)(name).and_then(|v| plain(&v)) {
-        return Some(value);
+    if let Some(value) = caller.variable(name) {
+        return Some(value.to_owned());
     }
     let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
     below_home(usual, caller)
@@ -129,7 +131,7 @@ pub fn reached<'a>(flavor: &'a Flavor, entries: &[PathBuf], caller: &Caller<'_>)
         }
     }
     for (name, _) in flavor.places.iter() {
-        let Some(value) = (caller.variable)(name).and_then(|v| plain(&v)) else { continue };
+        let Some(value) = caller.variable(name) else { continue };
         by.get_or_insert_with(|| name.to_owned());
         let starts = |pattern: &&str| {
             let rest = pattern.strip_prefix('$').and_then(|p| p.strip_prefix(name));
@@ -137,7 +139,7 @@ pub fn reached<'a>(flavor: &'a Flavor, entries: &[PathBuf], caller: &Caller<'_>)
         };
         for pattern in flavor.path.iter().filter(starts) {
             let rest = pattern.split_once('/').map_or("", |(_, rest)| rest);
-            join(&value, rest).into_iter().for_each(&mut add);
+            join(value, rest).into_iter().for_each(&mut add);
         }
     }
     Some(Reached { flavor, by: by?, at })

@@ -36,17 +36,17 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<(Flavor, Vec<String
     let mut flavor = Flavor {
         name: Cow::Owned(name.to_owned()),
         about: Cow::Borrowed(""),
-        path: List::Fixed(&[]),
-        show: List::Fixed(&[]),
-        hide: List::Fixed(&[]),
-        home: List::Fixed(&[]),
-        copy: List::Fixed(&[]),
-        places: Pairs::Fixed(&[]),
-        set: Pairs::Fixed(&[]),
+        path: List::Fixed(""),
+        show: List::Fixed(""),
+        hide: List::Fixed(""),
+        home: List::Fixed(""),
+        copy: List::Fixed(""),
+        places: Pairs::Fixed(""),
+        set: Pairs::Fixed(""),
     };
     // The variables first: the other keys may only use these, wherever they stand.
     if let Some((_, value)) = root.iter().find(|(key, _)| key.get_ref() == "where") {
-        flavor.places = pairs(&reader, "where", value, Key::Where, &Pairs::Fixed(&[]))?;
+        flavor.places = pairs(&reader, "where", value, Key::Where, &Pairs::Fixed(""))?;
     }
     for (key, value) in root {
         let span = key.span();
