@@ -1,22 +1,17 @@
 //! What is on disk of the tool chains that were reached.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
+use super::disk::{self, Disk};
 use super::{Around, Found, Home, Tools, is_system, places, shown};
 use crate::base::env;
 use crate::jail::plan;
 use crate::jail::spec::{Hidden, Owner, Tool};
-use crate::policy::flavor::{Caller, Flavor, Reached, Refusal, expand, is_below, lead, matches, refusal};
-use crate::sys::openat2;
+use crate::policy::flavor::{self, Caller, Flavor, Reached, Refusal, expand, is_below, lead, refusal};
 
-/// Names that one `*` may stand for.
-const MOST: usize = 256;
 /// The jail's home directory.
 const HOME_INSIDE: &str = "/home/agent";
 
@@ -37,31 +32,9 @@ enum Place {
 pub(super) struct Look<'a> {
     around: &'a Around<'a>,
     caller: &'a Caller<'a>,
-    catalogue: &'a [Flavor],
-    listed: Vec<(PathBuf, Vec<OsString>)>,
+    own: &'a [Flavor],
+    disk: Disk,
     pub(super) tools: Tools,
-}
-
-/// `path` without links, if there is something. One call for the usual one that has none.
-pub(super) fn real(path: &Path) -> Option<PathBuf> {
-    match openat2::resolved(path.as_os_str().as_bytes()) {
-        Ok(_) => Some(path.to_owned()),
-        Err(e) if e.errno == Errno::ELOOP => std::fs::canonicalize(path).ok(),
-        Err(_) => None,
-    }
-}
-
-/// The same, with what it is.
-fn opened(path: &Path) -> Option<(PathBuf, Metadata)> {
-    match openat2::resolved(path.as_os_str().as_bytes()) {
-        Ok(fd) => Some((path.to_owned(), File::from(fd).metadata().ok()?)),
-        Err(e) if e.errno == Errno::ELOOP => {
-            let real = std::fs::canonicalize(path).ok()?;
-            let fd = openat2::resolved(real.as_os_str().as_bytes()).ok()?;
-            Some((real, File::from(fd).metadata().ok()?))
-        }
-        Err(_) => None,
-    }
 }
 
 /// Whether `path` is `dir` or below it.
@@ -73,16 +46,16 @@ impl<'a> Look<'a> {
     pub(super) fn new(
         around: &'a Around<'a>,
         caller: &'a Caller<'a>,
-        catalogue: &'a [Flavor],
+        own: &'a [Flavor],
         warnings: Vec<String>,
     ) -> Look<'a> {
         let tools = Tools { warnings, ..Tools::default() };
-        Look { around, caller, catalogue, listed: Vec::new(), tools }
+        Look { around, caller, own, disk: Disk::new(caller.home), tools }
     }
 
     /// Look at the places of one tool chain.
-    pub(super) fn show(&mut self, reached: &Reached<'_>) {
-        let (flavor, caller) = (reached.flavor, self.caller);
+    pub(super) fn show(&mut self, flavor: &Flavor, reached: &Reached) {
+        let caller = self.caller;
         let mut found = Found { name: flavor.name.to_string(), by: reached.by.clone(), places: Vec::new() };
         for item in flavor.show.iter() {
             for path in places(flavor, item, caller, &reached.at) {
@@ -91,7 +64,7 @@ impl<'a> Look<'a> {
         }
         for item in flavor.home.iter() {
             let Some(pattern) = expand(flavor, item, caller, None) else { continue };
-            for path in self.glob(&pattern) {
+            for path in self.disk.glob(&pattern) {
                 let inside = caller.home.and_then(|home| path.strip_prefix(home).ok());
                 let link = inside.map(|rest| Path::new(HOME_INSIDE).join(rest));
                 if let (Some(target), Some(name)) = (self.take(flavor, item, path, &mut found), link) {
@@ -138,8 +111,8 @@ impl<'a> Look<'a> {
         Some(real)
     }
 
-    fn look(&self, flavor: &Flavor, item: &str, path: &Path) -> Place {
-        let Some((real, meta)) = opened(path) else { return Place::Missing };
+    fn look(&mut self, flavor: &Flavor, item: &str, path: &Path) -> Place {
+        let Some((real, meta)) = self.disk.look(path) else { return Place::Missing };
         if self.is_visible(&real) {
             return Place::Visible(real);
         }
@@ -190,7 +163,7 @@ impl<'a> Look<'a> {
         let root = item.strip_prefix('$').and_then(|rest| rest.split('/').next());
         let said = root.and_then(|name| self.caller.variable(name));
         if let Some(said) = said
-            && let (Ok(rest), Some(target)) = (path.strip_prefix(said), self::real(said))
+            && let (Ok(rest), Some(target)) = (path.strip_prefix(said), disk::real(said))
             && real == if rest.as_os_str().is_empty() { target } else { target.join(rest) }
         {
             return true;
@@ -208,7 +181,7 @@ impl<'a> Look<'a> {
             let mut shown = other.show.iter().flat_map(|item| places(other, item, self.caller, &at));
             shown.any(|place| below(real, &place))
         };
-        shows(flavor) || self.catalogue.iter().any(|other| shows(other))
+        shows(flavor) || flavor::catalogue(self.own).any(|other| shows(&other))
     }
 
     /// Parents before children, each once.
@@ -221,16 +194,15 @@ impl<'a> Look<'a> {
     }
 
     /// Find what is to be hidden in what is shown.
-    pub(super) fn hide(&mut self, reached: &Reached<'_>) {
-        let flavor = reached.flavor;
+    pub(super) fn hide(&mut self, flavor: &Flavor, reached: &Reached) {
         for item in flavor.hide.iter() {
             for pattern in places(flavor, item, self.caller, &reached.at) {
                 // Mostly there is nothing to look at: no call is spent then.
                 if !self.is_shown(&fixed_part(&pattern)) {
                     continue;
                 }
-                for path in self.glob(&pattern) {
-                    let Some((real, meta)) = opened(&path) else { continue };
+                for path in self.disk.glob(&pattern) {
+                    let Some((real, meta)) = self.disk.look(&path) else { continue };
                     if self.tools.shows(&real) {
                         self.tools.hidden.push(Hidden { path: real, directory: meta.is_dir() });
                     }
@@ -254,8 +226,7 @@ impl<'a> Look<'a> {
     }
 
     /// The variables of one tool chain.
-    pub(super) fn set(&mut self, reached: &Reached<'_>) {
-        let flavor = reached.flavor;
+    pub(super) fn set(&mut self, flavor: &Flavor, reached: &Reached) {
         if self.tools.found.iter().all(|f| f.name != flavor.name) {
             return;
         }
@@ -299,42 +270,6 @@ impl<'a> Look<'a> {
         {
             self.link(name.clone(), real.clone());
         }
-    }
-
-    /// What `pattern` stands for: itself when it has no `*`, else the names that are there.
-    fn glob(&mut self, pattern: &Path) -> Vec<PathBuf> {
-        let bytes = pattern.as_os_str().as_bytes();
-        if !bytes.contains(&b'*') {
-            return vec![pattern.to_owned()];
-        }
-        let mut found = vec![PathBuf::from("/")];
-        for part in bytes.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-            if !part.contains(&b'*') {
-                found.iter_mut().for_each(|dir| dir.push(OsStr::from_bytes(part)));
-                continue;
-            }
-            let mut next = Vec::new();
-            for dir in found {
-                let names = self.names(&dir).iter().filter(|name| matches(part, name.as_bytes()));
-                next.extend(names.take(MOST).map(|name| dir.join(name)));
-            }
-            next.truncate(MOST);
-            found = next;
-        }
-        found
-    }
-
-    /// The names in a directory, sorted; read once.
-    fn names(&mut self, dir: &Path) -> &[OsString] {
-        let known = self.listed.iter().position(|(known, _)| known == dir);
-        let at = known.unwrap_or_else(|| {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
-            names.sort();
-            self.listed.push((dir.to_owned(), names));
-            self.listed.len() - 1
-        });
-        self.listed.get(at).map(|(_, names)| names.as_slice()).unwrap_or_default()
     }
 }
 

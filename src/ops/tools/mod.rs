@@ -5,6 +5,7 @@
 //! named and left out. What is shown is opened once, without following links, and opened so again by
 //! whoever mounts it.
 
+mod disk;
 mod look;
 mod own;
 
@@ -94,52 +95,75 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
     if matches!(choice, Choice::None) {
         return Ok((Tools::default(), Vec::new()));
     }
-    let (catalogue, warnings) = own::catalogue()?;
-    let unknown = unknown(choice, &catalogue);
-    let home = Home::of_caller();
-    let variables = home.variables(&catalogue);
-    let entries = entries(&home);
-    let names: Vec<PathBuf> = entries.iter().flat_map(|(name, real)| [name, real]).cloned().collect();
+    let (own, warnings) = own::read()?;
+    let unknown = unknown(choice, &own);
+    let mut home = Home::of_caller();
+    let entries = entries();
+    if own.is_empty() && entries.is_empty() && flavor::variables().all(|name| env::caller(name).is_none()) {
+        return Ok((Tools { warnings, ..Tools::default() }, unknown));
+    }
+    home.resolve();
+    let entries: Vec<PathBuf> = entries.into_iter().map(|entry| home.moved(entry)).collect();
+    let variables = home.variables(&own);
     let caller = Caller { home: home.real.as_deref(), variables: &variables };
-    let chosen = catalogue.iter().filter(|f| choice.allows(&f.name));
-    let found: Vec<Reached<'_>> = chosen.filter_map(|f| reached(f, &names, &caller)).collect();
-    let mut look = Look::new(around, &caller, &catalogue, warnings);
-    for reached in &found {
-        look.show(reached);
+    let chosen = || flavor::catalogue(&own).filter(|f| choice.allows(&f.name));
+    let mut found: Vec<(Flavor, Reached)> =
+        chosen().filter_map(|f| reached(&f, &entries, &caller).map(|r| (f, r))).collect();
+    let links = links(&entries, &found);
+    if !links.is_empty() {
+        // What the other entries lead to may be of the catalogue.
+        let names: Vec<PathBuf> = entries.iter().chain(links.iter().map(|(_, real)| real)).cloned().collect();
+        found = chosen().filter_map(|f| reached(&f, &names, &caller).map(|r| (f, r))).collect();
+    }
+    let mut look = Look::new(around, &caller, &own, warnings);
+    for (flavor, reached) in &found {
+        look.show(flavor, reached);
     }
     look.settle();
-    for reached in &found {
-        look.hide(reached);
-        look.set(reached);
+    for (flavor, reached) in &found {
+        look.hide(flavor, reached);
+        look.set(flavor, reached);
     }
     look.settle_hidden();
-    for (name, real) in entries {
+    for (name, real) in links {
         look.link_entry(name, real);
     }
     look.link_home(&home);
     Ok((look.tools, unknown))
 }
 
-fn unknown(choice: &Choice, catalogue: &[Flavor]) -> Vec<Unknown> {
+fn unknown(choice: &Choice, own: &[Flavor]) -> Vec<Unknown> {
     let Choice::Only(names) = choice else { return Vec::new() };
-    let strange = names.iter().filter(|n| catalogue.iter().all(|f| f.name != n.as_str()));
-    strange.map(|n| Unknown { name: n.clone(), meant: flavor::meant(n, catalogue) }).collect()
+    let strange = names.iter().filter(|n| flavor::catalogue(own).all(|f| f.name != n.as_str()));
+    strange.map(|n| Unknown { name: n.clone(), meant: flavor::meant(n, own) }).collect()
+}
+
+/// Entries of PATH that lead elsewhere through a link, of those that no tool chain knows by name.
+fn links(entries: &[PathBuf], found: &[(Flavor, Reached)]) -> Vec<(PathBuf, PathBuf)> {
+    let known = |entry: &Path| {
+        let entry = entry.as_os_str().as_bytes();
+        found.iter().any(|(_, r)| r.at.iter().any(|at| is_below(entry, at.as_os_str().as_bytes())))
+    };
+    let strange = entries.iter().filter(|entry| !known(entry));
+    let linked = strange.filter_map(|entry| Some((entry.clone(), disk::real(entry)?)));
+    linked.filter(|(entry, real)| entry != real).collect()
 }
 
 /// Tool chains that would show `dir`, a directory in which the caller has a program, by name.
 pub fn that_show(dir: &Path) -> Vec<String> {
-    let home = Home::of_caller();
+    let mut home = Home::of_caller();
+    home.resolve();
     let dir = plain(dir.as_os_str()).map(|dir| home.moved(dir));
-    let (Some(dir), Ok((catalogue, _))) = (dir, own::catalogue()) else { return Vec::new() };
-    let variables = home.variables(&catalogue);
+    let (Some(dir), Ok((own, _))) = (dir, own::read()) else { return Vec::new() };
+    let variables = home.variables(&own);
     let caller = Caller { home: home.real.as_deref(), variables: &variables };
     let entries = [dir.clone()];
-    let shows = |f: &&Flavor| {
+    let shows = |f: &Flavor| {
         let Some(reached) = reached(f, &entries, &caller) else { return false };
         let mut places = f.show.iter().flat_map(|item| places(f, item, &caller, &reached.at));
         places.any(|p| is_below(dir.as_os_str().as_bytes(), p.as_os_str().as_bytes()))
     };
-    catalogue.iter().filter(shows).map(|f| f.name.to_string()).collect()
+    flavor::catalogue(&own).filter(shows).map(|f| f.name.to_string()).collect()
 }
 
 /// What an item of `show` means: once for each place that was reached when it starts with `@`.
@@ -161,20 +185,27 @@ struct Home {
 impl Home {
     fn of_caller() -> Home {
         let name = env::HOME.get().and_then(|home| plain(&home));
-        let real = name.as_deref().map(|name| look::real(name).unwrap_or_else(|| name.to_owned()));
-        Home { name, real }
+        Home { real: name.clone(), name }
     }
 
-    /// The variables of `catalogue` that the caller has set: places, those below the home directory
+    fn resolve(&mut self) {
+        if let Some(real) = self.name.as_deref().and_then(disk::real) {
+            self.real = Some(real);
+        }
+    }
+
+    /// The variables of the catalogue that the caller has set: places, those below the home directory
     /// without the links of that.
-    fn variables(&self, catalogue: &[Flavor]) -> Vec<(String, PathBuf)> {
+    fn variables(&self, own: &[Flavor]) -> Vec<(String, PathBuf)> {
         let mut set: Vec<(String, PathBuf)> = Vec::new();
-        for (name, _) in catalogue.iter().flat_map(|f| f.places.iter()) {
-            let Some(value) = env::caller(name).and_then(|value| plain(&value)) else { continue };
+        let mut add = |name: &str| {
+            let Some(value) = env::caller(name).and_then(|value| plain(&value)) else { return };
             if set.iter().all(|(known, _)| known != name) {
                 set.push((name.to_owned(), self.moved(value)));
             }
-        }
+        };
+        flavor::variables().for_each(&mut add);
+        own.iter().for_each(|f| f.places.iter().for_each(|(name, _)| add(name)));
         set
     }
 
@@ -188,20 +219,18 @@ impl Home {
     }
 }
 
-/// The entries of PATH that may belong to a tool chain, and what each is without links: absolute,
-/// existing, and not of the system.
-fn entries(home: &Home) -> Vec<(PathBuf, PathBuf)> {
+/// The entries of PATH that may belong to a tool chain: absolute, plain, and not of the system.
+fn entries() -> Vec<PathBuf> {
     let path = env::caller("PATH").unwrap_or_default();
-    let mut entries: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut entries: Vec<PathBuf> = Vec::new();
     for entry in path.as_bytes().split(|b| *b == b':') {
         if !entry.starts_with(b"/") || is_system(entry) {
             continue;
         }
-        let Some(name) = plain(OsStr::from_bytes(entry)).map(|e| home.moved(e)) else { continue };
-        if entries.iter().all(|(known, _)| *known != name)
-            && let Some(real) = look::real(&name)
+        if let Some(entry) = plain(OsStr::from_bytes(entry))
+            && !entries.contains(&entry)
         {
-            entries.push((name, real));
+            entries.push(entry);
         }
     }
     entries

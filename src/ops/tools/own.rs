@@ -4,24 +4,23 @@ use std::path::Path;
 
 use crate::base::text::os;
 use crate::ops::config;
-use crate::policy::flavor::{self, Flavor, parse};
+use crate::policy::flavor::{Flavor, parse};
 use crate::policy::value::tool_name;
 
 /// Files that are read. More is no catalogue but a mistake.
 const MOST: usize = 128;
 
-/// The catalogue with them, and what is to be said about them.
-pub(super) fn catalogue() -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
-    let (own, warnings) = match config::user_path()?.as_deref().and_then(Path::parent) {
-        Some(dir) => read(&dir.join("flavors"))?,
-        None => Default::default(),
-    };
-    Ok((flavor::catalogue(own), warnings))
+/// Read them. Also what is to be said about them.
+pub(super) fn read() -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
+    match config::user_path()?.as_deref().and_then(Path::parent) {
+        Some(dir) => read_in(&dir.join("flavors")),
+        None => Ok(Default::default()),
+    }
 }
 
 /// Read those in `dir`, and what is to be said about them. A file that cannot be used is named and
 /// left out: it would only have shown more.
-fn read(dir: &Path) -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
+fn read_in(dir: &Path) -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
     let (mut flavors, mut warnings) = (Vec::new(), Vec::new());
     let Ok(files) = std::fs::read_dir(dir) else { return Ok((flavors, warnings)) };
     let mut files: Vec<_> = files.flatten().map(|entry| entry.path()).take(MOST).collect();

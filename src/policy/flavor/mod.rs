@@ -15,7 +15,8 @@ pub use guard::{Refusal, refusal};
 pub use reach::{Caller, Reached, expand, is_below, lead, matches, plain, reached};
 pub use read::parse;
 
-/// The built-in ones: fields between tabs, items between `|`, in the order of [`Flavor`]'s.
+/// The variables of all, then the built-in ones, a line each: fields between tabs, items between `|`,
+/// in the order of [`Flavor`]'s.
 const TABLE: &str = include_str!("table.txt");
 
 /// Items of a list.
@@ -87,9 +88,14 @@ pub struct Flavor {
     pub set: Pairs,
 }
 
+/// The variables that name places of the built-in ones, each once.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    TABLE.split_once('\n').map_or("", |(first, _)| first).split('\t').filter(|name| !name.is_empty())
+}
+
 /// The built-in ones, by name.
 pub fn built_in() -> impl Iterator<Item = Flavor> {
-    TABLE.lines().filter_map(|line| {
+    TABLE.lines().skip(1).filter_map(|line| {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
         Some(Flavor {
@@ -107,16 +113,14 @@ pub fn built_in() -> impl Iterator<Item = Flavor> {
 }
 
 /// The built-in ones and those of the user, which take the place of a built-in one of their name.
-pub fn catalogue(own: Vec<Flavor>) -> Vec<Flavor> {
-    let mut all: Vec<Flavor> = Vec::with_capacity(32 + own.len());
-    all.extend(built_in().filter(|f| own.iter().all(|o| o.name != f.name)));
-    all.extend(own);
-    all
+pub fn catalogue(own: &[Flavor]) -> impl Iterator<Item = Flavor> {
+    built_in().filter(|f| own.iter().all(|o| o.name != f.name)).chain(own.iter().cloned())
 }
 
-/// The name in `catalogue` that `given` probably meant.
-pub fn meant(given: &str, catalogue: &[Flavor]) -> Option<String> {
-    super::suggest::nearest(given, catalogue.iter().map(|f| f.name.as_ref())).map(str::to_owned)
+/// The name in the catalogue that `given` probably meant.
+pub fn meant(given: &str, own: &[Flavor]) -> Option<String> {
+    let names: Vec<String> = catalogue(own).map(|f| f.name.into_owned()).collect();
+    super::suggest::nearest(given, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -25,11 +25,9 @@ impl Caller<'_> {
     }
 }
 
-/// A tool chain that the caller has.
+/// How a tool chain is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached<'a> {
-    /// Which.
-    pub flavor: &'a Flavor,
+pub struct Reached {
     /// What led to it: an entry of PATH, or the name of a variable.
     pub by: String,
     /// The items of its `path` that were reached: what `@` stands for.
@@ -112,7 +110,7 @@ pub fn matches(pattern: &[u8], part: &[u8]) -> bool {
 }
 
 /// Whether and how `flavor` is reached by `entries`: plain paths, directories of PATH.
-pub fn reached<'a>(flavor: &'a Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Option<Reached<'a>> {
+pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Option<Reached> {
     let mut by = None;
     let mut at: Vec<PathBuf> = Vec::new();
     let mut add = |path: PathBuf| {
@@ -142,5 +140,5 @@ pub fn reached<'a>(flavor: &'a Flavor, entries: &[PathBuf], caller: &Caller<'_>)
             join(value, rest).into_iter().for_each(&mut add);
         }
     }
-    Some(Reached { flavor, by: by?, at })
+    Some(Reached { by: by?, at })
 }

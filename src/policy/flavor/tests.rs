@@ -162,12 +162,13 @@ fn what_no_tool_chain_may_show() {
 #[test]
 fn a_users_file_takes_the_place_of_a_built_in_one() {
     let own = Flavor { name: "nvm".into(), ..read("path = [\"~/n\"]") };
-    let all = catalogue(vec![own.clone(), Flavor { name: "acme".into(), ..own }]);
+    let own = [own.clone(), Flavor { name: "acme".into(), ..own }];
+    let all: Vec<Flavor> = catalogue(&own).collect();
     assert_eq!(all.len(), built_in().count() + 1);
     let nvm: Vec<&Flavor> = all.iter().filter(|f| f.name == "nvm").collect();
     assert_eq!(nvm.len(), 1);
     assert_eq!(nvm[0].path.iter().collect::<Vec<_>>(), ["~/n"]);
-    assert_eq!(meant("amce", &all).as_deref(), Some("acme"));
+    assert_eq!(meant("amce", &own).as_deref(), Some("acme"));
 }
 
 proptest! {
