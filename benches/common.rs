@@ -48,12 +48,41 @@ impl Place {
     pub fn aj(&self, words: &[&str]) -> Command {
         let aj = std::env::var_os("AJ_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_aj").into());
         let mut aj = Command::new(aj);
+        // No tools of whoever measures.
+        for flavor in agentjail::policy::flavor::built_in() {
+            for (name, _) in flavor.places.iter() {
+                aj.env_remove(name);
+            }
+        }
         aj.args(words)
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .current_dir(&self.ws)
             .env("AJ_STATE_DIR", self.dir.path().join("state"))
             .env("AJ_CONFIG_DIR", self.dir.path().join("config"));
         aj
     }
+}
+
+/// Lay out rustup, nvm, pyenv, uv and volta in `home`, as their installers do. Returns the PATH.
+pub fn five_managers(home: &std::path::Path) -> String {
+    let path = [".cargo/bin", ".nvm/versions/node/v20.1.0/bin", ".pyenv/shims", ".local/bin", ".volta/bin"];
+    let more = [
+        ".rustup/toolchains",
+        ".nvm/.git",
+        ".nvm/versions/node/v18.0.0/bin",
+        ".pyenv/.git",
+        ".pyenv/versions/3.12.1/bin",
+        ".pyenv/versions/3.11.7/bin",
+        ".local/share/uv/python",
+        ".local/share/uv/tools",
+        ".volta/tools/image/node/20.1.0",
+    ];
+    for dir in path.iter().chain(&more) {
+        std::fs::create_dir_all(home.join(dir)).unwrap();
+    }
+    std::fs::write(home.join(".volta/layout.v4"), "").unwrap();
+    let path: Vec<String> = path.iter().map(|dir| format!("{}/{dir}", home.display())).collect();
+    format!("{}:/usr/local/bin:/usr/bin:/bin", path.join(":"))
 }
 
 /// The first number on the command line, or `otherwise`.

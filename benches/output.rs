@@ -12,6 +12,7 @@
 )]
 
 #[path = "common.rs"]
+#[allow(dead_code, reason = "each benchmark uses its part")]
 mod common;
 
 use std::io::Read;

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, median, rounds};
+use common::{Place, five_managers, median, rounds};
 
 struct Row {
     name: &'static str,
@@ -42,6 +42,20 @@ fn main() {
     ] {
         let place = place.clone();
         row(name, Box::new(move || place.aj(words)));
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = five_managers(home.path());
+    for (name, words) in [
+        ("aj exec, five version managers", &["exec", "--", "./noop"][..]),
+        ("the same with --tools none", &["exec", "--tools", "none", "--", "./noop"]),
+    ] {
+        let (place, path, home) = (place.clone(), path.clone(), home.path().to_owned());
+        let make = move || {
+            let mut aj = place.aj(words);
+            aj.env("PATH", &path).env("HOME", &home);
+            aj
+        };
+        row(name, Box::new(make));
     }
     if let Some(bwrap) = bwrap(&place) {
         row("bwrap --unshare-all, same mounts", bwrap);

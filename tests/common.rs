@@ -20,10 +20,23 @@ pub fn update() -> bool {
     std::env::var_os("UPDATE").is_some_and(|v| v == "1")
 }
 
+/// What programs of the system are found by.
+pub const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Leave out what leads to the tool chains of whoever runs the tests: a jail would show them.
+pub fn without_tools(command: &mut Command) -> &mut Command {
+    for flavor in agentjail::policy::flavor::built_in() {
+        for (name, _) in flavor.places.iter() {
+            command.env_remove(name);
+        }
+    }
+    command.env("PATH", SYSTEM_PATH)
+}
+
 /// A run of `aj` with a quiet environment of its own.
 pub fn run(words: &[&str]) -> Ran {
     let state = tempfile::tempdir().unwrap();
-    let output = Command::new(aj())
+    let output = without_tools(&mut Command::new(aj()))
         .args(words)
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")

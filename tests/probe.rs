@@ -193,7 +193,7 @@ impl Ground {
     /// Any program in the workspace, with nobody's settings.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command
+        common::without_tools(&mut command)
             .current_dir(&self.ws)
             .stdin(Stdio::null())
             .env("HOME", self.dir.path().join("home"))

@@ -109,7 +109,7 @@ impl Yard {
     }
 
     fn set(&self, command: &mut Command) {
-        command
+        common::without_tools(command)
             .current_dir(&self.ws)
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")

@@ -13,7 +13,7 @@ use crate::base::text::os;
 use crate::ops::config;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, FORMAT, Location, Paths};
+use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,19 +93,25 @@ fn shown(e: &config::Error) -> CommandError {
 }
 
 fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
-    show(ui, &resolve(cwd, sources)?);
+    show(ui, &resolve(cwd, sources)?, None);
     Ok(Exit(exit::OK))
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved) {
+pub fn show(ui: &Ui, resolved: &Resolved, tools: Option<Vec<Tools>>) {
     if ui.json {
-        ui.document(&resolved.document());
+        ui.document(&Document { tools, ..resolved.document() });
         return;
     }
     let rows: Vec<Vec<String>> =
         resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]).collect();
     ui.table(&["setting", "value", "origin"], &rows);
+    if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
+        let row =
+            |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);
+        let rows: Vec<Vec<String>> = tools.into_iter().flat_map(row).collect();
+        ui.table(&["tools", "shown read-only", "found by"], &rows);
+    }
     for warning in resolved.warnings.iter().chain(&resolved.weakened) {
         ui.warn(warning);
     }

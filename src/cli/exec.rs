@@ -69,6 +69,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--preset", Take::Value(|a, v| a.policy.quick_value("--preset", v))),
         ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
         ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
+        ("--tools", Take::Value(|a, v| a.policy.quick_value("--tools", v))),
         ("--timeout", Take::Value(|a, v| a.policy.quick_value("--timeout", v))),
         ("--grace", Take::Value(|a, v| a.policy.quick_value("--grace", v))),
         ("--mem", Take::Value(|a, v| a.policy.quick_value("--mem", v))),
@@ -114,8 +115,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         status_fd: args.status_fd,
     };
     if args.dry_run {
-        let resolved = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &resolved);
+        let (resolved, tools) = op::explain(&request).map_err(failed)?;
+        super::config::show(ui, &resolved, Some(tools));
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -192,7 +193,7 @@ fn finish(
         ui.warn(warning);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
-        let e = not_started(program, step, errno, code, report.too_few_files.as_ref());
+        let e = not_started(program, step, errno, code, &report);
         if watcher.events.is_some() {
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
@@ -287,20 +288,14 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 }
 
 /// The command never ran: what, why, and what to do about it.
-fn not_started(
-    program: &OsStr,
-    step: &str,
-    errno: &str,
-    code: u8,
-    files: Option<&(String, u64)>,
-) -> CommandError {
+fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Report) -> CommandError {
     let message = format!("the command was not started: {} ({errno})", brief(step));
     let e = CommandError::new(code, "jail_not_started", message);
-    if let Some((setting, limit)) = files {
+    if let Some((setting, limit)) = &report.too_few_files {
         return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
     }
     match code {
-        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno),
+        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno, report),
         exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
             e.hint("check the words after `--`: the first one is the name of a program")
         }
@@ -343,6 +338,8 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_) => super::hints::for_error(shown, &e),
+        op::Error::UnknownTools { meant: Some(meant), .. } => shown.hint(format!("did you mean `{meant}`?")),
+        op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
             shown
         }
@@ -360,6 +357,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Foreign { .. } => "foreign_owner",
         op::Error::Cwd { .. } => "cwd",
         op::Error::Bind { .. } => "bind",
+        op::Error::UnknownTools { .. } => "tools_not_found",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
         op::Error::Changes(_) => "changes",

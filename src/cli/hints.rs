@@ -4,12 +4,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
 use super::exit;
 use crate::base::quote::command_line;
 use crate::base::text;
+use crate::ops::exec::Report;
 use crate::ops::{doctor, exec};
 
 pub(super) const CURRENT_DIR: &str = "go to a directory that exists and that you may enter";
@@ -46,8 +47,8 @@ pub(super) fn move_state(e: CommandError, path: &Path, and: &str) -> CommandErro
     e.hint(format!("or set `AJ_STATE_DIR` to a directory outside of `{path}`{and}"))
 }
 
-/// A command that is not there: the way in, if the host has it.
-pub(super) fn not_found(program: &OsStr, errno: &str) -> CommandError {
+/// A command that is not there: the way in, if the host has it. `report` says what was shown.
+pub(super) fn not_found(program: &OsStr, errno: &str, report: &Report) -> CommandError {
     let name = text::brief(&text::os(program));
     let what = if program.as_bytes().contains(&b'/') {
         format!("`{name}` does not exist in the jail ({errno})")
@@ -55,10 +56,23 @@ pub(super) fn not_found(program: &OsStr, errno: &str) -> CommandError {
         format!("`{name}` was not found in the jail's PATH ({errno})")
     };
     let e = CommandError::new(exit::COMMAND_NOT_FOUND, "command_not_found", what);
-    let dirs = exec::on_host(program);
-    if dirs.is_empty() {
+    let Some(host) = exec::on_host(program) else {
         return e.hint("if it is installed, show its directory: `aj exec --ro DIR -- …`");
-    }
-    let words: Vec<String> = dirs.iter().flat_map(|d| ["--ro".to_owned(), text::os(d)]).collect();
-    e.hint(format!("this machine has it; show its directory: `aj exec {} -- …`", command_line(&words)))
+    };
+    // One that was allowed and is not there was refused, with a warning that says why.
+    let tools = host.tools.iter().find(|name| !report.tools.allows(name));
+    let words: Vec<String> = match tools {
+        Some(name) => {
+            let names: Vec<&str> = report.policy.tools.iter().chain([name]).map(String::as_str).collect();
+            vec!["--tools".to_owned(), names.join(",")]
+        }
+        None => {
+            let shown = |dir: &&PathBuf| report.policy.tool_dirs.iter().any(|t| dir.starts_with(t));
+            let missing: Vec<&PathBuf> = host.places.iter().filter(|dir| !shown(dir)).collect();
+            let missing = if missing.is_empty() { host.places.iter().collect() } else { missing };
+            missing.iter().flat_map(|d| ["--ro".to_owned(), text::os(d)]).collect()
+        }
+    };
+    let (program, way) = (text::os(&host.program), command_line(&words));
+    e.hint(format!("this machine has it, `{program}`; to show it: `aj exec {way} -- …`"))
 }

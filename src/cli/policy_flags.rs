@@ -16,7 +16,7 @@ use crate::base::text::os;
 use crate::ops;
 use crate::policy::envfile::EnvFileError;
 use crate::policy::environment::looks_like_secret;
-use crate::policy::settings::{Access, Net, Seccomp};
+use crate::policy::settings::{Access, Net, Seccomp, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
 use crate::policy::{self, Layer};
 
@@ -58,6 +58,9 @@ pub struct PolicyArgs {
     /// Be uid 0 inside instead of 1000; no more is allowed by it
     #[arg(long, help_heading = "Jail")]
     pub as_root: bool,
+    /// Show your tool chains read-only: `auto` (those that PATH leads to), `none`, or some of them by name
+    #[arg(long, value_name = "NAMES", value_parser = value::tools, help_heading = "Jail")]
+    pub tools: Option<Tools>,
     /// Let what is written survive a power cut; slower
     #[arg(long, help_heading = "Jail")]
     pub durable: bool,
@@ -127,6 +130,7 @@ impl PolicyArgs {
             seccomp: self.seccomp.map(Into::into),
             nested_userns: given(self.nested_userns),
             as_root: given(self.as_root),
+            tools: self.tools.map(Into::into),
             timeout: self.timeout.map(|l| l.0.into()),
             grace: self.grace.map(Into::into),
             mem: self.mem.map(|l| l.0.into()),
@@ -157,6 +161,7 @@ impl PolicyArgs {
         match flag {
             "--preset" => once(&mut self.preset, text.map(str::to_owned)),
             "--seccomp" => once(&mut self.seccomp, text.and_then(|t| value::seccomp(t).ok())),
+            "--tools" => once(&mut self.tools, text.and_then(|t| value::tools(t).ok())),
             "--net" => once(&mut self.net, text.and_then(|t| value::net(t).ok())),
             "--timeout" => once(&mut self.timeout, text.and_then(|t| value::time_limit(t).ok()).map(Limit)),
             "--grace" | "--kill-after" => once(&mut self.grace, text.and_then(|t| value::time_value(t).ok())),

@@ -61,7 +61,7 @@ fn directories_and_the_workspace_are_told_apart() {
 #[test]
 fn every_flag_reaches_its_setting() {
     let layer = flags(
-        "--preset build --seccomp strict --nested-userns --as-root --durable --net host --timeout 1h30m \
+        "--preset build --seccomp strict --nested-userns --as-root --durable --net host --tools uv,nvm,uv --timeout 1h30m \
          --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --best-effort",
     )
     .layer;
@@ -71,6 +71,7 @@ fn every_flag_reaches_its_setting() {
         nested_userns: Some(true.into()),
         as_root: Some(true.into()),
         durable: Some(true.into()),
+        tools: Some(Tools::Only(vec!["uv".into(), "nvm".into()]).into()),
         net: Some(Net::Host.into()),
         timeout: Some(Some(Duration::from_secs(5400)).into()),
         grace: Some(Duration::ZERO.into()),
@@ -91,6 +92,8 @@ fn wrong_values_are_named_with_the_right_form() {
     for (line, want) in [
         ("--net allow:x.org -- ls", "later version"),
         ("--net full -- ls", "not one of `none`, `loopback`, `host`"),
+        ("--tools Rust -- ls", "not a name of a tool"),
+        ("--tools auto,nvm -- ls", "not a name of a tool"),
         ("--seccomp off -- ls", "not one of `standard`, `strict`, `log`"),
         ("--mem 2Q -- ls", "is not a size"),
         ("--timeout 0 -- ls", "more than zero"),
@@ -166,10 +169,10 @@ proptest! {
         prop::sample::select(vec![
             "--preset", "--seccomp", "--net", "--timeout", "--grace", "--kill-after", "--mem", "--cpus", "--pids",
             "--nofile", "--tmp", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
-            "--durable", "--best-effort",
+            "--durable", "--best-effort", "--tools",
         ]),
         prop::option::of(prop::sample::select(vec![
-            "none", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é",
+            "none", "auto", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é",
         ])),
     ), 0..6)) {
         if let Some(quick) = quick(&words) {

@@ -2,6 +2,7 @@
 
 use super::exit;
 use crate::base::env;
+use crate::policy::flavor;
 
 /// A page that belongs to no single command.
 pub(super) struct Topic {
@@ -16,6 +17,7 @@ pub(super) const ALL: &[Topic] = &[
     Topic { name: "exit-codes", title: "Exit codes", text: exit_codes },
     Topic { name: "json", title: "JSON output", text: || JSON.to_owned() },
     Topic { name: "policy", title: "Policy", text: || POLICY.to_owned() },
+    Topic { name: "tools", title: "Your tools in a jail", text: tools },
 ];
 
 /// The page of that name.
@@ -111,6 +113,48 @@ for it and --best-effort does not. One that only aj.toml asks for is warned of i
 may narrow its jails, not keep them from starting.
 
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
+";
+
+fn tools() -> String {
+    let rows: Vec<_> = flavor::built_in().map(|f| (f.name.to_string(), f.about.to_string())).collect();
+    let rows: Vec<_> = rows.iter().map(|(name, about)| (name.clone(), about.as_str())).collect();
+    format!("{TOOLS}\n{}", columns(&rows))
+}
+
+const TOOLS: &str = "\
+Most tool chains live under the home directory, which a jail does not show. `aj` knows where they
+are: when your PATH, or a variable like NVM_DIR, leads to one of the list below, the directories
+that its programs need are shown, read-only and at their own paths, and PATH inside is yours
+without what cannot be seen. Nothing is searched, and nothing beside these directories is shown:
+credentials.toml beside ~/.cargo/bin, ~/.npmrc and ~/.m2/settings.xml do not exist inside.
+
+  aj exec --dry-run -- true        which tools are shown, their directories, what led to them
+  aj exec --tools none -- true     show none
+  aj exec --tools uv,nvm -- true   show these at most
+  aj exec --ro DIR -- true         show another directory
+
+In config.toml the same is `tools = [\"uv\", \"nvm\"]` under [defaults].
+
+The aj.toml of a project may only name fewer. A directory that is a link to elsewhere, that everyone
+may write, or that secrets are kept in is left out with a warning. /usr, and /usr/local with it, is
+always there.
+
+Installed tools cannot be changed from inside, and what they write goes to the jail's own home: the
+registry of cargo to ~/.cargo, packages of `pip install` to ~/.local, `go install` to ~/go.
+
+To add a tool chain, describe it in ~/.config/agentjail/flavors/NAME.toml:
+
+  about = \"the ACME compiler\"
+  path = [\"$ACME_ROOT\"]             PATH or the variable leads here
+  show = [\"@/bin\", \"@/lib\"]         shown read-only; @ is what was reached
+  hide = [\"@/lib/*/token\"]          seen empty
+  [where]
+  ACME_ROOT = \"~/acme\"              a variable, and its usual value
+  [set]
+  ACME_ROOT = \"$ACME_ROOT\"          set inside
+
+A file with the name of one below takes its place. The files of these are the flavors/ of the
+source, where rustup.toml explains every key.
 ";
 
 /// Two columns, the second one aligned.

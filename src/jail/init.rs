@@ -136,7 +136,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil | What::Itself(_) => None,
+            What::Overlay(_) | What::Veil | What::Itself(_) | What::Void => None,
         })
         .collect()
 }
@@ -271,6 +271,12 @@ fn files(
             }
             What::Scratch(dir) => {
                 mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(show(dir)))
+            }
+            What::Void => {
+                let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
+                mount::clone_tree(Some(store.as_fd()), c"void", false)
+                    .and_then(|void| mount::set_attr(&void, attr, false).map(|()| void))
+                    .map_err(|e| e.on(show(&m.at)))
             }
             What::Proc => NewFs::open(c"proc")
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
+use nix::errno::Errno;
+
 use super::confine::Stdio;
 use super::handover;
 use super::init::{self, Hand};
@@ -53,7 +55,6 @@ pub struct Running {
 pub struct Born {
     running: Running,
     go: File,
-    ids: Ids,
 }
 
 impl Born {
@@ -61,7 +62,7 @@ impl Born {
     /// then [`Held::release`] lets it go on.
     pub fn instruct(self, spec: &Spec, plan: &Plan) -> Result<Held> {
         match self.hand_over(spec, plan) {
-            Ok(mapping) => Ok(Held { running: self.running, go: self.go, mapping }),
+            Ok(mappings) => Ok(Held { running: self.running, go: self.go, mappings }),
             Err(e) => {
                 self.abandon()?;
                 Err(e)
@@ -69,19 +70,26 @@ impl Born {
         }
     }
 
-    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<Option<Mapping>> {
+    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<Vec<Mapping>> {
         fd::room_for(plan.descriptors())?;
         let mut mapped = Vec::with_capacity(plan.mapped.len());
-        let mut mapping = None;
-        if self.ids == Ids::Range && !plan.mapped.is_empty() {
-            let made = mapping_for(spec.owner, RANGE_BASE + spec.inside_id())?;
-            for m in &plan.mapped {
-                mapped.push(mapped_clone(m, &made)?);
+        // One for each owner: that of the workspace, and that of the caller's tools when it is another.
+        let mut mappings: Vec<(Owner, Mapping)> = Vec::new();
+        for m in &plan.mapped {
+            let known = mappings.iter().position(|(owner, _)| *owner == m.owner);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    mappings.push((m.owner, mapping_for(m.owner, RANGE_BASE + spec.inside_id())?));
+                    mappings.len() - 1
+                }
+            };
+            if let Some((_, mapping)) = mappings.get(at) {
+                mapped.push(mapped_clone(m, mapping)?);
             }
-            mapping = Some(made);
         }
         handover::send(&self.go, &self.running.status, plan, &mapped)?;
-        Ok(mapping)
+        Ok(mappings.into_iter().map(|(_, mapping)| mapping).collect())
     }
 
     /// End it without a trace; waits until it is gone.
@@ -96,21 +104,21 @@ impl Born {
 pub struct Held {
     running: Running,
     go: File,
-    mapping: Option<Mapping>,
+    mappings: Vec<Mapping>,
 }
 
 impl Held {
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
         handover::release(&self.go)?;
-        self.mapping.map_or(Ok(()), Mapping::finish)?;
+        self.mappings.into_iter().try_for_each(Mapping::finish)?;
         Ok(self.running)
     }
 
     /// End it without a trace; waits until it is gone.
     pub fn abandon(self) -> Result<()> {
         end(&self.running)?;
-        self.mapping.map_or(Ok(()), Mapping::finish)
+        self.mappings.into_iter().try_for_each(Mapping::finish)
     }
 }
 
@@ -174,7 +182,7 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
         }
         Cloned::Parent(pid, pidfd) => {
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
-            let born = Born { running, go: go_write.into(), ids: birth.ids };
+            let born = Born { running, go: go_write.into() };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
                 Ids::Range => {
@@ -219,8 +227,14 @@ fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
     // Resolved before: a link in it now is somebody's trick (see `init::bind`).
     let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
     let tree = mount::clone_tree(Some(exact.as_fd()), c"", false).map_err(|e| e.on(name()))?;
-    mount::set_idmap(&tree, m.attr, mapping.userns(), false)
-        .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(name()) })?;
+    match mount::set_idmap(&tree, m.attr, mapping.userns(), false) {
+        Ok(()) => {}
+        // A network file system, or the overlay of a container.
+        Err(Error { errno: Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP, .. }) if m.lenient => {
+            mount::set_attr(&tree, m.attr, false).map_err(|e| e.on(name()))?;
+        }
+        Err(e) => return Err(Error { call: "mount_setattr(idmap)", ..e.on(name()) }),
+    }
     Ok(tree)
 }
 

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -59,6 +59,8 @@ pub enum What {
     /// executed, but its sockets, FIFOs and locks are not the host's. Where the kernel makes none
     /// over that file system, the mount before stays what is seen.
     Veil,
+    /// An empty directory that nobody can write.
+    Void,
 }
 
 /// The overlay's parts.
@@ -81,6 +83,10 @@ pub struct Mapped {
     pub source: CString,
     /// Attributes.
     pub attr: Attr,
+    /// Whose files appear as the jail's user's own.
+    pub owner: Owner,
+    /// Show the files of others where the file system knows no mapping, instead of failing.
+    pub lenient: bool,
 }
 
 /// Everything pid 1 does before it gives up privilege.
@@ -181,6 +187,9 @@ pub(super) const EMPTY: &CStr = c"empty";
 const SCRATCH: [(&str, &str); 4] =
     [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];
 
+/// Directory of the tmpfs that stays empty.
+pub(super) const VOID: &str = "void";
+
 fn cstring(what: &'static str, bytes: impl Into<Vec<u8>>) -> Result<CString, Error> {
     CString::new(bytes).map_err(|e| Error::Nul { what, value: OsString::from_vec(e.into_vec()) })
 }
@@ -261,6 +270,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(dir));
     }
     system(&mut p, &mut points, spec, host)?;
+    tools(&mut p, &mut points, spec)?;
     workspace(&mut p, &mut points, spec)?;
     for bind in &spec.binds {
         points.point(&bind.path, bind.directory)?;
@@ -363,6 +373,40 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     Ok(())
 }
 
+/// The caller's tools, before the workspace: that may lie in one of them.
+fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
+    for tool in &spec.tools {
+        points.point(&tool.path, tool.directory)?;
+        let source = cpath(&tool.path)?;
+        let what = match (spec.ids, tool.owner) {
+            (Ids::Range, Some(owner)) => {
+                p.mapped.push(Mapped { source, attr, owner, lenient: true });
+                What::Mapped(p.mapped.len() - 1)
+            }
+            (Ids::Range, None) | (Ids::Caller { .. }, _) => What::Bind { source, attr, resolved: true },
+        };
+        p.mounts.push(Mount { what, at: relative(&tool.path)?, ours: false });
+        p.read_only.push(cpath(&tool.path)?);
+    }
+    for hidden in &spec.hidden {
+        let what = if hidden.directory {
+            points.dir(Path::new(VOID));
+            What::Void
+        } else {
+            let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
+            What::Bind { source: c"/dev/null".to_owned(), attr, resolved: false }
+        };
+        p.mounts.push(Mount { what, at: relative(&hidden.path)?, ours: false });
+    }
+    Ok(())
+}
+
+/// Whether a host path can be shown at its own path: the jail has nothing of its own there.
+pub fn has_place(path: &Path) -> bool {
+    matches!(place(path), Ok(Some(_)))
+}
+
 /// The workspace at its own path, and `/workspace` as a link to it.
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     points.point(&spec.at, true)?;
@@ -376,7 +420,12 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
                     // The lower must be a mount of the jail's own namespace (clone_private_mount
                     // checks), so it is attached first; the overlay then covers it.
                     let attr = plain.and(Attr::RDONLY);
-                    p.mapped.push(Mapped { source: cpath(&spec.workspace)?, attr });
+                    p.mapped.push(Mapped {
+                        source: cpath(&spec.workspace)?,
+                        attr,
+                        owner: spec.owner,
+                        lenient: false,
+                    });
                     let index = p.mapped.len() - 1;
                     p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
                     Err(index)
@@ -444,7 +493,7 @@ fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Err
     Ok(match spec.ids {
         Ids::Caller { .. } => What::Bind { source, attr, resolved: true },
         Ids::Range => {
-            p.mapped.push(Mapped { source, attr });
+            p.mapped.push(Mapped { source, attr, owner: spec.owner, lenient: false });
             What::Mapped(p.mapped.len() - 1)
         }
     })

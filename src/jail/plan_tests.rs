@@ -22,6 +22,8 @@ fn spec() -> Spec {
         owner: Owner { uid: 5, gid: 5 },
         durable: false,
         binds: vec![],
+        tools: vec![],
+        hidden: vec![],
         etc: "/state/cache/etc-0".into(),
         net: Net::None,
         seccomp: Seccomp::Standard,

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::id::Id;
 use crate::policy::settings::{Access, Net, Seccomp};
 
@@ -38,8 +40,29 @@ pub enum BindKind {
     Veiled,
 }
 
+/// A part of the caller's tool chains, shown read-only at its own path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// As in [`Bind::path`].
+    pub path: PathBuf,
+    /// A directory, or a single file.
+    pub directory: bool,
+    /// With [`Ids::Range`]: whose files appear as the jail's user's own. `None` for what belongs to
+    /// the machine, of which the jail reads what everyone may.
+    pub owner: Option<Owner>,
+}
+
+/// What is seen empty in a [`Tool`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// As in [`Bind::path`].
+    pub path: PathBuf,
+    /// A directory, or a single file.
+    pub directory: bool,
+}
+
 /// Owner ids of the tree's top directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// User.
     pub uid: u32,
@@ -118,6 +141,10 @@ pub struct Spec {
     pub durable: bool,
     /// Further host paths, parents before children.
     pub binds: Vec<Bind>,
+    /// Tools, parents before children, none in the workspace or in a bind.
+    pub tools: Vec<Tool>,
+    /// What is hidden in them, none below another.
+    pub hidden: Vec<Hidden>,
     /// A ready-made `/etc`.
     pub etc: PathBuf,
     /// The network.

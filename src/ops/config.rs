@@ -256,7 +256,7 @@ fn home() -> Option<PathBuf> {
 }
 
 /// A path for messages: `~` for the home directory.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     match home().as_deref().and_then(|h| path.strip_prefix(h).ok()) {
         Some(rest) => format!("~/{}", os(rest)),
         None => os(path),
@@ -302,7 +302,7 @@ fn absent(path: &Path, path_shown: String) -> Result<(), Error> {
 
 /// The bytes of a regular file of at most [`LARGEST`] bytes (one more is read, for the parser to
 /// refuse). `None` when there is nothing of that name.
-fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
     let kind = |what| Error::Kind { path: shown.to_owned(), what };
     // O_NONBLOCK: opening a FIFO nobody writes to would wait for ever.
     let opened =

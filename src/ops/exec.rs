@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
+use super::tools::Found;
 use super::{changes, config};
 
 use crate::base::id::{Id, Kind};
@@ -20,10 +21,9 @@ use crate::jail::plan;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
-use crate::policy::environment;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Settings};
+use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
@@ -40,6 +40,8 @@ mod missing;
 mod record;
 mod relay;
 mod setid;
+mod shown;
+mod spec;
 mod streams;
 mod veil;
 
@@ -47,7 +49,7 @@ use relay::Relay;
 
 pub use check::WayOut;
 pub use dry::explain;
-pub use missing::on_host;
+pub use missing::{OnHost, on_host};
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -117,6 +119,8 @@ pub struct Report {
     pub ended: Ended,
     /// The policy that was enforced.
     pub policy: Effective,
+    /// The tool chains that it allowed.
+    pub tools: Tools,
     /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
     pub changes: Option<Diff>,
     /// Files changed in the overlay.
@@ -223,6 +227,14 @@ pub enum Error {
         /// Why.
         why: io::Error,
     },
+    /// `--tools` names what is in no catalogue.
+    #[error("there are no tools of the name `{name}`")]
+    UnknownTools {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
     /// The jail's `/etc` could not be prepared.
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
@@ -282,7 +294,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _ } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -351,7 +363,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
     let patience = patience(settings, &ended);
-    Ok(Report { id, ended, policy, files_changed, changes, warnings, patience, too_few_files })
+    let tools = resolved.settings.tools;
+    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
 }
 
 /// What pid 1 needs to be born.
@@ -372,6 +385,8 @@ struct Prepared {
     watch_memory: Option<u64>,
     /// Kept for the length of the run.
     etc: Etc,
+    /// The tools that are shown.
+    tools: Vec<Found>,
 }
 
 fn prepare(
@@ -389,15 +404,19 @@ fn prepare(
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&workspace, &meta);
-    let mut spec = spec(request, settings, id, (workspace, alias), owner, birth, etc.path.clone())?;
+    let mut shown = shown::beside(resolved, &workspace, Some(&state.real_path()), warnings)?;
+    let names = shown.tools.names();
+    let tools = std::mem::take(&mut shown.tools.found);
+    let mut spec =
+        spec::spec(request, settings, id, (workspace, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let policy = record::effective(settings, &spec, watch_memory);
+    let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
@@ -425,89 +444,6 @@ fn record_start(
             Err(e.into())
         }
     }
-}
-
-fn spec(
-    request: &Request,
-    settings: &Settings,
-    id: Id,
-    (workspace, alias): (PathBuf, Option<PathBuf>),
-    owner: Owner,
-    birth: Birth,
-    etc: PathBuf,
-) -> Result<Spec, Error> {
-    let at = if workspace == Path::new("/") { PathBuf::from("/workspace") } else { workspace.clone() };
-    let cwd = check::cwd(&at, request.cwd.as_deref())?;
-    let logical = match (&alias, cwd.strip_prefix(&at)) {
-        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
-        (Some(name), Ok(_)) => name.clone(),
-        _ => cwd.clone(),
-    };
-    let (binds, mut aliases) = check::binds(settings)?;
-    aliases.extend(alias.map(|name| (name, at.clone())));
-    let visible = |dir: &Path| {
-        dir.starts_with("/usr")
-            || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
-            || dir.starts_with(&at)
-            || binds.iter().any(|b| dir.starts_with(&b.path))
-            || aliases.iter().any(|(name, _)| dir.starts_with(name))
-    };
-    let first: Vec<PathBuf> = Vec::new();
-    let first: Vec<&Path> = first.iter().map(PathBuf::as_path).collect();
-    let inside = environment::Inside {
-        user: if settings.as_root { "root" } else { "agent" },
-        home: Path::new("/home/agent"),
-        shell: Path::new("/bin/sh"),
-        cwd: &logical,
-        id: id.as_str(),
-        path_first: &first,
-        visible: &visible,
-    };
-    let env = environment::build(settings, env::all(), &inside);
-    let search = env
-        .iter()
-        .find(|(k, _)| k == "PATH")
-        .map(|(_, v)| std::env::split_paths(v).filter(|p| p.is_absolute()).collect())
-        .unwrap_or_default();
-    Ok(Spec {
-        id,
-        hostname: etc::HOSTNAME.to_owned(),
-        argv: request.argv.clone(),
-        env,
-        search,
-        cwd,
-        workspace,
-        at,
-        aliases,
-        access: settings.access,
-        tree: None,
-        owner,
-        durable: settings.durable,
-        binds,
-        etc,
-        net: settings.net,
-        seccomp: settings.seccomp,
-        nested_userns: settings.nested_userns,
-        as_root: settings.as_root,
-        pids: settings.pids,
-        nofile: settings.nofile,
-        inotify: half_of_inotify(),
-        tmp: settings.tmp,
-        umask: 0o022,
-        ids: birth.ids,
-        landlock_abi: sys::landlock::abi(),
-        without: birth.without,
-    })
-}
-
-/// Half of the inotify instances and watches that a user of this host may have.
-fn half_of_inotify() -> Option<(u64, u64)> {
-    let half = |name: &str| -> Option<u64> {
-        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name)).ok()?;
-        Some(text.trim().parse::<u64>().ok()? / 2)
-    };
-    // A host without them has none to run out of.
-    half("max_user_instances").zip(half("max_user_watches"))
 }
 
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a

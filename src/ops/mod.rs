@@ -4,3 +4,4 @@ pub mod config;
 pub mod doctor;
 pub mod exec;
 pub mod ledger;
+pub mod tools;

@@ -42,6 +42,8 @@ pub struct Inside<'a> {
     pub cwd: &'a Path,
     /// Id of the jail: the value of `AGENTJAIL`, by which a program can tell that it is jailed.
     pub id: &'a str,
+    /// Variables of the tool chains that are shown.
+    pub tools: &'a [(OsString, OsString)],
     /// Directories that come first in PATH (tools added for the jail), all visible.
     pub path_first: &'a [&'a Path],
     /// Whether a directory of the caller's PATH can be seen from inside at the same place.
@@ -56,7 +58,7 @@ impl std::fmt::Debug for Inside<'_> {
 
 /// The variables of the command, each name once, ready for `NAME=value`.
 ///
-/// Order of precedence, weakest first: fixed values, the allow-list, `pass`, `env`. `caller` is the
+/// Order of precedence, weakest first: fixed values, the allow-list, `tools`, `pass`, `env`. `caller` is the
 /// environment of `aj`. No value holds a NUL byte if none of the inputs does.
 pub fn build(
     settings: &Settings,
@@ -91,6 +93,9 @@ pub fn build(
         out.push((name.into(), value.to_owned()));
     }
     out.push(("PATH".into(), path.unwrap_or_else(|| reduced_path(OsStr::new(""), inside))));
+    for (name, value) in inside.tools {
+        set(&mut out, name.clone(), value.clone());
+    }
     for (name, value) in passed.into_iter().chain(settings.env.iter().cloned()) {
         set(&mut out, name, value);
     }
@@ -197,6 +202,7 @@ mod tests {
             shell: Path::new("/bin/sh"),
             cwd: Path::new("/src"),
             id: "jl-1",
+            tools: &[],
             path_first: &[],
             visible: &|p| p.starts_with("/usr"),
         };
@@ -301,6 +307,7 @@ mod tests {
             shell: Path::new("/bin/sh"),
             cwd: Path::new("/"),
             id: "1",
+            tools: &[],
             path_first: &[Path::new("/opt/t/bin")],
             visible: &|p| p.starts_with("/usr"),
         };

@@ -15,6 +15,8 @@ pub enum Key {
     NestedUserns,
     /// Uid 0 inside.
     AsRoot,
+    /// The caller's tool chains.
+    Tools,
     /// Wall-clock limit.
     Timeout,
     /// Time between SIGTERM and SIGKILL.
@@ -48,13 +50,14 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 19] = [
+    pub const ALL: [Key; 20] = [
         Key::Preset,
         Key::Workspace,
         Key::Net,
         Key::Seccomp,
         Key::NestedUserns,
         Key::AsRoot,
+        Key::Tools,
         Key::Timeout,
         Key::Grace,
         Key::Mem,
@@ -79,6 +82,7 @@ impl Key {
             Key::Seccomp => "seccomp",
             Key::NestedUserns => "nested_userns",
             Key::AsRoot => "as_root",
+            Key::Tools => "tools",
             Key::Timeout => "timeout",
             Key::Grace => "grace",
             Key::Mem => "mem",
@@ -104,6 +108,7 @@ impl Key {
             Key::Seccomp => "--seccomp",
             Key::NestedUserns => "--nested-userns",
             Key::AsRoot => "--as-root",
+            Key::Tools => "--tools",
             Key::Timeout => "--timeout",
             Key::Grace => "--grace",
             Key::Mem => "--mem",

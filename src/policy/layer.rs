@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::Key;
-use super::settings::{Access, Net, Seccomp, Settings};
+use super::settings::{Access, Net, Seccomp, Settings, Tools};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 
 /// A value and the line of the file it stands in (0: not from a file).
@@ -38,6 +38,8 @@ pub struct Layer {
     pub nested_userns: Option<At<bool>>,
     /// Uid 0 inside.
     pub as_root: Option<At<bool>>,
+    /// The caller's tool chains.
+    pub tools: Option<At<Tools>>,
     /// Wall-clock limit; the inner `None` means no limit.
     pub timeout: Option<At<Option<Duration>>>,
     /// Time between SIGTERM and SIGKILL.
@@ -85,7 +87,7 @@ impl Layer {
             ($($field:ident)*) => { $(if other.$field.is_some() { self.$field.clone_from(&other.$field); })* };
         }
         each! {
-            access net seccomp nested_userns as_root timeout grace mem cpu_millis pids nofile tmp
+            access net seccomp nested_userns as_root tools timeout grace mem cpu_millis pids nofile tmp
             best_effort durable
         }
     }
@@ -120,6 +122,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         seccomp,
         nested_userns,
         as_root,
+        tools,
         timeout,
         grace,
         mem,
@@ -147,6 +150,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         Seccomp seccomp |new, held| strength(*new) < strength(*held), ToString::to_string;
         NestedUserns nested_userns |new, held| *new && !held, ToString::to_string;
         AsRoot as_root |new, held| *new && !held, ToString::to_string;
+        Tools tools more_tools, ToString::to_string;
         Timeout timeout above, |v| limit_text(*v, time_text);
         Grace grace |new, held| new > held, |v| time_text(*v);
         Mem mem above, |v| limit_text(*v, size_text);
@@ -166,6 +170,16 @@ fn above<T: PartialOrd>(new: &Option<T>, held: &Option<T>) -> bool {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(new), Some(held)) => new > held,
+    }
+}
+
+/// Whether `new` may show a tool chain that `held` does not.
+fn more_tools(new: &Tools, held: &Tools) -> bool {
+    match (new, held) {
+        (Tools::None, _) | (_, Tools::Auto) => false,
+        (Tools::Auto, _) => true,
+        (Tools::Only(names), Tools::None) => !names.is_empty(),
+        (Tools::Only(names), Tools::Only(held)) => names.iter().any(|n| !held.contains(n)),
     }
 }
 

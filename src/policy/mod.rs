@@ -16,6 +16,7 @@
 pub mod envfile;
 pub mod environment;
 pub mod file;
+pub mod flavor;
 mod fold;
 pub mod key;
 pub mod layer;

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{FileError, LARGEST, Max, Problem};
 use super::key::Key;
 use super::layer::{At, Layer};
+use super::settings::Tools;
 use super::suggest;
 use super::value::{self, ValueError};
 use crate::base::text::printable;
@@ -50,7 +51,7 @@ pub(super) fn short(name: &str) -> String {
     text
 }
 
-type Read<T> = Result<T, FileError>;
+pub(super) type Read<T> = Result<T, FileError>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, bytes: &'a [u8], paths: Paths<'a>) -> Read<Reader<'a>> {
@@ -150,6 +151,7 @@ impl<'a> Reader<'a> {
                 Key::Seccomp => layer.seccomp = Some(self.word(n, value, line, value::seccomp)?),
                 Key::NestedUserns => layer.nested_userns = Some(self.boolean(n, value, line)?),
                 Key::AsRoot => layer.as_root = Some(self.boolean(n, value, line)?),
+                Key::Tools => layer.tools = Some(self.tools(n, value, line)?),
                 Key::Timeout => {
                     layer.timeout = Some(self.number(n, value, line, DURATION, value::time_limit)?)
                 }
@@ -220,7 +222,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn string<'t>(&self, name: &str, value: &'t Spanned<DeValue<'a>>) -> Read<&'t str> {
+    pub(super) fn string<'t>(&self, name: &str, value: &'t Spanned<DeValue<'a>>) -> Read<&'t str> {
         value.get_ref().as_str().ok_or_else(|| self.wrong(name, value, "a string"))
     }
 
@@ -238,6 +240,16 @@ impl<'a> Reader<'a> {
     fn boolean(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<bool>> {
         let value = value.get_ref().as_bool().ok_or_else(|| self.wrong(name, value, "`true` or `false`"))?;
         Ok(At { value, line })
+    }
+
+    /// `"auto"`, `"none"`, names in a string or in an array.
+    fn tools(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<Tools>> {
+        if value.get_ref().as_array().is_none() {
+            return self.word(name, value, line, value::tools);
+        }
+        let names = self.list(name, value, |_, text| value::tool_name(text))?;
+        let names = value::unique(names.into_iter().map(|at| at.value));
+        Ok(At { value: Tools::Only(names), line })
     }
 
     /// A string in our notation or a bare number.
@@ -262,7 +274,7 @@ impl<'a> Reader<'a> {
         Ok(At { value, line })
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         name: &str,
         value: &Spanned<DeValue<'a>>,
@@ -294,7 +306,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bad(&self, key: &str, span: &Range<usize>, why: ValueError) -> FileError {
+    pub(super) fn bad(&self, key: &str, span: &Range<usize>, why: ValueError) -> FileError {
         self.error(span.clone(), Problem::Value { key: key.to_owned(), why })
     }
 

@@ -6,7 +6,7 @@ use super::file::{ProjectFile, UserFile};
 use super::fold::Fold;
 use super::key::Key;
 use super::layer::Layer;
-use super::settings::{Access, Net, Seccomp, Settings};
+use super::settings::{Access, Net, Seccomp, Settings, Tools};
 
 /// What the built-in values depend on, measured by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +244,7 @@ fn built_in(facts: &Facts) -> Settings {
         seccomp: Seccomp::Standard,
         nested_userns: false,
         as_root: false,
+        tools: Tools::Auto,
         // No limit, on a terminal or off: a CI build killed after ten silent minutes is worse than
         // one that its own CI system ends. Presets bring one.
         timeout: None,

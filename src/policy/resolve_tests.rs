@@ -167,6 +167,11 @@ fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
         ("nested_userns", "true", "x", Some(("false", "false"))),
         ("as_root", "false", "true", None),
         ("as_root", "true", "x", Some(("false", "false"))),
+        ("tools", "\"none\"", "\"auto\"", None),
+        ("tools", "\"none\"", "[\"nvm\"]", None),
+        ("tools", "\"auto\"", "x", Some(("[\"go\", \"uv\"]", "go,uv"))),
+        ("tools", "[\"go\", \"uv\"]", "\"auto\"", None),
+        ("tools", "\"go,uv\"", "[\"uv\", \"nvm\"]", Some(("[\"uv\"]", "uv"))),
         ("timeout", "60", "61", Some(("\"59s\"", "59s"))),
         ("timeout", "60", "\"none\"", None),
         ("timeout", "\"none\"", "x", Some(("\"300d\"", "7200h"))),
@@ -411,7 +416,10 @@ fn layer() -> impl Strategy<Value = Layer> {
     );
     let flags = [0u8; 4].map(|_| prop::option::of(any::<bool>()));
     let limits = [0u8; 4].map(|_| limit());
-    let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6));
+    let names = prop::collection::vec(prop::sample::select(vec!["nvm", "go", "mise"]), 0..3);
+    let names = names.prop_map(|n| Tools::Only(n.into_iter().map(str::to_owned).collect()));
+    let tools = prop::option::of(prop_oneof![Just(Tools::None), Just(Tools::Auto), names]);
+    let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6), tools);
     let lists = [0u8; 4].map(|_| prop::collection::vec(prop::sample::select(vec!["/a", "/b", "/c"]), 0..3));
     (word, flags, limits, rest, lists).prop_map(|(word, flags, limits, rest, lists)| {
         let [nested_userns, as_root, best_effort, durable] = flags.map(|f| f.map(At::from));
@@ -424,6 +432,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             seccomp: word.3.map(At::from),
             nested_userns,
             as_root,
+            tools: rest.3.map(At::from),
             best_effort,
             durable,
             mem,
@@ -458,6 +467,7 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
         ("seccomp", reach(a.seccomp) <= reach(b.seccomp)),
         ("nested_userns", a.nested_userns <= b.nested_userns),
         ("as_root", a.as_root <= b.as_root),
+        ("tools", ["nvm", "go", "mise", "other"].iter().all(|n| b.tools.allows(n) || !a.tools.allows(n))),
         ("best_effort", a.best_effort <= b.best_effort),
         ("durable", a.durable >= b.durable),
         ("timeout", le(a.timeout, b.timeout)),

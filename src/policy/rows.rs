@@ -18,6 +18,7 @@ impl Resolved {
         Document {
             format_version: FORMAT,
             settings: self.rows(),
+            tools: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),
         }
@@ -67,6 +68,7 @@ impl Resolved {
             Key::Seccomp => word(s.seccomp.to_string()),
             Key::NestedUserns => flag(s.nested_userns),
             Key::AsRoot => flag(s.as_root),
+            Key::Tools => word(s.tools.to_string()),
             Key::Timeout => time(s.timeout),
             Key::Grace => time(Some(s.grace)),
             Key::Mem => size(s.mem),

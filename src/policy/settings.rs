@@ -42,6 +42,29 @@ pub enum Seccomp {
     Log,
 }
 
+/// Which of the caller's tool chains are shown: never one that the caller's PATH or variables do
+/// not lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tools {
+    /// None of them.
+    None,
+    /// All of them.
+    Auto,
+    /// Those of these names.
+    Only(Vec<String>),
+}
+
+impl Tools {
+    /// Whether the one of that name may be shown.
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Tools::None => false,
+            Tools::Auto => true,
+            Tools::Only(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
 /// The outcome of resolving all layers. Every value is decided; nothing is optional by accident.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -57,6 +80,8 @@ pub struct Settings {
     pub nested_userns: bool,
     /// Uid 0 inside instead of 1000 (no capabilities either way).
     pub as_root: bool,
+    /// The caller's tool chains.
+    pub tools: Tools,
     /// Wall-clock limit of the command. `None`: no limit.
     pub timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL when the timeout expires.

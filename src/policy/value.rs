@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{Access, Net, Seccomp};
+use super::settings::{Access, Net, Seccomp, Tools};
 use crate::base::duration::{self, NotADuration};
 use crate::base::size::{self, NotASize};
 use crate::base::text::printable;
@@ -59,6 +59,17 @@ pub enum ValueError {
     /// A word of a later version.
     #[error("`{0}` comes with a later version of aj; today `--net` is `none`, `loopback` or `host`")]
     Later(String),
+    /// Not a name of a tool chain.
+    #[error("`{0}` is not a name of a tool; write `auto`, `none`, or names like `rustup,nvm`")]
+    ToolName(String),
+    /// A place of a tool chain that cannot be one.
+    #[error("`{given}` {why}")]
+    Place {
+        /// As given.
+        given: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A name that no environment variable can have.
     #[error("`{0}` is not a name of an environment variable")]
     VariableName(String),
@@ -210,6 +221,45 @@ pub fn seccomp(text: &str) -> Result<Seccomp, ValueError> {
     }
 }
 
+/// `auto`, `none`, or names with commas between them.
+pub fn tools(text: &str) -> Result<Tools, ValueError> {
+    match text {
+        "auto" => Ok(Tools::Auto),
+        "none" => Ok(Tools::None),
+        _ => {
+            let names: Result<Vec<String>, _> = text.split(',').map(|n| tool_name(n.trim())).collect();
+            Ok(Tools::Only(unique(names?)))
+        }
+    }
+}
+
+/// The name of one tool chain. Whether there is such a one is known later: users add their own.
+pub fn tool_name(text: &str) -> Result<String, ValueError> {
+    if is_tool_name(text) && !matches!(text, "auto" | "none") {
+        Ok(text.to_owned())
+    } else {
+        Err(ValueError::ToolName(shown(text)))
+    }
+}
+
+/// Whether `name` can name a tool chain.
+pub(super) fn is_tool_name(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+}
+
+/// Each name once, in the order given.
+pub(super) fn unique(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for name in names {
+        if !out.contains(&name) {
+            out.push(name);
+        }
+    }
+    out
+}
+
 /// Whether `name` can name an environment variable: not empty, no `=`, no NUL.
 pub fn is_variable_name(name: &[u8]) -> bool {
     !name.is_empty() && !name.iter().any(|b| matches!(b, b'=' | 0))
@@ -258,6 +308,18 @@ words! {
     Access { Overlay = "overlay", Rw = "rw", Ro = "ro" }
     Net { None = "none", Host = "host" }
     Seccomp { Standard = "standard", Strict = "strict", Log = "log" }
+}
+
+impl fmt::Display for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tools::None => f.write_str("none"),
+            Tools::Auto => f.write_str("auto"),
+            // An empty list allows as little as the word.
+            Tools::Only(names) if names.is_empty() => f.write_str("none"),
+            Tools::Only(names) => f.write_str(&names.join(",")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,10 @@ pub struct Effective {
     pub uid: u32,
     /// Nested user namespaces allowed.
     pub nested_userns: bool,
+    /// The caller's tool chains that were shown, by name.
+    pub tools: Vec<String>,
+    /// Host directories and files of theirs, read-only, printable.
+    pub tool_dirs: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.

@@ -13,6 +13,8 @@ pub struct Document {
     pub format_version: &'static str,
     /// The settings in a fixed order; list settings have one row per entry and none when empty.
     pub settings: Vec<Row>,
+    /// The caller's tool chains that a jail here shows; null where only settings were asked for.
+    pub tools: Option<Vec<Tools>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.
@@ -38,6 +40,17 @@ pub struct Row {
     pub file: Option<String>,
     /// Line in that file.
     pub line: Option<u32>,
+}
+
+/// A tool chain of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tools {
+    /// Its name, as `--tools` takes it.
+    pub name: String,
+    /// What led to it: an entry of PATH, or the name of a variable.
+    pub found_by: String,
+    /// Directories and files that are shown read-only.
+    pub shows: Vec<String>,
 }
 
 /// The files that configuration is read from: `aj config path --json`.

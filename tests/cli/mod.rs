@@ -6,3 +6,4 @@ mod install;
 mod json;
 mod policy;
 mod shell;
+mod tools;

@@ -11,3 +11,4 @@ mod processes;
 mod setid;
 mod sockets;
 mod terminal;
+mod tools;

@@ -13,4 +13,5 @@ mod shell;
 mod swaps;
 mod system;
 mod terminal;
+pub mod tools;
 mod trace;

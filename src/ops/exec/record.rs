@@ -20,7 +20,12 @@ fn word(value: Access) -> &'static str {
     }
 }
 
-pub(super) fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u64>) -> Effective {
+pub(super) fn effective(
+    settings: &Settings,
+    spec: &Spec,
+    tools: Vec<String>,
+    watch_memory: Option<u64>,
+) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let paths =
         |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
@@ -48,6 +53,8 @@ pub(super) fn effective(settings: &Settings, spec: &Spec, watch_memory: Option<u
         limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
         uid: spec.inside_id(),
         nested_userns: settings.nested_userns,
+        tools,
+        tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
         ro: paths(false),
         rw: paths(true),
         env: settings

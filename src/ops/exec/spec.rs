@@ -1,0 +1,106 @@
+//! From what was asked for and found to the description of one jail.
+
+use std::path::{Path, PathBuf};
+
+use super::shown::{self, Shown};
+use super::{Error, Request, check};
+use crate::base::env;
+use crate::base::id::Id;
+use crate::jail::etc;
+use crate::jail::plan;
+use crate::jail::spec::{Birth, Owner, Spec};
+use crate::policy::environment;
+use crate::policy::settings::Settings;
+use crate::sys;
+
+/// One jail over `workspace`, known to the caller as `alias` as well.
+pub(super) fn spec(
+    request: &Request,
+    settings: &Settings,
+    id: Id,
+    (workspace, alias, owner): (PathBuf, Option<PathBuf>, Owner),
+    birth: Birth,
+    shown: Shown,
+    etc: PathBuf,
+) -> Result<Spec, Error> {
+    let at = shown::at(&workspace).to_owned();
+    let cwd = check::cwd(&at, request.cwd.as_deref())?;
+    let logical = match (&alias, cwd.strip_prefix(&at)) {
+        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
+        (Some(name), Ok(_)) => name.clone(),
+        _ => cwd.clone(),
+    };
+    let Shown { binds, mut aliases, tools } = shown;
+    aliases.extend(alias.map(|name| (name, at.clone())));
+    let real = |dir: &Path| {
+        dir.starts_with("/usr")
+            || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
+            || dir.starts_with(&at)
+            || binds.iter().any(|b| dir.starts_with(&b.path))
+            || tools.reaches(dir)
+    };
+    let visible = |dir: &Path| {
+        // Of a directory under another name, only what is there under its own.
+        let through = |(name, target): &(PathBuf, PathBuf)| {
+            dir.strip_prefix(name).is_ok_and(|rest| real(target) || real(&target.join(rest)))
+        };
+        real(dir) || aliases.iter().any(through)
+    };
+    let inside = environment::Inside {
+        user: if settings.as_root { "root" } else { "agent" },
+        home: Path::new("/home/agent"),
+        shell: Path::new("/bin/sh"),
+        cwd: &logical,
+        id: id.as_str(),
+        tools: &tools.variables,
+        path_first: &[],
+        visible: &visible,
+    };
+    let env = environment::build(settings, env::all(), &inside);
+    let search = env
+        .iter()
+        .find(|(k, _)| k == "PATH")
+        .map(|(_, v)| std::env::split_paths(v).filter(|p| p.is_absolute()).collect())
+        .unwrap_or_default();
+    Ok(Spec {
+        id,
+        hostname: etc::HOSTNAME.to_owned(),
+        argv: request.argv.clone(),
+        env,
+        search,
+        cwd,
+        workspace,
+        at,
+        aliases,
+        access: settings.access,
+        tree: None,
+        owner,
+        durable: settings.durable,
+        binds,
+        tools: tools.shown,
+        hidden: tools.hidden,
+        etc,
+        net: settings.net,
+        seccomp: settings.seccomp,
+        nested_userns: settings.nested_userns,
+        as_root: settings.as_root,
+        pids: settings.pids,
+        nofile: settings.nofile,
+        inotify: half_of_inotify(),
+        tmp: settings.tmp,
+        umask: 0o022,
+        ids: birth.ids,
+        landlock_abi: sys::landlock::abi(),
+        without: birth.without,
+    })
+}
+
+/// Half of the inotify instances and watches that a user of this host may have.
+fn half_of_inotify() -> Option<(u64, u64)> {
+    let half = |name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name)).ok()?;
+        Some(text.trim().parse::<u64>().ok()? / 2)
+    };
+    // A host without them has none to run out of.
+    half("max_user_instances").zip(half("max_user_watches"))
+}

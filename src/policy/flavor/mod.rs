@@ -1,0 +1,128 @@
+//! The catalogue of tool chains: what a caller's tools need of the caller's home, and nothing beside it.
+//!
+//! `flavors/*.toml` at the top of the repository is where it is written and explained (see
+//! `flavors/rustup.toml`). A start parses no TOML: `table.txt` is made from the files and built in, a
+//! line a tool chain. It is text and not a table of Rust, whose every pointer would have to be
+//! relocated in every start of `aj`. Users add their own files in the same form, which [`parse`] reads.
+
+mod guard;
+mod reach;
+mod read;
+
+use std::borrow::Cow;
+
+pub use guard::{Refusal, refusal};
+pub use reach::{Caller, Reached, expand, is_below, lead, matches, plain, reached};
+pub use read::parse;
+
+/// The variables of all, then the built-in ones, a line each: fields between tabs, items between `|`,
+/// in the order of [`Flavor`]'s.
+const TABLE: &str = include_str!("table.txt");
+
+/// Items of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// Of the table.
+    Fixed(&'static str),
+    /// Of a file.
+    Read(Vec<String>),
+}
+
+impl List {
+    /// The items in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let (fixed, read) = match self {
+            List::Fixed(items) => (*items, &[][..]),
+            List::Read(items) => ("", items.as_slice()),
+        };
+        fixed.split('|').filter(|item| !item.is_empty()).chain(read.iter().map(String::as_str))
+    }
+}
+
+/// Variables and what they are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pairs {
+    /// Of the table: `NAME=value`.
+    Fixed(&'static str),
+    /// Of a file.
+    Read(Vec<(String, String)>),
+}
+
+impl Pairs {
+    /// The pairs in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (fixed, read) = match self {
+            Pairs::Fixed(pairs) => (*pairs, &[][..]),
+            Pairs::Read(pairs) => ("", pairs.as_slice()),
+        };
+        let fixed = fixed.split('|').filter_map(|pair| pair.split_once('='));
+        fixed.chain(read.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// What stands beside `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+}
+
+/// One tool chain. Its fields are the keys of its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flavor {
+    /// What `--tools` takes.
+    pub name: Cow<'static, str>,
+    /// One line for people.
+    pub about: Cow<'static, str>,
+    /// Where an entry of PATH reaches it.
+    pub path: List,
+    /// What is shown.
+    pub show: List,
+    /// What is seen empty in it.
+    pub hide: List,
+    /// What is linked in the jail's home as well.
+    pub home: List,
+    /// Variables copied.
+    pub copy: List,
+    /// Variables that name a place, and their usual values.
+    pub places: Pairs,
+    /// Variables set.
+    pub set: Pairs,
+}
+
+/// The variables that name places of the built-in ones, each once.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    TABLE.split_once('\n').map_or("", |(first, _)| first).split('\t').filter(|name| !name.is_empty())
+}
+
+/// The built-in ones, by name.
+pub fn built_in() -> impl Iterator<Item = Flavor> {
+    TABLE.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split('\t');
+        let mut field = || fields.next();
+        Some(Flavor {
+            name: Cow::Borrowed(field()?),
+            about: Cow::Borrowed(field()?),
+            path: List::Fixed(field()?),
+            show: List::Fixed(field()?),
+            hide: List::Fixed(field()?),
+            home: List::Fixed(field()?),
+            copy: List::Fixed(field()?),
+            places: Pairs::Fixed(field()?),
+            set: Pairs::Fixed(field()?),
+        })
+    })
+}
+
+/// The built-in ones and those of the user, which take the place of a built-in one of their name.
+pub fn catalogue(own: &[Flavor]) -> impl Iterator<Item = Flavor> {
+    built_in().filter(|f| own.iter().all(|o| o.name != f.name)).chain(own.iter().cloned())
+}
+
+/// The name in the catalogue that `given` probably meant.
+pub fn meant(given: &str, own: &[Flavor]) -> Option<String> {
+    let names: Vec<String> = catalogue(own).map(|f| f.name.into_owned()).collect();
+    super::suggest::nearest(given, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

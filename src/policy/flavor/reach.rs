@@ -1,0 +1,144 @@
+//! Which tool chains a caller's PATH and variables lead to. Pure: bytes of paths against patterns.
+//!
+//! It runs before every jail, so that nothing is parsed and little allocated: a pattern becomes a
+//! path once for each tool chain, and is compared byte by byte.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::Flavor;
+
+/// What patterns are read against.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The home directory, without links.
+    pub home: Option<&'a Path>,
+    /// Variables that the caller has set, with plain places for values.
+    pub variables: &'a [(String, PathBuf)],
+}
+
+impl Caller<'_> {
+    /// The caller's value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&Path> {
+        self.variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_path())
+    }
+}
+
+/// How a tool chain is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// What led to it: an entry of PATH, or the name of a variable.
+    pub by: String,
+    /// The items of its `path` that were reached: what `@` stands for.
+    pub at: Vec<PathBuf>,
+}
+
+/// `value` as a place: absolute, without `.`, `..` and empty components. `None` for anything else,
+/// and for lists.
+pub fn plain(value: &OsStr) -> Option<PathBuf> {
+    let bytes = value.as_bytes();
+    let whole = bytes.starts_with(b"/") && !bytes.contains(&b':') && !bytes.contains(&0);
+    let climbs = bytes.split(|b| *b == b'/').any(|part| part == b"..");
+    // Collected from its parts: what stands for nothing goes.
+    (whole && !climbs).then(|| Path::new(value).components().collect())
+}
+
+/// Whether `path` is `dir` or below it; both plain.
+pub fn is_below(path: &[u8], dir: &[u8]) -> bool {
+    match path.strip_prefix(dir) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/") || dir == b"/",
+        None => false,
+    }
+}
+
+/// Where the variable of `flavor` leads: the caller's value or the usual one.
+fn place(flavor: &Flavor, name: &str, caller: &Caller<'_>) -> Option<PathBuf> {
+    if let Some(value) = caller.variable(name) {
+        return Some(value.to_owned());
+    }
+    let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
+    below_home(usual, caller)
+}
+
+fn below_home(text: &str, caller: &Caller<'_>) -> Option<PathBuf> {
+    match text.strip_prefix('~') {
+        Some(rest) => join(caller.home?, rest.trim_start_matches('/')),
+        None => Some(PathBuf::from(text)),
+    }
+}
+
+fn join(dir: &Path, rest: &str) -> Option<PathBuf> {
+    Some(if rest.is_empty() { dir.to_owned() } else { dir.join(rest) })
+}
+
+/// The place that `pattern` means, with its `*`s. `None`: it needs a variable or a home that is not
+/// there.
+pub fn expand(flavor: &Flavor, pattern: &str, caller: &Caller<'_>, at: Option<&Path>) -> Option<PathBuf> {
+    let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
+    match (first.strip_prefix('$'), first) {
+        (Some(name), _) => join(&place(flavor, name, caller)?, rest),
+        (None, "@") => join(at?, rest),
+        (None, _) => below_home(pattern, caller),
+    }
+}
+
+/// How much of `entry`, a plain path, is matched by `pattern` when it lies at or below it.
+pub fn lead<'e>(pattern: &[u8], entry: &'e [u8]) -> Option<&'e [u8]> {
+    if !pattern.contains(&b'*') {
+        return is_below(entry, pattern).then(|| entry.get(..pattern.len())).flatten();
+    }
+    let mut length = 0;
+    let mut parts = entry.split(|b| *b == b'/');
+    for (n, wanted) in pattern.split(|b| *b == b'/').enumerate() {
+        let part = parts.next()?;
+        if !matches(wanted, part) {
+            return None;
+        }
+        length += part.len() + usize::from(n > 0);
+    }
+    entry.get(..length)
+}
+
+/// Whether one component is what `pattern`, with at most one `*`, means. A `*` is never a dot file.
+pub fn matches(pattern: &[u8], part: &[u8]) -> bool {
+    let Some(star) = pattern.iter().position(|b| *b == b'*') else { return pattern == part };
+    let (before, after) = pattern.split_at(star);
+    let after = after.get(1..).unwrap_or_default();
+    let long = part.len() >= before.len() + after.len() && !part.is_empty();
+    long && part.starts_with(before) && part.ends_with(after) && (star > 0 || !part.starts_with(b"."))
+}
+
+/// Whether and how `flavor` is reached by `entries`: plain paths, directories of PATH.
+pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Option<Reached> {
+    let mut by = None;
+    let mut at: Vec<PathBuf> = Vec::new();
+    let mut add = |path: PathBuf| {
+        if !at.contains(&path) {
+            at.push(path);
+        }
+    };
+    for pattern in flavor.path.iter() {
+        let Some(place) = expand(flavor, pattern, caller, None) else { continue };
+        for entry in entries {
+            let Some(found) = lead(place.as_os_str().as_bytes(), entry.as_os_str().as_bytes()) else {
+                continue;
+            };
+            by.get_or_insert_with(|| crate::base::text::os(entry));
+            add(PathBuf::from(OsString::from_vec(found.to_vec())));
+        }
+    }
+    for (name, _) in flavor.places.iter() {
+        let Some(value) = caller.variable(name) else { continue };
+        by.get_or_insert_with(|| name.to_owned());
+        let starts = |pattern: &&str| {
+            let rest = pattern.strip_prefix('$').and_then(|p| p.strip_prefix(name));
+            rest.is_some_and(|rest| (rest.is_empty() || rest.starts_with('/')) && !rest.contains('*'))
+        };
+        for pattern in flavor.path.iter().filter(starts) {
+            let rest = pattern.split_once('/').map_or("", |(_, rest)| rest);
+            join(value, rest).into_iter().for_each(&mut add);
+        }
+    }
+    Some(Reached { by: by?, at })
+}

@@ -1,0 +1,125 @@
+//! What `aj` says about the caller's tools: dry runs, the record, a command that is missing.
+
+use crate::common::{Ran, aj};
+use crate::real::project::skip;
+use crate::real::tools::Caller;
+
+fn caller() -> Option<Caller> {
+    let mut caller = Caller::new();
+    caller.program(".cargo/bin/cargo", "echo cargo").path(".cargo/bin");
+    caller.program(".local/bin/mine", "echo mine").path(".local/bin");
+    if caller.inside(&["--tools", "none"], "true").code != Some(0) {
+        skip("there are no jails on this machine");
+        return None;
+    }
+    Some(caller)
+}
+
+fn run(caller: &Caller, words: &[&str]) -> Ran {
+    Ran::from(caller.command(aj().to_str().unwrap()).args(words).output().unwrap())
+}
+
+#[test]
+fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
+    let Some(caller) = caller() else { return };
+    let home = caller.home.display().to_string();
+    let ran = run(&caller, &["exec", "--dry-run", "--", "true"]);
+    for line in [
+        "tools\tauto\tbuilt-in".to_owned(),
+        format!("rustup\t{home}/.cargo/bin\t{home}/.cargo/bin"),
+        format!("local-bin\t{home}/.local/bin\t{home}/.local/bin"),
+    ] {
+        assert!(ran.stdout.lines().any(|l| l == line), "{line}\n{ran:#?}");
+    }
+    assert_eq!(caller.explained(&["--tools", "rustup"]).0, ["rustup"]);
+    assert_eq!(caller.explained(&["--tools", "none"]).0, [""; 0]);
+    let none = run(&caller, &["exec", "--dry-run", "--tools", "none", "--", "true"]);
+    assert!(none.stdout.contains("tools\tnone\tflag --tools\n"), "{none:#?}");
+    run(&caller, &["exec", "--tools", "rustup,uv", "--", "true"]);
+    let shown: serde_json::Value =
+        serde_json::from_str(&run(&caller, &["jail", "show", "@", "--json"]).stdout).unwrap();
+    assert_eq!(shown["policy"]["tools"], serde_json::json!(["rustup"]), "{shown:#}");
+    assert_eq!(shown["policy"]["tool_dirs"], serde_json::json!([format!("{home}/.cargo/bin")]), "{shown:#}");
+}
+
+#[test]
+fn names_of_no_tools_are_refused_on_the_command_line_and_named_in_files() {
+    let Some(caller) = caller() else { return };
+    let ran = run(&caller, &["exec", "--tools", "rustpu", "--", "true"]);
+    assert_eq!(ran.code, Some(125), "{ran:#?}");
+    assert!(ran.stderr.contains("there are no tools of the name `rustpu`"), "{ran:#?}");
+    assert!(ran.stderr.contains("did you mean `rustup`?"), "{ran:#?}");
+    let (names, warnings) = caller.explained(&["--tools", "rustup,pyenv"]);
+    assert_eq!(names, ["rustup"]);
+    assert_eq!(warnings, ["neither PATH nor a variable leads to the tools `pyenv`"]);
+    caller.p.write("aj.toml", "[jail]\ntools = [\"rustup\", \"nobodys\"]\n");
+    let (names, warnings) = caller.explained(&[]);
+    assert_eq!(names, ["rustup"]);
+    assert_eq!(warnings, ["aj.toml:2: there are no tools of the name `nobodys`"]);
+}
+
+#[test]
+fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
+    let Some(mut caller) = caller() else { return };
+    let home = caller.home.display().to_string();
+    caller.program("documents/x", "echo x").path("documents").program("inhome", "echo h").path("");
+    caller.program(".local/share/app/app", "echo app").link("../share/app/app", ".local/bin/app");
+    for (flags, command, told) in [
+        (
+            &["--tools", "none"][..],
+            "cargo",
+            format!("`{home}/.cargo/bin/cargo`; to show it: `aj exec --tools rustup -- …`"),
+        ),
+        (&["--tools", "local-bin"], "cargo", "`aj exec --tools local-bin,rustup -- …`".to_owned()),
+        (&[], "x", format!("`aj exec --ro {home}/documents -- …`")),
+        // Only what is missing: the link is there, not what it leads to.
+        (&[], "app", format!("`aj exec --ro {home}/.local/share/app -- …`")),
+        // Never the home directory.
+        (&[], "inhome", format!("`aj exec --ro {home}/inhome -- …`")),
+        (&[], "nowhere", "if it is installed, show its directory".to_owned()),
+    ] {
+        let words: Vec<&str> = ["exec"].iter().chain(flags).chain(&["--", command]).copied().collect();
+        let ran = run(&caller, &words);
+        assert_eq!(ran.code, Some(127), "{command}: {ran:#?}");
+        assert!(ran.stderr.contains(&told), "{told}\n{ran:#?}");
+    }
+    // What the hints say works.
+    for words in [
+        &["exec", "--tools", "local-bin,rustup", "--", "cargo"][..],
+        &["exec", "--ro", &format!("{home}/documents"), "--", "x"],
+        &["exec", "--ro", &format!("{home}/.local/share/app"), "--", "app"],
+    ] {
+        assert_eq!(run(&caller, words).code, Some(0), "{words:?}");
+    }
+}
+
+#[test]
+fn a_file_of_the_users_adds_tools_and_replaces_built_in_ones() {
+    let Some(mut caller) = caller() else { return };
+    let own = caller.p.top().join("config/flavors");
+    std::fs::create_dir_all(&own).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(own.join(name), text).unwrap();
+    caller.program("tools/acme/bin/acme", "echo $ACME_ROOT $ACME_VERSION").path("tools/acme/bin");
+    caller.file("tools/acme/token", "secret").file("tools/acme/lib/x", "");
+    caller.var("ACME_VERSION", "7");
+    write(
+        "acme.toml",
+        "about = \"ACME\"\npath = [\"$ACME_ROOT\"]\nshow = [\"@/bin\", \"@/lib\"]\ncopy = [\"ACME_VERSION\"]\n\
+         [where]\nACME_ROOT = \"~/tools/acme\"\n[set]\nACME_ROOT = \"$ACME_ROOT\"\n",
+    );
+    write("local-bin.toml", "path = [\"~/.local/bin\"]\nshow = []\n");
+    write("broken.toml", "path = [\n\"~/x\",\n\"relative\"]\n");
+    write("Bad Name.toml", "");
+    write("odd.toml", "path = []\nshwo = []\n[set]\nPATH = \"/\"\n");
+    let ran = caller.inside(&[], &format!("acme; ls -A {}/tools/acme", caller.home.display()));
+    assert_eq!(ran.stdout, format!("{}/tools/acme 7\nbin\nlib\n", caller.home.display()), "{ran:#?}");
+    assert_eq!(caller.inside(&[], "mine").code, Some(127));
+    for told in [
+        "config/flavors/broken.toml:3: `path`: `relative` starts with neither `/` nor `~/`",
+        "config/flavors/Bad Name.toml` is ignored: its name is not one that `--tools` takes",
+        "config/flavors/odd.toml:4: `set PATH`: `PATH` is not a name",
+    ] {
+        assert!(ran.stderr.contains(told), "{told}\n{ran:#?}");
+    }
+    assert_eq!(caller.explained(&["--tools", "acme"]).0, ["acme"]);
+}
