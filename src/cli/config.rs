@@ -11,9 +11,10 @@ use super::policy_flags::policy_error;
 use super::ui::Ui;
 use crate::base::text::os;
 use crate::ops::config;
+use crate::ops::project::{self, Choice};
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools};
+use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,9 +69,10 @@ struct Sources {
 
 /// Run `aj config`.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let cwd = std::env::current_dir().map_err(|e| {
-        CommandError::new(exit::FAILED, "no_cwd", "could not find the current directory").caused_by(&e)
-    })?;
+    // Where the files are that hold for a command started here.
+    let cwd = project::find(&Choice::Project)
+        .map_err(|e| CommandError::new(exit::FAILED, "no_cwd", e.to_string()))?
+        .root;
     match args.command.unwrap_or_else(|| Command::List(Sources::default())) {
         Command::List(sources) => list(ui, &cwd, sources),
         Command::Get { key, sources } => get(ui, &cwd, &key, sources),
@@ -81,7 +83,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
 
 fn resolve(cwd: &Path, sources: Sources) -> Result<Resolved, CommandError> {
     let flags = Layer { preset: sources.preset.map(Into::into), ..Layer::default() };
-    config::policy(cwd, flags, &[]).map_err(|e| shown(&e))
+    config::policy(cwd, cwd, flags, &[]).map_err(|e| shown(&e))
 }
 
 fn shown(e: &config::Error) -> CommandError {
@@ -98,13 +100,15 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved, tools: Option<Vec<Tools>>) {
+pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
+    let (tree, tools) = found.unzip();
     if ui.json {
-        ui.document(&Document { tools, ..resolved.document() });
+        ui.document(&Document { tree, tools, ..resolved.document() });
         return;
     }
-    let rows: Vec<Vec<String>> =
-        resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]).collect();
+    let tree = tree.map(|t| vec!["tree".to_owned(), t.path, t.found_by.to_owned()]);
+    let rows = resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]);
+    let rows: Vec<Vec<String>> = tree.into_iter().chain(rows).collect();
     ui.table(&["setting", "value", "origin"], &rows);
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =

@@ -9,6 +9,7 @@ use super::quick::{Quick, Take, once};
 use super::ui::Ui;
 use crate::base::{clock, text::brief};
 use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
+use crate::ops::project::{self, Choice};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
 
@@ -22,8 +23,10 @@ Examples:
 
 /// Run a command in a jail over the current directory
 ///
-/// The command sees this directory at its own path (and as /workspace) through an overlay: what it
-/// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
+/// The command sees the project that this directory belongs to (the nearest directory at or above it
+/// with an aj.toml or a .git, below your home directory; without one, this directory alone), at its
+/// own path and as /workspace, through an overlay: what it writes stays apart until `aj apply` brings
+/// it back. It starts in this directory. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
 ///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
@@ -33,7 +36,13 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     policy: super::policy_flags::PolicyArgs,
-    /// Start in this directory below the workspace
+    /// Show only this directory, not the whole project that it belongs to
+    #[arg(long, help_heading = "Jail")]
+    here: bool,
+    /// Show this directory instead of the project
+    #[arg(long, value_name = "DIR", conflicts_with = "here", help_heading = "Jail")]
+    root_dir: Option<PathBuf>,
+    /// Start in this directory of the tree
     #[arg(long, value_name = "DIR", help_heading = "Jail")]
     cwd: Option<PathBuf>,
     /// Run STRING with a shell inside: `--sh 'a | b'`
@@ -84,6 +93,8 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--nested-userns", Take::Flag(|a| a.policy.quick_flag("--nested-userns"))),
         ("--apply", Take::Flag(|a| !std::mem::replace(&mut a.apply, true))),
         ("--events", Take::Flag(|a| !std::mem::replace(&mut a.events, true))),
+        ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
+        ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
         ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
     ],
@@ -108,6 +119,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         argv,
+        tree: match args.root_dir {
+            Some(dir) => Choice::Dir(dir),
+            None if args.here => Choice::Here,
+            None => Choice::Project,
+        },
         cwd: args.cwd,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
@@ -115,8 +131,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         status_fd: args.status_fd,
     };
     if args.dry_run {
-        let (resolved, tools) = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &resolved, Some(tools));
+        let explained = op::explain(&request).map_err(failed)?;
+        super::config::show(ui, &explained.resolved, Some((explained.tree, explained.tools)));
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -334,7 +350,7 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         op::Error::Launch(_)
         | op::Error::Store(_)
         | op::Error::Plan(_)
-        | op::Error::CurrentDir { .. }
+        | op::Error::Place(_)
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_) => super::hints::for_error(shown, &e),
@@ -352,7 +368,8 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Store(_) | op::Error::Etc(_) => "state",
         op::Error::Plan(_) => "plan",
         op::Error::Launch(_) => "jail_not_started",
-        op::Error::CurrentDir { .. } => "current_dir",
+        op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
+        op::Error::Place(project::Error::Root { .. }) => "root_dir",
         op::Error::Refused { .. } => "workspace_refused",
         op::Error::Foreign { .. } => "foreign_owner",
         op::Error::Cwd { .. } => "cwd",

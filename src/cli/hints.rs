@@ -11,7 +11,7 @@ use super::exit;
 use crate::base::quote::command_line;
 use crate::base::text;
 use crate::ops::exec::Report;
-use crate::ops::{doctor, exec};
+use crate::ops::{doctor, exec, project};
 
 pub(super) const CURRENT_DIR: &str = "go to a directory that exists and that you may enter";
 
@@ -27,7 +27,7 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     match error {
         exec::Error::Launch(failed) => for_step(e, &crate::host::facts::step_of(failed), &failed.name()),
         exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
-        exec::Error::CurrentDir { .. } => e.hint(CURRENT_DIR),
+        exec::Error::Place(project::Error::CurrentDir(_)) => e.hint(CURRENT_DIR),
         exec::Error::Bind { .. } => e.hint("name something that exists and that you may read"),
         exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),

@@ -15,7 +15,7 @@ use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
 use crate::policy::presets;
 use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
 
-/// Name of the project's file, looked for in the current directory only.
+/// Name of the project's file, looked for at the top of the tree only.
 pub const PROJECT_FILE: &str = "aj.toml";
 
 /// Why configuration could not be used.
@@ -156,11 +156,11 @@ pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Err
     Ok(Some(file::parse_project(shown, &bytes)?))
 }
 
-/// The policy of a command in `cwd`: files, flags and environment files together.
+/// The policy of a command over the tree `root`: files, flags and environment files together.
 ///
 /// Directories given relative to `cwd` become absolute.
-pub fn policy(cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
-    policy_of(&load(cwd)?, cwd, flags, env_files)
+pub fn policy(root: &Path, cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
+    policy_of(&load(root)?, cwd, flags, env_files)
 }
 
 fn policy_of(

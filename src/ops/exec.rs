@@ -1,7 +1,6 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
+use super::project::{self, Choice, Place};
 use super::tools::Found;
 use super::{changes, config};
 
@@ -60,7 +60,9 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// The command. Never empty.
     pub argv: Vec<OsString>,
-    /// Working directory inside the workspace, relative to it, instead of its top.
+    /// Which tree it sees.
+    pub tree: Choice,
+    /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
     /// Show directories that are refused otherwise.
     pub i_mean_it: bool,
@@ -180,12 +182,9 @@ pub enum Error {
     /// A system call on the host side.
     #[error("start the jail")]
     Launch(#[source] sys::Error),
-    /// The current directory.
-    #[error("the current directory cannot be used: {}", config::why(.why))]
-    CurrentDir {
-        /// Why.
-        why: io::Error,
-    },
+    /// The tree.
+    #[error(transparent)]
+    Place(#[from] project::Error),
     /// A directory that is not shown unless the user insists.
     #[error("`{}` {why}", text::os(.path))]
     Refused {
@@ -275,8 +274,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let (workspace, meta) = check::current_dir()?;
-    let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
+    let place = project::find(&request.tree)?;
+    let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
     let settings = &resolved.settings;
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
@@ -284,7 +283,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let birth = birth(settings);
     let ids = birth.ids;
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, (workspace, meta), birth, umask.bits(), &mut warnings);
+    let prepared = prepare(request, &resolved, place, birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -392,23 +391,22 @@ struct Prepared {
 fn prepare(
     request: &Request,
     resolved: &Resolved,
-    (workspace, meta): (PathBuf, Metadata),
+    place: Place,
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
     let state = StateDir::open()?;
-    let owner = check::workspace((&workspace, &meta), &state, settings, request.i_mean_it)?;
+    let owner = check::workspace((&place.root, &place.meta), &state, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
-    let alias = check::alias(&workspace, &meta);
-    let mut shown = shown::beside(resolved, &workspace, Some(&state.real_path()), warnings)?;
+    let alias = check::alias(&place);
+    let mut shown = shown::beside(resolved, &place.root, Some(&state.real_path()), warnings)?;
     let names = shown.tools.names();
     let tools = std::mem::take(&mut shown.tools.found);
-    let mut spec =
-        spec::spec(request, settings, id, (workspace, alias, owner), birth, shown, etc.path.clone())?;
+    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;

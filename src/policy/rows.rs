@@ -18,6 +18,7 @@ impl Resolved {
         Document {
             format_version: FORMAT,
             settings: self.rows(),
+            tree: None,
             tools: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),

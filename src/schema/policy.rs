@@ -13,6 +13,8 @@ pub struct Document {
     pub format_version: &'static str,
     /// The settings in a fixed order; list settings have one row per entry and none when empty.
     pub settings: Vec<Row>,
+    /// The tree that a command sees; null where only settings were asked for.
+    pub tree: Option<Tree>,
     /// The caller's tool chains that a jail here shows; null where only settings were asked for.
     pub tools: Option<Vec<Tools>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
@@ -82,4 +84,13 @@ pub struct Check {
     pub files: Vec<String>,
     /// What was not understood or would be ignored.
     pub warnings: Vec<String>,
+}
+
+/// The tree that a command sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tree {
+    /// Its top.
+    pub path: String,
+    /// Why this one: the name of what marks a project, or the flag.
+    pub found_by: &'static str,
 }

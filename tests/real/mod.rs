@@ -9,6 +9,7 @@ mod jvm;
 mod node;
 mod planted;
 mod python;
+mod root;
 mod shell;
 mod swaps;
 mod system;

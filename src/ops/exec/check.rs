@@ -6,11 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::errno::Errno;
-
 use super::Error;
 use crate::base::env;
 use crate::jail::spec::{Bind, BindKind, Owner, Spec};
+use crate::ops::project::Place;
 use crate::policy::key::Key;
 use crate::policy::resolve::{Asked, Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
@@ -37,21 +36,14 @@ fn refuse(path: &Path, why: impl Into<String>, way: WayOut) -> Error {
     Error::Refused { path: path.to_owned(), why: why.into(), way }
 }
 
-/// The current directory, if it can be a workspace at all.
-pub(super) fn current_dir() -> Result<(PathBuf, Metadata), Error> {
-    let fail = |why| Error::CurrentDir { why };
-    let path = std::env::current_dir().map_err(fail)?;
-    // Longer ones exist (made step by step), but no call takes them.
-    if path.as_os_str().len() >= 4096 {
-        return Err(fail(io::Error::from(Errno::ENAMETOOLONG)));
-    }
-    let meta = std::fs::metadata(&path).map_err(fail)?;
-    Ok((path, meta))
-}
-
 /// The name under which the caller's shell went to the workspace, when that leads through a link.
-pub(super) fn alias(workspace: &Path, meta: &Metadata) -> Option<PathBuf> {
-    let name = env::PWD.absolute_path().filter(|name| name != workspace)?;
+pub(super) fn alias(place: &Place) -> Option<PathBuf> {
+    let (workspace, meta) = (&place.root, &place.meta);
+    // The shell knows the name of the current directory; the workspace is the same way up from both.
+    let below = place.start.strip_prefix(workspace).ok()?;
+    let pwd = env::PWD.absolute_path()?;
+    let above = pwd.ancestors().nth(below.components().count()).filter(|_| pwd.ends_with(below));
+    let name = above.filter(|name| name != workspace)?.to_owned();
     let plain = !name.components().any(|c| c == Component::ParentDir);
     let same = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
     // A value that was not kept up to date names some other directory.
@@ -97,10 +89,11 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
     Ok((binds, aliases))
 }
 
-/// Where the command starts: at the top of the workspace, or where `--cwd` says below it.
-pub(super) fn cwd(at: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
-    let Some(asked) = asked else { return Ok(at.to_owned()) };
-    let path = at.join(asked);
+/// Where the command starts: where the caller is, or where `--cwd` says from there, in the workspace.
+pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
+    let Some(asked) = asked else { return Ok(start.to_owned()) };
+    // Collected from its parts: `.` in the middle or at the end means nothing.
+    let path: PathBuf = start.join(asked).components().collect();
     let plain = !path.components().any(|c| c == Component::ParentDir);
     if plain && path.starts_with(at) {
         Ok(path)
@@ -269,8 +262,11 @@ mod tests {
     #[test]
     fn a_start_directory_is_below_the_workspace() {
         let at = Path::new("/home/me/p");
-        let ask = |path: &str| cwd(at, Some(Path::new(path))).ok();
-        assert_eq!(cwd(at, None).ok().as_deref(), Some(at));
+        let ask = |path: &str| cwd(at, at, Some(Path::new(path))).ok();
+        assert_eq!(cwd(at, at, None).ok().as_deref(), Some(at));
+        let below = Path::new("/home/me/p/src");
+        assert_eq!(cwd(at, below, None).ok().as_deref(), Some(below));
+        assert_eq!(cwd(at, below, Some(Path::new("x"))).ok(), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("src/x"), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("/home/me/p/src"), Some("/home/me/p/src".into()));
         for bad in ["..", "src/../..", "/", "/home/me", "/proc/self/fd/42", "/home/me/p2"] {
