@@ -4,26 +4,55 @@
 //! links, so that what has changed since is an error and no way in.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Metadata;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 
+use crate::jail::spec::Owner;
 use crate::policy::flavor::matches;
 use crate::sys::openat2;
 
 /// Names that one `*` may stand for.
 const MOST: usize = 256;
 
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    kind: SFlag,
+    /// Permissions.
+    pub(super) mode: u32,
+    /// Whose it is.
+    pub(super) owner: Owner,
+}
+
+impl Seen {
+    pub(super) fn is_dir(self) -> bool {
+        self.kind == SFlag::S_IFDIR
+    }
+
+    pub(super) fn is_file(self) -> bool {
+        self.kind == SFlag::S_IFREG
+    }
+
+    fn is_link(self) -> bool {
+        self.kind == SFlag::S_IFLNK
+    }
+}
+
 /// What has been looked at.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
+    /// The home directory, which has no link in its path, and opened: most places lie below it, and
+    /// walking down to it would be half of each call.
+    home: Option<(PathBuf, OwnedFd)>,
     /// `None`: nothing is there.
-    asked: Vec<(PathBuf, Option<Metadata>)>,
+    asked: Vec<(PathBuf, Option<Seen>)>,
     listed: Vec<(PathBuf, Vec<OsString>)>,
-    /// A directory known to have no link in its path.
-    plain: Option<PathBuf>,
 }
 
 /// `path` without links, if there is something. One call for the usual one that has none.
@@ -36,39 +65,55 @@ pub(super) fn real(path: &Path) -> Option<PathBuf> {
 }
 
 impl Disk {
-    /// Most places lie below `home`, which has no link in its path.
+    /// With a home directory that has no link in its path.
     pub(super) fn new(home: Option<&Path>) -> Disk {
-        Disk { plain: home.map(Path::to_owned), ..Disk::default() }
+        let open =
+            |home: &Path| Some((home.to_owned(), openat2::resolved(home.as_os_str().as_bytes()).ok()?));
+        Disk { home: home.and_then(open), ..Disk::default() }
     }
 
     /// What is at a plain absolute path: where that is without links, and what it is.
-    pub(super) fn look(&mut self, path: &Path) -> Option<(PathBuf, Metadata)> {
+    pub(super) fn look(&mut self, path: &Path) -> Option<(PathBuf, Seen)> {
         let bytes = path.as_os_str().as_bytes();
-        let known = self.plain.as_ref().map(|dir| dir.as_os_str().as_bytes());
-        let known = known.filter(|dir| bytes.strip_prefix(*dir).is_some_and(|rest| rest.starts_with(b"/")));
-        let first = known.map_or(1, |dir| dir.len() + 1);
+        let first = self.below_home(path).map_or(1, |inside| bytes.len() - inside.as_os_str().len());
         let ends = (first..bytes.len()).filter(|at| bytes.get(*at) == Some(&b'/')).chain([bytes.len()]);
+        let mut seen = None;
         for end in ends {
             let part = Path::new(OsStr::from_bytes(bytes.get(..end)?));
-            let meta = self.ask(part)?;
-            if meta.is_symlink() {
+            let here = self.ask(part)?;
+            if here.is_link() {
                 let real = std::fs::canonicalize(path).ok()?;
-                let meta = std::fs::symlink_metadata(&real).ok()?;
-                return Some((real, meta));
+                let seen = self.ask(&real)?;
+                return Some((real, seen));
             }
+            seen = Some(here);
         }
-        let meta = self.ask(path)?.clone();
-        Some((path.to_owned(), meta))
+        Some((path.to_owned(), seen?))
     }
 
-    fn ask(&mut self, path: &Path) -> Option<&Metadata> {
+    /// The part of `path` below the home directory.
+    fn below_home<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let (home, _) = self.home.as_ref()?;
+        let rest = path.as_os_str().as_bytes().strip_prefix(home.as_os_str().as_bytes())?;
+        rest.strip_prefix(b"/").filter(|rest| !rest.is_empty()).map(|rest| Path::new(OsStr::from_bytes(rest)))
+    }
+
+    fn ask(&mut self, path: &Path) -> Option<Seen> {
         let bytes = path.as_os_str().as_bytes();
-        let known = self.asked.iter().position(|(known, _)| known.as_os_str().as_bytes() == bytes);
-        let at = known.unwrap_or_else(|| {
-            self.asked.push((path.to_owned(), std::fs::symlink_metadata(path).ok()));
-            self.asked.len() - 1
+        if let Some((_, seen)) = self.asked.iter().find(|(known, _)| known.as_os_str().as_bytes() == bytes) {
+            return *seen;
+        }
+        let found = match (self.below_home(path), &self.home) {
+            (Some(inside), Some((_, home))) => fstatat(home, inside, AtFlags::AT_SYMLINK_NOFOLLOW),
+            _ => fstatat(AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW),
+        };
+        let seen = found.ok().map(|s| Seen {
+            kind: SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT,
+            mode: s.st_mode & 0o7777,
+            owner: Owner { uid: s.st_uid, gid: s.st_gid },
         });
-        self.asked.get(at).and_then(|(_, meta)| meta.as_ref())
+        self.asked.push((path.to_owned(), seen));
+        seen
     }
 
     /// What `pattern` stands for: itself when it has no `*`, else the names that are there.
@@ -96,15 +141,25 @@ impl Disk {
 
     /// The names in a directory, sorted.
     fn names(&mut self, dir: &Path) -> &[OsString] {
-        let known = self.listed.iter().position(|(known, _)| known == dir);
+        let known = self.listed.iter().position(|(known, _)| known.as_os_str() == dir.as_os_str());
         let at = known.unwrap_or_else(|| {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+            let mut names = self.read(dir).unwrap_or_default();
             names.sort();
             self.listed.push((dir.to_owned(), names));
             self.listed.len() - 1
         });
         self.listed.get(at).map(|(_, names)| names.as_slice()).unwrap_or_default()
+    }
+
+    fn read(&self, dir: &Path) -> Option<Vec<OsString>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = match (self.below_home(dir), &self.home) {
+            (Some(inside), Some((_, home))) => Dir::openat(home, inside, flags, Mode::empty()),
+            _ => Dir::open(dir, flags, Mode::empty()),
+        };
+        let names = opened.ok()?.into_iter().flatten().map(|entry| entry.file_name().to_owned());
+        let names = names.filter(|name| !matches!(name.to_bytes(), b"." | b".."));
+        Some(names.map(|name| OsString::from_vec(name.into_bytes())).collect())
     }
 }
 
@@ -132,7 +187,6 @@ mod tests {
             for missing in ["x", "x/y", "a/broken", "loop", "loop/x", "a/file/x"] {
                 assert_eq!(at(missing), None, "{missing}");
             }
-            assert_eq!(disk.look(Path::new("/")).map(|(real, _)| real), Some("/".into()));
             let mut glob = |pattern: &str| disk.glob(&top.join(pattern));
             assert_eq!(glob("*/b"), ["a", "l", "loop"].map(|d| top.join(d).join("b")));
             assert_eq!(glob("a/f*"), [top.join("a/file")]);

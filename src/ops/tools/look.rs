@@ -2,14 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, Disk};
 use super::{Around, Found, Home, Tools, is_system, places, shown};
 use crate::base::env;
 use crate::jail::plan;
-use crate::jail::spec::{Hidden, Owner, Tool};
+use crate::jail::spec::{Hidden, Tool};
 use crate::policy::flavor::{self, Caller, Flavor, Reached, Refusal, expand, is_below, lead, refusal};
 
 /// The jail's home directory.
@@ -35,6 +34,11 @@ pub(super) struct Look<'a> {
     own: &'a [Flavor],
     disk: Disk,
     pub(super) tools: Tools,
+}
+
+/// Whether two plain paths are one. (By bytes: `==` takes both apart.)
+fn same(a: &Path, b: &Path) -> bool {
+    a.as_os_str() == b.as_os_str()
 }
 
 /// Whether `path` is `dir` or below it.
@@ -105,14 +109,14 @@ impl<'a> Look<'a> {
                 real
             }
         };
-        if real != path {
+        if !same(&real, &path) {
             self.link(path, real.clone());
         }
         Some(real)
     }
 
     fn look(&mut self, flavor: &Flavor, item: &str, path: &Path) -> Place {
-        let Some((real, meta)) = self.disk.look(path) else { return Place::Missing };
+        let Some((real, seen)) = self.disk.look(path) else { return Place::Missing };
         if self.is_visible(&real) {
             return Place::Visible(real);
         }
@@ -121,15 +125,15 @@ impl<'a> Look<'a> {
         if let Some(refusal) = refusal(&real, home) {
             return Place::Refused(match refusal {
                 Refusal::Home => "it has your home directory in it".to_owned(),
-                Refusal::Secret(secret) if real == path => format!("secrets are kept in `~/{secret}`"),
+                Refusal::Secret(secret) if same(&real, path) => format!("secrets are kept in `~/{secret}`"),
                 Refusal::Secret(secret) => {
                     format!("it leads to `{}`, and secrets are kept in `~/{secret}`", name(&real))
                 }
-                Refusal::Machine if real == path => "it is no place of tools".to_owned(),
+                Refusal::Machine if same(&real, path) => "it is no place of tools".to_owned(),
                 Refusal::Machine => format!("it leads to `{}`, which is no place of tools", name(&real)),
             });
         }
-        if real != path && !self.may_lead(flavor, item, path, &real) {
+        if !same(&real, path) && !self.may_lead(flavor, item, path, &real) {
             return Place::Refused(format!("it leads to `{}`, which is in no catalogue", name(&real)));
         }
         if self.around.state.is_some_and(|state| below(state, &real) || below(&real, state)) {
@@ -138,17 +142,17 @@ impl<'a> Look<'a> {
         if !plan::has_place(&real) {
             return Place::Refused("the jail has something of its own there".to_owned());
         }
-        let directory = meta.is_dir();
-        if !directory && !meta.is_file() {
+        let directory = seen.is_dir();
+        if !directory && !seen.is_file() {
             return Place::Missing;
         }
-        if directory && meta.mode() & 0o002 != 0 {
+        if directory && seen.mode & 0o002 != 0 {
             return Place::Refused("everyone may write to it".to_owned());
         }
         // What belongs to the machine is shown as /usr is, also to a jail that root starts.
         let machine = ["/opt", "/nix", "/home/linuxbrew"].iter().any(|dir| below(&real, Path::new(dir)));
-        let owner = (!machine).then(|| Owner { uid: meta.uid(), gid: meta.gid() });
-        Place::Shown(Tool { path: real, directory, owner }, meta.mode())
+        let owner = (!machine).then_some(seen.owner);
+        Place::Shown(Tool { path: real, directory, owner }, seen.mode)
     }
 
     fn is_visible(&self, path: &Path) -> bool {
@@ -188,9 +192,9 @@ impl<'a> Look<'a> {
     pub(super) fn settle(&mut self) {
         let shown = &mut self.tools.shown;
         shown.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        shown.dedup_by(|a, b| a.path == b.path);
+        shown.dedup_by(|a, b| same(&a.path, &b.path));
         let all: Vec<PathBuf> = shown.iter().filter(|t| t.directory).map(|t| t.path.clone()).collect();
-        shown.retain(|t| !all.iter().any(|dir| *dir != t.path && below(&t.path, dir)));
+        shown.retain(|t| !all.iter().any(|dir| below(&t.path, dir) && !same(dir, &t.path)));
     }
 
     /// Find what is to be hidden in what is shown.
@@ -198,13 +202,13 @@ impl<'a> Look<'a> {
         for item in flavor.hide.iter() {
             for pattern in places(flavor, item, self.caller, &reached.at) {
                 // Mostly there is nothing to look at: no call is spent then.
-                if !self.is_shown(&fixed_part(&pattern)) {
+                if !self.is_shown(fixed_part(&pattern)) {
                     continue;
                 }
                 for path in self.disk.glob(&pattern) {
-                    let Some((real, meta)) = self.disk.look(&path) else { continue };
+                    let Some((real, seen)) = self.disk.look(&path) else { continue };
                     if self.tools.shows(&real) {
-                        self.tools.hidden.push(Hidden { path: real, directory: meta.is_dir() });
+                        self.tools.hidden.push(Hidden { path: real, directory: seen.is_dir() });
                     }
                 }
             }
@@ -220,9 +224,9 @@ impl<'a> Look<'a> {
     pub(super) fn settle_hidden(&mut self) {
         let hidden = &mut self.tools.hidden;
         hidden.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        hidden.dedup_by(|a, b| a.path == b.path);
+        hidden.dedup_by(|a, b| same(&a.path, &b.path));
         let all: Vec<PathBuf> = hidden.iter().filter(|h| h.directory).map(|h| h.path.clone()).collect();
-        hidden.retain(|h| !all.iter().any(|dir| *dir != h.path && below(&h.path, dir)));
+        hidden.retain(|h| !all.iter().any(|dir| below(&h.path, dir) && !same(dir, &h.path)));
     }
 
     /// The variables of one tool chain.
@@ -273,9 +277,10 @@ impl<'a> Look<'a> {
     }
 }
 
-/// The part of `pattern` before its first `*`; the directory it lies in when there is none.
-fn fixed_part(pattern: &Path) -> PathBuf {
-    let starred = |part: &std::path::Component<'_>| part.as_os_str().as_bytes().contains(&b'*');
-    let fixed: PathBuf = pattern.components().take_while(|part| !starred(part)).collect();
-    if fixed == pattern { fixed.parent().map(Path::to_owned).unwrap_or(fixed) } else { fixed }
+/// The directory in which the first `*` of `pattern` is looked up, or the one it lies in.
+fn fixed_part(pattern: &Path) -> &Path {
+    let bytes = pattern.as_os_str().as_bytes();
+    let star = bytes.iter().position(|b| *b == b'*').unwrap_or(bytes.len());
+    let slash = bytes.iter().take(star).rposition(|b| *b == b'/').unwrap_or(0);
+    Path::new(OsStr::from_bytes(bytes.get(..slash).unwrap_or_default()))
 }

@@ -228,7 +228,7 @@ fn entries() -> Vec<PathBuf> {
             continue;
         }
         if let Some(entry) = plain(OsStr::from_bytes(entry))
-            && !entries.contains(&entry)
+            && entries.iter().all(|known| known.as_os_str() != entry.as_os_str())
         {
             entries.push(entry);
         }

@@ -1,6 +1,9 @@
 //! What no tool chain may show, whoever describes it.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use super::is_below;
 
 /// Where secrets lie below a home directory: files and directories.
 const SECRETS: [&str; 40] = [
@@ -63,12 +66,15 @@ pub enum Refusal {
 /// Whether `path`, absolute and without links, may be shown to a jail as part of a tool chain.
 /// `home` is the caller's, without links as well.
 pub fn refusal(path: &Path, home: Option<&Path>) -> Option<Refusal> {
-    if let Some(home) = home {
-        if home.starts_with(path) {
+    // By bytes: this is asked for every place of every start.
+    let bytes = path.as_os_str().as_bytes();
+    if let Some(home) = home.map(|home| home.as_os_str().as_bytes()) {
+        if is_below(home, bytes) {
             return Some(Refusal::Home);
         }
-        if let Ok(inside) = path.strip_prefix(home) {
-            let meets = |secret: &&&str| inside.starts_with(secret) || Path::new(secret).starts_with(inside);
+        if let Some(inside) = bytes.strip_prefix(home).and_then(|rest| rest.strip_prefix(b"/")) {
+            let meets =
+                |secret: &&&str| is_below(inside, secret.as_bytes()) || is_below(secret.as_bytes(), inside);
             return SECRETS.iter().find(meets).map(|secret| Refusal::Secret(secret));
         }
     }

@@ -114,7 +114,7 @@ pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Opt
     let mut by = None;
     let mut at: Vec<PathBuf> = Vec::new();
     let mut add = |path: PathBuf| {
-        if !at.contains(&path) {
+        if at.iter().all(|known| known.as_os_str() != path.as_os_str()) {
             at.push(path);
         }
     };
