@@ -20,6 +20,7 @@ use super::status::{Layer, Layers};
 use super::wire::{self, Message};
 use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
+use crate::sys::cpu::Processors;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
@@ -35,13 +36,15 @@ pub(super) struct Hand {
     pub(super) go: File,
     /// The command's.
     pub(super) stdio: Stdio,
+    /// Those that the command may run on; ours are fewer at first.
+    pub(super) processors: Option<Processors>,
 }
 
 /// Run as pid 1. Never returns.
 pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
-    let Hand { status, go, stdio } = hand;
+    let Hand { status, go, stdio, processors } = hand;
     let mut layers = Layers::default();
-    let plan = match set_up(birth, (&go, &status), &mut layers) {
+    let plan = match set_up(birth, (&go, &status), processors, &mut layers) {
         Ok(plan) => plan,
         Err(e) => fail(&status, &e, false),
     };
@@ -60,7 +63,12 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
 }
 
 /// Namespaces, ids and the file system view.
-fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -> Result<Plan> {
+fn set_up(
+    birth: &Birth,
+    (go, status): (&File, &OwnedFd),
+    processors: Option<Processors>,
+    layers: &mut Layers,
+) -> Result<Plan> {
     // Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and
     // once passed on by the launcher.
     nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
@@ -68,17 +76,21 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
     for layer in [Layer::UserNs, Layer::MountNs, Layer::PidNs, Layer::IpcNs, Layer::UtsNs, Layer::CgroupNs] {
         layers.add(layer);
     }
-    // First, because it takes longest. It needs no mapped id.
-    let network = match birth.net {
-        Net::None => Some(net::make()?),
-        Net::Host => None,
-    };
+    // First, because it takes longest: meanwhile the launcher checks and plans. It needs no mapped id.
+    if birth.net == Net::None {
+        net::unshare()?;
+        layers.add(Layer::NetNs);
+    }
     let with = |layer: &str| !birth.without.iter().any(|w| w == layer);
     if with("keyring") && caps::fresh_session_keyring()? {
         layers.add(Layer::Keyring);
     }
     // Our ids are mapped, too, once it is here.
     let Some((plan, mapped)) = handover::receive(go, status)? else { clone::exit_now(125) };
+    if let Some(processors) = processors {
+        // Not before: the launcher may have been slower to keep us off its processor.
+        processors.restore();
+    }
     fd::room_for(plan.descriptors())?;
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
@@ -105,10 +117,6 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
         layers.add(Layer::ReadOnlyOverlay);
     }
     layers.add(Layer::Pivot);
-    if let Some(network) = network {
-        network.enter()?;
-        layers.add(Layer::NetNs);
-    }
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
     if !plan.confinement.nested_userns && with("no_nested_userns") {

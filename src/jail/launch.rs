@@ -16,7 +16,7 @@ use super::wire;
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::{Error, Result, fd, mount, ns, openat2, pidfd, signal};
+use crate::sys::{Error, Result, cpu, fd, mount, ns, openat2, pidfd, signal};
 
 /// Descriptors that a start takes without any mount.
 const FEW: u64 = 64;
@@ -173,14 +173,18 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
                 .map_err(|e| Error::new("fchown", "pipe", e))?;
         }
     }
+    let processors = cpu::mine();
     let started = Instant::now();
     match clone3(Namespaces::WITHOUT_NET, None)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
             let stdio = Stdio { stdin: stdin_inside, stdout: stdout_inside, stderr: stderr_inside };
-            init::run(birth, Hand { status: status_inside, go: go.into(), stdio })
+            init::run(birth, Hand { status: status_inside, go: go.into(), stdio, processors })
         }
         Cloned::Parent(pid, pidfd) => {
+            if let Some(processors) = processors {
+                processors.elsewhere(pid);
+            }
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
             let born = Born { running, go: go_write.into() };
             // Here and not in pid 1, which may not even have begun to run on its processor.

@@ -124,31 +124,6 @@ pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
     Ok(check("clone", libc::c_long::from(pid))? as i32)
 }
 
-/// Start `task` in a process that shares this memory and these descriptors, and go on beside it.
-/// Returns the pid; the task's return value is the exit status. Much less than a thread: no stack
-/// to map, no thread-local storage.
-///
-/// # Safety
-/// For want of thread-local storage of its own, `task` and what it calls must neither use errno
-/// (`rustix` does not) nor allocate. It has 8 KiB of stack. `argument` must be fit for it and live
-/// until it has ended.
-pub(super) unsafe fn beside(
-    task: extern "C" fn(*mut libc::c_void) -> libc::c_int,
-    argument: *mut libc::c_void,
-) -> Result<i32> {
-    const STACK: usize = 8 * 1024;
-    // Leaked on purpose, once per start: nobody else knows when it is not used any more.
-    let stack: &'static mut [std::mem::MaybeUninit<u128>] =
-        Vec::leak(Vec::from_iter((0..STACK / size_of::<u128>()).map(|_| std::mem::MaybeUninit::uninit())));
-    // SAFETY: one past the end of the allocation, aligned to 16, for a stack that grows down.
-    let top = unsafe { stack.as_mut_ptr().add(stack.len()) };
-    // SAFETY: the stack is the task's alone and lives forever; the rest is the caller's promise.
-    let pid = unsafe {
-        libc::clone(task, top.cast(), libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD, argument)
-    };
-    Ok(check("clone", libc::c_long::from(pid))? as i32)
-}
-
 /// A process that does nothing, in a new user namespace: something to hang an id map on. It shares
 /// this memory instead of copying it and never touches it. End it with SIGKILL and reap it; it ends
 /// by itself with us.

@@ -6,6 +6,7 @@ pub mod at;
 pub mod caps;
 pub mod clone;
 pub mod copy;
+pub mod cpu;
 mod error;
 pub mod fd;
 pub mod landlock;
