@@ -134,6 +134,18 @@ build() {
     from=$built
 }
 
+# Whether a file begins as every program of Linux does: what is none must not be run to find out.
+is_elf() {
+    [ "$(dd if="$1" bs=4 count=1 2>/dev/null | od -An -tx1 | tr -d ' \n')" = 7f454c46 ]
+}
+
+# A directory in the place of a file would be moved into, not replaced.
+check_place() {
+    if [ -d "$1" ]; then
+        fail "\`$1\` is a directory" "move it away, or name another directory with --prefix DIR"
+    fi
+}
+
 # Copy a file below the prefix by way of a rename and note it for --uninstall.
 place() {
     mkdir -p "$(dirname -- "$2")"
@@ -148,7 +160,10 @@ install_all() {
         build
     elif [ ! -f "$from" ] || [ ! -r "$from" ]; then
         fail "\`$from\` is not a file that can be read"
+    elif ! is_elf "$from"; then
+        fail "\`$from\` is not an ELF binary" "build one here: ./install.sh without --from"
     fi
+    check_place "$bin/aj"
     if [ "$dry_run" = 1 ]; then
         say "would install $from as $bin/aj"
         say "would install manual pages and completions below $prefix/share"
@@ -173,6 +188,15 @@ install_all() {
     for shell in bash zsh fish; do
         "$staging/aj" completions "$shell" >"$staging/$shell"
     done
+
+    # All of them before the first is placed: half an installation is worse than none.
+    for page in "$staging"/man/*.1; do
+        check_place "$prefix/share/man/man1/${page##*/}"
+    done
+    check_place "$prefix/share/bash-completion/completions/aj"
+    check_place "$prefix/share/zsh/site-functions/_aj"
+    check_place "$prefix/share/fish/vendor_completions.d/aj.fish"
+    check_place "$bin/aj"
 
     : >"$staging/installed"
     for page in "$staging"/man/*.1; do

@@ -40,7 +40,8 @@ pub fn run(words: &[&str]) -> Ran {
         .args(words)
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
-        .env("AJ_STATE_DIR", state.path())
+        // Made by `aj`, for itself alone: what `tempdir` makes is open to whom the umask says.
+        .env("AJ_STATE_DIR", state.path().join("state"))
         .env("AJ_CONFIG_DIR", state.path().join("config"))
         .output()
         .unwrap();

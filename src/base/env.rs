@@ -33,6 +33,7 @@ vars! {
     HOME = "HOME", "The caller's home directory";
     NO_COLOR = "NO_COLOR", "Set to anything: no colour";
     CLICOLOR_FORCE = "CLICOLOR_FORCE", "Set to 1: colour even when the output is not a terminal";
+    COLUMNS = "COLUMNS", "Width of a terminal that does not tell its own";
     TERM = "TERM", "`dumb` turns colour and progress off";
 }
 

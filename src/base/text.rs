@@ -50,6 +50,20 @@ fn push(out: &mut String, c: char) {
     }
 }
 
+/// Printable text that a message can hold: what is long is shown by its start and its end, which of a
+/// path is its name.
+pub fn brief(text: &str) -> String {
+    const MOST: usize = 240;
+    const END: usize = 80;
+    let length = text.chars().count();
+    if length <= MOST {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(MOST - END).collect();
+    let end: String = text.chars().skip(length - END).collect();
+    format!("{start}[… {} characters …]{end}", length - MOST)
+}
+
 /// [`printable`] for paths and arguments.
 pub fn os(text: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> String {
     printable(std::os::unix::ffi::OsStrExt::as_bytes(text.as_ref()))
@@ -67,5 +81,13 @@ mod tests {
         assert_eq!(printable(b"\xff\xfe"), "\\xff\\xfe");
         assert_eq!(printable("\u{202e}gpj.exe\u{9b}31m".as_bytes()), "\\u{202e}gpj.exe\\u{9b}31m");
         assert_eq!(printable_lines(b"a\n\tb\x1b[31m"), "a\n\tb\\x1b[31m");
+    }
+
+    #[test]
+    fn a_long_name_is_shown_by_both_its_ends() {
+        assert_eq!(brief(&"é".repeat(240)), "é".repeat(240));
+        let shown = brief(&format!("/bin/{}.sh", "é".repeat(120_000)));
+        assert!(shown.starts_with("/bin/éé") && shown.ends_with("éé.sh"), "{shown}");
+        assert!(shown.contains("[… 119768 characters …]"), "{shown}");
     }
 }

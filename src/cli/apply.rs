@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 
-use super::changes::{Page, line, plural, skipped, split, summary};
+use super::changes::{Here, Page, plural, summary};
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::ui::Ui;
+use crate::base::id::Id;
+use crate::base::quote::command_line;
+use crate::base::text;
 use crate::ops::changes::{self, ApplyOptions, DiffOptions};
 use crate::schema::changes::Applied;
+use crate::workspace::diff::Conflict;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,13 +28,18 @@ Examples:
 /// obey are left out unless --allow-exec-files is given. Setuid bits, attributes and special files do
 /// not come back.
 ///
+/// The jail and the paths are named as for `aj diff`. Without a jail the newest one over this directory
+/// whose changes are kept is meant, also while it is running: its changes are not whole before it has
+/// ended, so it is refused, never passed over for an older one.
+///
 /// Exit codes: 0 everything was applied; 1 nothing was, because of conflicts or a failure; 3 no such
-/// jail; 4 files that the host would execute were left out; 5 another apply is at work; 6 a part was
-/// left out.
-#[derive(clap::Args, Debug)]
+/// jail, no changes kept, or no such path; 4 files that the host would execute were left out; 5 the
+/// jail is still running, or another apply is at work; 6 a part was left out. With --json the result
+/// is on stdout also for 1, 4 and 6, if the changes were looked at, and the error on stderr.
+#[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, beginning of one, or `@` for the newest), then paths to keep to
+    /// A jail (id, start of one, or `@` for the newest of all), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]
     arguments: Vec<OsString>,
     /// Show what would be done and change nothing
@@ -49,38 +58,39 @@ pub struct Args {
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let (selector, paths) = split(args.arguments);
-    let (tree, cwd) = changes::open_tree(selector.as_deref())?;
+    let chosen = changes::choose(&args.arguments, ui)?;
+    let asked = Asked::new(&args, chosen.tree.id, &chosen.paths);
     let options = ApplyOptions {
-        diff: DiffOptions { only: changes::relative(&tree, &cwd, &paths)?, ..DiffOptions::default() },
+        diff: DiffOptions { only: chosen.only, ..DiffOptions::default() },
         dry_run: args.dry_run,
         allow_exec_files: args.allow_exec_files,
         partial: args.partial,
         overwrite: args.overwrite,
     };
-    let done = changes::apply(&tree, &options, ui)?;
-    finish(ui, &done)
+    let done = changes::apply(&chosen.tree, &options, ui)?;
+    finish(ui, &done, &Here::new(chosen.here), &asked)
 }
 
-/// Show what was done and decide the exit code: also for `aj exec --apply`.
-pub fn finish(ui: &Ui, done: &Applied) -> CmdResult {
-    let verdict = verdict(done);
+/// Show what was done and decide the exit code.
+fn finish(ui: &Ui, done: &Applied, here: &Here, asked: &Asked) -> CmdResult {
     if ui.json {
         ui.document(done);
-        return Ok(Exit(verdict.map_or(exit::OK, |e| e.exit)));
+    } else {
+        show(ui, done, here);
     }
+    verdict(done, asked).map_or(Ok(Exit(exit::OK)), Err)
+}
+
+fn show(ui: &Ui, done: &Applied, here: &Here) {
     let mut page = Page::new(ui);
-    // What conflicts stopped beforehand is no list of things done.
-    if done.performed || done.dry_run {
-        for c in &done.applied {
-            page.line(&line(c));
-        }
+    for c in &done.applied {
+        page.line(&here.line(c));
     }
     let heading = "Left out, the host would run or obey them:";
-    page.section(heading, done.withheld.iter().map(line));
-    page.section("In conflict:", done.conflicts.iter().map(line));
-    page.section("Failed:", done.failed.iter().map(|f| format!("{}: {}", f.path, f.error)));
-    page.section("Never applied:", done.skipped.iter().map(skipped));
+    page.section(heading, done.withheld.iter().map(|c| here.line(c)));
+    page.section("In conflict:", done.conflicts.iter().map(|c| here.line(c)));
+    page.section("Failed:", done.failed.iter().map(|f| here.failed(f)));
+    page.section("Not applied:", done.skipped.iter().map(|s| here.skipped(s)));
     drop(page);
     if done.truncated > 0 {
         ui.warn(&format!("{} more not shown", plural(done.truncated, "line")));
@@ -91,69 +101,123 @@ pub fn finish(ui: &Ui, done: &Applied) -> CmdResult {
     }
     if done.performed {
         ui.status(&format!("applied {} to {}", summary(&done.totals), done.base));
+    } else if done.dry_run && done.totals.changes == 0 && done.conflicts_total > 0 {
+        let what = plural(done.conflicts_total, "change");
+        ui.status(&format!("would apply nothing to {}: {what} in conflict", done.base));
     } else if done.dry_run {
         ui.status(&format!("would apply {} to {}", summary(&done.totals), done.base));
-    }
-    match verdict {
-        Some(error) if !done.dry_run => Err(error),
-        _ => Ok(Exit(exit::OK)),
     }
 }
 
 /// The same on stderr alone, for `aj exec --apply`, whose stdout is the command's.
-pub(super) fn finish_quietly(ui: &Ui, done: &Applied) -> Result<(), CommandError> {
+pub(super) fn finish_quietly(ui: &Ui, done: &Applied, allow_exec_files: bool) -> Result<(), CommandError> {
     if done.performed {
         ui.status(&format!("applied {} to {}", summary(&done.totals), done.base));
     }
     for c in done.withheld.iter().chain(&done.conflicts) {
-        ui.warn(&format!("not applied: {}", line(c)));
+        ui.warn(&format!("not applied: {}", Here::default().line(c)));
     }
-    verdict(done).map_or(Ok(()), Err)
+    let args = Args { allow_exec_files, ..Args::default() };
+    verdict(done, &Asked::new(&args, done.tree, &[])).map_or(Ok(()), Err)
+}
+
+/// What was asked for, to be asked again in a hint.
+struct Asked {
+    id: Id,
+    flags: Vec<&'static str>,
+    paths: Vec<String>,
+}
+
+impl Asked {
+    fn new(args: &Args, id: Id, paths: &[OsString]) -> Asked {
+        let flags = [
+            (args.allow_exec_files, "--allow-exec-files"),
+            (args.partial, "--partial"),
+            (args.overwrite, "--overwrite"),
+        ];
+        let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
+        Asked { id, flags, paths: paths.iter().map(text::os).collect() }
+    }
+
+    /// The same command once more.
+    fn again(&self) -> String {
+        self.with("")
+    }
+
+    /// The same command with one more flag.
+    fn with(&self, flag: &'static str) -> String {
+        let dashes = if self.paths.iter().any(|p| p.starts_with('-')) { "--" } else { "" };
+        let words = ["aj", "apply", self.id.as_str()];
+        let words = words.iter().chain(&self.flags).chain([&flag, &dashes]).filter(|w| !w.is_empty());
+        let words: Vec<String> = words.map(|w| (*w).to_owned()).chain(self.paths.iter().cloned()).collect();
+        format!("`{}`", command_line(&words))
+    }
 }
 
 /// What is wrong with the outcome, if anything. A dry run is always right.
-fn verdict(done: &Applied) -> Option<CommandError> {
-    let (id, unknown) = (done.tree, done.skipped.iter().filter(|s| s.unknown).count());
+fn verdict(done: &Applied, asked: &Asked) -> Option<CommandError> {
+    let unknown = done.skipped.iter().filter(|s| s.unknown).count();
     if done.dry_run {
         return None;
     }
+    let conflicts = plural(done.conflicts_total, "change");
     if !done.performed {
-        let what = plural(done.conflicts_total, "change");
-        return Some(
-            CommandError::new(exit::FAILED, "conflict", format!("nothing was applied: {what} in conflict"))
-                .hint(format!("apply the rest with `aj apply {id} --partial`"))
-                .hint(format!("let the jail's version win with `aj apply {id} --overwrite`")),
-        );
+        let message = format!("nothing was applied: {conflicts} in conflict");
+        let error = CommandError::new(exit::FAILED, "conflict", message)
+            .hint(format!("apply the rest with {}", asked.with("--partial")));
+        return Some(about_conflicts(error, done, asked));
     }
     if !done.failed.is_empty() || done.conflicts_total > 0 || unknown > 0 {
         let nothing = done.totals.changes == 0 && !done.failed.is_empty();
         let exit = if nothing { exit::FAILED } else { exit::PARTIAL };
-        let mut message = "not everything was applied".to_owned();
+        let mut message = match done.conflicts_total {
+            _ if nothing => "nothing could be applied".to_owned(),
+            0 => "not everything was applied".to_owned(),
+            _ => format!("not everything was applied: {conflicts} in conflict"),
+        };
         if done.stopped {
             message = "the work stopped early".to_owned();
         }
-        let error = CommandError::new(exit, "partly_applied", message);
-        return Some(error.hint(format!("`aj apply {id}` again continues where this one ended")));
+        let mut error = CommandError::new(exit, "partly_applied", message);
+        if done.conflicts_total > 0 {
+            error = about_conflicts(error, done, asked);
+        }
+        let again = asked.again();
+        return Some(match done.failed.iter().find_map(|f| f.directory.as_ref()) {
+            Some(at) => error.hint(format!("make `{at}` writable for yourself, then {again} continues")),
+            None if done.failed.is_empty() && unknown == 0 => error,
+            None => error.hint(format!("{again} again continues where this one ended")),
+        });
     }
     if done.withheld_total > 0 {
         let what = plural(done.withheld_total, "file");
-        return Some(
-            CommandError::new(
-                exit::REFUSED,
-                "exec_files_withheld",
-                format!("{what} that the host would execute left out"),
-            )
-            .hint(format!("look at them, then `aj apply {id} --allow-exec-files`")),
-        );
+        let message = format!("{what} that the host would execute left out");
+        let hint = format!("look at them, then {}", asked.with("--allow-exec-files"));
+        return Some(CommandError::new(exit::REFUSED, "exec_files_withheld", message).hint(hint));
     }
     None
+}
+
+/// How to go on: what nobody may decide by a flag has to go first.
+fn about_conflicts(error: CommandError, done: &Applied, asked: &Asked) -> CommandError {
+    let first = |kind: Conflict| done.conflicts.iter().find(|c| c.conflict.as_deref() == Some(kind.text()));
+    let again = asked.again();
+    if let Some(c) = first(Conflict::Mount) {
+        error.hint(format!("unmount what is mounted at or below `{}`, then {again}", c.path))
+    } else if let Some(c) = first(Conflict::Unreadable) {
+        error.hint(format!("make `{}` readable for yourself, then {again}", c.path))
+    } else if asked.flags.contains(&"--overwrite") {
+        error.hint(format!("the host changes it right now; {again} looks at it anew"))
+    } else {
+        error.hint(format!("let the jail's version win with {}", asked.with("--overwrite")))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::changes::tests::sample;
-    use crate::schema::changes::{FORMAT, Failure, Skipped, Totals};
+    use crate::schema::changes::{Change, FORMAT, Failure, Skipped, Totals};
 
     fn done() -> Applied {
         Applied {
@@ -176,10 +240,56 @@ mod tests {
         }
     }
 
+    fn asked(args: Args, paths: &[&str]) -> Asked {
+        let paths: Vec<OsString> = paths.iter().map(OsString::from).collect();
+        Asked::new(&args, "jl-0123456789abcdef".parse().unwrap(), &paths)
+    }
+
+    #[test]
+    fn a_hint_asks_for_what_was_asked_and_gets_further() {
+        let conflict = |kind: Conflict| Applied {
+            conflicts: vec![Change { conflict: Some(kind.text().into()), ..sample("c", "modified") }],
+            conflicts_total: 1,
+            ..done()
+        };
+        let hints = |d: &Applied, asked: &Asked| verdict(d, asked).unwrap().hints;
+        let partial = || Args { partial: true, ..Args::default() };
+        assert_eq!(
+            hints(&conflict(Conflict::Changed), &asked(partial(), &["a b"])),
+            ["let the jail's version win with `aj apply jl-0123456789abcdef --partial --overwrite 'a b'`"]
+        );
+        let stopped = Applied { performed: false, applied: vec![], ..conflict(Conflict::Changed) };
+        assert_eq!(
+            hints(&stopped, &asked(Args::default(), &["-x"])),
+            [
+                "apply the rest with `aj apply jl-0123456789abcdef --partial -- -x`",
+                "let the jail's version win with `aj apply jl-0123456789abcdef --overwrite -- -x`"
+            ]
+        );
+        // `--overwrite` would lead to the same conflict.
+        assert_eq!(
+            hints(&conflict(Conflict::Mount), &asked(partial(), &[])),
+            ["unmount what is mounted at or below `c`, then `aj apply jl-0123456789abcdef --partial`"]
+        );
+        let shut = Failure {
+            path: "d/x".into(),
+            error: "could not change directory `/p/d`: EACCES".into(),
+            errno: "EACCES".into(),
+            directory: Some("/p/d".into()),
+        };
+        assert_eq!(
+            hints(&Applied { failed: vec![shut], ..done() }, &asked(Args::default(), &[])),
+            ["make `/p/d` writable for yourself, then `aj apply jl-0123456789abcdef` continues"]
+        );
+    }
+
     #[test]
     fn the_exit_code_tells_how_much_was_applied() {
-        let code = |d: Applied| verdict(&d).map_or(0, |e| e.exit);
-        let failure = || vec![Failure { path: "x".into(), error: "write: ENOSPC".into() }];
+        let code = |d: Applied| verdict(&d, &asked(Args::default(), &[])).map_or(0, |e| e.exit);
+        let failure = || {
+            let (error, errno) = ("write: ENOSPC".into(), "ENOSPC".into());
+            vec![Failure { path: "x".into(), error, errno, directory: None }]
+        };
         assert_eq!(code(done()), 0);
         assert_eq!(code(Applied { withheld_total: 1, ..done() }), 4);
         assert_eq!(code(Applied { conflicts_total: 1, performed: false, ..done() }), 1);

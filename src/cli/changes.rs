@@ -1,25 +1,58 @@
-//! What `aj diff` and `aj apply` share: their arguments, how a change looks, how errors read.
-
-use std::ffi::OsString;
+//! What `aj diff` and `aj apply` share: from where paths are shown, how a change looks, how errors read.
 
 use super::error::CommandError;
-use super::exit;
 use super::ui::Ui;
-use crate::base::id::Id;
+use super::{exit, hints, state};
+use crate::base::text;
 use crate::ops::changes::Error;
-use crate::schema::changes::{Change, Skipped, Totals};
+use crate::schema::changes::{Change, Failure, Skipped, Totals};
+use crate::schema::jail::bytes64;
 
-/// The first argument is a tree if it is `@` or looks like an id; everything else is a path.
-pub(super) fn split(mut arguments: Vec<OsString>) -> (Option<String>, Vec<OsString>) {
-    let selector = arguments
-        .first()
-        .and_then(|a| a.to_str())
-        .filter(|a| *a == "@" || Id::looks_like(a))
-        .map(str::to_owned);
-    if selector.is_some() {
-        arguments.remove(0);
+/// Where paths are shown from: the current directory below the base, as for path arguments, so that
+/// what was printed can be given back.
+#[derive(Debug, Default)]
+pub(super) struct Here(Vec<u8>);
+
+impl Here {
+    pub(super) fn new(below: Vec<u8>) -> Here {
+        Here(below)
     }
-    (selector, arguments)
+
+    /// The bytes of the path of a change.
+    pub(super) fn path(&self, c: &Change) -> Vec<u8> {
+        match c.path_base64.as_deref().and_then(bytes64::decode) {
+            Some(raw) => from(&self.0, &raw),
+            None => from(&self.0, c.path.as_bytes()),
+        }
+    }
+
+    /// A path that is printable already.
+    fn printable(&self, path: &str) -> String {
+        let here = text::printable(&self.0);
+        String::from_utf8_lossy(&from(here.as_bytes(), path.as_bytes())).into_owned()
+    }
+
+    pub(super) fn skipped(&self, s: &Skipped) -> String {
+        format!("{}  ({})", self.printable(&s.path), s.reason)
+    }
+
+    pub(super) fn failed(&self, f: &Failure) -> String {
+        format!("{}: {}", self.printable(&f.path), f.error)
+    }
+
+    /// `M src/main.rs`, with what one should know in brackets.
+    pub(super) fn line(&self, c: &Change) -> String {
+        line(&text::printable(&self.path(c)), c)
+    }
+}
+
+/// `path`, seen from `here`: both below the same directory.
+fn from(here: &[u8], path: &[u8]) -> Vec<u8> {
+    let parts = |p| <[u8]>::split(p, |b| *b == b'/').filter(|part| !part.is_empty());
+    let shared = parts(here).zip(parts(path)).take_while(|(a, b)| a == b).count();
+    let up = parts(here).skip(shared).map(|_| &b".."[..]);
+    let all: Vec<&[u8]> = up.chain(parts(path).skip(shared)).collect();
+    if all.is_empty() { b".".to_vec() } else { all.join(&b'/') }
 }
 
 /// Text for stdout, written in large pieces.
@@ -70,8 +103,7 @@ impl Drop for Page<'_> {
     }
 }
 
-/// `M src/main.rs`, with what one should know in brackets.
-pub(super) fn line(c: &Change) -> String {
+fn line(path: &str, c: &Change) -> String {
     let letter = match c.status.as_str() {
         "added" => 'A',
         "modified" => 'M',
@@ -79,7 +111,7 @@ pub(super) fn line(c: &Change) -> String {
         "type_changed" => 'T',
         _ => 'D',
     };
-    let mut text = format!("{letter} {}", c.path);
+    let mut text = format!("{letter} {path}");
     if c.kind == "directory" {
         text.push('/');
     }
@@ -117,10 +149,6 @@ pub(super) fn line(c: &Change) -> String {
     text
 }
 
-pub(super) fn skipped(s: &Skipped) -> String {
-    format!("{}  ({})", s.path, s.reason)
-}
-
 /// `3 files`.
 pub(super) fn plural(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -149,12 +177,17 @@ impl From<Error> for CommandError {
     fn from(e: Error) -> CommandError {
         use crate::workspace::apply::Error as Apply;
         let (exit, code) = match &e {
-            Error::NoTree(_) | Error::NotFound(_) => (exit::NOT_FOUND, "tree_not_found"),
-            Error::Ambiguous { .. } => (exit::NOT_FOUND, "ambiguous"),
+            Error::State(e) => return state::error(e),
+            Error::NoTree(_) | Error::NothingKept(_) => (exit::NOT_FOUND, "tree_not_found"),
+            Error::NotFound(_) => (exit::NOT_FOUND, "jail_not_found"),
+            Error::Ambiguous { .. } => (exit::NOT_FOUND, "jail_ambiguous"),
+            Error::Neither { .. } | Error::NoPath { .. } => (exit::NOT_FOUND, "path_not_found"),
+            Error::Running(_) => (exit::BUSY, "jail_running"),
+            Error::CurrentDir { .. } => (exit::FAILED, "current_dir"),
             Error::Outside { .. } => (exit::USAGE, "path_outside"),
             Error::Base { .. } => (exit::FAILED, "base_not_usable"),
+            Error::Replaced { .. } => (exit::FAILED, "base_replaced"),
             Error::Damaged { .. } => (exit::FAILED, "tree_damaged"),
-            Error::State { .. } => (exit::FAILED, "state_not_readable"),
             Error::Compare { .. } => (exit::FAILED, "compare_failed"),
             Error::Apply { source: Apply::Busy, .. } => (exit::BUSY, "busy"),
             Error::Apply { source: Apply::NoSpace { .. }, .. } => (exit::FAILED, "no_space"),
@@ -168,20 +201,34 @@ impl From<Error> for CommandError {
             Error::NoTree(_) => shown
                 .hint("changes are kept when `aj exec -- CMD` ran in this directory and changed something")
                 .hint("`aj jail list` shows what ran; name a jail by its id, or the newest by `@`"),
+            Error::NothingKept(_) => {
+                shown.hint("it changed nothing, or did without an overlay; `aj jail list` shows the others")
+            }
             Error::NotFound(_) => shown.hint("`aj jail list` shows the jails"),
             Error::Ambiguous { .. } => shown.hint("write more of the id"),
+            Error::Neither { .. } => shown
+                .hint("paths are taken from the current directory, as `aj diff` prints them")
+                .hint("`aj jail list` shows the jails"),
+            Error::NoPath { .. } => {
+                shown.hint("paths are taken from the current directory, as `aj diff` prints them")
+            }
+            Error::Running(id) => shown
+                .hint(format!("when it has ended: `aj apply {id}`"))
+                .hint(format!("what it has changed so far: `aj diff {id}`"))
+                .hint("another jail can be named by its id: `aj jail list`"),
+            Error::CurrentDir { .. } => shown.hint(hints::CURRENT_DIR),
             Error::Base { .. } => {
                 shown.hint("the directory that the jail ran over was moved, removed or replaced by a link")
             }
+            Error::Replaced { .. } => shown
+                .hint("move the directory that the jail ran over back to its place")
+                .hint("`aj apply --overwrite` puts the changes into the one that is there now"),
             Error::Apply { source: Apply::Busy, .. } => shown.hint("wait for it and try again"),
             Error::Apply { source: Apply::NoSpace { .. }, .. } => {
                 shown.hint("free some space, or apply a part: `aj apply PATH…`")
             }
-            Error::Outside { .. }
-            | Error::Damaged { .. }
-            | Error::State { .. }
-            | Error::Compare { .. }
-            | Error::Apply { .. } => shown,
+            Error::Outside { .. } => shown.hint("name paths below it, or a jail that ran elsewhere"),
+            Error::Damaged { .. } | Error::State(_) | Error::Compare { .. } | Error::Apply { .. } => shown,
         }
     }
 }
@@ -212,20 +259,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_first_argument_is_a_tree_only_when_it_looks_like_one() {
-        let case = |args: &[&str]| {
-            let (s, p) = split(args.iter().map(OsString::from).collect());
-            (s, p.len())
+    fn paths_are_shown_from_where_they_are_asked_for() {
+        let shown = |here: &str, path: &str| {
+            Here::new(here.as_bytes().to_vec()).line(&sample(path, "added")).split_off(2)
         };
-        assert_eq!(case(&["@", "src"]), (Some("@".into()), 1));
-        assert_eq!(case(&["jl-7k", "src"]), (Some("jl-7k".into()), 1));
-        assert_eq!(case(&["src", "@"]), (None, 2));
-        assert_eq!(case(&["./jl-7k"]), (None, 1));
-        assert_eq!(case(&[]), (None, 0));
+        assert_eq!(shown("", "a/b"), "a/b");
+        assert_eq!(shown("a", "a/b"), "b");
+        assert_eq!(shown("a/b", "a/c/d"), "../c/d");
+        assert_eq!(shown("ab", "a"), "../a");
+        assert_eq!(shown("a/b", "a"), "..");
+        assert_eq!(shown("a", "a"), ".");
+        let odd = Change { path_base64: Some(bytes64::encode(b"a/\xff")), ..sample("a/\\xff", "added") };
+        assert_eq!(Here::new(b"a".to_vec()).path(&odd), b"\xff");
+        assert_eq!(Here::new(b"a".to_vec()).line(&odd), "A \\xff");
+        let skipped = Skipped { path: "a/\\xff".into(), reason: "fifo".into(), unknown: false };
+        assert_eq!(Here::new(b"b".to_vec()).skipped(&skipped), "../a/\\xff  (fifo)");
     }
 
     #[test]
     fn a_change_is_one_line_with_notes() {
+        let line = |c: &Change| Here::default().line(c);
         assert_eq!(line(&sample("a b", "added")), "A a b");
         assert_eq!(line(&sample("x", "mode_changed")), "m x  (mode 0644 to 0755)");
         let gone = Change { kind: "directory".into(), files_below: 12, ..sample("old", "deleted") };

@@ -1,10 +1,19 @@
 //! Completion: the shell asks the binary itself (`AJ_COMPLETE=bash aj …`), so that new commands and
 //! names complete without a new script. Candidates come from files read without locks.
 
-use clap_complete::CompleteEnv;
+use std::ffi::OsStr;
 
-use super::commands;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::CompletionCandidate;
+
+use super::jail_view::shorten;
+use super::{commands, topics};
 use crate::base::env;
+use crate::ops::{config, ledger};
+use crate::policy::key::Key;
+
+/// Jails to propose at most: more than that is no choice.
+const MOST: usize = 50;
 
 /// Answer a shell that asks for completions and end the process; return when nobody asked.
 pub fn reply_if_asked() {
@@ -15,4 +24,35 @@ pub fn reply_if_asked() {
             .completer("aj")
             .complete();
     }
+}
+
+fn candidate(name: impl Into<std::ffi::OsString>, help: &str) -> CompletionCandidate {
+    CompletionCandidate::new(name).help(Some(shorten(help, 60).into()))
+}
+
+/// `@` and the ids that begin with what was typed, with or without their `jl-`.
+pub(super) fn jails(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let fits =
+        |id: &str| id.starts_with(typed) || id.strip_prefix("jl-").is_some_and(|d| d.starts_with(typed));
+    let newest = typed.is_empty().then(|| candidate("@", "the newest"));
+    let found = ledger::peek(MOST).into_iter().filter(|(id, _)| fits(id));
+    newest.into_iter().chain(found.map(|(id, command)| candidate(id, &command))).collect()
+}
+
+/// The settings by name.
+pub(super) fn settings() -> Vec<CompletionCandidate> {
+    Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).collect()
+}
+
+/// The presets that come with aj and those of config.toml.
+pub(super) fn presets() -> Vec<CompletionCandidate> {
+    config::presets().into_iter().map(|(name, what)| candidate(name, &what)).collect()
+}
+
+/// What `aj help` can explain.
+pub(super) fn help_words() -> Vec<CompletionCandidate> {
+    let commands = commands::ALL.iter().filter(|e| e.group != commands::Group::Hidden);
+    let topics = topics::ALL.iter().map(|t| candidate(t.name, t.title));
+    topics.chain(commands.map(|e| candidate(e.name, "a command"))).collect()
 }

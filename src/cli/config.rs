@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use clap_complete::engine::ArgValueCandidates;
+
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::policy_flags::policy_error;
 use super::ui::Ui;
 use crate::base::text::os;
 use crate::ops::config;
+use crate::ops::project::{self, Choice};
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, Location, Paths, SCHEMA, Tools};
+use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +39,7 @@ enum Command {
     /// Print the value of one setting
     Get {
         /// Its name, as files spell it
-        #[arg(value_name = "KEY")]
+        #[arg(value_name = "KEY", add = ArgValueCandidates::new(complete::settings))]
         key: String,
         #[command(flatten)]
         sources: Sources,
@@ -59,15 +63,16 @@ enum Command {
 #[derive(clap::Args, Debug, Default)]
 struct Sources {
     /// As if this preset was chosen with `aj exec --preset`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::presets))]
     preset: Option<String>,
 }
 
 /// Run `aj config`.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let cwd = std::env::current_dir().map_err(|e| {
-        CommandError::new(exit::FAILED, "no_cwd", "could not find the current directory").caused_by(&e)
-    })?;
+    // Where the files are that hold for a command started here.
+    let cwd = project::find(&Choice::Project)
+        .map_err(|e| CommandError::new(exit::FAILED, "no_cwd", e.to_string()))?
+        .root;
     match args.command.unwrap_or_else(|| Command::List(Sources::default())) {
         Command::List(sources) => list(ui, &cwd, sources),
         Command::Get { key, sources } => get(ui, &cwd, &key, sources),
@@ -78,7 +83,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
 
 fn resolve(cwd: &Path, sources: Sources) -> Result<Resolved, CommandError> {
     let flags = Layer { preset: sources.preset.map(Into::into), ..Layer::default() };
-    config::policy(cwd, flags, &[]).map_err(|e| shown(&e))
+    config::policy(cwd, cwd, flags, &[]).map_err(|e| shown(&e))
 }
 
 fn shown(e: &config::Error) -> CommandError {
@@ -95,13 +100,15 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved, tools: Option<Vec<Tools>>) {
+pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
+    let (tree, tools) = found.unzip();
     if ui.json {
-        ui.document(&Document { tools, ..resolved.document() });
+        ui.document(&Document { tree, tools, ..resolved.document() });
         return;
     }
-    let rows: Vec<Vec<String>> =
-        resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]).collect();
+    let tree = tree.map(|t| vec!["tree".to_owned(), t.path, t.found_by.to_owned()]);
+    let rows = resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]);
+    let rows: Vec<Vec<String>> = tree.into_iter().chain(rows).collect();
     ui.table(&["setting", "value", "origin"], &rows);
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =
@@ -142,7 +149,7 @@ fn path(ui: &Ui, cwd: &Path, project: bool) -> CmdResult {
     if ui.json {
         let location = |p: &Path| Location { path: os(p), exists: config::exists(p) };
         ui.document(&Paths {
-            schema: SCHEMA,
+            format_version: FORMAT,
             user: user.as_deref().map(location),
             project: location(&of_project),
         });
@@ -168,7 +175,7 @@ fn check(ui: &Ui, cwd: &Path, file: Option<&Path>) -> CmdResult {
     };
     let code = if found.warnings.is_empty() { exit::OK } else { exit::FAILED };
     if ui.json {
-        ui.document(&Check { schema: SCHEMA, files: found.files, warnings: found.warnings });
+        ui.document(&Check { format_version: FORMAT, files: found.files, warnings: found.warnings });
         return Ok(Exit(code));
     }
     for warning in &found.warnings {

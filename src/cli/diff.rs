@@ -2,18 +2,18 @@
 
 use std::ffi::OsString;
 
-use super::changes::{Page, line, plural, skipped, split, summary};
+use super::changes::{Here, Page, plural, summary};
 use super::error::CmdResult;
 use super::exit::{self, Exit};
 use super::ui::Ui;
-use crate::ops::changes::{self, DiffOptions};
+use crate::base::text;
+use crate::ops::changes::{self, Chosen, DiffOptions};
 use crate::schema::changes::{Change, Diff};
-use crate::schema::jail::bytes64;
 
 const EXAMPLES: &str = "\
 Examples:
   aj diff                    what the newest jail over this directory changed
-  aj diff @ src              the newest jail of all, below src only
+  aj diff @ src              what the newest jail of all changed, below src only
   aj diff jl-7k3m --stat     numbers only
   aj diff --json | jq -r '.changes[].path'";
 
@@ -24,10 +24,18 @@ Examples:
 /// obey (git hooks and configuration, editor tasks, shell start files, package scripts, build and CI
 /// files) are listed apart with the reason: `aj apply` brings them back only with
 /// --allow-exec-files. Nothing is changed.
+///
+/// Without a jail the newest one over this directory (or one above it) whose changes are kept is
+/// meant; `@` is the newest of all, as in `aj jail show`, whether its changes are kept or not. A first
+/// word without `jl-` is a path where there is such a path, and otherwise the start of an id, of four
+/// characters at least. Paths are shown and taken from the current directory; in JSON they are below
+/// `base`. Of a jail that is still running, what it has written so far is shown, and stderr says so.
+///
+/// Exit codes: 0 also when nothing changed; 3 no such jail, no changes kept, or no such path.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, beginning of one, or `@` for the newest), then paths to keep to
+    /// A jail (id, start of one, or `@` for the newest of all), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]
     arguments: Vec<OsString>,
     /// Print numbers only
@@ -43,31 +51,33 @@ pub struct Args {
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let (selector, paths) = split(args.arguments);
-    let (tree, cwd) = changes::open_tree(selector.as_deref())?;
-    let only = changes::relative(&tree, &cwd, &paths)?;
+    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, ui)?;
+    let here = Here::new(here);
+    if tree.running {
+        ui.warn(&format!("jail `{}` is still running: what it writes may be half written", tree.id));
+    }
     let diff = changes::diff(&tree, &DiffOptions { only, ..DiffOptions::default() })?;
     if ui.json {
         ui.document(&diff);
     } else if args.stat {
         stat(ui, &diff);
     } else if args.name_only {
-        names(ui, &diff, args.null);
+        names(ui, &diff, &here, args.null);
     } else {
-        show(ui, &diff);
+        show(ui, &diff, &here);
     }
     Ok(Exit(exit::OK))
 }
 
-fn show(ui: &Ui, diff: &Diff) {
+fn show(ui: &Ui, diff: &Diff, here: &Here) {
     let mut page = Page::new(ui);
     let executed = |c: &&Change| c.host_executed.is_some();
     for c in diff.changes.iter().filter(|c| !executed(c)) {
-        page.line(&line(c));
+        page.line(&here.line(c));
     }
     let heading = "Run or obeyed by the host, left out by `aj apply` without --allow-exec-files:";
-    page.section(heading, diff.changes.iter().filter(executed).map(line));
-    page.section("Not compared:", diff.skipped.iter().map(skipped));
+    page.section(heading, diff.changes.iter().filter(executed).map(|c| here.line(c)));
+    page.section("Not compared:", diff.skipped.iter().map(|s| here.skipped(s)));
     drop(page);
     if diff.truncated > 0 {
         ui.warn(&format!(
@@ -76,7 +86,7 @@ fn show(ui: &Ui, diff: &Diff) {
         ));
     }
     let mut text = summary(&diff.totals);
-    if diff.totals.changes > 0 {
+    if diff.totals.changes > 0 && !diff.running {
         text.push_str(&format!("; keep them with `aj apply {}`", diff.tree));
     }
     ui.status(&text);
@@ -100,20 +110,17 @@ fn stat(ui: &Ui, diff: &Diff) {
     ui.table(&["what", "number"], &rows);
 }
 
-fn names(ui: &Ui, diff: &Diff, null: bool) {
+fn names(ui: &Ui, diff: &Diff, here: &Here, null: bool) {
     if !null {
         let mut page = Page::new(ui);
         for c in &diff.changes {
-            page.line(&c.path);
+            page.line(&text::printable(&here.path(c)));
         }
         return;
     }
     let mut bytes = Vec::new();
     for c in &diff.changes {
-        match c.path_base64.as_deref().and_then(bytes64::decode) {
-            Some(raw) => bytes.extend_from_slice(&raw),
-            None => bytes.extend_from_slice(c.path.as_bytes()),
-        }
+        bytes.extend_from_slice(&here.path(c));
         bytes.push(0);
     }
     ui.bytes(&bytes);

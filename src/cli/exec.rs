@@ -7,8 +7,9 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
-use crate::base::{clock, text};
+use crate::base::{clock, text::brief};
 use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
+use crate::ops::project::{self, Choice};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
 
@@ -22,8 +23,10 @@ Examples:
 
 /// Run a command in a jail over the current directory
 ///
-/// The command sees this directory at its own path (and as /workspace) through an overlay: what it
-/// writes stays apart until `aj apply` brings it back. It has no network, no host processes, no
+/// The command sees the project that this directory belongs to (the nearest directory at or above it
+/// with an aj.toml or a .git, below your home directory; without one, this directory alone), at its
+/// own path and as /workspace, through an overlay: what it writes stays apart until `aj apply` brings
+/// it back. It starts in this directory. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
 ///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
@@ -33,7 +36,13 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     policy: super::policy_flags::PolicyArgs,
-    /// Start in this directory below the workspace
+    /// Show only this directory, not the whole project that it belongs to
+    #[arg(long, help_heading = "Jail")]
+    here: bool,
+    /// Show this directory instead of the project
+    #[arg(long, value_name = "DIR", conflicts_with = "here", help_heading = "Jail")]
+    root_dir: Option<PathBuf>,
+    /// Start in this directory of the tree
     #[arg(long, value_name = "DIR", help_heading = "Jail")]
     cwd: Option<PathBuf>,
     /// Run STRING with a shell inside: `--sh 'a | b'`
@@ -48,8 +57,9 @@ pub struct Args {
     /// With --apply: also what the host would execute (git hooks, editor tasks …)
     #[arg(long, requires = "apply", help_heading = "Changes")]
     allow_exec_files: bool,
-    /// Print the effective policy and where each value comes from; run nothing
-    #[arg(long, alias = "explain", short = 'n', help_heading = "Output")]
+    /// Check everything that can be checked before a start, print the effective policy and where each
+    /// value comes from, and run nothing
+    #[arg(long, visible_alias = "explain", short = 'n', overrides_with = "dry_run", help_heading = "Output")]
     dry_run: bool,
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
@@ -83,6 +93,8 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--nested-userns", Take::Flag(|a| a.policy.quick_flag("--nested-userns"))),
         ("--apply", Take::Flag(|a| !std::mem::replace(&mut a.apply, true))),
         ("--events", Take::Flag(|a| !std::mem::replace(&mut a.events, true))),
+        ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
+        ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
         ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
     ],
@@ -107,6 +119,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         argv,
+        tree: match args.root_dir {
+            Some(dir) => Choice::Dir(dir),
+            None if args.here => Choice::Here,
+            None => Choice::Project,
+        },
         cwd: args.cwd,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
@@ -114,8 +131,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         status_fd: args.status_fd,
     };
     if args.dry_run {
-        let (resolved, tools) = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &resolved, Some(tools));
+        let explained = op::explain(&request).map_err(failed)?;
+        super::config::show(ui, &explained.resolved, Some((explained.tree, explained.tools)));
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -187,6 +204,7 @@ fn finish(
     apply: Option<bool>,
 ) -> CmdResult {
     let code = report.exit_code();
+    super::ui::hurry(report.patience);
     for warning in &report.warnings {
         ui.warn(warning);
     }
@@ -236,7 +254,8 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
         Some(allow) if code == 0 => {
             let done = op::apply(id, allow, ui).map_err(failed)?;
             // The answer on stdout is the command's; what was applied is a status.
-            super::apply::finish_quietly(ui, &done).map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
+            super::apply::finish_quietly(ui, &done, allow)
+                .map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e })
         }
         Some(_) => {
             ui.status(&format!(
@@ -286,10 +305,16 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 
 /// The command never ran: what, why, and what to do about it.
 fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Report) -> CommandError {
-    let e =
-        CommandError::new(code, "jail_not_started", format!("the command was not started: {step} ({errno})"));
+    let message = format!("the command was not started: {} ({errno})", brief(step));
+    let e = CommandError::new(code, "jail_not_started", message);
+    if let Some((setting, limit)) = &report.too_few_files {
+        return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
+    }
     match code {
         exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno, report),
+        exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
+            e.hint("check the words after `--`: the first one is the name of a program")
+        }
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
@@ -314,10 +339,10 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("use a project directory, or insist with `--i-mean-it`")
         }
         op::Error::Refused { way: WayOut::Elsewhere, .. } => shown.hint("use a project directory"),
-        op::Error::Refused { path, way: WayOut::MoveState, .. } => shown.hint(format!(
-            "use a project directory, or set AJ_STATE_DIR to a directory outside of `{}`",
-            text::os(path)
-        )),
+        op::Error::Refused { path, way: WayOut::MoveState, .. } => super::hints::move_state(shown, path, ""),
+        op::Error::Refused { path, way: WayOut::MoveStateAndInsist, .. } => {
+            super::hints::move_state(shown, path, ", and insist with `--i-mean-it`")
+        }
         op::Error::Foreign { .. } => {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
@@ -325,7 +350,7 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         op::Error::Launch(_)
         | op::Error::Store(_)
         | op::Error::Plan(_)
-        | op::Error::CurrentDir { .. }
+        | op::Error::Place(_)
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_) => super::hints::for_error(shown, &e),
@@ -343,7 +368,8 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Store(_) | op::Error::Etc(_) => "state",
         op::Error::Plan(_) => "plan",
         op::Error::Launch(_) => "jail_not_started",
-        op::Error::CurrentDir { .. } => "current_dir",
+        op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
+        op::Error::Place(project::Error::Root { .. }) => "root_dir",
         op::Error::Refused { .. } => "workspace_refused",
         op::Error::Foreign { .. } => "foreign_owner",
         op::Error::Cwd { .. } => "cwd",

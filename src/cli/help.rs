@@ -1,8 +1,10 @@
 //! `aj help [TOPIC|COMMAND…]` and the shape of `aj --help`.
 
 use clap::builder::StyledStr;
+use clap_complete::engine::ArgValueCandidates;
 
 use super::commands::{self, Group};
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::topics;
@@ -22,7 +24,7 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// A command (`version`) or a topic (`exit-codes`)
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", add = ArgValueCandidates::new(complete::help_words))]
     words: Vec<String>,
 }
 

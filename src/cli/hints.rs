@@ -4,14 +4,16 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
 use super::exit;
 use crate::base::quote::command_line;
 use crate::base::text;
 use crate::ops::exec::Report;
-use crate::ops::{doctor, exec};
+use crate::ops::{doctor, exec, project};
+
+pub(super) const CURRENT_DIR: &str = "go to a directory that exists and that you may enter";
 
 const DOCTOR: &str = "see what this machine allows: `aj doctor`";
 
@@ -25,7 +27,7 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     match error {
         exec::Error::Launch(failed) => for_step(e, &crate::host::facts::step_of(failed), &failed.name()),
         exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
-        exec::Error::CurrentDir { .. } => e.hint("go to a directory that exists and that you may enter"),
+        exec::Error::Place(project::Error::CurrentDir(_)) => e.hint(CURRENT_DIR),
         exec::Error::Bind { .. } => e.hint("name something that exists and that you may read"),
         exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),
@@ -34,9 +36,20 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     }
 }
 
+/// `e` with the ways to use a directory that has aj's state in it.
+pub(super) fn move_state(e: CommandError, path: &Path, and: &str) -> CommandError {
+    let e = e.hint("use a project directory below it, or another one");
+    let e = e.hint("or only read it: `aj exec --ro --i-mean-it -- …`");
+    if path == Path::new("/") {
+        return e;
+    }
+    let path = text::os(path);
+    e.hint(format!("or set `AJ_STATE_DIR` to a directory outside of `{path}`{and}"))
+}
+
 /// A command that is not there: the way in, if the host has it. `report` says what was shown.
 pub(super) fn not_found(program: &OsStr, errno: &str, report: &Report) -> CommandError {
-    let name = text::os(program);
+    let name = text::brief(&text::os(program));
     let what = if program.as_bytes().contains(&b'/') {
         format!("`{name}` does not exist in the jail ({errno})")
     } else {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap_complete::engine::ArgValueCompleter;
 
+use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::jail_view as view;
@@ -11,7 +13,7 @@ use super::state;
 use super::ui::Ui;
 use crate::base::{clock, duration, text};
 use crate::ops::ledger::{self, Error, Filter, Listed};
-use crate::schema::ledger::{JailDetail, Output, Status};
+use crate::schema::ledger::{JailDetail, KINDS, Output, Status};
 
 /// Look at what ran: one record per jail, newest first
 #[derive(Debug, clap::Args)]
@@ -47,8 +49,8 @@ struct ListArgs {
     #[arg(long, value_name = "STATUS", value_delimiter = ',',
           value_parser = PossibleValuesParser::new(Status::ALL.map(Status::as_str)))]
     status: Vec<String>,
-    /// Only jails made by this command, such as `exec`
-    #[arg(long, value_name = "KIND")]
+    /// Only jails made by this command; `unknown` are those whose start was lost
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS))]
     kind: Option<String>,
     /// Only jails started since then: `2h`, `2026-11-21`, `2026-11-21T14:05:00Z`
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -76,7 +78,7 @@ struct ListArgs {
   aj jail show jl-7k3m --json | jq .policy")]
 struct ShowArgs {
     /// Id, the start of one (with or without `jl-`), or `@` for the newest
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::jails))]
     id: String,
     /// Print only what it wrote
     #[arg(long, value_name = "STREAM", num_args = 0..=1, require_equals = true,
@@ -122,7 +124,7 @@ fn list(ui: &Ui, args: ListArgs) -> CmdResult {
         let terminal = ui.stdout_is_terminal();
         let now = clock::now_ms();
         let rows: Vec<_> = report.jails.iter().map(|j| row(j, terminal, now)).collect();
-        ui.table(&["id", "status", "exit", "age", "duration", "command"], &rows);
+        ui.listing(&["id", "status", "exit", "age", "duration", "command"], &rows);
     }
     Ok(Exit(exit::OK))
 }
@@ -141,7 +143,7 @@ fn row(jail: &Listed, terminal: bool, now: u64) -> Vec<String> {
         s.exit_code.map_or_else(dash, |c| c.to_string()),
         jail.started_ms.map_or_else(dash, started),
         s.duration_ms.map_or_else(dash, took),
-        if terminal { view::shorten(&jail.command, 60) } else { jail.command.clone() },
+        jail.command.clone(),
     ]
 }
 
@@ -250,7 +252,9 @@ mod tests {
         assert_eq!(list.status, ["lost", "oom", "exited"]);
         assert_eq!((list.limit, list.since), (50, None));
         assert!(parse(&["list", "--status", "dead"]).is_err());
-        assert!(parse(&["list", "--since", "yesterday"]).is_err());
+        assert!(parse(&["list", "--kind", "exec"]).is_ok());
+        let e = parse(&["list", "--kind", "foo"]).unwrap_err().to_string();
+        assert!(e.contains("[possible values: exec, unknown]"), "{e}");
         let Command::Show(show) = parse(&["get", "@", "--output"]).unwrap() else { panic!("show") };
         assert_eq!((show.id.as_str(), show.output, show.raw), ("@", Some(Stream::Both), false));
         let Command::Show(show) = parse(&["show", "--output=stderr", "--raw", "7k3m"]).unwrap() else {

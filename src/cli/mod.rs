@@ -73,7 +73,7 @@ fn dispatch(line: &Line, ui: &Ui) -> CmdResult {
     let usage_exit = if is_exec(name) { exit::AJ_FAILED } else { exit::USAGE };
     match commands::alone(entry).try_get_matches_from(line.for_command()) {
         Ok(matches) => (entry.run)(&Globals::of(&matches).ui(), &matches),
-        Err(e) => usage::answer(&e, ui, usage_exit),
+        Err(e) => usage::answer(&e, line, ui, usage_exit),
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
+use clap_complete::engine::ArgValueCandidates;
 
+use super::complete;
 use super::error::CommandError;
 use super::exit;
 use crate::base::text::os;
@@ -45,7 +47,7 @@ pub struct PolicyArgs {
           value_parser = dir(), help_heading = "Jail", action = clap::ArgAction::Append)]
     pub ro: Vec<Dir>,
     /// Start from a named bundle of settings: build, install, agent, dev, or one of config.toml
-    #[arg(long, value_name = "NAME", help_heading = "Jail")]
+    #[arg(long, value_name = "NAME", help_heading = "Jail", add = ArgValueCandidates::new(complete::presets))]
     pub preset: Option<String>,
     /// System call filter: `strict` has no network sockets, `log` stops nothing
     #[arg(long, value_name = "LEVEL", value_parser = SECCOMP, help_heading = "Jail")]
@@ -80,8 +82,7 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "TIME", value_parser = limit(value::time_limit), help_heading = "Resources")]
     pub timeout: Option<Limit<Duration>>,
     /// Wait this long between SIGTERM and SIGKILL
-    #[arg(long, visible_alias = "kill-after", value_name = "TIME", value_parser = value::time_value,
-          help_heading = "Resources")]
+    #[arg(long, visible_alias = "kill-after", value_name = "TIME", value_parser = value::time_value, help_heading = "Resources")]
     pub grace: Option<Duration>,
     /// Memory of all processes together (512M, 2G; `none`)
     #[arg(long, value_name = "SIZE", value_parser = limit(value::size_limit), help_heading = "Resources")]
@@ -98,7 +99,8 @@ pub struct PolicyArgs {
     /// Size of /tmp, home and /dev/shm together
     #[arg(long, value_name = "SIZE", value_parser = value::size_value, help_heading = "Resources")]
     pub tmp: Option<u64>,
-    /// Report limits that this machine cannot enforce instead of refusing to run
+    /// Warn of limits that this machine cannot enforce instead of refusing to run, as for those of
+    /// aj.toml
     #[arg(long, help_heading = "Resources")]
     pub best_effort: bool,
 }
@@ -327,6 +329,10 @@ pub fn policy_error(e: &ops::config::Error, exit: u8) -> CommandError {
         E::TooLarge { .. } => CommandError::new(exit, "config_unreadable", message),
         E::Kind { path, .. } => CommandError::new(exit, "config_unreadable", message)
             .hint(format!("put a plain file in the place of `{path}`, or remove it")),
+        E::Dangling { link, .. } => CommandError::new(exit, "config_unreadable", message)
+            .hint(format!("put the file back where the link leads, or remove `{link}`")),
+        E::NotADirectory { place, .. } => CommandError::new(exit, "config_unreadable", message)
+            .hint(format!("move `{place}` away, or set `AJ_CONFIG_DIR` to a directory")),
         E::RelativeConfigDir(_) => CommandError::new(exit, "config_dir_relative", message),
         E::File(_) => CommandError::new(exit, "config_invalid", message),
         E::EnvFile { source: EnvFileError { .. }, .. } => {

@@ -1,57 +1,40 @@
-//! Errors of the state directory as the user reads them, with the way out.
+//! Errors of the state directory as the user reads them; the way out is that of `aj doctor`.
 
 use nix::errno::Errno;
 
 use super::error::CommandError;
 use super::exit;
+use crate::ops::doctor;
 use crate::ops::ledger::StateError;
-
-const ELSEWHERE: &str = "set `AJ_STATE_DIR` to a new directory of your own";
 
 /// The error with its code and hints.
 pub(super) fn error(e: &StateError) -> CommandError {
-    let (code, hint) = describe(e);
     let status = if matches!(e, StateError::Busy { .. }) { exit::BUSY } else { exit::FAILED };
-    let mut error = CommandError::new(status, code, e.to_string());
+    let mut error = CommandError::new(status, code(e), e.to_string());
     if let Some(source) = std::error::Error::source(e) {
         error = error.caused_by(source);
     }
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
+    doctor::state_fixes(e).into_iter().fold(error, CommandError::hint)
 }
 
-fn describe(e: &StateError) -> (&'static str, Option<String>) {
-    let elsewhere = Some(ELSEWHERE.to_owned());
+fn code(e: &StateError) -> &'static str {
     match e {
-        StateError::NoHome | StateError::Relative { .. } => {
-            ("state_dir_unknown", Some("set `AJ_STATE_DIR` to an absolute path".to_owned()))
-        }
-        StateError::Symlink { .. } => {
-            ("state_dir_refused", Some("set `AJ_STATE_DIR` to the directory the link points to".to_owned()))
-        }
-        StateError::NotADirectory { .. } | StateError::NotAState { .. } => ("state_dir_refused", elsewhere),
-        StateError::ForeignOwner { owner, .. } => {
-            ("state_dir_refused", Some(format!("run aj as uid {owner}, or {ELSEWHERE}")))
-        }
-        StateError::Exposed { path, .. } => {
-            ("state_dir_refused", Some(format!("look at what is in it, then run `chmod 700 '{path}'`")))
-        }
-        StateError::Newer { .. } => ("state_too_new", Some(format!("use the newer aj, or {ELSEWHERE}"))),
-        StateError::BadVersion { path, .. } => {
-            ("state_damaged", Some(format!("if no newer aj was ever used here, run `echo 1 > '{path}'`")))
-        }
+        StateError::NoHome | StateError::Relative { .. } => "state_dir_unknown",
+        StateError::Symlink { .. }
+        | StateError::NotADirectory { .. }
+        | StateError::NotAState { .. }
+        | StateError::ForeignOwner { .. }
+        | StateError::Exposed { .. } => "state_dir_refused",
+        StateError::Newer { .. } => "state_too_new",
+        StateError::BadVersion { .. } => "state_damaged",
         StateError::Sys(sys) => match sys.errno {
-            Errno::ENOSPC | Errno::EDQUOT => {
-                ("state_full", Some(format!("free some space on that disk, or {ELSEWHERE}")))
-            }
-            Errno::EROFS | Errno::EACCES | Errno::EPERM => ("state_not_writable", elsewhere),
-            _ => ("state_failed", None),
+            Errno::ENOSPC | Errno::EDQUOT => "state_full",
+            Errno::EROFS | Errno::EACCES | Errno::EPERM => "state_not_writable",
+            _ => "state_failed",
         },
-        StateError::Busy { .. } => ("state_busy", Some("try again in a moment".to_owned())),
-        StateError::Db { .. } => ("state_database", None),
-        _ => ("state_failed", None),
+        StateError::Busy { .. } => "state_busy",
+        StateError::Db { .. } => "state_database",
+        _ => "state_failed",
     }
 }
 

@@ -68,16 +68,25 @@ With --json a command prints one JSON document on stdout: indented on a terminal
 otherwise. Listings are an object with the rows under a key, never a bare array.
 
   Keys are snake_case. Every key is always present; what is unknown is null.
+  Every document says its `format_version`, such as `0.1`: a higher second number adds keys, a
+  higher first one may change what they mean. Of `--events` it is the first line that says it.
   Sizes are integers in bytes. Durations are integers in milliseconds, and the key ends in _ms.
   Times are RFC 3339 in UTC. Ids are complete, never shortened.
   Words that choose between cases are lower-case strings; new ones may appear.
-  Keys are added within a version of `schema` and never change their meaning.
+  Names and commands are printable: what a terminal could obey is escaped. A key that ends in
+  _base64 has the exact bytes of the one before it (standard base64, padded); null: it is exact.
 
-An error is one line on stderr, stdout stays empty, and the exit code is the same as without --json:
+On stderr are JSON lines too. An error is one, stdout stays empty, and the exit code is the same as
+without --json; a warning is one that has `warning` in the place of `error`, and only a message:
 
   {\"error\":{\"code\":\"jail_not_found\",\"message\":\"…\",\"causes\":[],\"hints\":[]}}
 
 `code` is stable; the texts are for people and may change.
+
+A command that looked at everything and finished a part of it, or nothing, has both: the document
+says what was done and what was not, the line on stderr says that it is not all, and the exit code
+is not 0. These are `aj apply` with the codes conflict, partly_applied and exec_files_withheld, and
+`aj exec --apply`, whose document is about the command.
 ";
 
 const POLICY: &str = "\
@@ -85,16 +94,23 @@ The policy of a jail is what its command may see, change and use. Each setting i
 first of these that names it:
 
   1. the flag of `aj exec`
-  2. aj.toml of the project, which may only narrow
-  3. config.toml of the user
-  4. the preset chosen with --preset (build, install, agent, dev)
-  5. what is built in
+  2. aj.toml of the project, which may only narrow what follows here
+  3. the preset chosen with --preset (build, install, agent, dev, or one of config.toml)
+  4. [defaults] and [env] in config.toml of the user
+  5. the preset that [defaults] names
+  6. what is built in
+
+A preset on the command line is chosen for this run, so it stands above [defaults]; a preset that
+a file names stands below what else the file says. With --preset, those of files are not used.
 
 The files of a project come from whoever wrote the project: a setting in aj.toml that would give
 the jail more than the user's own configuration does is refused or dropped, never obeyed.
 The limits under [limits.max] in the user's config.toml bind every layer, flags included.
 
-A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail.
+A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail. So is
+a limit of memory or processors that this machine cannot enforce, when a flag or config.toml asks
+for it and --best-effort does not. One that only aj.toml asks for is warned of instead: a project
+may narrow its jails, not keep them from starting.
 
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
 ";

@@ -1,6 +1,6 @@
 //! Command lines that are no order to run something: `--help`, `--version`, mistakes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -9,6 +9,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::globals::Line;
 use super::ui::Ui;
+use super::version;
 use crate::base::text;
 
 /// `aj` without a command: what its flags ask for, or the short help as an error.
@@ -24,13 +25,14 @@ pub(super) fn without_command(line: &Line, ui: &Ui) -> CmdResult {
             ui.help(&tree.render_help());
             Ok(Exit(exit::OK))
         }
-        Err(e) => answer(&e, ui, exit::USAGE),
+        Err(e) if e.kind() == ErrorKind::DisplayVersion && ui.json => Ok(version::show(ui)),
+        Err(e) => answer(&e, line, ui, exit::USAGE),
         Ok(_) => Err(CommandError::new(exit::USAGE, "usage", "no command was given").hint("see `aj --help`")),
     }
 }
 
 /// What clap found instead of arguments: help or the version on stdout, or an error with `exit`.
-pub(super) fn answer(e: &clap::Error, ui: &Ui, exit: u8) -> CmdResult {
+pub(super) fn answer(e: &clap::Error, line: &Line, ui: &Ui, exit: u8) -> CmdResult {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             ui.help(&e.render());
@@ -43,8 +45,27 @@ pub(super) fn answer(e: &clap::Error, ui: &Ui, exit: u8) -> CmdResult {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(CommandError::new(exit, "usage", "a subcommand is missing"))
         }
-        _ => Err(mistake(e, exit)),
+        _ => {
+            let mut error = mistake(e, exit);
+            if let Some(message) = negative(e, line) {
+                error.message = message;
+            }
+            Err(error)
+        }
     }
+}
+
+/// A negative number for a value: clap takes it for a cluster of short flags, and none of ours is a
+/// digit.
+fn negative(e: &clap::Error, line: &Line) -> Option<String> {
+    let arg = context(e, ContextKind::InvalidArg).pop().filter(|_| e.kind() == ErrorKind::UnknownArgument)?;
+    arg.strip_prefix('-')?.chars().next().filter(char::is_ascii_digit)?;
+    let words: Vec<&OsStr> = line.words().map(OsString::as_os_str).take_while(|w| *w != "--").collect();
+    let (flag, value) = words.windows(2).find_map(|pair| match pair {
+        [flag, value] if value.as_encoded_bytes().starts_with(arg.as_bytes()) => Some((flag, value)),
+        _ => None,
+    })?;
+    Some(format!("invalid value `{}` for `{}`: it must be positive", text::os(value), text::os(flag)))
 }
 
 /// A usage error in the form of every other error.
@@ -77,11 +98,13 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
             command = words.collect::<Vec<_>>().join(" ");
         }
     }
-    if answers_for_another {
+    let missing = context(e, ContextKind::InvalidArg).pop().filter(|_| is_missing(e));
+    if let Some(flag) = missing.filter(|w| w.starts_with("--")) {
+        // A flag that another one is nothing without.
+        error.hints.push(format!("add `{flag}`"));
+    } else if answers_for_another {
         let word = context(e, ContextKind::InvalidArg).pop().filter(|w| !w.starts_with(['-', '<']));
-        if e.kind() == ErrorKind::UnknownArgument && word.is_some()
-            || e.kind() == ErrorKind::MissingRequiredArgument
-        {
+        if e.kind() == ErrorKind::UnknownArgument && word.is_some() || is_missing(e) {
             let word = word.unwrap_or_else(|| "COMMAND".to_owned());
             error.hints.push(format!(
                 "put `--` before the command: `{command} -- {}`",
@@ -115,6 +138,10 @@ pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
 /// The command line was accepted, but its values could not be read back: our mistake.
 pub(super) fn bug(e: clap::Error) -> CommandError {
     CommandError::bug(e.render())
+}
+
+fn is_missing(e: &clap::Error) -> bool {
+    e.kind() == ErrorKind::MissingRequiredArgument
 }
 
 fn context(e: &clap::Error, kind: ContextKind) -> Vec<String> {
@@ -205,6 +232,38 @@ mod tests {
         // What clap proposes would run the flag as a program.
         let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125);
         assert!(!e.hints.iter().any(|h| h.contains("-- --frobnicate")), "{e:?}");
+    }
+
+    #[test]
+    fn a_flag_that_needs_another_names_it() {
+        let exec = || commands::alone(commands::find(OsStr::new("exec")).unwrap());
+        let words = ["aj", "--allow-exec-files", "--", "true"];
+        let e = mistake(&exec().try_get_matches_from(words).unwrap_err(), 125);
+        assert_eq!(e.message, "the following required arguments were not provided: --apply");
+        assert_eq!(e.hints, ["add `--apply`", "see `aj exec --help`"]);
+        let jail = || commands::alone(commands::find(OsStr::new("jail")).unwrap());
+        let e = mistake(&jail().try_get_matches_from(["aj", "show", "--raw", "@"]).unwrap_err(), 2);
+        assert!(e.hints[0].starts_with("add `--output"), "{e:?}");
+    }
+
+    #[test]
+    fn a_negative_value_is_no_flag() {
+        for (words, said) in [
+            (&["exec", "--timeout", "-1s", "--", "x"] as &[&str], "invalid value `-1s` for `--timeout`"),
+            (&["exec", "--mem", "-512M", "--", "x", "-512M"], "invalid value `-512M` for `--mem`"),
+            (&["exec", "--pids", "-1"], "invalid value `-1` for `--pids`"),
+            (&["jail", "list", "--limit", "-1"], "invalid value `-1` for `--limit`"),
+        ] {
+            let line = line(words);
+            let command = commands::alone(commands::find(line.command().unwrap()).unwrap());
+            let e = command.try_get_matches_from(line.for_command()).unwrap_err();
+            assert_eq!(negative(&e, &line).as_deref(), Some(&*format!("{said}: it must be positive")));
+        }
+        let line = line(&["exec", "--timeout", "--mem", "1G", "--", "true"]);
+        let command = commands::alone(commands::find(OsStr::new("exec")).unwrap());
+        let e = command.try_get_matches_from(line.for_command()).unwrap_err();
+        assert_eq!(negative(&e, &line), None);
+        assert!(mistake(&e, 125).message.starts_with("a value is required for '--timeout <TIME>'"), "{e}");
     }
 
     #[test]

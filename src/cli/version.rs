@@ -17,10 +17,13 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {}
 
+/// Version of the answer.
+const FORMAT: &str = "0.1";
+
 /// The answer of `aj version --json`.
 #[derive(Serialize)]
 struct Version {
-    schema: &'static str,
+    format_version: &'static str,
     version: &'static str,
     commit: Option<&'static str>,
     target: String,
@@ -30,7 +33,7 @@ struct Version {
 
 fn version() -> Version {
     Version {
-        schema: "agentjail/version/1",
+        format_version: FORMAT,
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("AJ_COMMIT").filter(|c| !c.is_empty()),
         target: target(),
@@ -51,6 +54,11 @@ fn target() -> String {
 }
 
 pub(super) fn run(ui: &Ui, _args: Args) -> CmdResult {
+    Ok(show(ui))
+}
+
+/// The answer, also of `aj -V --json`.
+pub(super) fn show(ui: &Ui) -> exit::Exit {
     let v = version();
     if ui.json {
         ui.document(&v);
@@ -58,5 +66,5 @@ pub(super) fn run(ui: &Ui, _args: Args) -> CmdResult {
         let commit = v.commit.map(|c| format!(", commit {c}")).unwrap_or_default();
         ui.line(&format!("aj {} ({}{commit}, records {})", v.version, v.target, v.record_format));
     }
-    Ok(exit::Exit(exit::OK))
+    exit::Exit(exit::OK)
 }

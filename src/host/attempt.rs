@@ -46,14 +46,22 @@ pub const LIMIT: Duration = Duration::from_secs(2);
 
 /// Run `work` in a child of its own; on `Err`, what came instead of an answer.
 pub fn isolated<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> std::result::Result<T, Tried> {
-    match probe::in_child(LIMIT, || serde_json::to_vec(&work()).unwrap_or_default()) {
+    isolated_for(LIMIT, work)
+}
+
+/// The same for work that may take longer.
+pub fn isolated_for<T: Serialize + DeserializeOwned>(
+    limit: Duration,
+    work: impl FnOnce() -> T,
+) -> std::result::Result<T, Tried> {
+    match probe::in_child(limit, || serde_json::to_vec(&work()).unwrap_or_default()) {
         Ok(Ended::Said(bytes)) => {
             serde_json::from_slice(&bytes).map_err(|_| Tried::Wrong("its answer was cut off".to_owned()))
         }
-        Ok(Ended::TimedOut) => Err(Tried::TimedOut(u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX))),
+        Ok(Ended::TimedOut) => Err(Tried::TimedOut(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))),
         Ok(Ended::Died(End::Exited(code))) => Err(Tried::Wrong(format!("the process ended with {code}"))),
         Ok(Ended::Died(End::Signaled(n))) => {
-            Err(Tried::Wrong(format!("the process was killed by signal {n}")))
+            Err(Tried::Killed { what: "the process that tried it".to_owned(), signal: n })
         }
         Err(e) => Err(e.into()),
     }

@@ -1,6 +1,8 @@
 //! From a step that failed to its causes on this machine: the same answer for `aj doctor` and for a
 //! jail that could not be started. Pure.
 
+use nix::sys::signal::Signal;
+
 use super::facts::Machine;
 use super::fix;
 
@@ -39,6 +41,14 @@ pub enum Cause {
     KeyQuota,
     /// The limit of descriptors.
     FileLimit,
+    /// The limit of the size of files.
+    FileSizeLimit,
+    /// The limit of the stack.
+    StackLimit,
+    /// The limit of processor time.
+    ProcessorTime,
+    /// Somebody, or the kernel for want of memory.
+    Killed,
     /// There is no `/proc` around us.
     NoProc,
     /// No space, inodes or quota left.
@@ -53,6 +63,25 @@ pub enum Cause {
 /// name). Empty when it is not known.
 pub fn fixes(step: &str, errno: &str, machine: &Machine) -> Vec<String> {
     texts(&causes(step, errno, machine), machine)
+}
+
+/// What to do about a process of ours that died of `signal`. Empty when it is not known.
+pub fn fixes_of_signal(signal: i32, machine: &Machine) -> Vec<String> {
+    /// Programs are made for 8 MiB; a shell that sets less means it, or has it from somebody who did.
+    const SMALL_STACK: u64 = 1 << 20;
+    let cause = match Signal::try_from(signal) {
+        Ok(Signal::SIGXFSZ) => Cause::FileSizeLimit,
+        Ok(Signal::SIGXCPU) => Cause::ProcessorTime,
+        Ok(Signal::SIGKILL) => Cause::Killed,
+        // SIGABRT is how the runtime says that the stack is full.
+        Ok(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGABRT)
+            if machine.stack.is_some_and(|n| n < SMALL_STACK) =>
+        {
+            Cause::StackLimit
+        }
+        _ => return Vec::new(),
+    };
+    texts(&[cause], machine)
 }
 
 /// The fixes for these causes, without repetition.
@@ -100,6 +129,7 @@ pub fn causes(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
         ("fsopen", "ENODEV") => vec![Cause::Missing("this file system")],
         ("fsconfig" | "fsmount", _) if denied && on == "proc" => proc(m),
         (_, "ENOSPC" | "EDQUOT") => vec![Cause::NoSpace],
+        (_, "EFBIG") => vec![Cause::FileSizeLimit],
         // A restricted user namespace has no capabilities: whatever needs one first is refused.
         _ if denied && is_privileged(call) => refused(m),
         _ => Vec::new(),

@@ -24,6 +24,13 @@ pub enum Tried {
     },
     /// It failed without an errno to show; what was seen.
     Wrong(String),
+    /// A process that nobody here sent a signal died of one.
+    Killed {
+        /// The process.
+        what: String,
+        /// The signal's number.
+        signal: i32,
+    },
     /// No answer within this many milliseconds.
     TimedOut(u64),
     /// It was not tried, and why.
@@ -34,6 +41,21 @@ impl Tried {
     /// Whether it worked at all.
     pub fn worked(&self) -> bool {
         matches!(self, Tried::Worked(_) | Tried::Weak(_))
+    }
+
+    /// What was seen, in words.
+    pub fn text(&self) -> String {
+        match self {
+            Tried::Worked(seen) | Tried::Weak(seen) | Tried::Wrong(seen) | Tried::Skipped(seen) => {
+                seen.clone()
+            }
+            Tried::Failed { step, errno } => format!("{step}: {errno}"),
+            Tried::Killed { what, signal } => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(name) => format!("{what} was killed by {name}"),
+                Err(_) => format!("{what} was killed by signal {signal}"),
+            },
+            Tried::TimedOut(ms) => format!("no answer within {ms} ms"),
+        }
     }
 }
 
@@ -129,6 +151,8 @@ pub struct Machine {
     pub cgroup: Cgroup,
     /// Where this program is installed, links resolved.
     pub exe: Option<PathBuf>,
+    /// The soft limit of the stack in bytes (`ulimit -s`).
+    pub stack: Option<u64>,
 }
 
 impl Machine {
@@ -160,6 +184,8 @@ pub struct State {
     pub free: u64,
     /// Files that can still be made; `None` when the file system has no such limit.
     pub files: Option<u64>,
+    /// What is not as it should be, though a run copes with it.
+    pub note: Option<String>,
     /// Why it cannot be used.
     pub trouble: Option<String>,
     /// What to do about that.

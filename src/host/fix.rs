@@ -76,6 +76,15 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
         )],
         Cause::NoProc => vec![format!("mount /proc: `{}mount -t proc proc /proc`", sudo(m))],
         Cause::FileLimit => vec!["raise the limit of open files: `ulimit -n 4096`".to_owned()],
+        Cause::FileSizeLimit => vec!["raise the limit of file sizes: `ulimit -f unlimited`".to_owned()],
+        Cause::StackLimit => vec!["raise the limit of the stack: `ulimit -s 8192`".to_owned()],
+        Cause::ProcessorTime => {
+            vec!["raise the limit of processor time: `ulimit -t unlimited`".to_owned()]
+        }
+        Cause::Killed => vec![
+            "free some memory, or end what kills processes of yours (`dmesg` says whether the kernel did)"
+                .to_owned(),
+        ],
         Cause::NoSpace => vec![
             "free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned(),
         ],

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
+    /// Its number.
+    pub(super) id: u64,
+    /// The file system, as `major:minor`.
+    pub(super) device: Vec<u8>,
     /// What part of the file system is shown.
     pub(super) root: PathBuf,
     /// Where.
@@ -25,11 +29,15 @@ pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
 fn line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|b| *b == b' ');
     // id, parent, device, root, mount point, options, optional fields …, `-`, type, source, options
-    let root = unescape(words.nth(3)?);
+    let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let device = words.nth(1)?.to_owned();
+    let root = unescape(words.next()?);
     let at = unescape(words.next()?);
     let read_only = words.next()?.split(|b| *b == b',').any(|o| o == b"ro");
     let kind = words.skip_while(|w| *w != b"-").nth(1)?;
     Some(Mount {
+        id,
+        device,
         root: root.into(),
         at: at.into(),
         kind: String::from_utf8_lossy(kind).into_owned(),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
 use super::facts::{Cgroup, Container, Machine};
@@ -63,6 +64,7 @@ pub fn machine(range: (u32, u32)) -> Machine {
         yama: number("/proc/sys/kernel/yama/ptrace_scope"),
         cgroup: cgroup(&mounts),
         exe: std::env::current_exe().ok(),
+        stack: getrlimit(Resource::RLIMIT_STACK).ok().map(|(soft, _)| soft),
         ..Machine::default()
     };
     for line in bytes("/proc/self/status").unwrap_or_default().split(|b| *b == b'\n') {

@@ -1,6 +1,6 @@
 //! From facts to the rows of `aj doctor`. Pure: a recorded situation gives the same rows anywhere.
 
-use super::cause::{Cause, causes, fixes, texts};
+use super::cause::{Cause, causes, fixes, fixes_of_signal, texts};
 use super::facts::{Container, Facts, Tried};
 use super::fix::some;
 use crate::base::text;
@@ -96,17 +96,18 @@ fn tried(facts: &Facts, m: &Mechanism) -> Check {
     let not_tried = Tried::Skipped("was not tried".to_owned());
     let tried = facts.tried.get(m.id).unwrap_or(&not_tried);
     let bad = if m.required { Status::Fail } else { Status::Warn };
+    let seen = tried.text();
     let row = match tried {
-        Tried::Worked(seen) => check(m.id, Status::Ok, seen),
-        Tried::Skipped(why) => check(m.id, Status::Skip, why),
-        Tried::Weak(seen) => with(check(m.id, Status::Warn, seen), m.effect, weak(facts, m)),
+        Tried::Worked(_) => check(m.id, Status::Ok, seen),
+        Tried::Skipped(_) => check(m.id, Status::Skip, seen),
+        Tried::Weak(_) => with(check(m.id, Status::Warn, seen), m.effect, weak(facts, m)),
         Tried::Failed { step, errno } => {
-            with(check(m.id, bad, format!("{step}: {errno}")), m.effect, fixes(step, errno, &facts.machine))
+            with(check(m.id, bad, seen), m.effect, fixes(step, errno, &facts.machine))
         }
-        Tried::Wrong(seen) => with(check(m.id, bad, seen), m.effect, Vec::new()),
-        Tried::TimedOut(ms) => {
-            with(check(m.id, bad, format!("no answer within {ms} ms")), m.effect, Vec::new())
+        Tried::Killed { signal, .. } => {
+            with(check(m.id, bad, seen), m.effect, fixes_of_signal(*signal, &facts.machine))
         }
+        Tried::Wrong(_) | Tried::TimedOut(_) => with(check(m.id, bad, seen), m.effect, Vec::new()),
     };
     let evidence = match (m.id, &facts.state.fs, &facts.workspace_fs) {
         ("overlay", Some(fs), _) if !matches!(tried, Tried::Skipped(_)) => {
@@ -308,6 +309,10 @@ fn state(facts: &Facts) -> Check {
         None => {
             let files = s.files.map(|n| format!(", {n} files")).unwrap_or_default();
             let seen = format!("`{path}` is ours alone and writable; {fs}, {} MiB{files} free", s.free >> 20);
+            let seen = match &s.note {
+                Some(note) => format!("{seen}; {note}"),
+                None => seen,
+            };
             if s.free < LITTLE || s.files.is_some_and(|n| n < FEW) {
                 let effect = "there is little room for what jails change";
                 with(check("state", Status::Warn, seen), effect, texts(&[Cause::NoSpace], &facts.machine))

@@ -25,6 +25,7 @@ fn healthy() -> Facts {
             fs: Some("ext4".into()),
             free: 50 << 30,
             files: Some(1 << 20),
+            note: None,
             trouble: None,
             fix: vec![],
         },

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct Confinement {
     pub seccomp: Seccomp,
     /// Allow user namespaces inside.
     pub nested_userns: bool,
+    /// Inotify instances and watches at most: half of what a user of the host may have.
+    pub inotify: Option<(u64, u64)>,
     /// Refuse setuid and setgid bits: what is written lands on the host.
     pub no_setuid: bool,
     /// Kernel's Landlock ABI.
@@ -51,6 +53,7 @@ impl Confinement {
             nofile: spec.nofile,
             seccomp: spec.seccomp,
             nested_userns: spec.nested_userns,
+            inotify: spec.inotify,
             no_setuid: spec.writes_to_host(),
             landlock_abi: spec.landlock_abi,
             without: spec.without.clone(),
@@ -105,6 +108,12 @@ fn limits(limits: &Confinement) -> Result<()> {
         setrlimit(what, soft, hard).map_err(|e| Error::new("setrlimit", format!("{what:?}"), e))
     };
     set(Resource::RLIMIT_CORE, 0, 0)?;
+    // Counted for the caller as well, at every level of user namespaces: half is left to the host.
+    for what in [Resource::RLIMIT_SIGPENDING, Resource::RLIMIT_MSGQUEUE] {
+        let (soft, hard) = getrlimit(what).map_err(|e| Error::new("getrlimit", format!("{what:?}"), e))?;
+        let half = |n: u64| if n == RLIM_INFINITY { n } else { n / 2 };
+        set(what, half(soft), half(hard))?;
+    }
     if let Some(n) = limits.nofile {
         let (soft, hard) =
             getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
@@ -115,9 +124,10 @@ fn limits(limits: &Confinement) -> Result<()> {
         // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
         // processes and threads alone. One more for ourselves.
         let n = n.saturating_add(1);
-        let (_, hard) =
+        // Those of the caller count them, too: a quarter of his own limit is left to him.
+        let (soft, hard) =
             getrlimit(Resource::RLIMIT_NPROC).map_err(|e| Error::new("getrlimit", "RLIMIT_NPROC", e))?;
-        let n = n.min(hard);
+        let n = n.min(hard).min(if soft == RLIM_INFINITY { soft } else { soft - soft / 4 });
         set(Resource::RLIMIT_NPROC, n, n)?;
     }
     Ok(())

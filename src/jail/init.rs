@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
+use super::cover::{cover, place, veil};
 use super::handover;
 use super::plan::{Mount, Overlay, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
@@ -100,7 +101,9 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
         wait_for_launcher(go);
         overlay = open_overlay(&plan)?;
     }
-    files(&plan, &mapped, (&store, &root), binds, overlay)?;
+    if files(&plan, &mapped, (&store, &root), &binds, overlay)? {
+        layers.add(Layer::ReadOnlyOverlay);
+    }
     layers.add(Layer::Pivot);
     if let Some(network) = network {
         network.enter()?;
@@ -111,6 +114,9 @@ fn set_up(birth: &Birth, (go, status): (&File, &OwnedFd), layers: &mut Layers) -
     if !plan.confinement.nested_userns && with("no_nested_userns") {
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
+    }
+    if let Some((instances, watches)) = plan.confinement.inotify {
+        ns::limit_inotify(instances, watches)?;
     }
     Ok(plan)
 }
@@ -129,9 +135,8 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .iter()
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
-            What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts | What::Overlay(_) | What::Void => {
-                None
-            }
+            What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
+            What::Overlay(_) | What::Veil | What::Itself(_) | What::Void => None,
         })
         .collect()
 }
@@ -224,20 +229,24 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     Ok((store, root))
 }
 
-/// Everything mounted on the new root, and the pivot.
+/// Everything mounted on the new root, and the pivot. Says whether there were veils, and all of them
+/// could be had.
 fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
-    binds: Vec<OwnedFd>,
+    binds: &[OwnedFd],
     mut overlay: Option<OverlayParts>,
-) -> Result<()> {
-    let mut binds = binds.into_iter();
+) -> Result<bool> {
+    let mut binds = binds.iter();
+    let mut below = None;
+    let mut veils = (0, 0);
     for m in &plan.mounts {
         let made = match &m.what {
             What::Bind { .. } => {
                 let tree = binds.next().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
-                match attach(&tree, root, m) {
+                below = Some(tree);
+                match attach(tree, root, m) {
                     // A kernel built without what is to be masked.
                     Err(e) if e.errno == Errno::ENOENT && m.at.to_bytes().starts_with(b"proc/") => {}
                     done => done?,
@@ -246,7 +255,18 @@ fn files(
             }
             What::Mapped(i) => {
                 let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                below = Some(tree);
                 attach(tree, root, m)?;
+                continue;
+            }
+            What::Veil => {
+                let below = below.ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                veils.0 += 1;
+                veils.1 += usize::from(veil(below, store)?);
+                continue;
+            }
+            What::Itself(inode) => {
+                cover(root, m, *inode)?;
                 continue;
             }
             What::Scratch(dir) => {
@@ -271,7 +291,8 @@ fn files(
     }
     mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     mount::pivot_into(root)?;
-    enter(&plan.cwd)
+    enter(&plan.cwd)?;
+    Ok(veils.0 > 0 && veils.0 == veils.1)
 }
 
 /// Go to the working directory. Descriptors that the caller left open are still ours here, the
@@ -289,12 +310,7 @@ fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
     if m.ours {
         return mount::attach(tree, root, &m.at).map_err(|e| e.on(show(&m.at)));
     }
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
-        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-    );
-    let target =
-        openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))?;
-    mount::attach(tree, &target, c"").map_err(|e| e.on(show(&m.at)))
+    mount::attach(tree, place(root, m)?, c"").map_err(|e| e.on(show(&m.at)))
 }
 
 fn devpts() -> Result<OwnedFd> {

@@ -40,6 +40,9 @@ enum Way {
         /// As for [`Way::Moved`].
         file: bool,
     },
+    /// A file has been moved to its end, and the jail's end of the pipe is closed so that the command
+    /// sees that. What it leaves in the pipe is known only when it has ended.
+    AtEnd,
 }
 
 /// Bytes at the front of the caller's pipe that are also in the jail's. Only when all are used up
@@ -63,6 +66,7 @@ struct Loan {
 /// The relay of stdin. Dropping it closes the jail's end; [`Input::close`] gives back first.
 #[derive(Debug)]
 pub(super) struct Input {
+    /// The end for writing; the one for reading with [`Way::AtEnd`].
     pipe: OwnedFd,
     way: Way,
     /// The jail's pipe was full.
@@ -102,6 +106,7 @@ impl Input {
             Way::Lent(loan) => loan.bytes > 0,
             Way::Moved { .. } => self.wait_for_room,
             Way::Copied { pending, .. } => !pending.is_empty(),
+            Way::AtEnd => return None,
         };
         if waits {
             Some(PollFd::new(self.pipe.as_fd(), PollFlags::POLLOUT))
@@ -123,7 +128,7 @@ impl Input {
             return true;
         }
         match &mut self.way {
-            Way::Lent(_) => true,
+            Way::Lent(_) | Way::AtEnd => true,
             Way::Moved { .. } => self.move_on(),
             Way::Copied { .. } => self.copy(),
         }
@@ -135,7 +140,7 @@ impl Input {
         }
         let Way::Moved { file } = self.way else { return true };
         match fd::splice(fd::standard(0), &self.pipe, CHUNK) {
-            Ok(0) => false,
+            Ok(0) => file && self.end_of_file(),
             Ok(_) | Err(Errno::EINTR) => true,
             // The source said that it was ready, so it is the pipe that was not.
             Err(Errno::EAGAIN) => {
@@ -152,12 +157,12 @@ impl Input {
     }
 
     fn copy(&mut self) -> bool {
-        let Way::Copied { pending, .. } = &mut self.way else { return true };
+        let Way::Copied { pending, file } = &mut self.way else { return true };
         if pending.is_empty() {
             match fd::read_to(fd::standard(0), pending, ONE) {
-                Ok(n) if n > 0 => true,
-                Err(Errno::EAGAIN | Errno::EINTR) => true,
-                _ => false,
+                Ok(0) => *file && self.end_of_file(),
+                Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => true,
+                Err(_) => false,
             }
         } else {
             match nix::unistd::write(&self.pipe, pending) {
@@ -171,13 +176,22 @@ impl Input {
         }
     }
 
+    /// Let the command see the end and keep an eye on what it has still to read. `false`: without one,
+    /// everything counts as read.
+    fn end_of_file(&mut self) -> bool {
+        let Ok(reader) = fd::other_end(&self.pipe) else { return false };
+        self.pipe = reader;
+        self.way = Way::AtEnd;
+        true
+    }
+
     /// Close the jail's end. What nobody inside read stays with the caller: the next reader of the
     /// same file description or pipe continues where the command stopped.
     pub(super) fn close(self) {
         let unread = fd::waiting(&self.pipe);
         match self.way {
             Way::Lent(mut loan) => loan.take_back(loan.bytes.saturating_sub(unread)),
-            Way::Moved { file: true } => rewind(unread),
+            Way::Moved { file: true } | Way::AtEnd => rewind(unread),
             Way::Copied { pending, file: true } => rewind(unread + pending.len()),
             Way::Moved { file: false } | Way::Copied { file: false, .. } => {}
         }

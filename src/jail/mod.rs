@@ -2,12 +2,13 @@
 //!
 //! `launch` clones pid 1 as soon as it is known what kind of jail it will be; `plan` (pure) says
 //! what the jail looks like, and `handover` brings that to pid 1. `init` is pid 1 inside: it applies
-//! the plan, gives up every privilege (`confine`), starts the command, reaps; `supervise` is the
-//! caller's side: it relays output, forwards signals, holds the clock, and knows how it ended. They
-//! talk over `wire`.
+//! the plan (`cover` puts over the host's inodes what must be over them), gives up every privilege
+//! (`confine`), starts the command, reaps; `supervise` is the caller's side: it relays output,
+//! forwards signals, holds the clock, and knows how it ended. They talk over `wire`.
 #![forbid(unsafe_code)]
 
 mod confine;
+mod cover;
 mod ended;
 pub mod etc;
 pub mod excerpt;
@@ -19,7 +20,6 @@ pub mod launch;
 mod outbox;
 pub mod plan;
 mod relay;
-mod sink;
 pub mod spec;
 pub mod status;
 pub mod supervise;

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use nix::poll::PollFd;
 
-use super::sink::Sink;
+use crate::sys::sink::Sink;
 
 /// With this much waiting, no more output of the command is taken in.
 const ENOUGH: usize = 256 * 1024;
@@ -14,7 +14,7 @@ const ENOUGH: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Outbox {
     to: BorrowedFd<'static>,
-    sink: Option<Sink>,
+    sink: Option<Sink<'static>>,
     /// Filled by whoever has something to say.
     pub(super) lines: Vec<u8>,
     written: usize,

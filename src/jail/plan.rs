@@ -6,14 +6,14 @@
 //! everything a jail can write outside its workspace.
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{Ids, Owner, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -53,6 +53,12 @@ pub enum What {
     Pts,
     /// The overlay over the workspace.
     Overlay(Overlay),
+    /// A read-only mount of the file that is seen there, which must have this inode.
+    Itself(u64),
+    /// A read-only overlay over the mount just before, on top of it: what is there can be read and
+    /// executed, but its sockets, FIFOs and locks are not the host's. Where the kernel makes none
+    /// over that file system, the mount before stays what is seen.
+    Veil,
     /// An empty directory that nobody can write.
     Void,
 }
@@ -118,7 +124,17 @@ impl Plan {
     /// Open files that carrying it out takes: every mount is a descriptor for a while. The command's
     /// own limit is another matter.
     pub fn descriptors(&self) -> u64 {
-        64 + 2 * self.mounts.len() as u64
+        // A covered file is none any more when the next one comes.
+        64 + 2 * self.mounts.iter().filter(|m| !matches!(m.what, What::Itself(_))).count() as u64
+    }
+
+    /// Keep these files read-only: last of all, when everything that may show them is there.
+    pub fn cover(&mut self, files: &[Covered]) -> Result<(), Error> {
+        for file in files {
+            let (what, at) = (What::Itself(file.inode), relative(&file.path)?);
+            self.mounts.push(Mount { what, at, ours: false });
+        }
+        Ok(())
     }
 }
 
@@ -164,6 +180,9 @@ pub struct HostRoot {
 pub const USR_NAMES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Device nodes of a jail.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// A directory of the tmpfs that stays empty: an overlay without an upper layer takes two lower ones.
+pub(super) const EMPTY: &CStr = c"empty";
 
 const SCRATCH: [(&str, &str); 4] =
     [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];
@@ -259,6 +278,9 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         let attr = if bind.writable { attr } else { attr.and(Attr::RDONLY) };
         let what = shown(&mut p, spec, &bind.path, attr)?;
         p.mounts.push(Mount { what, at: relative(&bind.path)?, ours: false });
+        if bind.kind == BindKind::Veiled && !bind.writable {
+            veil(&mut p, &mut points, &bind.path)?;
+        }
         if bind.writable {
             // The kernel refuses a rule that gives a file the rights of a directory.
             let right = if bind.directory { Right::Write } else { Right::WriteFile };
@@ -426,8 +448,18 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
         (Access::Ro | Access::Overlay, _) => {
             let what = shown(p, spec, &spec.workspace, plain.and(Attr::RDONLY))?;
             p.mounts.push(Mount { what, at, ours: false });
+            veil(p, points, &spec.at)?;
             p.read_only.push(cpath(&spec.at)?);
         }
+    }
+    Ok(())
+}
+
+/// Cover the read-only mount just made at `path`.
+fn veil(p: &mut Plan, points: &mut Points, path: &Path) -> Result<(), Error> {
+    if p.confinement.with("ro_overlay") {
+        points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
+        p.mounts.push(Mount { what: What::Veil, at: relative(path)?, ours: false });
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ fn spec() -> Spec {
         as_root: false,
         pids: None,
         nofile: None,
+        inotify: None,
         tmp: 1 << 30,
         ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
         landlock_abi: 7,
@@ -45,7 +46,12 @@ fn at(p: &Plan, at: &str) -> Vec<usize> {
 #[test]
 fn mount_points_have_their_parents_and_come_parents_first() {
     let mut s = spec();
-    s.binds.push(Bind { path: "/srv/a/b.txt".into(), writable: false, directory: false });
+    s.binds.push(Bind {
+        path: "/srv/a/b.txt".into(),
+        writable: false,
+        directory: false,
+        kind: BindKind::Plain,
+    });
     let p = plan(&s, &HostRoot::default()).unwrap();
     let mut seen = BTreeSet::from([PathBuf::new()]);
     for d in &p.dirs {
@@ -91,7 +97,12 @@ fn paths_of_the_jails_own_are_refused() {
 #[test]
 fn root_shows_host_directories_through_an_id_mapping_only() {
     let mut s = Spec { ids: Ids::Range, ..spec() };
-    s.binds.push(Bind { path: "/root/tools".into(), writable: false, directory: true });
+    s.binds.push(Bind {
+        path: "/root/tools".into(),
+        writable: false,
+        directory: true,
+        kind: BindKind::Plain,
+    });
     let p = plan(&s, &HostRoot::default()).unwrap();
     assert_eq!(p.mapped.len(), 2);
     let ws = at(&p, "home/me/p");
@@ -139,7 +150,7 @@ fn a_mount_that_would_cover_a_place_of_the_jail_is_refused() {
 
 #[test]
 fn a_single_file_gets_the_rights_of_a_file() {
-    let bind = |directory| Bind { path: "/data/x".into(), writable: true, directory };
+    let bind = |directory| Bind { path: "/data/x".into(), writable: true, directory, kind: BindKind::Plain };
     for (directory, right) in [(true, Right::Write), (false, Right::WriteFile)] {
         let s = Spec { binds: vec![bind(directory)], ..spec() };
         let p = plan(&s, &HostRoot::default()).unwrap();
@@ -156,6 +167,41 @@ fn read_only_is_a_mount_attribute_and_not_a_landlock_rule_alone() {
     assert!(resolved, "a link in its place would be followed");
     assert!(!p.rules.iter().any(|(path, r)| path.as_c_str() == c"/home/me/p" && *r == Right::Write));
     assert!(p.read_only.contains(&c"/home/me/p".to_owned()));
+}
+
+#[test]
+fn a_read_only_directory_is_covered_at_once_unless_it_is_plain() {
+    let bind = |kind, writable| Bind { path: "/data/x".into(), writable, directory: true, kind };
+    let made = |s: &Spec, path: &str| -> Vec<bool> {
+        let p = plan(s, &HostRoot::default()).unwrap();
+        let veils: Vec<bool> = at(&p, path).iter().map(|i| p.mounts[*i].what == What::Veil).collect();
+        assert_eq!(veils.contains(&true), p.dirs.contains(&EMPTY.to_owned()));
+        veils
+    };
+    for ids in [Ids::Range, spec().ids] {
+        let with = |kind, writable| Spec { binds: vec![bind(kind, writable)], ids, ..spec() };
+        assert_eq!(made(&with(BindKind::Veiled, false), "data/x"), [false, true]);
+        assert_eq!(made(&with(BindKind::Plain, false), "data/x"), [false]);
+        assert_eq!(made(&with(BindKind::Plain, true), "data/x"), [false]);
+        let s = Spec { access: Access::Ro, tree: None, ids, ..spec() };
+        assert_eq!(made(&s, "home/me/p"), [false, true]);
+    }
+    // Whatever lies below comes later.
+    let inner = Bind { path: "/data/x/in".into(), ..bind(BindKind::Plain, true) };
+    let s = Spec { binds: vec![bind(BindKind::Veiled, false), inner], ..spec() };
+    let p = plan(&s, &HostRoot::default()).unwrap();
+    assert_eq!(at(&p, "data/x"), [at(&p, "data/x/in")[0] - 2, at(&p, "data/x/in")[0] - 1]);
+}
+
+#[test]
+fn covered_files_come_last() {
+    let covered = ["/home/me/p/a", "/data/x/b"].map(|p| Covered { path: p.into(), inode: 7 }).to_vec();
+    let bind = Bind { path: "/data/x".into(), writable: true, directory: true, kind: BindKind::Plain };
+    let s = Spec { access: Access::Rw, tree: None, binds: vec![bind], ..spec() };
+    let mut p = plan(&s, &HostRoot::default()).unwrap();
+    p.cover(&covered).unwrap();
+    let last: Vec<_> = p.mounts.iter().rev().take(2).map(|m| (&m.what, m.at.as_c_str(), m.ours)).collect();
+    assert_eq!(last, [(&What::Itself(7), c"data/x/b", false), (&What::Itself(7), c"home/me/p/a", false)]);
 }
 
 #[test]

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
 use super::excerpt::{Collector, KEEP};
-use super::sink::Sink;
 use crate::schema::jail::Excerpt;
 use crate::sys::fd;
+use crate::sys::sink::Sink;
 
 /// Copied at most at a time.
 const COPY: usize = 64 * 1024;
@@ -54,7 +54,7 @@ pub(super) struct Stream {
     /// `None`: bytes are handed to a [`Receiver`].
     to: Option<BorrowedFd<'static>>,
     /// Made at the first output.
-    sink: Option<Sink>,
+    sink: Option<Sink<'static>>,
     stderr: bool,
     pending: Vec<u8>,
     written: usize,

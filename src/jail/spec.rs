@@ -17,6 +17,27 @@ pub struct Bind {
     pub writable: bool,
     /// A directory, or a single file.
     pub directory: bool,
+    /// How it is shown.
+    pub kind: BindKind,
+}
+
+/// A file that nobody inside may write or replace, wherever it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// Absolute path in the jail.
+    pub path: PathBuf,
+    /// Its inode: another file in its place means that somebody moves files about.
+    pub inode: u64,
+}
+
+/// How a host path is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindKind {
+    /// As it is: the jail's descriptors are of the host's own inodes, sockets and locks included.
+    Plain,
+    /// A directory, read-only, through an overlay whose inodes are the jail's: the same files, but
+    /// nobody listens on its sockets, its FIFOs lead nowhere, and its locks are not the host's.
+    Veiled,
 }
 
 /// A part of the caller's tool chains, shown read-only at its own path.
@@ -138,6 +159,8 @@ pub struct Spec {
     pub pids: Option<u64>,
     /// Open files per process at most.
     pub nofile: Option<u64>,
+    /// Inotify instances and watches at most.
+    pub inotify: Option<(u64, u64)>,
     /// Bytes in the jail's tmpfs at most.
     pub tmp: u64,
     /// The caller's umask, which the command gets.

@@ -24,6 +24,8 @@ pub enum Layer {
     NetNs,
     /// The host's root detached.
     Pivot,
+    /// Every directory shown read-only has inodes of the jail's own: no socket or FIFO of the host.
+    ReadOnlyOverlay,
     /// A session keyring of its own.
     Keyring,
     /// No further user namespaces.
@@ -42,7 +44,7 @@ pub enum Layer {
     NotDumpable,
 }
 
-const ALL: [(Layer, &str); 16] = [
+const ALL: [(Layer, &str); 17] = [
     (Layer::UserNs, "userns"),
     (Layer::MountNs, "mountns"),
     (Layer::PidNs, "pidns"),
@@ -51,6 +53,7 @@ const ALL: [(Layer, &str); 16] = [
     (Layer::CgroupNs, "cgroupns"),
     (Layer::NetNs, "netns"),
     (Layer::Pivot, "pivot_root"),
+    (Layer::ReadOnlyOverlay, "ro_overlay"),
     (Layer::Keyring, "keyring"),
     (Layer::NoNestedUserNs, "no_nested_userns"),
     (Layer::Caps, "caps"),

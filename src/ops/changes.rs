@@ -1,22 +1,29 @@
 //! `aj diff` and `aj apply`: what a one-shot jail changed, and bringing it back.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::base::id::Id;
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::changes::{Applied, Change, Diff, FORMAT, Failure, Skipped, Totals};
 use crate::schema::jail::bytes64;
+use crate::store::origin::Places;
+use crate::store::{Error as StateError, trees};
 use crate::sys;
 use crate::sys::at::Stamp;
 use crate::sys::openat2::{self, For};
 use crate::workspace::{apply as merge, diff as compare};
 
-pub use find::{find_tree, open_tree};
+pub use find::{Chosen, choose, open_tree, tree_of_run};
+mod base;
 mod find;
+#[cfg(test)]
+mod find_tests;
+mod paths;
 
 /// The tree of one jail.
 #[derive(Debug)]
@@ -29,12 +36,16 @@ pub struct Tree {
     pub upper: OwnedFd,
     /// When it was made, on a file system's clock: see [`mod@crate::workspace::diff`].
     pub started: Stamp,
+    /// Its jail has not ended: what is in it may be half written.
+    pub running: bool,
+    /// Keeps it from being removed meanwhile.
+    _held: Option<trees::Tree>,
 }
 
 /// What to compare.
 #[derive(Debug, Clone, Default)]
 pub struct DiffOptions {
-    /// Paths to keep to, below the base as [`relative`] makes them; empty: all.
+    /// Paths to keep to, below the base as [`choose`] makes them; empty: all.
     pub only: Vec<Vec<u8>>,
     /// Paths below the base that `aj` itself hid from the jail by whiteouts.
     pub hidden: Vec<Vec<u8>>,
@@ -61,10 +72,21 @@ pub enum Error {
     /// No tree is kept for this directory.
     #[error("no changes are kept for `{0}`")]
     NoTree(String),
-    /// No tree has this id.
-    #[error("no kept changes match `{0}`")]
+    /// No jail has this id.
+    #[error("no jail `{0}`")]
     NotFound(String),
-    /// Several trees match.
+    /// The jail is known and has no tree.
+    #[error("no changes are kept of jail `{0}`")]
+    NothingKept(String),
+    /// A word that may be either is neither.
+    #[error("`{word}` is neither a path in `{base}` nor a jail")]
+    Neither {
+        /// The argument.
+        word: String,
+        /// The current directory.
+        base: String,
+    },
+    /// Several jails match.
     #[error("`{selector}` matches several jails: {}", ids.join(", "))]
     Ambiguous {
         /// What was asked for.
@@ -80,6 +102,19 @@ pub enum Error {
         /// The tree's base.
         base: String,
     },
+    /// A path argument names nothing.
+    #[error("no `{path}` in `{base}`, nor among the changes of `{id}`")]
+    NoPath {
+        /// The argument.
+        path: String,
+        /// The tree's base.
+        base: String,
+        /// The jail.
+        id: String,
+    },
+    /// The jail has not ended, so its changes are not what they will be.
+    #[error("jail `{0}` is still running")]
+    Running(String),
     /// The base is gone, or a link now.
     #[error("could not open the directory `{base}`")]
     Base {
@@ -88,21 +123,28 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// Another directory has the name of the base now.
+    #[error("`{base}` is not the directory that the jail ran over")]
+    Replaced {
+        /// The tree's base.
+        base: String,
+    },
     /// The record of a tree is damaged.
     #[error("the kept changes of `{id}` cannot be read")]
     Damaged {
         /// The jail.
         id: String,
         /// Why.
-        source: sys::Error,
+        source: StateError,
     },
-    /// The state directory cannot be read.
-    #[error("could not read `{path}`")]
-    State {
-        /// The directory.
-        path: String,
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The current directory.
+    #[error("the current directory cannot be used: {}", super::config::why(.why))]
+    CurrentDir {
         /// Why.
-        source: std::io::Error,
+        why: io::Error,
     },
     /// The comparison broke off.
     #[error("could not compare the tree of `{id}` with `{base}`")]
@@ -129,21 +171,39 @@ pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
     let base = text::os(&tree.base);
     let failed = |source| Error::Compare { id: tree.id.to_string(), base: base.clone(), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let r = compare::diff(upper, open_base(tree)?, &options.compare(tree)).map_err(failed)?;
-    Ok(Diff {
+    let r = compare::diff(upper, base::open(tree)?, &options.compare(tree)).map_err(failed)?;
+    Ok(document(tree, r))
+}
+
+/// As [`diff`] of a whole tree whose run has just ended, and what later comparisons want to know
+/// about the base's directories.
+pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>), Error> {
+    let failed = |source| Error::Compare { id: tree.id.to_string(), base: text::os(&tree.base), source };
+    let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
+    let options = DiffOptions::default().compare(tree);
+    let (r, places) = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
+    Ok((document(tree, r), places))
+}
+
+fn document(tree: &Tree, r: compare::Report) -> Diff {
+    Diff {
         format: FORMAT,
         tree: tree.id,
-        base,
+        base: text::os(&tree.base),
+        running: tree.running,
         changes: r.changes.into_iter().map(change).collect(),
         skipped: r.skipped.into_iter().map(skipped).collect(),
         totals: totals(&r.totals),
         truncated: r.truncated,
-    })
+    }
 }
 
 /// Bring the changes of a tree into its base. Conflicts, withheld files and failures are part of the
 /// answer; an error means that nothing was written.
 pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Result<Applied, Error> {
+    if tree.running {
+        return Err(Error::Running(tree.id.to_string()));
+    }
     let base = text::os(&tree.base);
     let failed = |source| Error::Apply { base: base.clone(), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
@@ -154,7 +214,9 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
         partial: options.partial,
         overwrite: options.overwrite,
     };
-    let r = merge::apply(upper, open_base(tree)?, &choice, monitor).map_err(failed)?;
+    // The user's word covers the directory itself, too.
+    let opened = if options.overwrite { base::open_any(tree)? } else { base::open(tree)? };
+    let r = merge::apply(upper, opened, &choice, monitor).map_err(failed)?;
     let changes = |list: Vec<compare::Change>| list.into_iter().map(change).collect();
     Ok(Applied {
         format: FORMAT,
@@ -165,11 +227,7 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
         applied: changes(r.applied),
         withheld: changes(r.withheld),
         conflicts: changes(r.conflicts),
-        failed: r
-            .failed
-            .into_iter()
-            .map(|f| Failure { path: text::printable(&f.path), error: f.error.to_string() })
-            .collect(),
+        failed: r.failed.into_iter().map(|f| failure(&tree.base, &f)).collect(),
         skipped: r.skipped.into_iter().map(skipped).collect(),
         totals: totals(&r.totals),
         withheld_total: r.withheld_total,
@@ -180,36 +238,16 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     })
 }
 
-/// Path arguments as paths below the base. Relative ones start at `cwd` where that is in the base, at
-/// the base otherwise. Judged by text alone: links are not followed.
-pub fn relative(tree: &Tree, cwd: &Path, paths: &[OsString]) -> Result<Vec<Vec<u8>>, Error> {
-    let start = if cwd.starts_with(&tree.base) { cwd } else { &tree.base };
-    let one = |path: &OsString| {
-        let mut whole = PathBuf::new();
-        for part in start.join(path).components() {
-            match part {
-                Component::CurDir => {}
-                Component::ParentDir => drop(whole.pop()),
-                other => whole.push(other),
-            }
-        }
-        match whole.strip_prefix(&tree.base) {
-            Ok(below) => Ok(below.as_os_str().as_bytes().to_vec()),
-            Err(_) => Err(Error::Outside { path: text::os(path), base: text::os(&tree.base) }),
-        }
-    };
-    paths.iter().map(one).collect()
-}
-
 impl DiffOptions {
     fn compare(&self, tree: &Tree) -> compare::Options {
-        compare::Options { started: tree.started, only: self.only.clone(), hidden: self.hidden.clone() }
+        compare::Options {
+            started: tree.started,
+            base: tree.base.clone(),
+            only: self.only.clone(),
+            places: base::places(tree),
+            hidden: self.hidden.clone(),
+        }
     }
-}
-
-fn open_base(tree: &Tree) -> Result<OwnedFd, Error> {
-    openat2::absolute(tree.base.as_os_str().as_bytes(), For::Listing)
-        .map_err(|source| Error::Base { base: text::os(&tree.base), source })
 }
 
 fn change(c: compare::Change) -> Change {
@@ -233,6 +271,19 @@ fn change(c: compare::Change) -> Change {
         host_executed: c.host_executed.map(str::to_owned),
         conflict: c.conflict.map(|c| c.text().to_owned()),
     }
+}
+
+fn failure(base: &Path, f: &merge::Failure) -> Failure {
+    let parent = Path::new(OsStr::from_bytes(&f.path)).parent().unwrap_or(Path::new(""));
+    // Joined with nothing, a path would end in a slash.
+    let parent = if parent.as_os_str().is_empty() { base.to_owned() } else { base.join(parent) };
+    let directory = f.shut.then(|| text::os(&parent));
+    let errno = f.error.name();
+    let error = match &directory {
+        Some(at) => format!("could not change directory `{at}`: {} ({errno})", f.error.errno.desc()),
+        None => f.error.to_string(),
+    };
+    Failure { path: text::printable(&f.path), error, errno, directory }
 }
 
 fn skipped(s: compare::Skipped) -> Skipped {
@@ -259,30 +310,14 @@ fn totals(t: &compare::Totals) -> Totals {
 mod tests {
     use super::*;
 
-    fn tree(base: &Path) -> Tree {
+    pub(super) fn tree(base: &Path) -> Tree {
         Tree {
             id: "jl-0123456789abcdef".parse().unwrap(),
             base: base.to_owned(),
             upper: std::fs::File::open("/").unwrap().into(),
             started: Stamp::default(),
-        }
-    }
-
-    #[test]
-    fn path_arguments_are_taken_from_the_current_directory_or_the_base() {
-        let t = tree(Path::new("/p/q"));
-        let get = |cwd: &str, path: &str| {
-            relative(&t, Path::new(cwd), &[path.into()])
-                .map(|v| String::from_utf8(v[0].clone()).unwrap())
-                .ok()
-        };
-        assert_eq!(get("/p/q/sub", "x").as_deref(), Some("sub/x"));
-        assert_eq!(get("/p/q/sub", "../y//z/.").as_deref(), Some("y/z"));
-        assert_eq!(get("/elsewhere", "x").as_deref(), Some("x"));
-        assert_eq!(get("/p/q", "/p/q/a").as_deref(), Some("a"));
-        assert_eq!(get("/p/q", ".").as_deref(), Some(""));
-        for outside in ["/p/qq", "..", "../../etc/passwd", "/"] {
-            assert_eq!(get("/p/q", outside), None, "{outside}");
+            running: false,
+            _held: None,
         }
     }
 

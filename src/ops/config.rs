@@ -12,9 +12,10 @@ use crate::base::env;
 use crate::base::text::os;
 use crate::policy::envfile::{self, EnvFileError};
 use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
+use crate::policy::presets;
 use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
 
-/// Name of the project's file, looked for in the current directory only.
+/// Name of the project's file, looked for at the top of the tree only.
 pub const PROJECT_FILE: &str = "aj.toml";
 
 /// Why configuration could not be used.
@@ -34,6 +35,26 @@ pub enum Error {
         /// The file as shown.
         path: String,
         /// `a symbolic link`, `a FIFO` and so on.
+        what: &'static str,
+    },
+    /// A link to nothing, in the name of the user's file: what it leads to may hold hard limits.
+    #[error("could not read `{path}`: `{link}` is a link to `{target}`, which does not exist (ENOENT)")]
+    Dangling {
+        /// The file as shown.
+        path: String,
+        /// The link, the file itself or a directory on the way, as shown.
+        link: String,
+        /// What the link holds, printable.
+        target: String,
+    },
+    /// Something else where a directory on the way to the user's file has to be.
+    #[error("could not read `{path}`: `{place}` is {what}, not a directory (ENOTDIR)")]
+    NotADirectory {
+        /// The file as shown.
+        path: String,
+        /// What is no directory, as shown.
+        place: String,
+        /// `a file`, `a device` and so on.
         what: &'static str,
     },
     /// An environment file above the bound.
@@ -118,7 +139,9 @@ pub fn load(cwd: &Path) -> Result<Loaded, Error> {
 pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
     let shown = shown(path);
     // The user's own: dotfile managers put links here.
-    let Some(bytes) = read_regular(path, &shown, 0)? else { return Ok(None) };
+    let Some(bytes) = read_regular(path, &shown, 0)? else {
+        return absent(path, shown).map(|()| None);
+    };
     Ok(Some(file::parse_user(&shown, &bytes, home().as_deref())?))
 }
 
@@ -133,11 +156,11 @@ pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Err
     Ok(Some(file::parse_project(shown, &bytes)?))
 }
 
-/// The policy of a command in `cwd`: files, flags and environment files together.
+/// The policy of a command over the tree `root`: files, flags and environment files together.
 ///
 /// Directories given relative to `cwd` become absolute.
-pub fn policy(cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
-    policy_of(&load(cwd)?, cwd, flags, env_files)
+pub fn policy(root: &Path, cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
+    policy_of(&load(root)?, cwd, flags, env_files)
 }
 
 fn policy_of(
@@ -180,6 +203,14 @@ pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> 
         Loaded { user: Some(user), project: None }
     };
     checked(&loaded).map(Some)
+}
+
+/// Names of presets and what they are for: those that are built in, and the user's own.
+pub fn presets() -> Vec<(String, String)> {
+    let user = user_path().ok().flatten().and_then(|path| load_user(&path).ok().flatten());
+    let own =
+        user.iter().flat_map(|file| file.presets.keys().map(|name| (os(name), format!("of {}", file.path))));
+    presets::BUILT_IN.iter().map(|(name, what)| ((*name).to_owned(), (*what).to_owned())).chain(own).collect()
 }
 
 fn checked(loaded: &Loaded) -> Result<Checked, Error> {
@@ -230,6 +261,43 @@ pub(super) fn shown(path: &Path) -> String {
         Some(rest) => format!("~/{}", os(rest)),
         None => os(path),
     }
+}
+
+/// Make sure that the user's file was never made: one that only cannot be reached may hold hard
+/// limits, which must not go away because a link broke or a name was taken by something else.
+///
+/// `path` could not be opened just now (ENOENT or ENOTDIR).
+fn absent(path: &Path, path_shown: String) -> Result<(), Error> {
+    // A home that is none (`HOME=/dev/null`) has no configuration in it.
+    let home = home().unwrap_or_default();
+    for place in path.ancestors().take_while(|p| !home.starts_with(p)) {
+        let fail = |errno| Error::Read { path: path_shown.clone(), errno };
+        let meta = match place.symlink_metadata() {
+            Ok(meta) => meta,
+            Err(e) if matches!(errno(&e), Errno::ENOENT | Errno::ENOTDIR) => continue,
+            Err(e) => return Err(fail(errno(&e))),
+        };
+        if meta.is_dir() {
+            return Ok(());
+        }
+        // Whether what is there leads on by links.
+        return match place.metadata() {
+            Ok(end) if end.is_dir() => Ok(()),
+            // Made since the open failed.
+            Ok(_) if place == path => Err(fail(Errno::EAGAIN)),
+            Ok(end) => Err(Error::NotADirectory {
+                path: path_shown,
+                place: shown(place),
+                what: describe(end.file_type()),
+            }),
+            Err(_) if meta.is_symlink() => {
+                let target = std::fs::read_link(place).unwrap_or_default();
+                Err(Error::Dangling { path: path_shown, link: shown(place), target: os(&target) })
+            }
+            Err(e) => Err(fail(errno(&e))),
+        };
+    }
+    Ok(())
 }
 
 /// The bytes of a regular file of at most [`LARGEST`] bytes (one more is read, for the parser to
@@ -285,6 +353,8 @@ fn describe(kind: std::fs::FileType) -> &'static str {
         "a FIFO"
     } else if kind.is_socket() {
         "a socket"
+    } else if kind.is_file() {
+        "a file"
     } else {
         "a device"
     }

@@ -75,6 +75,41 @@ fn the_users_file_may_be_a_link() {
 }
 
 #[test]
+fn a_users_file_that_cannot_be_reached_is_not_taken_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let load = |name: &str| load_user(&at(name).join("config.toml")).map(|f| f.is_some());
+    // Never made, in a directory or without one.
+    std::fs::create_dir_all(at("empty")).unwrap();
+    symlink("empty", at("linked")).unwrap();
+    for name in ["empty", "linked", "none", "none/below"] {
+        assert_eq!(load(name).ok(), Some(false), "{name}");
+    }
+    // The file, its directory and a directory above it as links to nothing.
+    std::fs::create_dir_all(at("a")).unwrap();
+    symlink("/dotfiles/config.toml", at("a/config.toml")).unwrap();
+    symlink("../dotfiles", at("b")).unwrap();
+    for (name, link, target) in [
+        ("a", "a/config.toml", "/dotfiles/config.toml"),
+        ("b", "b", "../dotfiles"),
+        ("b/below", "b", "../dotfiles"),
+    ] {
+        let message = load(name).unwrap_err().to_string();
+        let said = format!("`{}` is a link to `{target}`, which does not exist (ENOENT)", at(link).display());
+        assert!(message.ends_with(&said), "{message}");
+    }
+    std::fs::write(at("file"), "").unwrap();
+    symlink("file", at("to-file")).unwrap();
+    for (name, place) in [("file", "file"), ("file/below", "file"), ("to-file", "to-file")] {
+        let message = load(name).unwrap_err().to_string();
+        let said = format!("`{}` is a file, not a directory (ENOTDIR)", at(place).display());
+        assert!(message.ends_with(&said), "{message}");
+    }
+    symlink("loop", at("loop")).unwrap();
+    assert!(load("loop").unwrap_err().to_string().contains("ELOOP"));
+}
+
+#[test]
 fn env_files_come_before_env_flags_and_may_be_pipes() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.env"), "A=file\nB=file\nC\n").unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,71 +16,25 @@ use crate::host::attempt::{self, Ids};
 use crate::host::facts::{Facts, State, Tried};
 use crate::host::files::{self, Lower};
 use crate::host::{self, read, report};
+use crate::jail::etc;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::schema::doctor::Document;
 use crate::store::Error as StoreError;
 use crate::store::layout::{self, StateDir};
+use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys::{self, landlock};
 
+mod fixes;
+
+pub use fixes::{etc_fixes, fixes, state_fixes};
+
 const RANGE: (u32, u32) = (RANGE_BASE, RANGE_BASE + RANGE_COUNT - 1);
-
-/// What to do about a start that failed at `step` with `errno`, on this machine.
-pub fn fixes(step: &str, errno: &str) -> Vec<String> {
-    if let Some(id) = env::AGENTJAIL.get() {
-        let id = text::os(&id);
-        return vec![format!("run aj outside: this is in the jail `{id}` already, and jails do not nest")];
-    }
-    host::fixes(step, errno, &read::machine(RANGE))
-}
-
-/// What to do about a state directory that cannot be used.
-pub fn state_fixes(e: &StoreError) -> Vec<String> {
-    const ELSEWHERE: &str =
-        "set AJ_STATE_DIR to an absolute path on a local file system that you may write to";
-    let one = |text: String| vec![text];
-    match e {
-        StoreError::Exposed { path, .. } => {
-            one(format!("if nobody else has put anything in, close it: `chmod 700 '{path}'`"))
-        }
-        StoreError::ForeignOwner { path, .. } => one(format!(
-            "set AJ_STATE_DIR to a directory of your own (with sudo: `sudo -H aj …`), or `chown` `{path}`"
-        )),
-        StoreError::NotAState { .. } => {
-            one("set AJ_STATE_DIR to an empty directory, or to one that does not exist yet".to_owned())
-        }
-        StoreError::Newer { .. } => {
-            one("update this aj, or set AJ_STATE_DIR to another directory".to_owned())
-        }
-        StoreError::BadVersion { path, .. } => one(format!("move it away: `mv '{path}' '{path}.bad'`")),
-        StoreError::Busy { .. } => one("wait for the other aj, or end it".to_owned()),
-        StoreError::NoHome
-        | StoreError::Relative { .. }
-        | StoreError::Symlink { .. }
-        | StoreError::NotADirectory { .. } => one(ELSEWHERE.to_owned()),
-        StoreError::Sys(e) if e.call == "chown" => fixes(&host::facts::step_of(e), &e.name()),
-        _ => match e.errno() {
-            Some(Errno::ENOSPC | Errno::EDQUOT) => {
-                one("free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned())
-            }
-            Some(_) => one(ELSEWHERE.to_owned()),
-            None => Vec::new(),
-        },
-    }
-}
-
-/// What to do when the jail's `/etc` could not be copied into the state directory.
-pub fn etc_fixes(e: &std::io::Error) -> Vec<String> {
-    match e.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT) => {
-            vec!["free some space, or set AJ_STATE_DIR to a directory on another file system".to_owned()]
-        }
-        _ => vec!["remove `cache` from the state directory: it is made again".to_owned()],
-    }
-}
 
 /// Try everything. The process must be single-threaded.
 pub fn doctor() -> Document {
+    // As a run does: a file above the limit is then an error with a name.
+    sys::signal::ignore_sigxfsz();
     report::document(&facts())
 }
 
@@ -134,15 +89,17 @@ fn ids() -> Ids {
     }
 }
 
-/// Opened in a child first, because a network file system may not answer.
+/// Opened in a child first, because a network file system may not answer. The first copy of `/etc` is
+/// the slow part of it.
 fn state() -> State {
     let path = layout::locate().ok();
-    let mut state = attempt::isolated(look_at_state).unwrap_or_else(|tried| State {
-        trouble: Some(match tried {
-            Tried::TimedOut(ms) => format!("it does not answer within {ms} ms"),
-            Tried::Failed { step, errno } => format!("{step}: {errno}"),
-            other => format!("{other:?}"),
-        }),
+    let mut state = attempt::isolated_for(WHOLE, look_at_state).unwrap_or_else(|tried| State {
+        fix: match &tried {
+            Tried::Killed { signal, .. } => host::fixes_of_signal(*signal, &read::machine(RANGE)),
+            Tried::Failed { step, errno } => fixes(step, errno),
+            _ => Vec::new(),
+        },
+        trouble: Some(tried.text()),
         ..State::default()
     });
     state.path = path.as_deref().map(text::os);
@@ -153,21 +110,42 @@ fn state() -> State {
 
 fn look_at_state() -> State {
     let mut state = State::default();
-    let opened = StateDir::open().and_then(|dir| dir.cache("doctor", b"writable\n").map(|()| dir));
-    match opened {
-        Ok(dir) => match nix::sys::statvfs::fstatvfs(&dir) {
-            Ok(s) => {
-                state.free = s.blocks_available().saturating_mul(s.fragment_size());
-                state.files = (s.files() > 0).then(|| s.files_available());
-            }
-            Err(e) => state.trouble = Some(format!("statvfs: {e:?}")),
-        },
-        Err(e) => {
+    match try_state(&mut state) {
+        Ok(()) => {}
+        Err(Trouble::Store(e)) => {
             state.fix = state_fixes(&e);
             state.trouble = Some(e.to_string());
         }
+        Err(Trouble::Etc(e)) => {
+            state.fix = etc_fixes(&e);
+            state.trouble = Some(super::exec::Error::Etc(e).to_string());
+        }
     }
     state
+}
+
+enum Trouble {
+    Store(StoreError),
+    Etc(std::io::Error),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(e: StoreError) -> Trouble {
+        Trouble::Store(e)
+    }
+}
+
+/// What a run does with the state directory before it needs a tree there.
+fn try_state(state: &mut State) -> Result<(), Trouble> {
+    let dir = StateDir::open()?;
+    dir.cache("doctor", b"writable\n")?;
+    drop(etc::ready(&dir.path().join("cache")).map_err(Trouble::Etc)?);
+    state.note = spool::try_append(&dir)?;
+    let free = nix::sys::statvfs::fstatvfs(&dir)
+        .map_err(|e| StoreError::Sys(sys::Error::new("statvfs", text::os(dir.path()), e)))?;
+    state.free = free.blocks_available().saturating_mul(free.fragment_size());
+    state.files = (free.files() > 0).then(|| free.files_available());
+    Ok(())
 }
 
 /// What needs a place to write to: a tree of the state directory, which the next command clears away
@@ -316,7 +294,7 @@ fn failed(call: &'static str, path: &Path, e: &std::io::Error) -> sys::Error {
     sys::Error::new(call, text::os(path), e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
-/// How long a whole jail may take.
+/// How long a whole jail may take, and what it needs of the state directory.
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// This program itself, as a user would run it, with a state directory of its own.
@@ -347,12 +325,20 @@ fn whole_jail(place: &Place, at: &Path) -> Tried {
     match run() {
         Err(e) => failed("run", Path::new("/proc/self/exe"), &e).into(),
         Ok(None) => Tried::TimedOut(u64::try_from(WHOLE.as_millis()).unwrap_or(u64::MAX)),
+        Ok(Some(status)) if status.signal().is_some() => {
+            let signal = status.signal().unwrap_or_default();
+            Tried::Killed { what: "`aj exec -- true`".to_owned(), signal }
+        }
         Ok(Some(status)) => {
             let json = |path: &Path| {
                 let text = fs::read_to_string(path).unwrap_or_default();
                 serde_json::from_str(text.lines().next_back().unwrap_or_default()).unwrap_or(Value::Null)
             };
-            judge(status.code(), &json(&out), &json(&err))
+            let answer = json(&out);
+            match answer["signal"].as_i64().and_then(|n| i32::try_from(n).ok()) {
+                Some(signal) => Tried::Killed { what: "`true` in a jail".to_owned(), signal },
+                None => judge(status.code(), &answer, &json(&err)),
+            }
         }
     }
 }
@@ -372,7 +358,10 @@ fn judge(code: Option<i32>, answer: &Value, error: &Value) -> Tried {
             let cause = error["causes"].as_array().and_then(|c| c.last()).and_then(Value::as_str);
             match failed_step(message, cause) {
                 Some((step, errno)) => Tried::Failed { step, errno },
-                None if message.is_empty() => Tried::Wrong(format!("`aj exec -- true` ended with {code:?}")),
+                None if message.is_empty() => Tried::Wrong(match code {
+                    Some(code) => format!("`aj exec -- true` ended with {code} and without an answer"),
+                    None => "`aj exec -- true` ended without a code".to_owned(),
+                }),
                 None => Tried::Wrong(format!(
                     "`aj exec -- true`: {message}{}",
                     cause.map(|c| format!(": {c}")).unwrap_or_default()
@@ -425,27 +414,5 @@ mod tests {
         assert!(judge(Some(127), &Value::Null, &missing).worked());
         assert!(!judge(None, &Value::Null, &Value::Null).worked());
         assert!(!judge(Some(0), &Value::Null, &Value::Null).worked());
-    }
-
-    #[test]
-    fn every_trouble_of_the_state_directory_has_a_fix() {
-        let call = |errno| StoreError::Sys(sys::Error::new("mkdir", "/x", errno));
-        let all = [
-            StoreError::NoHome,
-            StoreError::Relative { value: "x".into() },
-            StoreError::Symlink { path: "/x".into() },
-            StoreError::Exposed { path: "/x".into(), mode: 0o755 },
-            StoreError::ForeignOwner { path: "/x".into(), owner: 0, me: 1 },
-            StoreError::NotAState { path: "/x".into() },
-            StoreError::Newer { path: "/x".into(), found: "2".into(), known: 1 },
-            StoreError::BadVersion { path: "/x".into(), text: "?".into() },
-            call(Errno::EROFS),
-            call(Errno::ENOSPC),
-        ];
-        for e in all {
-            assert!(!state_fixes(&e).is_empty(), "{e}");
-        }
-        assert!(state_fixes(&call(Errno::ENOSPC)).concat().contains("free some space"));
-        assert!(state_fixes(&call(Errno::EROFS)).concat().contains("AJ_STATE_DIR"));
     }
 }

@@ -1,45 +1,55 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use serde_json::json;
 
+use super::project::{self, Choice, Place};
+use super::tools::Found;
 use super::{changes, config};
 
 use crate::base::id::{Id, Kind};
 use crate::base::{env, text};
 use crate::jail::etc::{self, Etc};
-use crate::jail::launch::{self, Stdin};
+use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
-use crate::jail::status::Layers;
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Tools};
+use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
+use crate::sys::sink;
 
+mod alias;
 mod check;
+mod dry;
 mod foreign;
 mod missing;
 mod record;
+mod relay;
+mod setid;
 mod shown;
 mod spec;
+mod streams;
+mod veil;
+
+use relay::Relay;
 
 pub use check::WayOut;
+pub use dry::explain;
 pub use missing::{OnHost, on_host};
-pub use shown::explain;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -50,7 +60,9 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// The command. Never empty.
     pub argv: Vec<OsString>,
-    /// Working directory inside the workspace, relative to it, instead of its top.
+    /// Which tree it sees.
+    pub tree: Choice,
+    /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
     /// Show directories that are refused otherwise.
     pub i_mean_it: bool,
@@ -75,60 +87,22 @@ pub trait Watcher {
     fn stopping(&mut self);
 }
 
-/// Between the supervisor and the caller: writes `--status-fd`.
-struct Relay<'a> {
-    to: &'a mut dyn Watcher,
-    status: Option<File>,
-    state: &'a StateDir,
-    tree: Option<Tree>,
-    /// Whether `tree` was looked at and kept for its changes.
-    kept: Option<Result<(), Error>>,
+/// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
+pub fn say_within(text: &str, patience: Duration) {
+    // Nothing can be reported when stderr itself is gone.
+    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience);
 }
 
-impl Relay<'_> {
-    /// Put the tree aside when nothing changed.
-    fn settle(&mut self) {
-        if self.kept.is_none() {
-            let kept = keep_if_changed(self.tree.take(), self.state);
-            self.kept = Some(kept.map(|tree| self.tree = tree));
-        }
-    }
-}
-
-impl Relay<'_> {
-    fn status(&mut self, line: serde_json::Value) {
-        if let Some(file) = &mut self.status {
-            // A reader that went away does not change what the command does.
-            drop(file.write_all(format!("{line}\n").as_bytes()));
-        }
-    }
-}
-
-impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
-        self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid, lines);
-        if self.tree.is_some() {
-            // The command has only begun and a processor is free: before, the jail needed it for its
-            // network namespace. Failing is no loss.
-            trees::prepare_spare(self.state).ok();
-        }
-    }
-
-    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
-        self.to.output(stderr, bytes, lines);
-    }
-
-    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>) {
-        self.to.tick(usage, lines);
-    }
-
-    fn stopping(&mut self) {
-        self.to.stopping();
-    }
-
-    fn settled(&mut self) {
-        self.settle();
+/// How long a reader of our own words is waited for after the run: what is left of the command's
+/// time, but a moment at least; without a timeout and an interrupt, for ever (a day).
+fn patience(settings: &Settings, ended: &Ended) -> Duration {
+    const MOMENT: Duration = Duration::from_secs(1);
+    const EVER: Duration = Duration::from_secs(86_400);
+    let used = Duration::from_millis(ended.usage.wall_ms);
+    match (settings.timeout, &ended.outcome) {
+        (_, Outcome::Interrupted { .. }) => MOMENT,
+        (Some(limit), _) => limit.saturating_sub(used).max(MOMENT).min(EVER),
+        (None, _) => EVER,
     }
 }
 
@@ -155,6 +129,11 @@ pub struct Report {
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
     pub warnings: Vec<String>,
+    /// How long the reader of what is still to say may take.
+    pub patience: Duration,
+    /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
+    /// stands, and its value.
+    pub too_few_files: Option<(String, u64)>,
 }
 
 impl Report {
@@ -203,19 +182,16 @@ pub enum Error {
     /// A system call on the host side.
     #[error("start the jail")]
     Launch(#[source] sys::Error),
-    /// The current directory.
-    #[error("the current directory cannot be used: {}", config::why(.why))]
-    CurrentDir {
-        /// Why.
-        why: io::Error,
-    },
+    /// The tree.
+    #[error(transparent)]
+    Place(#[from] project::Error),
     /// A directory that is not shown unless the user insists.
     #[error("`{}` {why}", text::os(.path))]
     Refused {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
         /// What would do.
         way: WayOut,
     },
@@ -262,10 +238,10 @@ pub enum Error {
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
     /// A limit that was asked for cannot be held here.
-    #[error("`--{what}` cannot be enforced here: {why}")]
+    #[error("{what} cannot be enforced here: {why}")]
     Limit {
-        /// Flag without dashes.
-        what: &'static str,
+        /// The flag, or the setting and the file and line where it stands.
+        what: String,
         /// Why.
         why: &'static str,
     },
@@ -294,30 +270,20 @@ impl Error {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    let status = match request.status_fd {
-        Some(fd) => {
-            let open = sys::fd::inherited(fd).map_err(|source| Error::StatusFd { fd, source })?;
-            Some(File::from(open))
-        }
-        None => None,
-    };
+    let status = streams::inherited(request.status_fd)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let (workspace, meta) = check::current_dir()?;
-    let resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
+    let place = project::find(&request.tree)?;
+    let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
     let mut warnings = resolved.warnings.clone();
     let settings = &resolved.settings;
-    let euid = nix::unistd::geteuid().as_raw();
-    let ids = match euid {
-        0 => Ids::Range,
-        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
-    };
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
-    let birth = Birth { ids, as_root: settings.as_root, net: settings.net, without: without() };
-    let born = launch::bear(&birth, stdin(), request.capture || !same_file());
-    let prepared = prepare(request, &resolved, (workspace, meta), birth, umask.bits(), &mut warnings);
+    let birth = birth(settings);
+    let ids = birth.ids;
+    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
+    let prepared = prepare(request, &resolved, place, birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -327,12 +293,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _ } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids) {
+    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -346,7 +312,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let mut relay = Relay { to: watcher, status, state: &state, tree, kept: None };
+    let mut relay = Relay::new(watcher, status, &state, tree);
     let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
@@ -359,7 +325,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = record::end(id, outcome, None, &[], None);
-            spool::append_end(&state, &end)?;
+            warnings.extend(spool::append_end(&state, &end)?);
             discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
@@ -369,8 +335,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
     relay.settle();
-    let kept = relay.kept.unwrap_or(Ok(()));
-    let changes = match kept.and_then(|()| relay.tree.map(|t| compare(&state, t)).transpose()) {
+    relay.finish_status(patience(settings, &ended));
+    let kept = relay.kept.take().unwrap_or(Ok(()));
+    let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
         Ok(changes) => changes.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
@@ -379,20 +346,33 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
-    if let Err(e) = spool::append_end(&state, &end) {
-        warnings.push(format!("the run was not recorded: {e}"));
+    match spool::append_end(&state, &end) {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
     }
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
+    warnings.extend(veil::missing(&spec, ended.layers));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
         ));
     }
     sys::signal::give_back();
+    let too_few_files = check::too_few_files(&resolved, &ended.outcome);
+    let patience = patience(settings, &ended);
     let tools = resolved.settings.tools;
-    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings })
+    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
+}
+
+/// What pid 1 needs to be born.
+fn birth(settings: &Settings) -> Birth {
+    let ids = match nix::unistd::geteuid().as_raw() {
+        0 => Ids::Range,
+        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
+    };
+    Birth { ids, as_root: settings.as_root, net: settings.net, without: without() }
 }
 
 /// What a run is to be, checked and worked out.
@@ -404,37 +384,47 @@ struct Prepared {
     watch_memory: Option<u64>,
     /// Kept for the length of the run.
     etc: Etc,
+    /// The tools that are shown.
+    tools: Vec<Found>,
 }
 
 fn prepare(
     request: &Request,
     resolved: &Resolved,
-    (workspace, meta): (PathBuf, Metadata),
+    place: Place,
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
     let state = StateDir::open()?;
-    let owner = check::workspace((&workspace, &meta), &state, settings, request.i_mean_it)?;
-    let watch_memory = check::limits(settings, warnings)?;
+    let owner = check::workspace((&place.root, &place.meta), &state, settings, request.i_mean_it)?;
+    let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
-    let alias = check::alias(&workspace, &meta);
-    let shown = shown::beside(resolved, &workspace, Some(&state.real_path()), warnings)?;
+    let alias = check::alias(&place);
+    let mut shown = shown::beside(resolved, &place.root, Some(&state.real_path()), warnings)?;
     let names = shown.tools.names();
-    let mut spec =
-        spec::spec(request, settings, id, (workspace, alias, owner), birth, shown, etc.path.clone())?;
+    let tools = std::mem::take(&mut shown.tools.found);
+    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &state, request.i_mean_it)?;
+    alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, names, watch_memory);
-    let plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc })
+    let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    plan.cover(&setid::find(&spec, warnings)?)?;
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
-fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> Result<Option<Tree>, Error> {
+fn record_start(
+    state: &StateDir,
+    spec: &Spec,
+    policy: &Effective,
+    ids: Ids,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Tree>, Error> {
     let tree = if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
@@ -442,30 +432,16 @@ fn record_start(state: &StateDir, spec: &Spec, policy: &Effective, ids: Ids) -> 
     } else {
         None
     };
-    if let Err(e) = spool::append_start(state, &record::start(spec, policy)) {
-        discard(tree, state);
-        return Err(e.into());
+    match spool::append_start(state, &record::start(spec, policy)) {
+        Ok(set_aside) => {
+            warnings.extend(set_aside);
+            Ok(tree)
+        }
+        Err(e) => {
+            discard(tree, state);
+            Err(e.into())
+        }
     }
-    Ok(tree)
-}
-
-/// Whether stdout and stderr are the same open file, pipe or terminal (`2>&1`): then the command
-/// gets one pipe for both, and what it writes keeps its order.
-fn same_file() -> bool {
-    let (out, err) = (fstat(sys::fd::standard(1)), fstat(sys::fd::standard(2)));
-    matches!((out, err), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino, a.st_rdev) == (b.st_dev, b.st_ino, b.st_rdev))
-}
-
-/// How the command gets the caller's stdin: through a pipe of its own (see `jail::input`).
-fn stdin() -> Stdin {
-    match fstat(sys::fd::standard(0)) {
-        Ok(s) if s.st_rdev != nix::sys::stat::makedev(1, 3) || !is_device(&s) => Stdin::Relay,
-        _ => Stdin::Null,
-    }
-}
-
-fn is_device(s: &nix::sys::stat::FileStat) -> bool {
-    SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
 }
 
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
@@ -499,28 +475,21 @@ fn chain(e: &dyn std::error::Error) -> String {
 
 /// What a finished run left in its tree. A tree that equals its base after all is put aside.
 fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let found = changes::find_tree(state.path(), Some(tree.id().as_str()), Path::new("/"))?;
-    let diff = changes::diff(&found, &changes::DiffOptions::default())?;
+    let (diff, places) = changes::diff_at_end(&changes::tree_of_run(&tree)?)?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 {
         tree.remove(state)?;
         return Ok(None);
+    }
+    if let Some(places) = places {
+        // Without it the changes are judged by times: no reason to keep them from the user.
+        places.write(&tree).ok();
     }
     Ok(Some(diff))
 }
 
 /// Bring the changes of a run back to the host directory.
 pub fn apply(id: Id, allow_exec_files: bool, monitor: &dyn Monitor) -> Result<Applied, Error> {
-    let (tree, _) = changes::open_tree(Some(id.as_str()))?;
+    let tree = changes::open_tree(id)?;
     let options = changes::ApplyOptions { allow_exec_files, ..changes::ApplyOptions::default() };
     Ok(changes::apply(&tree, &options, monitor)?)
-}
-
-fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
-    match tree {
-        Some(tree) if tree.is_unchanged()? => {
-            tree.retire(state)?;
-            Ok(None)
-        }
-        other => Ok(other),
-    }
 }

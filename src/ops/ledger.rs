@@ -11,6 +11,7 @@ use crate::schema::jail::{Excerpt, Outcome};
 use crate::schema::ledger::{FORMAT_VERSION, Failure, JailDetail, JailList, JailSummary, Output, Status};
 use crate::store::layout::StateDir;
 use crate::store::ledger::{self, Full, Ledger, Row};
+use crate::store::peek;
 use crate::store::sweep::{self, Rules};
 use crate::store::trees;
 
@@ -18,9 +19,9 @@ pub use crate::store::Error as StateError;
 pub use crate::store::ledger::Filter;
 
 /// Digits of an id that people are shown at least.
-const MIN_DIGITS: usize = 4;
+pub(super) const MIN_DIGITS: usize = 4;
 /// Candidates that an ambiguous selector names.
-const CANDIDATES: u32 = 8;
+pub(super) const CANDIDATES: u32 = 8;
 
 /// Why the ledger did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,14 @@ pub fn show(selector: &str, monitor: &dyn Monitor) -> Result<JailDetail, Error> 
     }
 }
 
+/// Ids and commands of the newest jails, printable: without a lock, without a repair, and nothing when
+/// that is not possible.
+pub fn peek(limit: usize) -> Vec<(String, String)> {
+    let Ok(Some(state)) = StateDir::open_if_present() else { return Vec::new() };
+    let rows = peek::newest(&state, limit).into_iter();
+    rows.map(|(id, command)| (printable(id.as_bytes()), printable(command.as_bytes()))).collect()
+}
+
 fn list_in(state: &StateDir, filter: &Filter, monitor: &dyn Monitor) -> Result<Report, Error> {
     let jails = ledger::read(state, monitor, |ledger| {
         tidy(state, ledger, monitor)?;
@@ -141,6 +150,9 @@ fn summary(row: Row) -> JailSummary {
         argv: row.argv,
         cwd: row.cwd,
         base: row.base,
+        argv_base64: row.exact.argv,
+        cwd_base64: row.exact.cwd,
+        base_base64: row.exact.base,
     }
 }
 
@@ -181,7 +193,7 @@ fn show_in(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Ja
 }
 
 /// The start of an id that a selector means, `@` for the newest, `None` for what no id starts with.
-fn prefix(selector: &str) -> Option<String> {
+pub(super) fn prefix(selector: &str) -> Option<String> {
     let lower = selector.trim().to_ascii_lowercase();
     if matches!(lower.as_str(), "@" | "latest") {
         return Some("@".to_owned());
@@ -227,6 +239,9 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         argv: row.argv,
         cwd: row.cwd,
         base: row.base,
+        argv_base64: row.argv_base64,
+        cwd_base64: row.cwd_base64,
+        base_base64: row.base_base64,
         pid,
         files_changed,
         changes_kept,
@@ -350,6 +365,7 @@ mod tests {
                 "started_at": "2026-11-21T10:35:02.005Z", "ended_at": "2026-11-21T10:35:03.005Z",
                 "duration_ms": 1000, "argv": ["make", "a b"],
                 "cwd": "/home/u/project", "base": "/home/u/project",
+                "argv_base64": null, "cwd_base64": null, "base_base64": null,
             }]})
         );
         let detail = show_in(&state, "@", &Silent).unwrap();
@@ -358,12 +374,12 @@ mod tests {
         assert_eq!(
             json["stdout"],
             serde_json::json!({"total": 4, "truncated": false, "text": "é\u{1b}\u{fffd}", "tail": "",
-                "text_base64": "w6kb/w", "tail_base64": ""})
+                "text_base64": "w6kb/w==", "tail_base64": ""})
         );
         assert_eq!(
             json["stderr"],
             serde_json::json!({"total": 100, "truncated": true, "text": "head", "tail": "tail",
-                "text_base64": "aGVhZA", "tail_base64": "dGFpbA"})
+                "text_base64": "aGVhZA==", "tail_base64": "dGFpbA=="})
         );
         assert_eq!(json["policy"]["timeout_ms"], 5);
         assert_eq!(json["usage"]["wall_ms"], 1000);

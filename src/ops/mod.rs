@@ -4,4 +4,5 @@ pub mod config;
 pub mod doctor;
 pub mod exec;
 pub mod ledger;
+pub mod project;
 pub mod tools;

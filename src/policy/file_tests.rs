@@ -107,7 +107,10 @@ fn mistakes_name_file_line_and_key() {
             "[defaults]\ntimeout = 0",
             "config.toml:2: `[defaults] timeout`: a time limit must be more than zero; write `none` for no limit",
         ),
-        ("[defaults]\npids = -1", "config.toml:2: `[defaults] pids`: `-1` is not a whole number"),
+        (
+            "[defaults]\npids = -1",
+            "config.toml:2: `[defaults] pids`: `-1` is negative; the value must be positive",
+        ),
         (
             "[defaults]\ncpus = inf",
             "config.toml:2: `[defaults] cpus`: `inf` is not a number of processors; write it like `2`, `0.5` or `150%`",

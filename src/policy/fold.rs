@@ -7,7 +7,7 @@ use super::file::{Max, UserFile};
 use super::key::Key;
 use super::layer::{At, Layer, Rule, visit};
 use super::presets;
-use super::resolve::{Error, Facts, Names, Origin, Resolved};
+use super::resolve::{Demands, Error, Facts, Names, Origin, Resolved};
 use super::settings::{Net, Seccomp, Settings};
 use super::suggest;
 use super::value::{cpu_text, limit_text, size_text, time_text};
@@ -23,6 +23,7 @@ pub(super) struct Fold {
     pass: Entries<OsString>,
     pub(super) warnings: Vec<String>,
     pub(super) names: Names,
+    demands: Demands,
 }
 
 /// A list and where each entry came from.
@@ -103,6 +104,7 @@ impl Fold {
             pass: Entries::default(),
             warnings: Vec::new(),
             names: Names::default(),
+            demands: Demands::default(),
         }
     }
 
@@ -133,6 +135,22 @@ impl Fold {
     fn forget(&mut self, name: &OsString) {
         self.env.drop_if(|(n, _)| n == name);
         self.pass.drop_if(|n| n == name);
+    }
+
+    /// Remember which limits the user asked for before a project narrows them: 512M in aj.toml below
+    /// the user's own 1G must not turn a limit that has to be enforced into one that need not be.
+    pub(super) fn note_demands(&mut self, max: Option<&Max>) {
+        fn of<T: PartialOrd>(held: Option<&T>, origin: Origin, max: Option<&At<T>>) -> Option<Origin> {
+            match max {
+                Some(max) if held.is_none_or(|held| *held > max.value) => Some(Origin::Max(max.line)),
+                _ => held.is_some().then_some(origin).filter(|o| o.is_explicit()),
+            }
+        }
+        let (s, origin) = (&self.settings, |key: Key| self.origins[key as usize]);
+        self.demands = Demands {
+            mem: of(s.mem.as_ref(), origin(Key::Mem), max.and_then(|m| m.mem.as_ref())),
+            cpus: of(s.cpu_millis.as_ref(), origin(Key::Cpus), max.and_then(|m| m.cpu_millis.as_ref())),
+        };
     }
 
     /// A source that may only take away.
@@ -288,9 +306,6 @@ impl Fold {
             *origin = Origin::Host;
         }
         let weakened = weakened(&self.settings);
-        let explicit = |key: Key| self.origins[key as usize].is_explicit();
-        self.settings.mem_explicit = self.settings.mem.is_some() && explicit(Key::Mem);
-        self.settings.cpu_explicit = self.settings.cpu_millis.is_some() && explicit(Key::Cpus);
         let (ro, ro_origins) = self.ro.split();
         let (rw, rw_origins) = self.rw.split();
         let (env, env_origins) = self.env.split();
@@ -302,6 +317,7 @@ impl Fold {
             origins: self.origins,
             list_origins: [ro_origins, rw_origins, env_origins, pass_origins],
             names: self.names,
+            demands: self.demands,
         }
     }
 }

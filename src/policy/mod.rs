@@ -3,7 +3,7 @@
 //! Start at [`resolve()`]: it folds the sources, weakest first, into [`Settings`]:
 //!
 //! 1. built-in values, from [`Facts`] about the machine
-//! 2. the preset of the user configuration's `[defaults]`, unless a flag names another
+//! 2. the preset that the user configuration's `[defaults]` name, unless a flag names another
 //! 3. the user configuration's `[defaults]` and `[env]`
 //! 4. the preset that `--preset` names: chosen for this run, so above the user's defaults
 //! 5. the project's `aj.toml`, which may narrow what holds so far and nothing else
@@ -29,5 +29,5 @@ mod suggest;
 pub mod value;
 
 pub use layer::{At, Layer};
-pub use resolve::{Error, Facts, Resolved, Sources, resolve};
+pub use resolve::{Asked, Error, Facts, Resolved, Sources, resolve};
 pub use settings::Settings;

@@ -66,7 +66,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether somebody asked for the value: such a limit must be enforced or refused.
+    /// Whether somebody asked for the value.
     pub(super) fn is_explicit(self) -> bool {
         match self {
             Origin::BuiltIn | Origin::Preset | Origin::ProjectPreset(_) | Origin::Host => false,
@@ -75,6 +75,18 @@ impl Origin {
             }
         }
     }
+}
+
+/// Who asked for a limit: what is to be done where it cannot be enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody: it is a default.
+    Nobody,
+    /// The project, which may narrow what the user allows but not keep the user from working: it is
+    /// reported. The text names the setting and its place.
+    Project(String),
+    /// The user: it is refused unless `best_effort` holds.
+    User(String),
 }
 
 /// The sources of one resolution, read by `ops`.
@@ -134,6 +146,15 @@ pub struct Resolved {
     /// In the order of `settings.ro`, `rw`, `env`, `pass`.
     pub(super) list_origins: [Vec<Origin>; 4],
     pub(super) names: Names,
+    /// Of memory and processors: what the user asked for below what the project narrowed.
+    pub(super) demands: Demands,
+}
+
+/// The origins of limits that the user asked for, whatever a project made of them since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Demands {
+    pub(super) mem: Option<Origin>,
+    pub(super) cpus: Option<Origin>,
 }
 
 /// What origins are written with.
@@ -143,6 +164,43 @@ pub(super) struct Names {
     pub(super) project_preset: Option<String>,
     pub(super) user: Option<String>,
     pub(super) project: Option<String>,
+}
+
+impl Resolved {
+    /// Who asked for the limit `key`: [`Key::Mem`] or [`Key::Cpus`], the two that a machine may be
+    /// unable to enforce.
+    pub fn asked(&self, key: Key) -> Asked {
+        let (is_set, demand) = match key {
+            Key::Mem => (self.settings.mem.is_some(), self.demands.mem),
+            Key::Cpus => (self.settings.cpu_millis.is_some(), self.demands.cpus),
+            _ => return Asked::Nobody,
+        };
+        let Some(origin) = self.origin(key).filter(|_| is_set) else { return Asked::Nobody };
+        match (origin, demand) {
+            // "No limit" cannot fail to be enforced, and a default is not worth a word.
+            (Origin::BuiltIn | Origin::Preset | Origin::Host, _) => Asked::Nobody,
+            (Origin::Project(_) | Origin::ProjectPreset(_), Some(users)) => {
+                Asked::User(self.setting_text(key, users))
+            }
+            (Origin::Project(_), None) => Asked::Project(self.setting_text(key, origin)),
+            (Origin::ProjectPreset(_), None) => Asked::Nobody,
+            (Origin::UserPreset(_) | Origin::User(_) | Origin::Flag | Origin::Max(_), _) => {
+                Asked::User(self.setting_text(key, origin))
+            }
+        }
+    }
+
+    /// The setting as whoever set it would look for it: `--mem`, or `mem` and the file and line.
+    pub fn setting_text(&self, key: Key, origin: Origin) -> String {
+        match origin {
+            Origin::Flag => format!("`{}`", key.flag()),
+            Origin::Max(line) => {
+                let file = self.names.user.as_deref().unwrap_or("config.toml");
+                format!("`limits.max.{}` ({file}:{line})", key.name())
+            }
+            _ => format!("`{}` ({})", key.name(), self.origin_text(key, origin)),
+        }
+    }
 }
 
 /// Fold the sources, weakest first (the order is in [`super`]). Touches no file and, without files
@@ -162,6 +220,7 @@ pub fn resolve(sources: Sources<'_>, facts: &Facts) -> Result<Resolved, Error> {
     if let Some(name) = flag_preset {
         fold.preset(name, Origin::Flag, sources.user, facts)?;
     }
+    fold.note_demands(sources.user.map(|u| &u.max));
     if let Some(project) = sources.project {
         fold.warnings.extend_from_slice(&project.warnings);
         // A preset on the command line takes the place of the one the project names.
@@ -191,9 +250,7 @@ fn built_in(facts: &Facts) -> Settings {
         timeout: None,
         grace: Duration::from_secs(2),
         mem: Some(facts.default_mem()),
-        mem_explicit: false,
         cpu_millis: None,
-        cpu_explicit: false,
         // 64 or 512 stop parallel builds; this many still stops a fork bomb at once.
         pids: Some(4096),
         nofile: Some(facts.default_nofile()),

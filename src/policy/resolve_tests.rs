@@ -42,10 +42,10 @@ fn built_in_values_follow_the_machine() {
     let r = of(&FACTS);
     assert_eq!(explained(&r), Vec::<String>::new());
     assert_eq!((&r.warnings, &r.weakened), (&vec![], &vec![]));
+    assert_eq!((r.asked(Key::Mem), r.asked(Key::Cpus)), (Asked::Nobody, Asked::Nobody));
     let s = r.settings;
     assert_eq!((s.mem, s.tmp, s.pids, s.nofile), (Some(8 << 30), 4 << 30, Some(4096), Some(4096)));
     assert_eq!((s.cpu_millis, s.timeout, s.grace), (None, None, Duration::from_secs(2)));
-    assert!(!s.mem_explicit && !s.cpu_explicit);
     let small = Facts { ram: 1_000_000_007, cpus: 1, nofile_soft: 256, nofile_hard: 512 };
     let s = of(&small).settings;
     assert_eq!((s.mem, s.tmp, s.nofile), (Some(476 << 20), 476 << 20, Some(512)));
@@ -280,7 +280,14 @@ fn nothing_passes_the_hard_limits() {
             "tmp=1M <- clamp limits.max.tmp (config.toml:7)",
         ]
     );
-    assert!(r.settings.mem_explicit && r.settings.cpu_explicit, "a hard limit must be enforced");
+    assert_eq!(
+        [r.asked(Key::Mem), r.asked(Key::Cpus)],
+        [
+            Asked::User("`limits.max.mem` (config.toml:3)".to_owned()),
+            Asked::User("`limits.max.cpus` (config.toml:4)".to_owned()),
+        ],
+        "a hard limit must be enforced"
+    );
     let over: [(&str, Layer); 8] = [
         (
             "`--timeout none` is above the hard limit 1h (limits.max.timeout at config.toml:2)",
@@ -309,18 +316,36 @@ fn nothing_passes_the_hard_limits() {
 }
 
 #[test]
-fn asked_for_limits_are_told_from_defaults() {
-    let explicit = |user: &str, project: &str, f: &Layer| {
-        let s = merged(user, project, f).settings;
-        (s.mem_explicit, s.cpu_explicit)
+fn asked_for_limits_are_told_from_defaults_and_from_wishes_of_a_project() {
+    let asked = |user: &str, project: &str, f: &Layer| {
+        let r = merged(user, project, f);
+        [r.asked(Key::Mem), r.asked(Key::Cpus)]
     };
-    assert_eq!(explicit("", "", &none()), (false, false));
-    assert_eq!(explicit("[defaults]\nmem = 1", "", &none()), (true, false));
-    assert_eq!(explicit("", "[jail]\ncpus = 1", &none()), (false, true));
-    assert_eq!(explicit("", "", &flags(|l| l.mem = Some(Some(1).into()))), (true, false));
+    let user = |text: &str| Asked::User(text.to_owned());
+    assert_eq!(asked("", "", &none()), [Asked::Nobody, Asked::Nobody]);
+    assert_eq!(asked("[defaults]\nmem = 1", "", &none()), [user("`mem` (config.toml:2)"), Asked::Nobody]);
+    assert_eq!(
+        asked("", "[jail]\ncpus = 1", &none()),
+        [Asked::Nobody, Asked::Project("`cpus` (aj.toml:2)".to_owned())]
+    );
+    let mem = flags(|l| l.mem = Some(Some(1).into()));
+    assert_eq!(asked("", "[jail]\nmem = 2", &mem), [user("`--mem`"), Asked::Nobody]);
+    // A project that narrows what the user asked for takes nothing of the asking away.
+    let narrow = "[jail]\nmem = \"512M\"\ncpus = 0.5";
+    let preset = "[jail]\npreset = \"agent\"";
+    for project in [narrow, preset] {
+        assert_eq!(
+            asked("[defaults]\nmem = \"6G\"\n[limits.max]\ncpus = 8", project, &none()),
+            [user("`mem` (config.toml:2)"), user("`limits.max.cpus` (config.toml:4)")],
+            "{project}"
+        );
+    }
+    assert_eq!(asked("", preset, &none()), [Asked::Nobody, Asked::Nobody]);
     // "No limit" cannot fail to be enforced.
-    assert_eq!(explicit("", "", &flags(|l| l.mem = Some(None.into()))), (false, false));
-    assert_eq!(explicit("", "", &flags(|l| l.preset = Some("agent".to_owned().into()))), (false, false));
+    let no = flags(|l| l.mem = Some(None.into()));
+    assert_eq!(asked("[defaults]\nmem = 1", "", &no), [Asked::Nobody, Asked::Nobody]);
+    let agent = flags(|l| l.preset = Some("agent".to_owned().into()));
+    assert_eq!(asked("", "", &agent), [Asked::Nobody, Asked::Nobody]);
 }
 
 #[test]
@@ -371,7 +396,7 @@ fn rows_show_no_value_of_a_variable_and_no_escape() {
     });
     let text = serde_json::to_string(&merged("", "", &f).document()).unwrap();
     assert!(!text.contains("hunter2") && !text.contains("\\u001b"), "{text}");
-    assert!(text.contains(r#""schema":"agentjail/policy/1""#));
+    assert!(text.contains(r#""format_version":"0.1""#));
     let mem = r#"{"key":"mem","value":8589934592,"unit":"bytes","text":"8G","origin":"built-in","layer":"built-in","file":null,"line":null}"#;
     assert!(text.contains(mem), "{text}");
 }

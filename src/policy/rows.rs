@@ -10,14 +10,15 @@ use super::key::Key;
 use super::resolve::{Names, Origin, Resolved};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 use crate::base::text::os;
-use crate::schema::policy::{Document, Row, SCHEMA};
+use crate::schema::policy::{Document, FORMAT, Row};
 
 impl Resolved {
     /// Everything, for JSON.
     pub fn document(&self) -> Document {
         Document {
-            schema: SCHEMA,
+            format_version: FORMAT,
             settings: self.rows(),
+            tree: None,
             tools: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),

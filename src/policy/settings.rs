@@ -88,13 +88,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Memory limit in bytes.
     pub mem: Option<u64>,
-    /// Whether `mem` was asked for (flag or file) rather than a default: an asked-for limit that
-    /// cannot be enforced is an error unless `best_effort`.
-    pub mem_explicit: bool,
     /// CPU limit in thousandths of a processor. `None`: all processors.
     pub cpu_millis: Option<u64>,
-    /// As `mem_explicit`, for `cpu_millis`.
-    pub cpu_explicit: bool,
     /// Limit of processes and threads.
     pub pids: Option<u64>,
     /// Hard limit of open files per process.

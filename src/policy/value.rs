@@ -31,6 +31,9 @@ pub enum ValueError {
     /// Not a number of processors.
     #[error("`{0}` is not a number of processors; write it like `2`, `0.5` or `150%`")]
     Cpus(String),
+    /// Below zero.
+    #[error("`{0}` is negative; the value must be positive")]
+    Negative(String),
     /// Not a whole number.
     #[error("`{0}` is not a whole number")]
     Count(String),
@@ -84,6 +87,13 @@ fn shown(text: &str) -> String {
     }
 }
 
+/// What a `-` in front of a number or a unit means to say, before anything else is made of it.
+fn not_negative(text: &str) -> Result<(), ValueError> {
+    let number =
+        text.trim().strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if number { Err(ValueError::Negative(shown(text))) } else { Ok(()) }
+}
+
 fn is_none(text: &str) -> bool {
     matches!(text.trim(), "none" | "unlimited")
 }
@@ -95,6 +105,7 @@ pub fn size_limit(text: &str) -> Result<Option<u64>, ValueError> {
 
 /// A size in bytes, more than zero (a tmpfs of size 0 would be one without limit).
 pub fn size_value(text: &str) -> Result<u64, ValueError> {
+    not_negative(text)?;
     let short = if text.len() > 60 { shown(text) } else { text.to_owned() };
     match size::parse(&short)? {
         0 => Err(ValueError::Zero("a size")),
@@ -116,6 +127,7 @@ pub fn time_limit(text: &str) -> Result<Option<Duration>, ValueError> {
 
 /// A duration, possibly zero.
 pub fn time_value(text: &str) -> Result<Duration, ValueError> {
+    not_negative(text)?;
     let short = if text.len() > 60 { shown(text) } else { text.to_owned() };
     let d = duration::parse(&short)?;
     if d > LONGEST {
@@ -129,6 +141,7 @@ pub fn cpu_limit(text: &str) -> Result<Option<u64>, ValueError> {
     if is_none(text) {
         return Ok(None);
     }
+    not_negative(text)?;
     let bad = || ValueError::Cpus(shown(text));
     let t = text.trim();
     let (number, scale) = match t.strip_suffix('%') {
@@ -170,6 +183,7 @@ fn count_limit(text: &str, what: &'static str) -> Result<Option<u64>, ValueError
     if is_none(text) {
         return Ok(None);
     }
+    not_negative(text)?;
     match text.trim().parse::<u64>() {
         Ok(0) => Err(ValueError::Zero(what)),
         Ok(n) => Ok(Some(n)),

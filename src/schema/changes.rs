@@ -1,21 +1,31 @@
 //! What a jail changed, as `aj diff --json` and `aj apply --json` show it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::Id;
 
-/// Version of these documents: a higher one may mean something else.
-pub const FORMAT: u32 = 1;
+/// Version of these documents.
+pub const FORMAT: FormatVersion = FormatVersion(Cow::Borrowed("0.1"));
+
+/// The version that a document says it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FormatVersion(pub Cow<'static, str>);
 
 /// The answer of `aj diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diff {
-    /// Version: [`FORMAT`].
-    pub format: u32,
+    /// [`FORMAT`].
+    #[serde(rename = "format_version")]
+    pub format: FormatVersion,
     /// The jail whose tree this is.
     pub tree: Id,
     /// The directory it was made over, printable.
     pub base: String,
+    /// The jail has not ended: what is listed may be half written.
+    pub running: bool,
     /// The changes, sorted by path.
     pub changes: Vec<Change>,
     /// Entries of the tree that were not compared.
@@ -29,8 +39,9 @@ pub struct Diff {
 /// The answer of `aj apply`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
-    /// Version: [`FORMAT`].
-    pub format: u32,
+    /// [`FORMAT`].
+    #[serde(rename = "format_version")]
+    pub format: FormatVersion,
     /// The jail whose tree this is.
     pub tree: Id,
     /// The directory that was changed, printable.
@@ -39,7 +50,8 @@ pub struct Applied {
     pub dry_run: bool,
     /// Whether the directory was written to: not in a dry run, and not when conflicts stopped it.
     pub performed: bool,
-    /// Changes made, or that would be made, sorted by path.
+    /// Changes made, or in a dry run that would be made, sorted by path. Empty when conflicts stop it:
+    /// then nothing is made.
     pub applied: Vec<Change>,
     /// Files that the host would execute, left out.
     pub withheld: Vec<Change>,
@@ -118,6 +130,11 @@ pub struct Failure {
     pub path: String,
     /// What went wrong, with the errno by name.
     pub error: String,
+    /// Errno by name, such as `EACCES`.
+    pub errno: String,
+    /// The directory that is at fault, because nothing can be made, replaced or removed in it;
+    /// absolute, printable, `null` when it is not.
+    pub directory: Option<String>,
 }
 
 /// Numbers.

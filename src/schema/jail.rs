@@ -30,10 +30,29 @@ pub struct Start {
     pub cwd: String,
     /// Host directory shown as the workspace, printable.
     pub base: String,
+    /// What the three above stand for, when making them printable changed any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<Box<Exact>>,
     /// Whether an overlay tree of this jail may be kept under `trees/<id>`.
     pub overlay: bool,
     /// The policy as enforced.
     pub policy: Effective,
+}
+
+/// The exact bytes, in base64, of what a record shows as printable text. Each `None` where the text is
+/// exact: text alone cannot tell an ESC from the four characters that stand for one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exact {
+    /// Every argument, when one of them had to be escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// Directory the command started in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Host directory shown as the workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// Appended when the jail has ended, however it ended.
@@ -165,7 +184,7 @@ pub struct Excerpt {
     pub tail: Vec<u8>,
 }
 
-/// Bytes as standard base64 without padding.
+/// Bytes as standard base64 with padding, as `base64 -d` and every library read it.
 pub mod bytes64 {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -181,14 +200,19 @@ pub mod bytes64 {
             for i in 0..=chunk.len() {
                 out.push(ALPHABET[(n >> (18 - 6 * i) & 63) as usize] as char);
             }
+            out.extend(std::iter::repeat_n('=', 3 - chunk.len()));
         }
         out
     }
 
-    /// Decode; `None` for anything [`encode`] cannot have made.
+    /// Decode; `None` for what is no base64. The padding may be missing.
     pub fn decode(text: &str) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(text.len() * 3 / 4);
-        for chunk in text.as_bytes().chunks(4) {
+        let digits = match text.len() % 4 {
+            0 => text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text),
+            _ => text,
+        };
+        for chunk in digits.as_bytes().chunks(4) {
             if chunk.len() == 1 {
                 return None;
             }
@@ -221,13 +245,16 @@ pub mod bytes64 {
         #[test]
         fn base64_round_trips_at_every_length() {
             assert_eq!(encode(b"Man"), "TWFu");
-            assert_eq!(encode(b"Ma"), "TWE");
+            assert_eq!((encode(b"Ma").as_str(), encode(b"M").as_str()), ("TWE=", "TQ=="));
+            assert_eq!((decode("TWE"), decode("TQ")), (Some(b"Ma".to_vec()), Some(b"M".to_vec())));
             for n in 0..70u8 {
                 let bytes: Vec<u8> = (0..n).map(|b| b.wrapping_mul(37)).collect();
                 assert_eq!(decode(&encode(&bytes)), Some(bytes));
             }
             assert_eq!(decode("A"), None);
-            assert_eq!(decode("A!=="), None);
+            for bad in ["A!==", "A===", "TWE==", "=", "TQ=", "T=E="] {
+                assert_eq!(decode(bad), None, "{bad}");
+            }
         }
     }
 }

@@ -62,6 +62,9 @@ impl Status {
     }
 }
 
+/// What can have made a jail. More may be added.
+pub const KINDS: [&str; 2] = ["exec", "unknown"];
+
 /// The answer of `aj jail list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JailList {
@@ -94,6 +97,12 @@ pub struct JailSummary {
     pub cwd: String,
     /// Host directory shown as the workspace, printable.
     pub base: String,
+    /// The exact bytes of every argument in base64 where one of `argv` had to be escaped, else `null`.
+    pub argv_base64: Option<Vec<String>>,
+    /// The same of `cwd`.
+    pub cwd_base64: Option<String>,
+    /// The same of `base`.
+    pub base_base64: Option<String>,
 }
 
 /// The answer of `aj jail show`.
@@ -125,6 +134,12 @@ pub struct JailDetail {
     pub cwd: String,
     /// Host directory shown as the workspace, printable.
     pub base: String,
+    /// The exact bytes of every argument in base64 where one of `argv` had to be escaped, else `null`.
+    pub argv_base64: Option<Vec<String>>,
+    /// The same of `cwd`.
+    pub cwd_base64: Option<String>,
+    /// The same of `base`.
+    pub base_base64: Option<String>,
     /// Pid of its `aj`.
     pub pid: Option<u32>,
     /// Files changed in the overlay; `null` when not counted.
@@ -163,9 +178,9 @@ pub struct Output {
     pub text: String,
     /// The end of the stream; empty when not truncated.
     pub tail: String,
-    /// The bytes of `text`, standard base64 without padding.
+    /// The bytes of `text`, standard base64.
     pub text_base64: String,
-    /// The bytes of `tail`, standard base64 without padding.
+    /// The bytes of `tail`, standard base64.
     pub tail_base64: String,
     /// The bytes of `text`, for the terminal side.
     #[serde(skip)]

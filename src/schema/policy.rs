@@ -3,16 +3,18 @@
 use serde::Serialize;
 use serde_json::Value;
 
-/// Name and version of these documents, in their `schema` field.
-pub const SCHEMA: &str = "agentjail/policy/1";
+/// Version of these documents.
+pub const FORMAT: &str = "0.1";
 
 /// Every setting of one resolution.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
-    /// [`SCHEMA`].
-    pub schema: &'static str,
+    /// [`FORMAT`].
+    pub format_version: &'static str,
     /// The settings in a fixed order; list settings have one row per entry and none when empty.
     pub settings: Vec<Row>,
+    /// The tree that a command sees; null where only settings were asked for.
+    pub tree: Option<Tree>,
     /// The caller's tool chains that a jail here shows; null where only settings were asked for.
     pub tools: Option<Vec<Tools>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
@@ -56,8 +58,8 @@ pub struct Tools {
 /// The files that configuration is read from: `aj config path --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Paths {
-    /// [`SCHEMA`].
-    pub schema: &'static str,
+    /// [`FORMAT`].
+    pub format_version: &'static str,
     /// The user configuration; null without a home directory.
     pub user: Option<Location>,
     /// The project's file.
@@ -76,10 +78,19 @@ pub struct Location {
 /// The answer of `aj config check --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// [`SCHEMA`].
-    pub schema: &'static str,
+    /// [`FORMAT`].
+    pub format_version: &'static str,
     /// The files read, as shown.
     pub files: Vec<String>,
     /// What was not understood or would be ignored.
     pub warnings: Vec<String>,
+}
+
+/// The tree that a command sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tree {
+    /// Its top.
+    pub path: String,
+    /// Why this one: the name of what marks a project, or the flag.
+    pub found_by: &'static str,
 }

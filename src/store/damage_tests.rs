@@ -135,7 +135,7 @@ fn a_reader_that_cannot_write_shows_disk_and_spool_from_memory() {
     spool::append_end(&state, &end(b, 1)).unwrap();
     let before = fs::read(spool_path(&state)).unwrap();
     // Another reader was stopped while it held the lock.
-    let held = spool::reader_lock(&state).unwrap();
+    let held = spool::reader_lock(&state, &Silent).unwrap();
     lock::tests::READ_WAIT.set(Duration::from_millis(100));
     let monitor = Recording::default();
     let ledger = Ledger::open(&state, &monitor).unwrap();
@@ -165,14 +165,29 @@ fn a_stopped_append_does_not_hang_a_reader() {
 }
 
 #[test]
-fn a_spool_that_is_no_file_is_moved_away() {
+fn a_spool_or_a_lock_that_is_no_file_is_moved_away() {
     let (_dir, state) = state();
     fs::create_dir(spool_path(&state)).unwrap();
-    let e = spool::append_start(&state, &start(id(), &["x"])).unwrap_err();
-    assert!(e.to_string().contains("EISDIR"), "{e}");
-    let monitor = Recording::default();
-    assert!(read(&state, &monitor, |l| l.list(&Filter::default())).unwrap().is_empty());
-    assert_eq!(monitor.warnings().len(), 1);
-    spool::append_start(&state, &start(id(), &["x"])).unwrap();
-    assert_eq!(rows(&state).len(), 1);
+    let lock = state.path().join("spool.lock");
+    let put: [&dyn Fn(); 3] = [
+        &|| fs::create_dir(&lock).unwrap(),
+        &|| std::os::unix::fs::symlink("/nowhere", &lock).unwrap(),
+        &|| nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+    ];
+    for (n, put) in put.into_iter().enumerate() {
+        put();
+        let monitor = Recording::default();
+        assert_eq!(read(&state, &monitor, |l| l.list(&Filter::default())).unwrap().len(), n);
+        let warnings = monitor.warnings();
+        assert!(
+            warnings[0].contains("/spool.lock` was ") && warnings[0].contains("set aside"),
+            "{warnings:?}"
+        );
+        assert_eq!(warnings.len(), if n == 0 { 2 } else { 1 }, "{warnings:?}");
+        assert!(fs::symlink_metadata(&lock).unwrap().is_file());
+        fs::remove_file(&lock).unwrap();
+        spool::append_start(&state, &start(id(), &["x"])).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(rows(&state).len(), 3);
 }

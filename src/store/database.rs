@@ -139,8 +139,7 @@ pub(super) fn open_in_memory(state: &StateDir) -> Result<(Connection, Option<Err
 
 fn attach(state: &StateDir, conn: &Connection, mode: &str) -> Result<()> {
     let fail = fail(state);
-    let uri = format!("file:{}?{mode}", percent(&path(state)));
-    conn.execute("ATTACH ?1 AS disk", [uri]).map_err(&fail)?;
+    conn.execute("ATTACH ?1 AS disk", [uri(state, mode)]).map_err(&fail)?;
     let found: u32 = conn.query_row("PRAGMA disk.user_version", [], |r| r.get(0)).map_err(&fail)?;
     if found > SCHEMA {
         return Err(Error::Newer { path: text::os(&path(state)), found: found.to_string(), known: SCHEMA });
@@ -150,6 +149,11 @@ fn attach(state: &StateDir, conn: &Connection, mode: &str) -> Result<()> {
          CREATE TEMP VIEW outputs AS SELECT * FROM main.outputs UNION ALL SELECT * FROM disk.outputs;",
     )
     .map_err(fail)
+}
+
+/// The database as SQLite's URI, opened in this way.
+pub(super) fn uri(state: &StateDir, mode: &str) -> String {
+    format!("file:{}?{mode}", percent(&path(state)))
 }
 
 fn percent(path: &Path) -> String {

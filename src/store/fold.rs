@@ -61,9 +61,9 @@ pub(super) fn fold(
 fn open(state: &StateDir, durable: bool, monitor: &dyn Monitor) -> Result<Option<File>> {
     match spool::open(state, durable) {
         Ok(file) => Ok(file),
-        Err(e) if durable => match spool::displace(state)? {
-            Some(name) => {
-                monitor.warn(&format!("the spool was no file; set aside as `{name}`"));
+        Err(e) if durable => match spool::displace_spool(state)? {
+            Some(text) => {
+                monitor.warn(&text);
                 Ok(None)
             }
             None => Err(e),

@@ -70,6 +70,11 @@ impl<'a> Ledger<'a> {
         query::starting_with(&self.conn, prefix, limit).map_err(database::fail(self.state))
     }
 
+    /// The place of a jail in the order of arrival, which no clock changes; larger is newer.
+    pub fn seq(&self, id: &str) -> Result<Option<i64>> {
+        query::seq(&self.conn, id).map_err(database::fail(self.state))
+    }
+
     /// Everything about one jail.
     pub fn get(&self, id: &str) -> Result<Option<Full>> {
         query::full(&self.conn, id).map_err(database::fail(self.state))
@@ -82,7 +87,7 @@ impl<'a> Ledger<'a> {
 }
 
 fn open_durable<'a>(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
-    let _lock = spool::reader_lock(state)?;
+    let _lock = spool::reader_lock(state, monitor)?;
     // A directory or a socket in its place: SQLite would only say that it cannot open it.
     if std::fs::metadata(database::path(state)).is_ok_and(|m| !m.is_file()) {
         set_aside(state, "it is no file", monitor)?;
@@ -119,7 +124,7 @@ fn repair_and_open<'a>(
     monitor: &dyn Monitor,
 ) -> Result<Ledger<'a>> {
     {
-        let _lock = spool::reader_lock(state)?;
+        let _lock = spool::reader_lock(state, monitor)?;
         if seen.is_some() && database::inode(state) == seen {
             set_aside(state, &chain(error), monitor)?;
         }

@@ -20,6 +20,8 @@ pub mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 pub mod lock;
+pub mod origin;
+pub mod peek;
 mod query;
 mod remove;
 mod spare;

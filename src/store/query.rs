@@ -4,7 +4,7 @@
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
-use crate::schema::jail::{End, Start};
+use crate::schema::jail::{End, Exact, Start};
 use crate::schema::ledger::Status;
 
 /// Which rows to list.
@@ -49,6 +49,8 @@ pub struct Row {
     pub cwd: String,
     /// The host directory.
     pub base: String,
+    /// What the three above stand for, where it is more than they say.
+    pub exact: Exact,
 }
 
 /// A row with everything that was recorded.
@@ -145,6 +147,12 @@ pub(super) fn starting_with(
     Ok((out, u64::try_from(total).unwrap_or(0)))
 }
 
+/// The place of `id` in the order of arrival; larger is newer.
+pub(super) fn seq(conn: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
+    let mut statement = conn.prepare_cached("SELECT seq FROM main.jails WHERE id = ?1")?;
+    statement.query_row([id], |r| Ok(integer(r, 0))).optional().map(Option::flatten)
+}
+
 /// Bytes of the shortest prefix of `id` that no other row shares.
 pub(super) fn unique_len(conn: &Connection, id: &str) -> rusqlite::Result<usize> {
     let mut longest = 0;
@@ -188,10 +196,13 @@ pub(super) fn full(conn: &Connection, id: &str) -> rusqlite::Result<Option<Full>
 
 fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     #[derive(serde::Deserialize)]
-    struct Argv {
+    struct Words {
         argv: Vec<String>,
+        #[serde(default)]
+        exact: Option<Exact>,
     }
-    let argv = text(row, 10).and_then(|j| serde_json::from_str::<Argv>(&j).ok());
+    let words = text(row, 10).and_then(|j| serde_json::from_str::<Words>(&j).ok());
+    let (argv, exact) = words.map_or_else(Default::default, |w| (w.argv, w.exact));
     Ok(Row {
         id: text(row, 0).unwrap_or_default(),
         kind: text(row, 1).unwrap_or_default(),
@@ -203,7 +214,8 @@ fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         command: text(row, 7).unwrap_or_default(),
         cwd: text(row, 8).unwrap_or_default(),
         base: text(row, 9).unwrap_or_default(),
-        argv: argv.map(|a| a.argv).unwrap_or_default(),
+        argv,
+        exact: exact.unwrap_or_default(),
     })
 }
 

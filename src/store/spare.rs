@@ -21,6 +21,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use super::dirfd;
 use super::trees::{Tree, open_tree_dir, upper_mode};
 use crate::base::id::Id;
+use crate::sys::xattr;
 
 /// How many are kept.
 const SPARES: u32 = 4;
@@ -33,10 +34,26 @@ fn ready(n: u32) -> String {
     format!(".ready-{n}")
 }
 
-/// Put the tree of `id` aside. `false` when enough are there.
-pub(super) fn put(trees: &File, id: Id) -> bool {
+/// Put the tree of `id` aside. `false` when enough are there, or when it must not be used again.
+pub(super) fn put(trees: &File, id: Id, tree: impl AsFd) -> bool {
+    if !is_pristine(tree).unwrap_or(false) {
+        return false;
+    }
     // A tree is never empty, so a rename never replaces one (ENOTEMPTY).
     (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, spare(n).as_str()).is_ok())
+}
+
+/// Whether the upper layer's top, which a jail could change as the top of its workspace, carries
+/// nothing that a new one would not: an ACL would decide over the files of the next jail, and an
+/// attribute would be a message to it. (Mode and owner are set anew, times mean nothing.)
+fn is_pristine(tree: impl AsFd) -> Result<bool, Errno> {
+    let upper = dirfd::open_dir(&tree, c"upper")?;
+    let work = dirfd::open_dir(&tree, c"work")?;
+    // Of the kernel's own, which no jail can set: overlayfs hides these names from it.
+    let ours = |name: &Vec<u8>| name.starts_with(b"user.overlay.");
+    let names = xattr::names(&upper).map_err(|e| e.errno)?;
+    // Nobody but us ever saw the work directory.
+    Ok(names.iter().all(ours) && xattr::flags(&upper) == xattr::flags(&work))
 }
 
 /// Take one for jail `id`, made fit for `base` and locked. `None`: make a new one.
@@ -116,25 +133,30 @@ fn refit(tree: &Tree, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Er
     Ok(true)
 }
 
-/// Remove what overlayfs leaves in its work directory: `work`, and below it the mark of a volatile
-/// mount. No jail ever saw these directories, so they are named by path. They are made without
-/// permission bits, which an ordinary user has to add first.
-fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
-    const LEFT: [(&CStr, bool); 4] = [
-        (c"work/work", true),
-        (c"work/work/incompat", true),
-        (c"work/work/incompat/volatile", true),
-        (c"work/work/incompat/volatile/dirty", false),
-    ];
-    for (path, dir) in LEFT {
-        if dir {
-            match fchmodat(&tree, path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
-                Ok(()) => {}
-                Err(Errno::ENOENT) => break,
-                Err(e) => return Err(e),
-            }
+/// What overlayfs leaves in its work directory, and whether it is a directory: `work`, and below it
+/// the mark of a volatile mount. No jail ever saw them, so they are named by path.
+const LEFT: [(&CStr, bool); 4] = [
+    (c"work/work", true),
+    (c"work/work/incompat", true),
+    (c"work/work/incompat/volatile", true),
+    (c"work/work/incompat/volatile/dirty", false),
+];
+
+/// Give what overlayfs leaves the permission bits that its owner needs to remove it: it has none.
+pub(super) fn open_work(tree: impl AsFd) -> Result<(), Errno> {
+    for (path, _) in LEFT.iter().filter(|(_, dir)| *dir) {
+        match fchmodat(&tree, *path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => break,
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
+}
+
+/// Remove what overlayfs leaves.
+fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
+    open_work(&tree)?;
     for (path, dir) in LEFT.into_iter().rev() {
         let flag = if dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         match unlinkat(&tree, path, flag) {
@@ -249,6 +271,24 @@ mod tests {
             assert!(!second.path().join(at).exists(), "{at}");
             assert!(second.is_unchanged().unwrap());
         }
+    }
+
+    #[test]
+    fn what_a_jail_left_on_the_top_itself_is_not_passed_on() {
+        let (_dir, state) = state();
+        let make = || trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
+        let marked = make();
+        let upper = File::open(marked.upper()).unwrap();
+        if let Err(e) = xattr::set(&upper, c"user.note", b"secret") {
+            eprintln!("SKIP: {e}");
+            return;
+        }
+        marked.retire(&state).unwrap();
+        assert_eq!(trees::names(&state).unwrap().len(), 0, "removed instead");
+        let plain = make();
+        xattr::set(File::open(plain.upper()).unwrap(), c"user.overlay.uuid", b"x").unwrap();
+        plain.retire(&state).unwrap();
+        assert_eq!(trees::names(&state).unwrap().len(), 1, "kept");
     }
 
     #[test]

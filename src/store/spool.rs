@@ -4,37 +4,48 @@
 //! folds the spool into the database (see `fold`) takes the lock exclusively, so it never
 //! sees half a record of a live process; halves of dead ones fail their checksum.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 
 use super::dirfd::{self, errno, open_file};
 use super::error::{Error, Result};
 use super::frame::{self, Kind};
 use super::layout::StateDir;
 use super::lock;
-use crate::base::clock;
+use crate::base::{clock, text};
+use crate::monitor::Monitor;
 use crate::schema::jail::{End, Excerpt, Start};
 
 const NAME: &str = "spool";
+const LOCK: &str = "spool.lock";
+/// How an append opens the spool.
+const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CREAT);
+/// How long a trial waits for others.
+const TRY_WAIT: Duration = Duration::from_secs(1);
 /// At most this much of what was no record is kept for a person to look at.
 const MAX_SET_ASIDE: u64 = 16 << 20;
 
 /// Append a start. To be done before the command runs: when it fails, nothing has been recorded.
-pub fn append_start(state: &StateDir, start: &Start) -> Result<()> {
+///
+/// The text, if any, says what was in the place of the spool and had to be set aside for it.
+pub fn append_start(state: &StateDir, start: &Start) -> Result<Option<String>> {
     append(state, &encode(Kind::Start, start)?)
 }
 
 /// Append an end. When the disk is full it is tried once more without the output excerpts, so that
-/// the outcome is recorded if that is at all possible.
-pub fn append_end(state: &StateDir, end: &End) -> Result<()> {
+/// the outcome is recorded if that is at all possible. The text is that of [`append_start`].
+pub fn append_end(state: &StateDir, end: &End) -> Result<Option<String>> {
     let first = encode(Kind::End, end).and_then(|frame| append(state, &frame));
-    let Err(error) = first else { return Ok(()) };
+    let error = match first {
+        Err(error) => error,
+        done => return done,
+    };
     let full = matches!(error.errno(), Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG));
     if !full && !matches!(error, Error::TooLarge { .. }) {
         return Err(error);
@@ -44,34 +55,54 @@ pub fn append_end(state: &StateDir, end: &End) -> Result<()> {
     encode(Kind::End, &small).and_then(|frame| append(state, &frame)).map_err(|_| error)
 }
 
+/// Try what an append does, and take it back. The text says what is in the place of the spool and
+/// will be set aside by the next run.
+pub fn try_append(state: &StateDir) -> Result<Option<String>> {
+    let path = state.path().join(NAME);
+    let file = match open_regular(state, NAME, APPEND) {
+        Ok(file) => file,
+        Err(e) => match other_than_file(&path) {
+            Some(what) => return Ok(Some(format!("the spool is {what}; the next run sets it aside"))),
+            None => return Err(Error::call("open", &path, e)),
+        },
+    };
+    // Alone, so that what is taken back is ours, and not for long: `aj exec` waits for it.
+    lock::acquire(&file, lock::Mode::Exclusive, TRY_WAIT, &path)?;
+    let io = |call, e: std::io::Error| Error::io(call, &path, &e);
+    let len = file.metadata().map_err(|e| io("stat", e))?.len();
+    let written = (&file).write_all(&[0; 64]).map_err(|e| io("write", e));
+    file.set_len(len).map_err(|e| io("truncate", e))?;
+    written.map(|()| None)
+}
+
 fn encode<T: serde::Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>> {
     let max = frame::MAX_PAYLOAD;
     frame::encode(kind, value).map_err(Error::Encode)?.ok_or(Error::TooLarge { len: max, max })
 }
 
-fn append(state: &StateDir, frame: &[u8]) -> Result<()> {
+fn append(state: &StateDir, frame: &[u8]) -> Result<Option<String>> {
     let path = || state.path().join(NAME);
     // Opened anew each time: a kept descriptor would have to be hidden from the jail, and costs more
     // than it saves when the spool has been replaced meanwhile.
-    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
-    let mut file = open_file(state, NAME, flags).map_err(|e| Error::call("open", &path(), e))?;
+    let (mut file, set_aside) = open_or_displace(state, NAME, APPEND)?;
     lock::acquire(&file, lock::Mode::Shared, lock::APPEND_WAIT, &path())?;
     let written = dirfd::retry(|| (&file).write(frame).map_err(|e| errno(&e)))
         .map_err(|e| Error::call("write", &path(), e))?;
     if written == frame.len() {
-        return Ok(());
+        return Ok(set_aside);
     }
     // With O_APPEND the offset is where our bytes ended, whoever else appends.
     let end = file.stream_position().map_err(|e| Error::io("seek", &path(), &e))?;
     drop(file);
-    finish_short_write(state, frame, written, end.saturating_sub(written as u64))
+    finish_short_write(state, frame, written, end.saturating_sub(written as u64))?;
+    Ok(set_aside)
 }
 
 /// A write that ended early (a full disk): take the half back if it is still the last thing in the
 /// file, then write the whole once more, alone. What cannot be taken back is skipped by readers.
 fn finish_short_write(state: &StateDir, frame: &[u8], written: usize, at: u64) -> Result<()> {
     let path = state.path().join(NAME);
-    let file = open_file(state, NAME, OFlag::O_RDWR).map_err(|e| Error::call("open", &path, e))?;
+    let file = open_regular(state, NAME, OFlag::O_RDWR).map_err(|e| Error::call("open", &path, e))?;
     lock::acquire(&file, lock::Mode::Exclusive, lock::APPEND_WAIT, &path)?;
     let io = |call, e: std::io::Error| Error::io(call, &path, &e);
     let mut len = file.metadata().map_err(|e| io("stat", e))?.len();
@@ -93,7 +124,7 @@ fn finish_short_write(state: &StateDir, frame: &[u8], written: usize, at: u64) -
 /// The spool, for reading and emptying; `None` when there is none. Not locked yet.
 pub(super) fn open(state: &StateDir, writable: bool) -> Result<Option<File>> {
     let flags = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-    match open_file(state, NAME, flags | OFlag::O_NONBLOCK) {
+    match open_regular(state, NAME, flags) {
         Ok(file) => Ok(Some(file)),
         Err(Errno::ENOENT) => Ok(None),
         Err(e) => Err(Error::call("open", &state.path().join(NAME), e)),
@@ -129,30 +160,68 @@ pub(super) fn set_aside(state: &StateDir, spool: &File, ranges: &[(u64, u64)]) -
     Ok(name)
 }
 
-/// Move the spool away when it is something that cannot be a spool (a directory, a link, a device);
-/// returns the new name.
-pub(super) fn displace(state: &StateDir) -> Result<Option<String>> {
-    let path = state.path().join(NAME);
-    match std::fs::symlink_metadata(&path) {
-        Ok(meta) if !meta.is_file() => {
-            let name = format!("{NAME}.bad-{}", clock::now_ms());
-            std::fs::rename(&path, state.path().join(&name)).map_err(|e| Error::io("rename", &path, &e))?;
-            Ok(Some(name))
-        }
-        _ => Ok(None),
+/// The lock that at most one folding or repairing reader holds.
+pub(super) fn reader_lock(state: &StateDir, monitor: &dyn Monitor) -> Result<File> {
+    let (file, set_aside) = open_or_displace(state, LOCK, OFlag::O_RDONLY | OFlag::O_CREAT)?;
+    if let Some(text) = set_aside {
+        monitor.warn(&text);
+    }
+    lock::acquire(&file, lock::Mode::Exclusive, lock::read_wait(), &state.path().join(LOCK))?;
+    Ok(file)
+}
+
+/// Open a file of the store that is nothing but a file. Whoever can write here can put anything in its
+/// place: a link is not followed, and a FIFO, on which an open waits for ever, is ENXIO.
+fn open_regular(state: &StateDir, name: &str, flags: OFlag) -> Result<File, Errno> {
+    let file = open_file(state, name, flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file),
+        Ok(_) => Err(Errno::ENXIO),
+        Err(e) => Err(errno(&e)),
     }
 }
 
-/// The lock that at most one folding or repairing reader holds.
-pub(super) fn reader_lock(state: &StateDir) -> Result<File> {
-    let name = CString::from(c"spool.lock");
-    let path = state.path().join("spool.lock");
-    let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = openat(state, name.as_c_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-        .map(File::from)
-        .map_err(|e| Error::call("open", &path, e))?;
-    lock::acquire(&file, lock::Mode::Exclusive, lock::read_wait(), &path)?;
-    Ok(file)
+/// The same; what is no file is moved out of the way. The text says so.
+fn open_or_displace(state: &StateDir, name: &str, flags: OFlag) -> Result<(File, Option<String>)> {
+    if let Ok(file) = open_regular(state, name, flags) {
+        return Ok((file, None));
+    }
+    let set_aside = displace(state, name)?;
+    // Also when nothing was: another process may have done it just now.
+    let file = open_regular(state, name, flags);
+    Ok((file.map_err(|e| Error::call("open", &state.path().join(name), e))?, set_aside))
+}
+
+/// Move the spool away when it is no file; the text says so.
+pub(super) fn displace_spool(state: &StateDir) -> Result<Option<String>> {
+    displace(state, NAME)
+}
+
+fn displace(state: &StateDir, name: &str) -> Result<Option<String>> {
+    let path = state.path().join(name);
+    if other_than_file(&path).is_none() {
+        return Ok(None);
+    }
+    // Under a lock, and looked at again: what another process has put there since must not be moved.
+    let dir = open_file(state, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+        .map_err(|e| Error::call("open", state.path(), e))?;
+    lock::acquire(&dir, lock::Mode::Exclusive, lock::APPEND_WAIT, state.path())?;
+    let Some(what) = other_than_file(&path) else { return Ok(None) };
+    let new = state.path().join(format!("{name}.bad-{}", clock::now_ms()));
+    std::fs::rename(&path, &new).map_err(|e| Error::io("rename", &path, &e))?;
+    Ok(Some(format!("`{}` was {what}; set aside as `{}`", text::os(&path), text::os(&new))))
+}
+
+fn other_than_file(path: &Path) -> Option<&'static str> {
+    let kind = std::fs::symlink_metadata(path).ok()?.file_type();
+    let known = [
+        (kind.is_dir(), "a directory"),
+        (kind.is_symlink(), "a symbolic link"),
+        (kind.is_fifo(), "a FIFO"),
+        (kind.is_socket(), "a socket"),
+    ];
+    let named = known.into_iter().find(|(is, _)| *is).map_or("a device", |(_, name)| name);
+    (!kind.is_file()).then_some(named)
 }
 
 #[cfg(test)]
@@ -208,14 +277,72 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_place_of_the_spool_is_not_followed() {
+    fn what_is_no_file_is_set_aside_and_a_link_is_not_followed() {
         let (dir, state) = state();
         let victim = dir.path().join("victim");
         fs::write(&victim, "mine").unwrap();
-        std::os::unix::fs::symlink(&victim, state.path().join(NAME)).unwrap();
-        let e = append_start(&state, &start(id(), &["x"])).unwrap_err();
-        assert_eq!(e.errno(), Some(Errno::ELOOP), "{e}");
+        let path = state.path().join(NAME);
+        let put: [(&str, &dyn Fn()); 5] = [
+            ("a symbolic link", &|| std::os::unix::fs::symlink(&victim, &path).unwrap()),
+            ("a symbolic link", &|| std::os::unix::fs::symlink("/nowhere", &path).unwrap()),
+            ("a directory", &|| fs::create_dir(&path).unwrap()),
+            // Opening one for writing waits until somebody reads.
+            ("a FIFO", &|| nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
+            ("a socket", &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap())),
+        ];
+        for (what, put) in put {
+            put();
+            let trial = try_append(&state).unwrap().unwrap();
+            assert_eq!(trial, format!("the spool is {what}; the next run sets it aside"));
+            assert!(!fs::symlink_metadata(&path).unwrap().is_file(), "a trial moves nothing");
+            let said = append_start(&state, &start(id(), &["x"])).unwrap().unwrap();
+            assert!(said.contains(&format!("/spool` was {what}; set aside as `")), "{said}");
+            assert_eq!(append_start(&state, &start(id(), &["y"])).unwrap(), None);
+            assert_eq!(whole(&state).len(), 2);
+            fs::remove_file(&path).unwrap();
+            // Two in one millisecond would be given one name.
+            std::thread::sleep(Duration::from_millis(2));
+        }
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        // A FIFO that somebody reads opens at once.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = File::options().read(true).write(true).open(&path).unwrap();
+        assert!(append_start(&state, &start(id(), &["x"])).unwrap().unwrap().contains("a FIFO"));
+        drop(reader);
+    }
+
+    #[test]
+    fn a_trial_appends_and_leaves_no_record() {
+        let (_dir, state) = state();
+        let path = state.path().join(NAME);
+        assert_eq!(try_append(&state).unwrap(), None);
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        append_start(&state, &start(id(), &["x"])).unwrap();
+        let before = fs::read(&path).unwrap();
+        assert_eq!(try_append(&state).unwrap(), None);
+        assert_eq!(fs::read(&path).unwrap(), before);
+        if !nix::unistd::geteuid().is_root() {
+            let readable = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+            fs::set_permissions(&path, readable).unwrap();
+            let e = try_append(&state).unwrap_err();
+            assert_eq!(e.errno(), Some(Errno::EACCES), "{e}");
+        }
+    }
+
+    #[test]
+    fn many_processes_that_find_it_displaced_lose_no_record() {
+        let (_dir, state) = state();
+        for round in 0..20 {
+            fs::create_dir(state.path().join(NAME)).unwrap();
+            let said: Vec<_> = std::thread::scope(|s| {
+                let one = || append_start(&state, &start(id(), &["x"])).unwrap();
+                let all: Vec<_> = (0..4).map(|_| s.spawn(one)).collect();
+                all.into_iter().filter_map(|t| t.join().unwrap()).collect()
+            });
+            assert_eq!((said.len(), whole(&state).len()), (1, 4), "round {round}: {said:?}");
+            fs::remove_file(state.path().join(NAME)).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     #[test]
@@ -244,8 +371,8 @@ mod tests {
             let mut e = end(id(), 0);
             e.stdout.head = vec![b'x'; 20 << 10];
             e.stdout.tail = vec![b'y'; 1000];
-            match append_start(&state, &start(e.id, &["x"])).and_then(|()| append_end(&state, &e)) {
-                Ok(()) => appended += 1,
+            match append_start(&state, &start(e.id, &["x"])).and_then(|_| append_end(&state, &e)) {
+                Ok(_) => appended += 1,
                 Err(e) => break e,
             }
             assert!(appended < 1000, "never full");

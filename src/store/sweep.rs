@@ -74,6 +74,8 @@ fn judge(state: &StateDir, id: Id, rules: &Rules<'_>, swept: &mut Swept) -> Resu
     } else if tree.is_unchanged().unwrap_or(false) || (rules.expired)(&tree) {
         &mut swept.removed
     } else {
+        // Its run may have been killed before it could do this itself.
+        tree.make_removable();
         swept.kept += 1;
         return Ok(());
     };

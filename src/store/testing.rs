@@ -31,6 +31,7 @@ pub(crate) fn start(id: Id, argv: &[&str]) -> Start {
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         cwd: "/home/u/project".to_owned(),
         base: "/home/u/project".to_owned(),
+        exact: None,
         overlay: true,
         policy: Effective { mode: "full".to_owned(), net: "none".to_owned(), ..Effective::default() },
     }

@@ -1,7 +1,8 @@
-//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`.
+//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, and what `origin` notes.
 //!
-//! A tree is in use while somebody holds an exclusive `flock` on its directory: the supervisor for
-//! the length of the run, `aj diff` and `aj apply` for theirs. A killed process holds nothing. The
+//! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one
+//! for the length of the run, `aj diff` and `aj apply` shared ones for theirs, so that a shared lock
+//! that is refused tells a run. A killed process holds nothing. The
 //! directory `trees` itself is locked shared while a tree is being made and exclusively while one
 //! is judged, so that a tree is never seen between `mkdir` and its lock.
 
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat, renameat};
@@ -21,10 +23,12 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
-use super::spare;
+use super::{origin, spare};
 use crate::base::id::Id;
 
 const DIR: &str = "trees";
+/// How long a sweep may hold the lock of a tree it judges; whoever holds it longer is a run.
+const A_SWEEP: Duration = Duration::from_millis(100);
 /// Prefix of a tree on its way out: no longer found, removed by the next sweep if we die.
 pub(super) const GONE: &str = ".gone-";
 
@@ -52,6 +56,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     let path = trees_path.join(id.as_str());
     lock::acquire(&trees, lock::Mode::Shared, lock::APPEND_WAIT, &trees_path)?;
     if let Some(tree) = spare::take(&trees, &path, id, base, owner) {
+        origin::note(&tree, base);
         return Ok(tree);
     }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
@@ -62,6 +67,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     }
     drop(trees);
     tree.populate(base, owner)?;
+    origin::note(&tree, base);
     Ok(tree)
 }
 
@@ -183,6 +189,21 @@ impl Tree {
         lock::try_acquire(&self.dir, lock::Mode::Exclusive, &self.path)
     }
 
+    /// Keep the tree from being swept or removed while this value lives. `false`: its run still goes on.
+    pub fn try_share(&self) -> Result<bool> {
+        match lock::acquire(&self.dir, lock::Mode::Shared, A_SWEEP, &self.path) {
+            Ok(()) => Ok(true),
+            Err(Error::Busy { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Let an ordinary user's `rm -rf` remove it: the run is over, but the kernel leaves directories
+    /// without permission bits in `work`. Failing is no loss: aj itself removes them all the same.
+    pub fn make_removable(&self) {
+        spare::open_work(&self.dir).ok();
+    }
+
     /// Whether nothing was ever changed: the upper layer has no entries.
     pub fn is_unchanged(&self) -> Result<bool> {
         dirfd::open_dir(&self.dir, c"upper")
@@ -228,7 +249,7 @@ impl Tree {
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
         let trees = state.subdir(DIR)?;
-        if spare::put(&trees, self.id) { Ok(()) } else { self.remove(state) }
+        if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
     }
 
     /// Whether making it came to its end: `upper` is made last.
@@ -261,7 +282,7 @@ impl Tree {
     }
 
     fn busy(&self) -> Error {
-        Error::Busy { path: crate::base::text::os(&self.path), waited: std::time::Duration::ZERO }
+        Error::Busy { path: crate::base::text::os(&self.path), waited: Duration::ZERO }
     }
 }
 
@@ -311,6 +332,35 @@ mod tests {
         assert!(open_tree(&state, a).unwrap().is_none());
         assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
         assert!(base.exists(), "the base is only linked to");
+    }
+
+    #[test]
+    fn readers_share_a_tree_that_no_run_holds() {
+        let (_dir, state) = state();
+        let run = create_tree(&state, id(), "/".as_ref(), None).unwrap();
+        let open = || open_tree(&state, run.id()).unwrap().unwrap();
+        assert!(!open().try_share().unwrap(), "its run goes on");
+        let id = run.id();
+        drop(run);
+        let readers = [(); 2].map(|()| open_tree(&state, id).unwrap().unwrap());
+        assert!(readers.iter().all(|r| r.try_share().unwrap()));
+        assert!(matches!(remove_tree(&state, id), Err(Error::Busy { .. })));
+    }
+
+    #[test]
+    fn what_overlayfs_leaves_can_be_made_removable() {
+        let (_dir, state) = state();
+        let tree = create_tree(&state, id(), "/".as_ref(), None).unwrap();
+        tree.make_removable();
+        let left = ["work", "work/incompat", "work/incompat/volatile"].map(|n| tree.work().join(n));
+        fs::create_dir_all(&left[2]).unwrap();
+        for dir in left.iter().rev() {
+            fs::set_permissions(dir, Permissions::from_mode(0o0)).unwrap();
+        }
+        tree.make_removable();
+        for dir in &left {
+            assert_eq!(fs::metadata(dir).unwrap().mode() & 0o777, 0o700, "{}", dir.display());
+        }
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Meta {
     pub ctime: Stamp,
     /// Birth, where the file system knows it.
     pub btime: Option<Stamp>,
+    /// Number of the mount that it was reached through.
+    pub mount: u64,
 }
 
 impl Meta {
@@ -78,6 +80,62 @@ impl Meta {
     pub fn same_inode(&self, other: &Meta) -> bool {
         self.ino == other.ino && self.dev == other.dev
     }
+}
+
+/// What an inode keeps for as long as it exists, and shares with none that gets its number later. The
+/// device is no part of it: its number may be another one after the next start of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Inode number.
+    pub ino: u64,
+    /// Birth, where the file system knows it.
+    pub born: Option<Stamp>,
+}
+
+impl Identity {
+    /// Whether both may be the same inode of one file system.
+    pub fn is(&self, other: &Identity) -> bool {
+        self.ino == other.ino && (self.born == other.born || self.born.is_none() || other.born.is_none())
+    }
+}
+
+impl Meta {
+    /// Which inode it is.
+    pub fn identity(&self) -> Identity {
+        Identity { ino: self.ino, born: self.btime }
+    }
+}
+
+impl From<&std::fs::Metadata> for Identity {
+    fn from(meta: &std::fs::Metadata) -> Identity {
+        let since = |t: std::time::SystemTime| t.duration_since(std::time::UNIX_EPOCH).ok();
+        let born = meta
+            .created()
+            .ok()
+            .and_then(since)
+            .map(|d| Stamp { sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), nsec: d.subsec_nanos() });
+        Identity { ino: std::os::unix::fs::MetadataExt::ino(meta), born }
+    }
+}
+
+/// Whether the file system of `fd` is one of those known to keep the inode number of a directory for
+/// good, and to move ctime and mtime of a directory together when its entries change. Others (FUSE,
+/// FAT, overlayfs, the network) hand out another number after a while, or copy directories around.
+pub fn keeps_identities(fd: impl AsFd) -> bool {
+    // ext2 to ext4, XFS, btrfs, tmpfs, ramfs, F2FS, ZFS, bcachefs, JFS.
+    const KNOWN: [u32; 9] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x8584_58f6,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x3153_464a,
+    ];
+    // The kernel's numbers have 32 bits; the type of the field differs between C libraries.
+    nix::sys::statfs::fstatfs(fd).is_ok_and(|s| KNOWN.contains(&(s.filesystem_type().0 as u32)))
 }
 
 /// One component: not empty, not `.` or `..`, no `/`.
@@ -112,7 +170,7 @@ fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> 
     // SAFETY: `statx` is plain integers; all zero is a valid value.
     let mut x: libc::statx = unsafe { std::mem::zeroed() };
     let flags = flags | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
     // SAFETY: `name` is NUL-terminated, `x` is writable and outlives the call.
     let r = unsafe { libc::statx(fd.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut x) };
     check("statx", r.into())?;
@@ -140,6 +198,7 @@ fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> 
         mtime: stamp(x.stx_mtime),
         ctime: stamp(x.stx_ctime),
         btime: (x.stx_mask & libc::STATX_BTIME != 0).then(|| stamp(x.stx_btime)),
+        mount: x.stx_mnt_id,
     })
 }
 
@@ -314,6 +373,23 @@ mod tests {
         }
         assert_eq!(stat(&dir, b"d").unwrap().kind, FileKind::Dir);
         assert!(stat_opt(&dir, b"none").unwrap().is_none());
+    }
+
+    #[test]
+    fn an_inode_is_told_from_the_one_that_gets_its_number() {
+        let t = tempfile::tempdir().unwrap();
+        let (a, b) = (t.path().join("a"), t.path().join("b"));
+        std::fs::create_dir(&a).unwrap();
+        let dir = std::fs::File::open(t.path()).unwrap();
+        let first = stat(&dir, b"a").unwrap().identity();
+        assert_eq!(Identity::from(&std::fs::metadata(&a).unwrap()), first, "both ways of asking agree");
+        std::fs::rename(&a, &b).unwrap();
+        assert!(stat(&dir, b"b").unwrap().identity().is(&first), "a rename keeps it");
+        let reused = Identity { born: Some(Stamp { sec: 1, nsec: 2 }), ..first };
+        assert!(!reused.is(&Identity { born: Some(Stamp { sec: 1, nsec: 3 }), ..first }));
+        assert!(reused.is(&Identity { born: None, ..first }), "nothing says otherwise");
+        assert!(!first.is(&Identity { ino: first.ino + 1, ..first }));
+        assert!(!keeps_identities(std::fs::File::open("/proc/self").unwrap()));
     }
 
     #[test]

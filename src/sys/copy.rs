@@ -51,6 +51,11 @@ pub fn file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
     Ok(())
 }
 
+/// Write all of `bytes` to the empty file `to`.
+pub fn bytes(bytes: &[u8], to: impl AsFd) -> Result<()> {
+    write_at(to.as_fd(), bytes, 0)
+}
+
 fn copy_range(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,

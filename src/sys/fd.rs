@@ -125,6 +125,14 @@ pub fn reopen_nonblocking(fd: BorrowedFd<'_>) -> std::result::Result<OwnedFd, Er
     }
 }
 
+/// An end for reading of the pipe whose end for writing is `pipe`.
+pub fn other_end(pipe: impl AsFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", pipe.as_fd().as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty())
+        .map_err(|e| Error::new("open", path, e))
+}
+
 /// Whether a read from the terminal `fd` is ours to make: a background job that reads its terminal
 /// is stopped for it. Anything but our own terminal has no such rule.
 pub fn in_foreground(fd: BorrowedFd<'_>) -> bool {

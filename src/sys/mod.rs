@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod seccomp;
 pub mod signal;
+pub mod sink;
 pub mod xattr;
 
 pub use error::{Error, Result, check};

@@ -188,3 +188,10 @@ pub fn is_read_only(path: &CStr) -> Result<bool> {
         .map(|s| s.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
         .map_err(|e| Error::new("statvfs", path.to_string_lossy(), e))
 }
+
+/// Whether the mount that a descriptor (`O_PATH` too) was opened through is read-only.
+pub fn is_read_only_mount(fd: impl AsFd) -> Result<bool> {
+    nix::sys::statvfs::fstatvfs(fd)
+        .map(|s| s.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY))
+        .map_err(|e| Error::new("fstatvfs", "", e))
+}

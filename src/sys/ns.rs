@@ -66,6 +66,14 @@ pub fn forbid_nested() -> Result<()> {
     write_file("write max_user_namespaces", "/proc/sys/user/max_user_namespaces", "0")
 }
 
+/// Bound the inotify instances and watches of our user namespace. What it uses counts for the user
+/// who made it, too (`user_namespaces(7)`), who would be left without any.
+pub fn limit_inotify(instances: u64, watches: u64) -> Result<()> {
+    let path = "/proc/sys/user/max_inotify_instances";
+    write_file("write max_inotify_instances", path, &instances.to_string())?;
+    write_file("write max_inotify_watches", "/proc/sys/user/max_inotify_watches", &watches.to_string())
+}
+
 /// A user namespace that exists only to describe an id mapping to `mount_setattr`, and the process
 /// that it was made with, already killed: to be reaped when there is time.
 #[derive(Debug)]

@@ -133,10 +133,21 @@ pub fn die_of(signal: i32) {
     }
 }
 
-/// Stop this process as Ctrl-Z would have; returns when it is continued.
+/// Stop this process as Ctrl-Z would have, where somebody can continue it: in a process group without
+/// a parent in its session (`setsid`, a service) the kernel discards a SIGTSTP, and so it is with us.
+/// Returns when it is continued. SIGTSTP is blocked before and afterwards.
 pub fn stop_self() {
-    // SAFETY: takes an integer.
-    unsafe { libc::raise(libc::SIGSTOP) };
+    // SAFETY: SIG_DFL installs no code; the mask is a live, initialised set.
+    unsafe {
+        let before = libc::signal(libc::SIGTSTP, libc::SIG_DFL);
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTSTP);
+        libc::raise(libc::SIGTSTP);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signal(libc::SIGTSTP, before);
+    }
 }
 
 /// Unblock every signal: in the command before it execs.

@@ -1,4 +1,4 @@
-//! Reading one extended attribute of an open file.
+//! Extended attributes and flags of a file.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -23,9 +23,49 @@ pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Set attribute `name` of `fd`: only tests build overlay layers by hand.
-#[cfg(test)]
-pub(crate) fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
+/// The names of all attributes of `fd`, ACLs among them. More than 4 KiB of names are an `ERANGE`
+/// error; a file system without attributes has none.
+pub fn names(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    let mut list = [0u8; 4096];
+    // SAFETY: the buffer is writable for the length passed.
+    let n = unsafe { libc::flistxattr(fd.as_fd().as_raw_fd(), list.as_mut_ptr().cast(), list.len()) };
+    match usize::try_from(n) {
+        Ok(n) => {
+            let list = list.get(..n).unwrap_or_default();
+            Ok(list.split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+        }
+        Err(_) => match Errno::last() {
+            Errno::ENOTSUP => Ok(Vec::new()),
+            e => Err(Error::new("flistxattr", "", e)),
+        },
+    }
+}
+
+/// The inode flags of `fd` (`FS_IOC_GETFLAGS`), `None` where the file system has none.
+pub fn flags(fd: impl AsFd) -> Option<u32> {
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the kernel stores an int.
+    let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut flags) };
+    (r == 0).then_some(flags as u32)
+}
+
+/// Whether the entry `name` of `dir` has attribute `attribute`, the link itself for a symbolic link.
+/// Opens nothing but by way of `/proc`, so that no lease is broken.
+pub fn has(dir: impl AsFd, name: &[u8], attribute: &std::ffi::CStr) -> Result<bool> {
+    let mut place = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+    place.extend_from_slice(name);
+    let place = super::openat2::path(&place)?;
+    // SAFETY: both names are NUL-terminated; a length of 0 asks for the size, and nothing is written.
+    let n = unsafe { libc::lgetxattr(place.as_ptr(), attribute.as_ptr(), std::ptr::null_mut(), 0) };
+    match (n, Errno::last()) {
+        (0.., _) => Ok(true),
+        (_, Errno::ENODATA | Errno::ENOTSUP) => Ok(false),
+        (_, e) => Err(Error::new("lgetxattr", crate::base::text::printable(name), e)),
+    }
+}
+
+/// Set attribute `name` of `fd` (not of an `O_PATH` descriptor).
+pub fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
     // SAFETY: `name` is NUL-terminated; the buffer is readable for the length passed.
     let r = unsafe {
         libc::fsetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)

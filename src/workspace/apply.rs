@@ -26,7 +26,7 @@ use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::diff::Totals;
-use super::put::{self, Place, Refused};
+use super::put::{self, Content, Place, Refused};
 use super::scan::{Event, Item, Scan};
 use super::upper;
 use crate::monitor::Monitor;
@@ -59,6 +59,8 @@ pub struct Failure {
     pub path: Vec<u8>,
     /// Which call, and why.
     pub error: sys::Error,
+    /// Whether the directory it is in is at fault: it lets nothing be made, replaced or removed.
+    pub shut: bool,
 }
 
 /// What was done, or in a dry run would be.
@@ -66,7 +68,7 @@ pub struct Failure {
 pub struct Outcome {
     /// Whether the host was written to. `false`: dry run, or conflicts stopped it beforehand.
     pub performed: bool,
-    /// Changes made, sorted by path.
+    /// Changes made (in a dry run: that would be made), sorted by path; none when conflicts stop it.
     pub applied: Vec<Change>,
     /// Files that the host would execute, left out.
     pub withheld: Vec<Change>,
@@ -173,8 +175,13 @@ pub fn apply(
     let scan = |upper, base| Scan::new(upper, base, &choice.options).map(|s| s.overriding(choice.overwrite));
     let again = (duplicate(&upper)?, duplicate(&base)?);
     monitor.phase("compare", 0);
-    let plan = Work::new(scan(upper, duplicate(&base)?)?, choice, monitor, false).run()?;
-    if choice.dry_run || (plan.conflicts_total > 0 && !choice.partial) {
+    let mut plan = Work::new(scan(upper, duplicate(&base)?)?, choice, monitor, false).run()?;
+    if plan.conflicts_total > 0 && !choice.partial {
+        plan.applied.clear();
+        plan.totals = Totals { skipped: plan.totals.skipped, ..Totals::default() };
+        return Ok(plan);
+    }
+    if choice.dry_run {
         return Ok(plan);
     }
     let free = at::free_bytes(&base)?;
@@ -329,20 +336,23 @@ impl<'a> Work<'a> {
                 change.conflict = Some(Conflict::Changed);
                 self.out.put(change, Verdict::Conflict);
             }
-            Err(Refused::Failed(e)) => {
-                // Nothing that follows can go better.
-                self.out.stopped = matches!(e.errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
-                if self.out.list(&change.path) {
-                    self.out.failed.push(Failure { path: change.path, error: e });
-                }
-            }
+            Err(Refused::Shut(e)) => self.failed(change.path, e, true),
+            Err(Refused::Failed(e)) => self.failed(change.path, e, false),
         }
     }
 
-    fn fail(&mut self, e: sys::Error) {
+    fn failed(&mut self, path: Vec<u8>, error: sys::Error, shut: bool) {
+        // Nothing that follows can go better.
+        self.out.stopped = matches!(error.errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
+        if self.out.list(&path) {
+            self.out.failed.push(Failure { path, error, shut });
+        }
+    }
+
+    fn fail(&mut self, error: sys::Error) {
         let path = self.scan.path.clone();
         if self.out.list(&path) {
-            self.out.failed.push(Failure { path, error: e });
+            self.out.failed.push(Failure { path, error, shut: false });
         }
     }
 
@@ -373,7 +383,10 @@ impl<'a> Work<'a> {
             (Status::Deleted, ..) => put::remove(place),
             (Status::ModeChanged, _, Some(new)) => put::mode(place, new.mode),
             (_, Kind::File, Some(new)) => {
-                let content = upper::open_file(self.scan.upper.top()?, name)?;
+                let content = match &item.content {
+                    Some(bytes) => Content::Bytes(bytes),
+                    None => Content::File(upper::open_file(self.scan.upper.top()?, name)?),
+                };
                 put::file(place, content, new)
             }
             (_, Kind::Symlink, Some(new)) => {
@@ -416,7 +429,7 @@ impl<'a> Work<'a> {
             .and_then(|dir| put::mode(&Place { dir, name: &level.name, old: None }, mode));
         if let Err(refused) = done {
             let error = match refused {
-                Refused::Failed(e) => e,
+                Refused::Failed(e) | Refused::Shut(e) => e,
                 Refused::Raced => sys::Error::new("chmod", "", Errno::ESTALE),
             };
             self.fail(error);

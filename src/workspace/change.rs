@@ -1,5 +1,8 @@
 //! One difference between a tree and its base directory.
 
+use std::path::PathBuf;
+
+use crate::store::origin::Places;
 use crate::sys::at::{FileKind, Stamp};
 
 /// How an entry differs.
@@ -88,6 +91,11 @@ pub enum Conflict {
     ChangedBelow,
     /// A directory on the way is something else on the host, and that is in conflict.
     Above,
+    /// A directory on the way may be another one than when the jail started: its times say that it
+    /// was moved to its place, or that its permissions or attributes changed.
+    Moved,
+    /// A directory on the way is another one than when the jail ended.
+    Replaced,
     /// Another file system is mounted at or below it.
     Mount,
     /// A part of what would be removed cannot be read, so nobody knows whether it changed.
@@ -101,6 +109,12 @@ impl Conflict {
             Conflict::Changed => "changed on the host since the jail started",
             Conflict::ChangedBelow => "something in it changed on the host since the jail started",
             Conflict::Above => "a directory above it is in conflict",
+            Conflict::Moved => {
+                "its directory was moved there on the host, or got other permissions or times, since the jail started"
+            }
+            Conflict::Replaced => {
+                "its directory was replaced by another one on the host since the jail ended"
+            }
             Conflict::Mount => "another file system is mounted there",
             Conflict::Unreadable => "a part of it cannot be read",
         }
@@ -108,7 +122,10 @@ impl Conflict {
 
     /// Whether the user may decide that the jail's version wins.
     pub fn may_be_overridden(self) -> bool {
-        matches!(self, Conflict::Changed | Conflict::ChangedBelow)
+        match self {
+            Conflict::Changed | Conflict::ChangedBelow | Conflict::Moved | Conflict::Replaced => true,
+            Conflict::Above | Conflict::Mount | Conflict::Unreadable => false,
+        }
     }
 }
 
@@ -166,8 +183,13 @@ pub struct Options {
     /// When the jail started, on a file system's clock: a host entry whose ctime is later has changed
     /// meanwhile. See the module `diff` for what it must be.
     pub started: Stamp,
+    /// Where the base is: absolute, no component of it a link. Empty: not known, and what its git
+    /// repository names is not looked for.
+    pub base: PathBuf,
     /// Paths below the base to keep to, raw bytes without `.`, `..` or doubled slashes; empty: all.
     pub only: Vec<Vec<u8>>,
+    /// The directories of the base that the run had changes in, as they were when it ended.
+    pub places: Option<Places>,
     /// Paths whose whiteouts `aj` itself made to hide them from the jail; they are no deletions.
     pub hidden: Vec<Vec<u8>>,
 }

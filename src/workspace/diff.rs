@@ -12,7 +12,8 @@
 //! 1. where host and upper layer agree there is no conflict, whatever happened in between;
 //! 2. otherwise an entry whose **ctime** is later than the jail's start changed meanwhile. No program
 //!    can set ctime, and every write, chmod, rename and replacement moves it forward. The price: a
-//!    change back and forth, or a new hard link, counts as a change.
+//!    change back and forth, or a new hard link, counts as a change;
+//! 3. a directory on the way must be the one that the jail saw: see the module `ways`.
 //!
 //! [`Options::started`] must come from a file system, not from `clock_gettime`: before Linux 6.13 file
 //! times advance in ticks (4 ms at 250 Hz), and a tick may end after a time read from the clock. The
@@ -26,6 +27,7 @@ use std::os::fd::OwnedFd;
 
 pub use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::scan::{Event, Scan};
+use crate::store::origin::Places;
 use crate::sys;
 
 /// Bytes of path text that a report holds at most; further changes are counted only.
@@ -94,7 +96,22 @@ pub struct Report {
 /// Nothing on the host is changed. Fails when the walk as a whole cannot go on; entries that cannot
 /// be read are reported as skipped.
 pub fn diff(upper: OwnedFd, base: OwnedFd, options: &Options) -> sys::Result<Report> {
-    let mut scan = Scan::new(upper, base, options)?;
+    compare(&mut Scan::new(upper, base, options)?)
+}
+
+/// As [`fn@diff`] when a run has ended: also the directories of the base that later comparisons must
+/// find again, where they can be told from others.
+pub fn diff_at_end(
+    upper: OwnedFd,
+    base: OwnedFd,
+    options: &Options,
+) -> sys::Result<(Report, Option<Places>)> {
+    let mut scan = Scan::new(upper, base, options)?.noting();
+    let report = compare(&mut scan)?;
+    Ok((report, scan.places))
+}
+
+fn compare(scan: &mut Scan<'_>) -> sys::Result<Report> {
     let mut report = Report::default();
     let mut bytes = 0;
     while let Some(event) = scan.next()? {

@@ -7,6 +7,10 @@
 //! imports them, and neither is in the class. What it promises is that a file of the table never
 //! reaches the host unannounced.
 //!
+//! Three more kinds of files are in the class for what the base holds: those that git is told to run
+//! there (`gitbase`), those that make a directory a git repository, and manifests with other scripts
+//! than before (`manifest`).
+//!
 //! Inside `.git` the rule is turned round: a list of what is harmless (objects, refs, HEAD, index,
 //! logs …), and everything else is in the class. Names are compared after folding case and dropping
 //! invisible characters, since some file systems take `.GIT/config` or `.g\u{200c}it` for `.git`.
@@ -15,6 +19,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use super::patterns::{Reach, TABLE};
+
+const COMPLETES: &str = "makes the directory a git repository";
 
 /// Follows a walk down the tree and answers for the entries of the current directory.
 #[derive(Debug, Default)]
@@ -29,6 +35,8 @@ struct Part {
     folded: String,
     /// The directory is a repository under another name than `.git`.
     disguised: bool,
+    /// Entries that the base lacks and that make it one.
+    completed_by: Vec<&'static str>,
     /// It is, or is inside, a directory of installed dependencies.
     installed: bool,
     /// Whether it was pushed to `starts`.
@@ -48,7 +56,24 @@ impl Classifier {
             self.starts.push(self.parts.len());
         }
         let folded = if disguised { ".git".to_owned() } else { folded };
-        self.parts.push(Part { folded, disguised, installed, start });
+        self.parts.push(Part { folded, disguised, completed_by: Vec::new(), installed, start });
+    }
+
+    /// The directory entered last becomes a repository by its entries of these names: they are in the
+    /// class with all that is in them. The rest of it may have come when it was none.
+    pub fn completed_by(&mut self, names: Vec<&'static str>) {
+        if let Some(part) = self.parts.last_mut() {
+            part.completed_by = names;
+        }
+    }
+
+    /// Why the new directory `name` of the current directory is in the class: it makes a directory
+    /// above it a git repository, be it empty.
+    pub fn completes(&self, name: &[u8]) -> Option<&'static str> {
+        let at = self.parts.iter().rposition(|p| p.folded == ".git")?;
+        let leaf = fold(name);
+        let first = self.parts.get(at + 1).map_or(leaf.as_str(), |p| p.folded.as_str());
+        self.parts[at].completed_by.contains(&first).then_some(COMPLETES)
     }
 
     /// Back to the parent.
@@ -97,10 +122,13 @@ impl Classifier {
     fn inside_git(&self, leaf: &str) -> Option<Option<&'static str>> {
         let at = self.parts.iter().rposition(|p| p.folded == ".git")?;
         if self.parts[at].disguised && at + 1 == self.parts.len() && leaf == "head" {
-            return Some(Some("makes the directory a git repository"));
+            return Some(Some(COMPLETES));
         }
         let mut rest: Vec<&str> = self.parts[at + 1..].iter().map(|p| p.folded.as_str()).collect();
         rest.push(leaf);
+        if self.parts[at].completed_by.contains(&rest[0]) {
+            return Some(Some(COMPLETES));
+        }
         Some(git_reason(&rest))
     }
 }

@@ -16,8 +16,8 @@ impl Scan<'_> {
     pub(super) fn deletion(&mut self, name: &[u8], old: Meta) -> Option<Event> {
         let mut change = self.change(Status::Deleted, old.kind.into(), None, Some(&old));
         self.conflict_of_replacing(name, &old, &mut change);
-        change.host_executed = self.classifier.reason(name, false);
-        Some(Event::Item(Item { change, new: None, old: Some(old) }))
+        change.host_executed = self.host_executed(name);
+        Some(Event::Item(Item { change, new: None, old: Some(old), content: None }))
     }
 
     pub(super) fn file(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
@@ -36,12 +36,17 @@ impl Scan<'_> {
         if let Some(old) = &old {
             self.conflict_of_replacing(name, old, &mut change);
         }
+        let mut content = None;
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
-            self.manifest(name, old.as_ref())
+            let ours = self.read_manifest(name);
+            let reason = self.manifest(name, ours.as_deref(), old.as_ref());
+            // What was found harmless is what is written, whatever the file holds by then.
+            content = ours;
+            reason.or_else(|| self.named.reason(&self.path))
         } else {
-            self.classifier.reason(name, false)
+            self.host_executed(name)
         };
-        Some(Event::Item(Item { change, new: Some(new), old }))
+        Some(Event::Item(Item { change, new: Some(new), old, content }))
     }
 
     fn same_file(&self, name: &[u8], new: &Meta, old: &Meta) -> sys::Result<bool> {
@@ -61,15 +66,17 @@ impl Scan<'_> {
         copy::same_content(ours, theirs, new.size)
     }
 
-    fn manifest(&self, name: &[u8], old: Option<&Meta>) -> Option<&'static str> {
-        let limit = manifest::LIMIT;
-        let read = |fd| copy::read_all(fd, limit).ok().flatten();
-        let ours = self.upper.top().and_then(|dir| upper::open_file(dir, name)).ok().and_then(read);
+    fn read_manifest(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let file = self.upper.top().and_then(|dir| upper::open_file(dir, name)).ok()?;
+        copy::read_all(file, manifest::LIMIT).ok().flatten()
+    }
+
+    fn manifest(&self, name: &[u8], ours: Option<&[u8]>, old: Option<&Meta>) -> Option<&'static str> {
         let theirs = old
             .filter(|old| old.kind == FileKind::File)
             .and_then(|_| openat2::beneath(self.base.top().ok()?, name, For::Reading).ok())
-            .and_then(read);
-        manifest::reason(name, theirs.as_deref(), ours.as_deref())
+            .and_then(|file| copy::read_all(file, manifest::LIMIT).ok().flatten());
+        manifest::reason(name, theirs.as_deref(), ours)
     }
 
     pub(super) fn symlink(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
@@ -94,9 +101,9 @@ impl Scan<'_> {
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             Some("its scripts are elsewhere")
         } else {
-            self.classifier.reason(name, false)
+            self.host_executed(name)
         };
-        Some(Event::Item(Item { change, new: Some(new), old }))
+        Some(Event::Item(Item { change, new: Some(new), old, content: None }))
     }
 
     pub(super) fn change(
@@ -108,7 +115,8 @@ impl Scan<'_> {
     ) -> Change {
         let size = |m: &Meta| (m.kind == FileKind::File).then_some(m.size);
         let mode = |m: &Meta| matches!(m.kind, FileKind::File | FileKind::Dir).then_some(m.mode & 0o777);
-        let blocked = self.frames.last().is_some_and(|f| f.blocked);
+        let above = self.frames.last();
+        let blocked = above.is_some_and(|f| f.blocked).then_some(Conflict::Above);
         Change {
             path: self.path.clone(),
             status,
@@ -124,7 +132,7 @@ impl Scan<'_> {
             hard_links: false,
             special_bits: new.is_some_and(|m| m.kind == FileKind::File && m.mode & 0o7000 != 0),
             host_executed: None,
-            conflict: blocked.then_some(Conflict::Above),
+            conflict: blocked.or(above.and_then(|f| f.unlike)),
             implied: false,
         }
     }
@@ -136,28 +144,30 @@ impl Scan<'_> {
 
     /// What speaks against removing or replacing `old`, and how much is below it.
     pub(super) fn conflict_of_replacing(&self, name: &[u8], old: &Meta, change: &mut Change) {
-        if change.conflict.is_some() {
+        if change.conflict == Some(Conflict::Above) {
             return;
         }
-        if old.kind != FileKind::Dir && self.changed(old) {
-            change.conflict = Some(Conflict::Changed);
-        }
-        if old.kind == FileKind::Dir {
+        let found = if old.kind == FileKind::Dir {
             match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
                 Ok(seen) => {
                     change.below = seen.files;
-                    change.conflict = if seen.mount {
+                    if seen.mount {
                         Some(Conflict::Mount)
                     } else if seen.unreadable {
                         Some(Conflict::Unreadable)
-                    } else if seen.changed || self.changed(old) {
-                        Some(Conflict::ChangedBelow)
                     } else {
-                        None
-                    };
+                        (seen.changed || self.changed(old)).then_some(Conflict::ChangedBelow)
+                    }
                 }
-                Err(_) => change.conflict = Some(Conflict::Unreadable),
+                Err(_) => Some(Conflict::Unreadable),
             }
-        }
+        } else {
+            self.changed(old).then_some(Conflict::Changed)
+        };
+        // What the user may not decide away must not hide behind what they may.
+        change.conflict = match change.conflict {
+            Some(above) if found.is_none_or(Conflict::may_be_overridden) => Some(above),
+            _ => found,
+        };
     }
 }

@@ -4,6 +4,8 @@
 pub mod apply;
 mod change;
 pub mod diff;
+mod gitbase;
+mod gitconfig;
 pub mod hostexec;
 mod judge;
 mod manifest;
@@ -16,3 +18,4 @@ mod scan;
 mod tests;
 mod trail;
 mod upper;
+mod ways;

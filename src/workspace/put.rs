@@ -22,8 +22,21 @@ use crate::sys::{self, copy};
 pub(super) enum Refused {
     /// The host's entry is no longer what the decision was made on.
     Raced,
+    /// The directory lets nothing be made, replaced or removed in it.
+    Shut(sys::Error),
     /// A system call failed.
     Failed(sys::Error),
+}
+
+impl Refused {
+    /// An error of a call that changes the entries of a directory. The name in it says nothing to
+    /// anybody when the directory is at fault, and it may be a temporary one.
+    fn in_directory(e: sys::Error) -> Refused {
+        match e.errno {
+            Errno::EACCES | Errno::EPERM | Errno::EROFS => Refused::Shut(e),
+            _ => Refused::Failed(e),
+        }
+    }
 }
 
 impl From<sys::Error> for Refused {
@@ -103,25 +116,29 @@ impl<'a> Temporary<'a> {
                 Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
                 // The file system does not know the flag; the check above has to do.
                 Err(e) if e.errno == Errno::EINVAL => {
-                    at::rename(place.dir, &self.name, place.name, Replace::Yes)?;
+                    at::rename(place.dir, &self.name, place.name, Replace::Yes)
+                        .map_err(Refused::in_directory)?;
                 }
-                done => done?,
+                done => done.map_err(Refused::in_directory)?,
             },
             Some(old) if old.kind == FileKind::Dir => {
                 match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
                     Err(e) if e.errno == Errno::EINVAL => {
                         remove(place)?;
-                        at::rename(place.dir, &self.name, place.name, Replace::No)?;
+                        at::rename(place.dir, &self.name, place.name, Replace::No)
+                            .map_err(Refused::in_directory)?;
                     }
                     done => {
-                        done?;
+                        done.map_err(Refused::in_directory)?;
                         // From here on the temporary name is the old directory's.
                         self.keep = true;
                         remove_tree(place.dir, &self.name)?;
                     }
                 }
             }
-            Some(_) => at::rename(place.dir, &self.name, place.name, Replace::Yes)?,
+            Some(_) => {
+                at::rename(place.dir, &self.name, place.name, Replace::Yes).map_err(Refused::in_directory)?
+            }
         }
         self.keep = true;
         Ok(())
@@ -137,17 +154,31 @@ impl Drop for Temporary<'_> {
     }
 }
 
-/// Put a copy of the open file `content` with metadata `new` in place.
-pub(super) fn file(place: &Place<'_>, content: OwnedFd, new: &Meta) -> Result<()> {
+/// What a file is to hold.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
+    /// What the open file holds.
+    File(OwnedFd),
+    /// These bytes.
+    Bytes(&'a [u8]),
+}
+
+/// Put a file with `content` and metadata `new` in place.
+pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Result<()> {
     place.check()?;
-    let now = at::fstat(&content)?;
-    if now.kind != FileKind::File {
-        return Err(sys::Error::new("open", "", Errno::EINVAL).into());
-    }
     let mut temporary = Temporary::name(place.dir)?;
-    let fd = openat2::create(place.dir, &temporary.name, 0o600)?;
+    let fd = openat2::create(place.dir, &temporary.name, 0o600).map_err(Refused::in_directory)?;
     temporary.keep = false;
-    copy::file(content, &fd, now.size)?;
+    match content {
+        Content::File(from) => {
+            let now = at::fstat(&from)?;
+            if now.kind != FileKind::File {
+                return Err(sys::Error::new("open", "", Errno::EINVAL).into());
+            }
+            copy::file(from, &fd, now.size)?;
+        }
+        Content::Bytes(bytes) => copy::bytes(bytes, &fd)?,
+    }
     place.give(&fd)?;
     // Setuid, setgid and sticky never come back from a jail.
     at::set_mode(&fd, new.mode & 0o777)?;
@@ -161,7 +192,7 @@ pub(super) fn file(place: &Place<'_>, content: OwnedFd, new: &Meta) -> Result<()
 pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()> {
     place.check()?;
     let mut temporary = Temporary::name(place.dir)?;
-    at::make_link(place.dir, &temporary.name, target)?;
+    at::make_link(place.dir, &temporary.name, target).map_err(Refused::in_directory)?;
     temporary.keep = false;
     let named = openat2::beneath(place.dir, &temporary.name, For::Naming)?;
     let made = at::fstat(&named)?;
@@ -179,11 +210,11 @@ pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()
 pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     place.check()?;
     if place.old.is_some() {
-        at::remove_file(place.dir, place.name)?;
+        at::remove_file(place.dir, place.name).map_err(Refused::in_directory)?;
     }
     match at::make_dir(place.dir, place.name, 0o700) {
         Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
-        done => done?,
+        done => done.map_err(Refused::in_directory)?,
     }
     let fd = openat2::beneath(place.dir, place.name, For::Listing)?;
     let fresh = Place { old: None, ..*place };
@@ -215,15 +246,15 @@ pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
 pub(super) fn remove(place: &Place<'_>) -> Result<()> {
     place.check()?;
     if place.old.is_none_or(|old| old.kind != FileKind::Dir) {
-        return Ok(at::remove_file(place.dir, place.name)?);
+        return at::remove_file(place.dir, place.name).map_err(Refused::in_directory);
     }
     // At once gone under its name, then taken apart.
     let aside = Temporary::name(place.dir)?;
     match at::rename(place.dir, place.name, &aside.name, Replace::No) {
         Err(e) if e.errno == Errno::EINVAL => {
-            at::rename(place.dir, place.name, &aside.name, Replace::Yes)?;
+            at::rename(place.dir, place.name, &aside.name, Replace::Yes).map_err(Refused::in_directory)?;
         }
-        done => done?,
+        done => done.map_err(Refused::in_directory)?,
     }
     Ok(remove_tree(place.dir, &aside.name)?)
 }

@@ -9,10 +9,13 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
+use super::gitbase::{self, Base, Named};
 use super::hostexec::Classifier;
 use super::names::Names;
 use super::trail::Trail;
 use super::upper::{self, Opacity, UpperKind};
+use super::ways;
+use crate::store::origin::Places;
 use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::openat2::{self, For};
@@ -41,6 +44,8 @@ pub(super) struct Item {
     pub(super) new: Option<Meta>,
     /// The entry of the host.
     pub(super) old: Option<Meta>,
+    /// The content that a decision was made on, where it was: what is written must be the same.
+    pub(super) content: Option<Vec<u8>>,
 }
 
 /// A directory on the way.
@@ -58,6 +63,8 @@ pub(super) struct Frame {
     opacity: Opacity,
     /// A conflict of this directory that holds for everything in it.
     pub(super) blocked: bool,
+    /// It, or a directory above it, is not the one that the jail saw.
+    pub(super) unlike: Option<Conflict>,
     /// What stands on the host in its place and must go first.
     pub(super) replaces: Option<Meta>,
     /// Permission bits in the upper layer.
@@ -73,8 +80,13 @@ pub(super) struct Scan<'a> {
     pub(super) frames: Vec<Frame>,
     pub(super) path: Vec<u8>,
     pub(super) classifier: Classifier,
+    pub(super) named: Named,
     pub(super) options: &'a Options,
     override_conflicts: bool,
+    /// Whether identities and times of the base's directories mean anything.
+    lasting: bool,
+    /// Directories of the base that were entered and are those that the jail saw.
+    pub(super) places: Option<Places>,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
     pub(super) own_changes: HashMap<((u32, u32), u64), Stamp>,
 }
@@ -88,27 +100,47 @@ impl<'a> Scan<'a> {
     ) -> sys::Result<Scan<'a>> {
         // A description of its own with a read position of its own; `upper` may be O_PATH.
         let upper = openat2::beneath(&upper, b".", For::Listing)?;
+        let lasting = at::keeps_identities(&base);
         let mut scan = Scan {
             upper: Trail::new(upper, For::Listing)?,
             base: Trail::new(base, For::Passing)?,
             frames: Vec::new(),
             path: Vec::new(),
             classifier: Classifier::default(),
+            named: Named::default(),
             options,
             override_conflicts: false,
+            lasting,
+            places: None,
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
-        if scan.is_repository(&frame, true) {
-            scan.classifier.enter(b".git", true);
+        if let Some(completed_by) = scan.repository(&frame, true) {
+            scan.classifier.enter(b"", true);
+            scan.classifier.completed_by(completed_by);
         }
         scan.frames.push(frame);
+        if !options.base.as_os_str().is_empty() {
+            gitbase::look_upwards(&mut scan.named, Base { top: scan.base.root()?, path: &options.base });
+        }
         Ok(scan)
+    }
+
+    /// Why the host would execute the current entry, which has this name and is no directory after
+    /// the change.
+    pub(super) fn host_executed(&self, name: &[u8]) -> Option<&'static str> {
+        self.classifier.reason(name, false).or_else(|| self.named.reason(&self.path))
     }
 
     /// Walk into directories in conflict as if there were none.
     pub(super) fn overriding(mut self, yes: bool) -> Self {
         self.override_conflicts = yes;
+        self
+    }
+
+    /// Note the directories of the base that are entered, where that is of use later.
+    pub(super) fn noting(mut self) -> Self {
+        self.places = self.lasting.then(Places::default);
         self
     }
 
@@ -173,6 +205,11 @@ impl<'a> Scan<'a> {
         Some(Event::Skip(Skipped { path: self.path.clone(), reason: reason.into(), unknown: false }))
     }
 
+    /// What was asked for is a part of something that comes or goes in one piece.
+    fn whole(&self) -> Option<Event> {
+        self.skip("was deleted or replaced as a whole; name it to choose it")
+    }
+
     pub(super) fn unreadable(&self, e: &sys::Error) -> Option<Event> {
         let reason = format!("could not be read: {} ({})", e.errno.desc(), e.name());
         Some(Event::Skip(Skipped { path: self.path.clone(), reason, unknown: true }))
@@ -203,7 +240,7 @@ impl<'a> Scan<'a> {
             return self.enter(name, &new, old, scope);
         }
         if scope != Scope::Inside {
-            return Ok(None);
+            return Ok(old.and_then(|_| self.whole()));
         }
         if self.options.hidden.contains(&self.path) {
             let own = kind != UpperKind::Whiteout;
@@ -224,10 +261,10 @@ impl<'a> Scan<'a> {
 
     /// An entry of the base that an opaque directory hides.
     fn gone_entry(&mut self, name: &[u8]) -> Option<Event> {
-        if self.scope() != Scope::Inside {
-            return None;
-        }
+        let scope = self.scope();
         match self.host_entry(name) {
+            _ if scope == Scope::Outside => None,
+            Ok(old) if scope == Scope::OnTheWay => old.and_then(|_| self.whole()),
             Ok(old) => old.and_then(|old| self.deletion(name, old)),
             Err(e) => self.unreadable(&e),
         }
@@ -246,22 +283,34 @@ impl<'a> Scan<'a> {
         if let Err(e) = self.upper.enter_unlocking(name) {
             return Ok(self.unreadable(&e));
         }
+        let mut unlike = self.frames.last().and_then(|f| f.unlike);
         let mut here = false;
         let mut change = None;
         let mut replaces = None;
         match &old {
-            None => change = Some(self.change(Status::Added, Kind::Directory, Some(new), None)),
+            None => {
+                let mut c = self.change(Status::Added, Kind::Directory, Some(new), None);
+                c.host_executed = self.classifier.completes(name);
+                change = Some(c);
+            }
             Some(old) if old.kind == FileKind::Dir => match self.base.enter(name) {
                 Ok(()) => {
                     here = true;
+                    if unlike.is_none() && self.lasting {
+                        unlike = ways::unlike(self.options, &self.path, &self.base.meta()?);
+                    }
+                    if let (None, Some(places)) = (unlike, &mut self.places) {
+                        places.add(&self.path, self.base.meta()?.identity());
+                    }
                     if new.mode & 0o777 != old.mode & 0o777 {
                         let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
                         // Entries coming and going move ctime and mtime together; ctime alone is a
                         // chmod, chown or rename.
                         let newer = old.btime.is_some_and(|b| b > self.options.started);
                         if old.ctime > self.options.started && old.ctime != old.mtime && !newer {
-                            c.conflict = Some(Conflict::Changed);
+                            c.conflict = c.conflict.or(Some(Conflict::Changed));
                         }
+                        c.conflict = c.conflict.or(unlike);
                         change = Some(c);
                     }
                 }
@@ -277,7 +326,7 @@ impl<'a> Scan<'a> {
                 let mut c = self.change(Status::TypeChanged, Kind::Directory, Some(new), Some(old));
                 self.conflict_of_replacing(name, old, &mut c);
                 // Its entries decide one by one; that something else has to go first is decided here.
-                c.host_executed = self.classifier.reason(name, false);
+                c.host_executed = self.host_executed(name);
                 blocked |= c.conflict.is_some_and(|c| !(c.may_be_overridden() && self.override_conflicts));
                 replaces = Some(*old);
                 change = Some(c);
@@ -297,18 +346,24 @@ impl<'a> Scan<'a> {
             }
         };
         frame.blocked = blocked;
+        frame.unlike = unlike;
         frame.replaces = replaces;
         frame.mode = new.mode & 0o777;
         if let Some(c) = &mut change {
             c.implied = c.status == Status::Added && frame.names.len() > 0;
         }
-        let repository = self.is_repository(&frame, here);
-        self.classifier.enter(name, repository);
+        let completed_by = self.repository(&frame, here);
+        self.classifier.enter(name, completed_by.is_some());
+        self.classifier.completed_by(completed_by.unwrap_or_default());
         self.frames.push(frame);
+        if here && !self.options.base.as_os_str().is_empty() {
+            let base = Base { top: self.base.root()?, path: &self.options.base };
+            gitbase::look_below(&mut self.named, base, self.base.top()?, &self.path);
+        }
         // What has to go before anything in it can come is told although only a part was asked for.
         let item = change
             .filter(|c| scope == Scope::Inside || c.status == Status::TypeChanged)
-            .map(|change| Item { change, new: Some(*new), old });
+            .map(|change| Item { change, new: Some(*new), old, content: None });
         Ok(Some(Event::Enter(item)))
     }
 
@@ -333,22 +388,35 @@ impl<'a> Scan<'a> {
             next_gone: 0,
             opacity,
             blocked: false,
+            unlike: None,
             replaces: None,
             mode: 0o755,
         })
     }
 
-    /// Whether the directory, as it would be after applying, is laid out as a git repository.
-    fn is_repository(&self, frame: &Frame, here: bool) -> bool {
-        let has = |name: &[u8]| {
-            if frame.names.contains(name) {
-                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
-                return meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)));
-            }
-            let below = here && !frame.opacity.opaque;
-            below && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
+    /// Whether the directory would be laid out as a git repository, whichever part of the changes is
+    /// applied: what is in the base or in the upper layer counts as there, deletions do not count. If
+    /// so, by which entries a base with a `HEAD` becomes one; without it, `HEAD` itself decides.
+    fn repository(&self, frame: &Frame, here: bool) -> Option<Vec<&'static str>> {
+        let in_base = |name: &[u8]| {
+            here && self.base.top().and_then(|dir| at::stat_opt(dir, name)).is_ok_and(|m| m.is_some())
         };
-        has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
+        let in_upper = |name: &[u8]| {
+            frame.names.contains(name) && {
+                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
+                meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)))
+            }
+        };
+        let has = |name: &[u8]| in_upper(name) || in_base(name);
+        if !has(b"HEAD") || !(has(b"commondir") || (has(b"objects") && has(b"refs"))) {
+            return None;
+        }
+        let new = |name: &&str| in_upper(name.as_bytes()) && !in_base(name.as_bytes());
+        Some(if in_base(b"HEAD") {
+            ["commondir", "objects", "refs"].into_iter().filter(new).collect()
+        } else {
+            Vec::new()
+        })
     }
 
     fn scope(&self) -> Scope {

@@ -47,6 +47,17 @@ impl Trail {
             .ok_or_else(|| Error::new("walk", "", Errno::ESTALE))
     }
 
+    /// The directory it starts at, which stays open.
+    pub(super) fn root(&self) -> Result<BorrowedFd<'_>> {
+        let root = self.levels.first().and_then(|l| l.fd.as_ref());
+        root.map(AsFd::as_fd).ok_or_else(|| Error::new("walk", "", Errno::ESTALE))
+    }
+
+    /// Metadata of the current directory when it was entered.
+    pub(super) fn meta(&self) -> Result<Meta> {
+        self.levels.last().map(|l| l.meta).ok_or_else(|| Error::new("walk", "", Errno::ESTALE))
+    }
+
     /// Go into `name`, a real directory of the same mount.
     pub(super) fn enter(&mut self, name: &[u8]) -> Result<()> {
         let fd = openat2::beneath(self.top()?, name, self.how)?;

@@ -108,9 +108,13 @@ fn it_leaves_nothing_behind() {
         names
     };
     assert_eq!(names(&place.dir.path().join("work")), [""; 0]);
-    assert_eq!(names(&place.state()), ["cache", "trees", "version"]);
+    // A spool without a record, and what every run would make anyway.
+    assert_eq!(names(&place.state()), ["cache", "spool", "trees", "version"]);
+    assert_eq!(std::fs::read(place.state().join("spool")).unwrap(), b"");
     assert_eq!(names(&place.state().join("trees")), [""; 0]);
-    assert_eq!(names(&place.state().join("cache")), ["doctor"]);
+    let cache = names(&place.state().join("cache"));
+    assert!(cache.len() == 2 && cache[0] == "doctor" && cache[1].starts_with("etc-"), "{cache:?}");
+    assert_eq!(place.run(&[], &["jail", "list"]).stdout, "");
     assert_eq!(names(place.dir.path()), ["state", "work"]);
 }
 
@@ -334,4 +338,89 @@ fn a_state_directory_that_others_may_enter() {
         [format!("if nobody else has put anything in, close it: `chmod 700 '{}'`", place.state().display())]
     );
     assert_eq!(hints(&place.run(&[], &["--json", "exec", "--", "true"])), state.fix);
+}
+
+/// What both commands say about the state directory as it is now.
+#[track_caller]
+fn state_is_bad(place: &Place, evidence: &str, fix: &str) {
+    let told = document(&place.run(&[], &["doctor", "--json"]));
+    let state = row(&told, "state");
+    assert_eq!((state.status, told.mode.as_deref()), (Status::Fail, None), "{state:?}");
+    assert!(state.evidence.contains(evidence) && state.fix.concat().contains(fix), "{state:?}");
+    let exec = hints(&place.run(&[], &["--json", "exec", "--", "true"])).concat();
+    assert!(exec.contains(fix), "{exec}");
+}
+
+#[test]
+fn a_state_directory_that_fails_a_run_fails_here_with_the_same_fix() {
+    let place = Place::new();
+    if place.run(&[], &["exec", "--", "true"]).code != Some(0) {
+        return println!("SKIP: no jail can be started on this machine");
+    }
+    let at = |name: &str| place.state().join(name);
+    std::fs::rename(at("cache"), at("cache.aside")).unwrap();
+    std::fs::write(at("cache"), "").unwrap();
+    state_is_bad(&place, "/cache`: Not a directory (ENOTDIR)", &format!("`rm '{}'`", at("cache").display()));
+    std::fs::remove_file(at("cache")).unwrap();
+    std::fs::rename(at("trees"), at("trees.aside")).unwrap();
+    std::fs::write(at("trees"), "").unwrap();
+    let away = format!("`mv '{0}' '{0}.bad'`", at("trees").display());
+    state_is_bad(&place, "/trees`: Not a directory (ENOTDIR)", &away);
+    std::fs::remove_file(at("trees")).unwrap();
+    std::fs::write(at("version"), "abc").unwrap();
+    let away = format!("`mv '{0}' '{0}.bad'`", at("version").display());
+    state_is_bad(&place, "holds `abc`", &away);
+    let list = place.run(&[], &["jail", "list"]);
+    assert!(list.code == Some(1) && list.stderr.contains(&away), "{list:?}");
+    // The fix is one.
+    std::fs::rename(at("version"), at("version.bad")).unwrap();
+    assert_eq!(place.run(&[], &["exec", "--", "true"]).code, Some(0));
+    if is_root() {
+        return println!("SKIP: root appends whatever the mode of a file");
+    }
+    std::fs::set_permissions(at("spool"), std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    let mode = format!("`chmod u+rwX '{}'`", at("spool").display());
+    state_is_bad(&place, "/spool`: Permission denied (EACCES)", &mode);
+}
+
+#[test]
+fn what_a_run_sets_aside_is_no_failure() {
+    let place = Place::new();
+    if place.run(&[], &["exec", "--", "true"]).code != Some(0) {
+        return println!("SKIP: no jail can be started on this machine");
+    }
+    let spool = place.state().join("spool");
+    std::fs::remove_file(&spool).unwrap();
+    std::fs::create_dir(&spool).unwrap();
+    let told = document(&place.run(&[], &["doctor", "--json"]));
+    let state = row(&told, "state");
+    assert_eq!(told.mode.as_deref(), Some("full"), "{told:?}");
+    assert!(state.evidence.ends_with("; the spool is a directory; the next run sets it aside"), "{state:?}");
+    let exec = place.run(&[], &["exec", "--", "true"]);
+    assert!(
+        exec.code == Some(0) && exec.stderr.contains("/spool` was a directory; set aside as `"),
+        "{exec:?}"
+    );
+}
+
+#[test]
+fn limits_of_the_shell_are_told_in_words() {
+    let place = Place::new();
+    for (limit, words, fix) in [
+        ("-f 0", "File too large (EFBIG)", "`ulimit -f unlimited`"),
+        ("-s 64", "was killed by SIG", "`ulimit -s 8192`"),
+    ] {
+        let script = format!("ulimit {limit} && exec \"$0\" doctor --json");
+        let ran = place.run(&["sh", "-c", &script], &[]);
+        let Ok(told) = serde_json::from_str::<Document>(&ran.stdout) else {
+            // So little that not even a report is possible.
+            println!("SKIP: `ulimit {limit}` ends aj itself: {ran:?}");
+            continue;
+        };
+        for bad in told.checks.iter().filter(|c| c.status == Status::Fail) {
+            assert!(bad.evidence.contains(words), "{bad:?}");
+            assert_eq!(bad.fix.len(), 1, "{bad:?}");
+            assert!(bad.fix[0].contains(fix), "{bad:?}");
+        }
+    }
 }

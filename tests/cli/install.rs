@@ -81,10 +81,32 @@ fn nothing_is_touched_when_it_cannot_work() {
     }
     // A file that is no program for this machine must not replace one that is.
     let bad = dir.path().join("bad");
-    std::fs::write(&bad, "#!/bin/sh\nexit 3\n").unwrap();
+    let run = dir.path().join("run");
+    std::fs::write(&bad, format!("#!/bin/sh\n: >'{}'\nexit 3\n", run.display())).unwrap();
     assert_eq!(install(&["--prefix", prefix_text, "--from", bin.to_str().unwrap()]).code, Some(0));
+    let ran = install(&["--prefix", prefix_text, "--from", bad.to_str().unwrap()]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("is not an ELF binary"), "{ran:?}");
+    assert!(!run.exists(), "it was run");
+    std::fs::write(&bad, b"\x7fELF and no more").unwrap();
     let ran = install(&["--prefix", prefix_text, "--from", bad.to_str().unwrap()]);
     assert!(ran.code == Some(1) && ran.stderr.contains("does not run"), "{ran:?}");
     assert!(Command::new(prefix.join("bin/aj")).arg("--version").status().unwrap().success());
     assert!(!tree(&prefix).iter().any(|p| p.to_str().unwrap().contains("staging")), "{:?}", tree(&prefix));
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (prefix, bin) = (dir.path().join("p"), aj());
+    let words = ["--prefix", prefix.to_str().unwrap(), "--from", bin.to_str().unwrap()];
+    for place in ["share/zsh/site-functions/_aj", "bin/aj"] {
+        std::fs::create_dir_all(prefix.join(place)).unwrap();
+        let ran = install(&words);
+        assert!(ran.code == Some(1) && ran.stderr.contains(&format!("{place}` is a directory")), "{ran:?}");
+        assert_eq!(tree(&prefix.join(place)), Vec::<PathBuf>::new());
+        std::fs::remove_dir(prefix.join(place)).unwrap();
+    }
+    std::fs::create_dir_all(prefix.join("bin/aj")).unwrap();
+    let dry = install(&["--dry-run", words[0], words[1], words[2], words[3]]);
+    assert_eq!(dry.code, Some(1), "{dry:?}");
 }

@@ -1,6 +1,9 @@
 //! The command line as a user meets it: streams, exit codes, errors.
 
+mod changes;
 mod doctor;
 mod install;
+mod json;
+mod policy;
 mod shell;
 mod tools;

@@ -1,11 +1,13 @@
 //! What holds for every command: help, errors, `--json`, streams, completion.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use agentjail::cli::commands;
 
 use crate::common::{Ran, aj, run};
+use crate::real::project::Project;
 
 fn error_of(ran: &Ran) -> serde_json::Value {
     assert_eq!(ran.stdout, "", "{ran:?}");
@@ -55,6 +57,22 @@ fn every_command_refuses_unknown_flags_in_its_own_form() {
 }
 
 #[test]
+fn a_negative_value_is_named_with_its_flag() {
+    for (words, said) in [
+        (
+            &["exec", "--timeout", "-1s", "--", "true"] as &[&str],
+            "invalid value `-1s` for `--timeout`: it must be positive",
+        ),
+        (&["exec", "--mem=-1", "--", "true"], "`-1` is negative; the value must be positive"),
+        (&["jail", "list", "--limit", "-1"], "invalid value `-1` for `--limit`: it must be positive"),
+        (&["jail", "list", "--kind", "foo"], "[possible values: exec, unknown]"),
+    ] {
+        let ran = run(words);
+        assert!(ran.code != Some(0) && ran.stderr.contains(said), "{ran:?}");
+    }
+}
+
+#[test]
 fn unknown_commands_are_answered_with_known_ones() {
     let ran = run(&["versoin"]);
     assert_eq!(ran.code, Some(2));
@@ -72,7 +90,7 @@ fn the_version_is_one_line_or_one_object() {
     for words in [["--json", "version"], ["version", "--json"]] {
         let ran = run(&words);
         let value: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!((&value["schema"], &value["version"]), (&"agentjail/version/1".into(), &version.into()));
+        assert_eq!((&value["format_version"], &value["version"]), (&"0.1".into(), &version.into()));
         for key in ["commit", "target", "features", "record_format"] {
             assert!(value.get(key).is_some(), "no `{key}` in {value}");
         }
@@ -119,15 +137,59 @@ fn words_that_are_not_utf_8_do_not_break_an_error() {
     }
 }
 
-#[test]
-fn the_shell_completes_commands_by_asking_the_binary() {
+/// What a shell is told when its cursor stands at the last of `words`.
+fn completed(state: &Path, words: &[&str]) -> Vec<String> {
     let output = Command::new(aj())
-        .args(["--", "aj", "ver"])
+        .args(["--", "aj"])
+        .args(words)
         .env("AJ_COMPLETE", "bash")
-        .env("_CLAP_COMPLETE_INDEX", "1")
+        .env("AJ_STATE_DIR", state)
+        .env("AJ_CONFIG_DIR", state.join("config"))
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
         .env("_CLAP_IFS", "\n")
         .stdin(Stdio::null())
         .output();
     let ran = Ran::from(output.unwrap());
-    assert_eq!((ran.code, ran.stdout.trim()), (Some(0), "version"), "{ran:?}");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    ran.stdout.lines().map(str::to_owned).filter(|w| !w.starts_with("--")).collect()
+}
+
+#[test]
+fn the_shell_completes_commands_by_asking_the_binary() {
+    assert_eq!(completed(Path::new("/nonexistent"), &["ver"]), ["version"]);
+}
+
+#[test]
+fn names_complete_without_a_lock_and_without_a_trace() {
+    let p = Project::new();
+    let state = p.state();
+    assert_eq!(completed(&state, &["jail", "show", ""]), ["@"]);
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "asking makes nothing");
+    for _ in 0..2 {
+        p.aj(["exec", "--", "true"]);
+    }
+    let listed = p.aj(["-q", "jail", "list"]).stdout;
+    p.aj(["exec", "--", "true"]);
+    let found = completed(&state, &["jail", "show", ""]);
+    assert_eq!((found[0].as_str(), found.len()), ("@", 4));
+    assert_eq!(found[2..], listed.lines().collect::<Vec<_>>());
+    let newest = &found[1];
+    assert_eq!(completed(&state, &["jail", "show", &newest[..9]]), [newest.as_str()]);
+    assert_eq!(completed(&state, &["jail", "show", &newest[3..9]]), [newest.as_str()], "without its prefix");
+    // A stopped reader or append holds up nobody.
+    let spool = File::options().write(true).open(state.join("spool")).unwrap();
+    spool.lock().unwrap();
+    assert_eq!(completed(&state, &["jail", "show", ""]), found);
+    // What is not the user's to read is not there.
+    std::fs::write(state.join("version"), "99").unwrap();
+    assert_eq!(completed(&state, &["jail", "show", ""]), ["@"]);
+
+    assert_eq!(completed(&state, &["config", "get", "ni"]), [""; 0]);
+    assert_eq!(completed(&state, &["config", "get", "nof"]), ["nofile"]);
+    std::fs::create_dir(state.join("config")).unwrap();
+    std::fs::write(state.join("config/config.toml"), "[presets.alone]\npids = 9\n").unwrap();
+    assert_eq!(completed(&state, &["exec", "--preset", "a"]), ["agent", "alone"]);
+    assert_eq!(completed(&state, &["config", "list", "--preset", "b"]), ["build"]);
+    assert_eq!(completed(&state, &["help", "exi"]), ["exit-codes"]);
+    assert_eq!(completed(&state, &["help", "ex"]), ["exit-codes", "exec"]);
 }

@@ -96,7 +96,10 @@ fn levels_and_nesting_are_the_ones_asked_for() {
     ] {
         let options = Options { level, nested_userns };
         for (call, got) in calls.iter().zip(judged(&ground, flags, &calls)) {
-            assert_eq!(got, wanted(&options, call), "{:?} {flags:?}", seccomp::name(call.0));
+            // What may write to the host has a second filter, which cannot see the mode in this call.
+            let hidden = flags.contains(&"--rw") && seccomp::name(call.0) == Some("openat2");
+            let wanted = if hidden { Errno::ENOSYS as i32 } else { wanted(&options, call) };
+            assert_eq!(got, wanted, "{:?} {flags:?}", seccomp::name(call.0));
         }
     }
 }

@@ -8,6 +8,7 @@ mod files;
 mod mounts;
 mod peers;
 mod processes;
+mod setid;
 mod sockets;
 mod terminal;
 mod tools;

@@ -1,5 +1,7 @@
 //! Services of the host that listen on sockets, segments and names (jail.md C7).
 
+use std::fs::File;
+use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
@@ -94,6 +96,46 @@ fn a_socket_in_the_workspace_is_dead_in_an_overlay() {
     teeth(&said, ground.outside(&words), &["./s"]);
     ground.jail(&["--rw"], &words).expect("ok", &["./s"]);
     drop(listener);
+}
+
+/// What a directory that is shown read-only must not be: a way to whoever listens in it, a reader of
+/// its pipes, a holder of its locks. Reading and executing what is in it works.
+#[test]
+fn sockets_pipes_and_locks_of_a_read_only_directory_are_not_the_hosts() {
+    let Some(ground) = Ground::new() else { return };
+    let elsewhere = ground.path("shown");
+    std::fs::create_dir(&elsewhere).unwrap();
+    ground.open_to_all();
+    for (dir, flags) in [(ground.ws.to_str().unwrap(), &["--ro"][..]), (&elsewhere, &["--ro", &elsewhere])] {
+        let [socket, pipe, file] = ["s", "pipe", "file"].map(|name| format!("{dir}/{name}"));
+        let _listener = UnixListener::bind(&socket).unwrap();
+        nix::unistd::mkfifo(pipe.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(&file, "content").unwrap();
+        for path in [&socket, &pipe, &file] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        }
+        let mut host = File::options().read(true).write(true).open(&pipe).unwrap();
+        host.write_all(b"for the host").unwrap();
+        let lock = File::open(&file).unwrap();
+        lock.lock().unwrap();
+
+        let (connect, read, lock) = (["connect", "unix", &socket], ["open", &pipe, &file], ["lock", &file]);
+        ground.jail(flags, &connect).expect("ECONNREFUSED", &[&socket]);
+        let said = ground.jail(flags, &read);
+        said.expect("empty", &[&pipe]);
+        said.expect("ok", &[&file]);
+        ground.jail(flags, &lock).expect("ok", &[&file]);
+        // Teeth: shown by a plain bind, all of it is the host's.
+        let plain = |words: &[&str]| ground.jail_without("ro_overlay", flags, words);
+        let Some(said) = plain(&connect) else { return };
+        said.expect("ok", &[&socket]);
+        plain(&lock).unwrap().expect("EAGAIN", &[&file]);
+        plain(&read).unwrap().expect("ok", &[&pipe]);
+    }
+    let program = format!("{elsewhere}/program");
+    std::fs::copy(ground.ws.join("probe"), &program).unwrap();
+    let said = run(&mut ground.aj(&["--ro", &elsewhere], [&program, "write", "x", &program]));
+    said.expect("EROFS", &[&program]);
 }
 
 #[test]

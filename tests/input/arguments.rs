@@ -71,6 +71,20 @@ fn a_command_that_cannot_be_run_is_126_or_127_and_says_why() {
 }
 
 #[test]
+fn a_word_too_long_for_a_name_is_told_as_that() {
+    let p = Project::new();
+    for word in ["x".repeat(120_000), "x".repeat(300), format!("/{}", "y/".repeat(3000))] {
+        let ran = p.aj(["exec", "--", &word]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(126), ""), "{} bytes", word.len());
+        assert!(ran.stderr.contains("(ENAMETOOLONG)") && ran.stderr.len() < 600, "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: check the words after `--`"), "{}", ran.stderr);
+    }
+    // A name that could be one, and is not there.
+    let ran = p.aj(["exec", "--", &format!("./{}", "z/".repeat(1500))]);
+    assert!(ran.code == Some(127) && ran.stderr.len() < 600, "{}", ran.stderr);
+}
+
+#[test]
 fn bytes_that_are_not_text_pass_through() {
     let p = Project::new();
     let run = |words: &[OsString]| {

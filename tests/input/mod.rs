@@ -11,6 +11,7 @@ mod arguments;
 mod directories;
 mod mounts;
 mod owners;
+mod places;
 mod process;
 mod state;
 mod views;
@@ -57,7 +58,7 @@ fn assert_nothing_left(p: &Project, ran: &Ran) {
 
 /// Bash in a mount namespace of its own, where it may mount: as root directly, as an ordinary user
 /// in a user namespace that keeps the user's id. `None`: this host does not allow that.
-fn in_mount_namespace(p: &Project, script: &str) -> Option<Command> {
+pub fn in_mount_namespace(p: &Project, script: &str) -> Option<Command> {
     let unshare = |script: &str| {
         let mut command = p.command("unshare");
         command.arg("--mount");

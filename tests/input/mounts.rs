@@ -54,6 +54,28 @@ fn overlayfs_works_for_a_user_and_is_named_for_root() {
     }
 }
 
+/// Over two levels of overlay there is no third: the directory itself is shown then, with a word.
+#[test]
+fn a_read_only_directory_over_which_no_overlay_can_be_mounted() {
+    let p = Project::new();
+    let twice = "mount -t tmpfs t u && mkdir u/u u/w && mount -t overlay o -o userxattr,lowerdir=l:src w && \
+                 mount -t overlay o -o userxattr,lowerdir=w,upperdir=u/u,workdir=u/w m";
+    let Some(ran) = on(&p, twice, "--ro") else { return };
+    if is_root() {
+        assert!(ran.stdout.starts_with("left:") && ran.stderr.contains("EINVAL"), "{ran:#?}");
+        return skip("an overlay cannot be shown under other ids, as root wants it");
+    }
+    assert!(ran.stdout.starts_with("f\n") && ran.stderr.contains("Read-only"), "{ran:#?}");
+    let warnings: Vec<_> = ran.stderr.lines().filter(|l| l.starts_with("aj: warning: ")).collect();
+    assert_eq!(warnings.len(), 1, "{ran:#?}");
+    assert!(
+        warnings[0].contains("/m` lies on a file system over which no overlay can be mounted"),
+        "{ran:#?}"
+    );
+    let ran = on(&p, "mount --bind src m", "--ro").unwrap();
+    assert!(ran.stdout.starts_with("f\n") && !ran.stderr.contains("aj: warning"), "{ran:#?}");
+}
+
 #[test]
 fn fuse() {
     if !is_root() {

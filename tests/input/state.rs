@@ -104,16 +104,40 @@ fn damage_is_set_aside_and_commands_go_on() {
         std::fs::remove_file(state.join(name)).unwrap();
         assert_eq!(with_state(&p, &state).code, Some(0), "{name}");
     }
-    if state.join("spool").exists() {
-        std::fs::remove_file(state.join("spool")).unwrap();
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_file_is_set_aside_and_the_run_goes_on() {
+    let p = Project::new();
+    let (spool, lock) = (p.state().join("spool"), p.state().join("spool.lock"));
+    let victim = p.top().join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    let fifo = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    type Put<'a> = &'a dyn Fn(&Path);
+    let put: [(&str, Put<'_>); 3] = [
+        ("a directory", &|path| std::fs::create_dir(path).unwrap()),
+        ("a symbolic link", &|path| symlink(&victim, path).unwrap()),
+        // An open of it that waits would hang the run.
+        ("a FIFO", &fifo),
+    ];
+    for (n, (what, put)) in (1..).zip(put) {
+        put(&spool);
+        let mut run = p.command("timeout");
+        let ran = Ran::from(run.arg("20").arg(aj()).args(["exec", "--", "true"]).output().unwrap());
+        assert_eq!(ran.code, Some(0), "{what}: {ran:#?}");
+        let said =
+            format!("aj: warning: `{}` was {what}; set aside as `{}.bad-", spool.display(), spool.display());
+        assert!(ran.stderr.starts_with(&said) && ran.stderr.lines().count() == 1, "{ran:#?}");
+        put(&lock);
+        let mut list = p.command("timeout");
+        let ran = Ran::from(list.arg("20").arg(aj()).args(["jail", "list"]).output().unwrap());
+        assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), n), "{what}: {ran:#?}");
+        assert!(ran.stderr.contains(&format!("/spool.lock` was {what}; set aside as `")), "{ran:#?}");
+        assert!(spool.is_file() && lock.is_file());
+        std::fs::remove_file(&spool).unwrap();
+        std::fs::remove_file(&lock).unwrap();
     }
-    std::fs::create_dir(state.join("spool")).unwrap();
-    let ran = with_state(&p, &state);
-    assert!(
-        ran.code == Some(0) || ran.stderr.contains("EISDIR") && ran.stderr.contains("hint: "),
-        "{ran:#?}"
-    );
-    assert_nothing_left(&p, &ran);
+    assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
 }
 
 #[test]

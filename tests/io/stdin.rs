@@ -164,3 +164,21 @@ fn aj_does_not_spin_while_nothing_happens() {
     let before = ticks();
     assert!(!eventually(Duration::from_millis(1500), || ticks() > before + 10), "{} ticks", ticks() - before);
 }
+
+/// Of a file, what the command reads is read, also what was on its way when the file ended; what it
+/// leaves is there for the next reader.
+#[test]
+fn a_file_is_read_once() {
+    let Some(yard) = Yard::new() else { return };
+    for (script, wanted) in [
+        ("( $AJ exec -- cat; cat ) < file | wc -l", "1000\n"),
+        ("( $AJ exec -- sh -c 'sleep 0.2; cat'; cat ) < file | wc -l", "1000\n"),
+        ("( $AJ exec -- wc -l; $AJ exec -- wc -l ) < file", "1000\n0\n"),
+        ("while read -r x; do n=$((n+1)); $AJ exec -- cat >/dev/null; done < file; echo $n", "1\n"),
+        ("( $AJ exec -- true; cat ) < file | wc -l", "1000\n"),
+        ("( $AJ exec -- dd bs=1 count=4 2>/dev/null; head -n 1 ) < file", "1\n2\n3\n"),
+    ] {
+        let ran = said(&mut yard.sh(&format!("seq 1000 > file; {script}")));
+        assert_eq!(ran.out, wanted, "{script}: {ran:?}");
+    }
+}

@@ -114,6 +114,47 @@ fn a_socket_and_a_terminal_that_nobody_reads_do_not_hold_up_the_clock() {
     drop((ours, master));
 }
 
+/// Where nobody could continue it, a SIGTSTP stops nothing, least of all the clock.
+#[test]
+fn without_job_control_there_is_no_stopping() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "exec setsid $AJ exec --timeout 1500ms --grace 0s -- sh -c 'echo ready; sleep 60'";
+    let mut running = Running::start(yard.sh(script).stdout(Stdio::piped()).stderr(Stdio::null()));
+    assert_eq!(running.first_line().0, "ready");
+    running.signal(Signal::SIGTSTP);
+    assert_eq!(fate(running.end_within(SLOW)), 124);
+}
+
+/// Nor does a reader of what `aj` itself has to say: on stderr, and on the status descriptor.
+#[test]
+fn nobody_who_reads_the_messages_does_not_hold_up_the_clock() {
+    use std::os::fd::{AsRawFd, OwnedFd};
+    let Some(yard) = Yard::new() else { return };
+    let full = || {
+        let (read, write) = agentjail::sys::fd::pipe().unwrap();
+        while agentjail::sys::fd::write_nowait(&write, &[b'x'; 4096]).is_ok() {}
+        (read, write)
+    };
+    for what in ["yes >&2; yes", "sleep 60"] {
+        for both in [false, true] {
+            let (reader, writer) = full();
+            let mut aj = yard.exec(["--timeout", "700ms", "--grace", "300ms"], ["sh", "-c", what]);
+            let out = if both { Stdio::from(writer.try_clone().unwrap()) } else { Stdio::null() };
+            let mut running = Running::start(aj.stdout(out).stderr(Stdio::from(writer)));
+            drop(aj);
+            assert_eq!(fate(running.end_within(SLOW)), 124, "{what} {both}");
+            drop(reader);
+        }
+    }
+    let (reader, writer): (OwnedFd, OwnedFd) = full();
+    let number = writer.as_raw_fd().to_string();
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let options = ["--timeout", "700ms", "--grace", "300ms", "--status-fd", &number];
+    let mut running = Running::start(yard.exec(options, ["sleep", "60"]).stderr(Stdio::null()));
+    assert_eq!(fate(running.end_within(SLOW)), 124);
+    drop((reader, writer));
+}
+
 /// A jail can read its own stdout pipe; that must not make `aj` wait for bytes that are gone.
 #[test]
 fn a_command_that_takes_back_its_output_does_not_hold_up_the_clock() {
@@ -127,12 +168,14 @@ fn a_command_that_takes_back_its_output_does_not_hold_up_the_clock() {
 #[test]
 fn the_clock_stands_still_while_the_user_has_stopped_aj() {
     let Some(yard) = Yard::new() else { return };
-    let mut aj = yard.exec(["--timeout", "1500ms"], ["sh", "-c", "echo ready; sleep 1; echo slept"]);
+    let mut aj = yard.exec(["--timeout", "4s"], ["sh", "-c", "echo ready; sleep 1; echo slept"]);
+    // As a shell with job control starts it: a group of its own, whose parent could continue it.
+    std::os::unix::process::CommandExt::process_group(&mut aj, 0);
     let mut running = Running::start(aj.stdout(Stdio::piped()));
     let (line, mut rest) = running.first_line();
     assert_eq!(line, "ready");
     running.signal(Signal::SIGTSTP);
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(4500));
     running.signal(Signal::SIGCONT);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut rest, &mut text).unwrap();

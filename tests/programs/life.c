@@ -208,6 +208,14 @@ static int exhaust(const char *what) {
     return 0;
 }
 
+/* Holds all it can get until it is killed. */
+static int hold_all(const char *what) {
+    exhaust(what);
+    say("holding", 1);
+    nap(60);
+    return 0;
+}
+
 int main(int c, char **v) {
     const char *verb = c > 1 ? v[1] : "";
     long a = c > 2 ? strtol(v[2], 0, 0) : 0, b = c > 3 ? strtol(v[3], 0, 0) : 0;
@@ -223,6 +231,7 @@ int main(int c, char **v) {
     if (!strcmp(verb, "bombs")) bombs();
     if (!strcmp(verb, "memory")) return memory(v[2], b);
     if (!strcmp(verb, "exhaust")) return exhaust(v[2]);
+    if (!strcmp(verb, "hold-all")) return hold_all(v[2]);
     if (!strcmp(verb, "ready")) { say("ready", getpid()); nap(a); return 0; }
     if (!strcmp(verb, "sleep")) { nap(atof(v[2])); return 0; }
     if (!strcmp(verb, "hold")) { if (fork()) return 0; setsid(); nap(a); return 0; }

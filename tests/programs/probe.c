@@ -65,7 +65,7 @@ int end_of(pid_t child)
 static const struct { const char *name; int (*run)(int, char **); } COMMANDS[] = {
     { "fds", cmd_fds }, { "open", cmd_open }, { "write", cmd_write }, { "ids", cmd_ids }, { "bits", cmd_bits },
     { "nodes", cmd_nodes }, { "mknod", cmd_mknod }, { "handle", cmd_handle }, { "become", cmd_become },
-    { "chroot", cmd_chroot }, { "environ", cmd_environ },
+    { "chroot", cmd_chroot }, { "environ", cmd_environ }, { "store", cmd_store }, { "lock", cmd_lock },
     { "walk", cmd_walk }, { "mounts", cmd_mounts }, { "namespaces", cmd_namespaces },
     { "dangerous", cmd_dangerous }, { "sockets", cmd_sockets }, { "prctl", cmd_prctl }, { "int80", cmd_int80 },
     { "second-filter", cmd_second_filter }, { "memfd", cmd_memfd },

@@ -38,7 +38,7 @@ int end_of(pid_t child);
 /* Who and where: probe_view.c */
 COMMAND(cmd_fds); COMMAND(cmd_open); COMMAND(cmd_write); COMMAND(cmd_ids); COMMAND(cmd_bits);
 COMMAND(cmd_nodes); COMMAND(cmd_mknod); COMMAND(cmd_handle); COMMAND(cmd_become); COMMAND(cmd_chroot);
-COMMAND(cmd_environ);
+COMMAND(cmd_environ); COMMAND(cmd_store); COMMAND(cmd_lock);
 /* System calls: probe_calls.c */
 COMMAND(cmd_walk); COMMAND(cmd_mounts); COMMAND(cmd_namespaces); COMMAND(cmd_dangerous); COMMAND(cmd_sockets);
 COMMAND(cmd_prctl); COMMAND(cmd_int80); COMMAND(cmd_second_filter); COMMAND(cmd_memfd);

@@ -3,7 +3,8 @@
 //! stdout carries only the answer; everything else goes to stderr with the prefix `aj:`.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -25,10 +26,22 @@ pub(crate) fn stdout_failed() -> bool {
     STDOUT_FAILED.load(Ordering::Relaxed)
 }
 
+/// How long the reader of stderr is waited for, ms. A process has one stderr.
+static PATIENCE_MS: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// From now on, wait no longer than this for the reader of a message: the time is up, and that is a
+/// promise about `aj`, too.
+pub(crate) fn hurry(patience: Duration) {
+    PATIENCE_MS.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
 /// Text on stderr when no [`Ui`] is at hand: the report of a bug.
 pub(crate) fn last_words(text: &str) {
-    // Nothing can be reported when stderr itself is gone.
-    drop(io::stderr().lock().write_all(text.as_bytes()));
+    match PATIENCE_MS.load(Ordering::Relaxed) {
+        // Nothing can be reported when stderr itself is gone.
+        u64::MAX => drop(io::stderr().lock().write_all(text.as_bytes())),
+        ms => crate::ops::exec::say_within(text, Duration::from_millis(ms)),
+    }
 }
 
 /// How to talk to the user, decided once at start.
@@ -98,23 +111,28 @@ impl Ui {
         }
     }
 
-    /// A status line on stderr, dropped by `-q`.
+    /// A status line on stderr, dropped by `-q`. Under `--json` the answer says it.
     pub fn status(&self, text: &str) {
-        if self.quiet == 0 {
+        if self.quiet == 0 && !self.json {
             self.stderr(&format!("aj: {text}\n"));
         }
     }
 
-    /// A warning on stderr, dropped by `-qq`.
+    /// A warning on stderr, in the form of `--json` when asked; dropped by `-qq`.
     pub fn warn(&self, text: &str) {
-        if self.quiet < 2 {
+        if self.quiet >= 2 {
+            return;
+        }
+        if self.json {
+            self.stderr(&format!("{}\n", serde_json::json!({"warning": {"message": text}})));
+        } else {
             self.stderr(&format!("aj: {}: {text}\n", self.paint(YELLOW, "warning")));
         }
     }
 
     /// What `-v` adds.
     pub fn info(&self, text: &str) {
-        if self.verbose > 0 {
+        if self.verbose > 0 && !self.json {
             self.stderr(&format!("aj: {text}\n"));
         }
     }

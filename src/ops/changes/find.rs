@@ -1,134 +1,229 @@
-//! Which tree is meant: a scan of `trees/` in the state directory.
+//! Which tree is meant, and which paths in it: the arguments of `aj diff` and `aj apply`.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::paths;
 use super::{Error, Tree};
-use crate::base::{env, id::Id, text};
+use crate::base::id::{Id, Kind};
+use crate::base::text;
+use crate::monitor::Monitor;
+use crate::ops::ledger::{CANDIDATES, Filter, MIN_DIGITS, StateError, prefix};
+use crate::store::layout::StateDir;
+use crate::store::{ledger, trees};
 use crate::sys;
 use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
 
-/// As [`find_tree`], in the caller's state directory and current directory, which is returned too.
-pub fn open_tree(selector: Option<&str>) -> Result<(Tree, PathBuf), Error> {
-    let cwd = std::env::current_dir().map_err(|source| Error::State { path: ".".into(), source })?;
-    let state = env::STATE_DIR.get().map(PathBuf::from).or_else(|| {
-        let xdg = env::XDG_STATE_HOME.absolute_path();
-        let base = xdg.or_else(|| env::HOME.absolute_path().map(|home| home.join(".local/state")));
-        base.map(|base| base.join("agentjail"))
-    });
-    match state {
-        Some(state) => Ok((find_tree(&state, selector, &cwd)?, cwd)),
-        None => Err(Error::NoTree(text::os(&cwd))),
-    }
+/// What arguments mean.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The tree.
+    pub tree: Tree,
+    /// Paths below its base to keep to; empty: all.
+    pub only: Vec<Vec<u8>>,
+    /// The same as they were given.
+    pub paths: Vec<OsString>,
+    /// The current directory below the base, where it is in it: paths are shown from there.
+    pub here: Vec<u8>,
 }
 
-/// Open the tree that `selector` means: an id or a unique beginning of one, `@` for the newest tree,
-/// nothing for the newest tree over `cwd` or a directory above it.
-pub fn find_tree(state: &Path, selector: Option<&str>, cwd: &Path) -> Result<Tree, Error> {
-    let mut found = list(state)?;
-    match selector {
-        None => found.retain(|t| cwd.starts_with(&t.base)),
-        Some("@") => {}
-        Some(prefix) => {
-            found.retain(|t| t.id.as_str().starts_with(prefix));
-            if found.len() > 1 && !found.iter().any(|t| t.id.as_str() == prefix) {
-                found.sort_by_key(|t| std::cmp::Reverse(t.started));
-                let ids = found.iter().take(8).map(|t| t.id.to_string()).collect();
-                return Err(Error::Ambiguous { selector: text::os(prefix), ids });
-            }
+/// The tree and the paths that `arguments` mean: a jail first, if the first word is one, then paths.
+/// Both for the state directory and the current directory of the caller.
+///
+/// `@` is the newest jail of all, as in `aj jail show`; a word that begins with `jl-` is an id or the
+/// start of one; another word is a path where there is such a path, and an id otherwise. Without a
+/// jail the newest tree over the current directory or a directory above it is meant, whether its
+/// jail has ended or not: what is meant must not depend on how fast a jail is.
+pub fn choose(arguments: &[OsString], monitor: &dyn Monitor) -> Result<Chosen, Error> {
+    let cwd = std::env::current_dir();
+    choose_in(StateDir::open_if_present()?.as_ref(), cwd, arguments, monitor)
+}
+
+/// The tree of one jail.
+pub fn open_tree(id: Id) -> Result<Tree, Error> {
+    let none = || Error::NothingKept(id.to_string());
+    let state = StateDir::open_if_present()?.ok_or_else(none)?;
+    open(&state, id)?.ok_or_else(none)
+}
+
+/// The tree of a run that still holds it.
+pub fn tree_of_run(tree: &trees::Tree) -> Result<Tree, Error> {
+    describe(tree).map_err(|source| Error::Damaged { id: tree.id().to_string(), source })
+}
+
+/// What the first argument may mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// A jail: `@`, or the start of an id.
+    Jail(String),
+    /// A path where there is one, the start of an id (or nothing) otherwise.
+    Either(Option<String>),
+    /// A path.
+    Path,
+}
+
+impl Word {
+    pub(super) fn of(word: &OsStr) -> Word {
+        let Some(text) = word.to_str() else { return Word::Path };
+        let kind = Kind::Jail.prefix();
+        let says_jail = text.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+        match prefix(text) {
+            Some(id) if says_jail || text == "@" => Word::Jail(id),
+            // Fewer digits than people are ever shown are more likely a path that is not there.
+            Some(id) if id == "@" || id.len() >= kind.len() + MIN_DIGITS => Word::Either(Some(id)),
+            None if says_jail && !text.contains('/') => Word::Either(None),
+            Some(_) | None => Word::Path,
         }
     }
-    match found.into_iter().max_by_key(|t| (t.started, t.id)) {
-        Some(tree) => tree.open(),
-        None => Err(match selector {
-            Some(s) if s != "@" => Error::NotFound(text::os(s)),
-            _ => Error::NoTree(text::os(cwd)),
-        }),
+}
+
+pub(super) fn choose_in(
+    state: Option<&StateDir>,
+    cwd: io::Result<PathBuf>,
+    arguments: &[OsString],
+    monitor: &dyn Monitor,
+) -> Result<Chosen, Error> {
+    let (word, rest) = match arguments.split_first() {
+        Some((first, rest)) => (Some((first, Word::of(first))), rest),
+        None => (None, arguments),
+    };
+    if let Some((first, Word::Jail(id))) = &word {
+        let tree = named(state, first, Some(id), monitor)?;
+        return keep_to(tree, cwd.ok().as_deref(), rest);
+    }
+    let cwd = cwd.map_err(|why| Error::CurrentDir { why })?;
+    let over = match state {
+        Some(state) => newest_over(state, &cwd, monitor)?,
+        None => None,
+    };
+    if let Some((first, Word::Either(id))) = &word {
+        let is_path = match &over {
+            Some(tree) => paths::check(tree, Some(&cwd), &arguments[..1]).is_ok(),
+            None => std::fs::symlink_metadata(cwd.join(first)).is_ok(),
+        };
+        if !is_path {
+            return match named(state, first, id.as_deref(), monitor) {
+                Err(Error::NotFound(word)) => Err(Error::Neither { word, base: text::os(&cwd) }),
+                tree => keep_to(tree?, Some(&cwd), rest),
+            };
+        }
+    }
+    keep_to(over.ok_or_else(|| Error::NoTree(text::os(&cwd)))?, Some(&cwd), arguments)
+}
+
+fn keep_to(tree: Tree, cwd: Option<&Path>, paths: &[OsString]) -> Result<Chosen, Error> {
+    let only = paths::check(&tree, cwd, paths)?;
+    let here = paths::below(&tree.base, cwd);
+    Ok(Chosen { tree, only, paths: paths.to_vec(), here })
+}
+
+/// The tree of the one jail whose id begins with `id` (`@`: the newest), as `aj jail show` finds it.
+fn named(
+    state: Option<&StateDir>,
+    word: &OsStr,
+    id: Option<&str>,
+    monitor: &dyn Monitor,
+) -> Result<Tree, Error> {
+    let not_found = || Error::NotFound(text::os(word));
+    let (Some(state), Some(id)) = (state, id) else { return Err(not_found()) };
+    // A full id needs no ledger: it works whatever became of that.
+    if let Ok(id) = id.parse()
+        && let Some(tree) = open(state, id)?
+    {
+        return Ok(tree);
+    }
+    let id = if id == "@" { latest(state, monitor)? } else { starting_with(state, id, word, monitor)? };
+    let id = id.ok_or_else(not_found)?;
+    open(state, id)?.ok_or_else(|| Error::NothingKept(id.to_string()))
+}
+
+/// The jail whose id begins with `start`: on record or not, with a tree or without, so that a start
+/// means the same jail here as it does for the other commands.
+fn starting_with(
+    state: &StateDir,
+    start: &str,
+    word: &OsStr,
+    monitor: &dyn Monitor,
+) -> Result<Option<Id>, Error> {
+    let (rows, count) = ledger::read(state, monitor, |l| l.starting_with(start, CANDIDATES))?;
+    let mut ids: Vec<Id> = rows.iter().filter_map(|row| row.id.parse().ok()).collect();
+    let known: BTreeSet<Id> = ids.iter().copied().collect();
+    let trees = trees::list_trees(state)?;
+    ids.extend(trees.into_iter().filter(|id| id.as_str().starts_with(start) && !known.contains(id)));
+    if ids.len() > 1 || count > 1 {
+        let most = usize::try_from(CANDIDATES).unwrap_or(usize::MAX);
+        let ids = ids.iter().take(most).map(Id::to_string).collect();
+        return Err(Error::Ambiguous { selector: text::os(word), ids });
+    }
+    Ok(ids.first().copied())
+}
+
+/// The jail that started last; without any record the one with the newest tree.
+fn latest(state: &StateDir, monitor: &dyn Monitor) -> Result<Option<Id>, Error> {
+    let last = Filter { limit: Some(1), ..Filter::default() };
+    let rows = ledger::read(state, monitor, |l| l.list(&last))?;
+    match rows.first().and_then(|row| row.id.parse().ok()) {
+        Some(id) => Ok(Some(id)),
+        None => newest(state, list(state, |_| true)?, monitor),
     }
 }
 
+fn newest_over(state: &StateDir, cwd: &Path, monitor: &dyn Monitor) -> Result<Option<Tree>, Error> {
+    let found = list(state, |base| cwd.starts_with(base))?;
+    match newest(state, found, monitor)? {
+        Some(id) => open(state, id),
+        None => Ok(None),
+    }
+}
+
+/// A tree that may be meant.
 struct Found {
     id: Id,
-    dir: PathBuf,
-    base: PathBuf,
     started: Stamp,
 }
 
-impl Found {
-    fn open(self) -> Result<Tree, Error> {
-        let upper = open(&self.dir).and_then(|dir| openat2::beneath(dir, b"upper", For::Listing));
-        match upper {
-            Ok(upper) => Ok(Tree { id: self.id, base: self.base, upper, started: self.started }),
-            Err(source) => Err(Error::Damaged { id: self.id.to_string(), source }),
-        }
-    }
-}
-
-/// Every tree with a readable record; one without a `base` link is being made or removed.
-fn list(state: &Path) -> Result<Vec<Found>, Error> {
-    let trees = state.join("trees");
-    let entries = match std::fs::read_dir(&trees) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::State { path: text::os(&trees), source }),
+/// Every tree with a readable record and a base that is wanted.
+fn list(state: &StateDir, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Found>, Error> {
+    let look = |id| {
+        let tree = trees::open_tree(state, id).ok().flatten()?;
+        let started = at::stat(&tree, b"base").ok()?.ctime;
+        tree.base().is_ok_and(|base| wanted(&base)).then_some(Found { id, started })
     };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<Id>().ok()) else { continue };
-        let dir = entry.path();
-        let record = open(&dir).and_then(|fd| Ok((at::stat(&fd, b"base")?, at::read_link(&fd, b"base")?)));
-        if let Ok((meta, base)) = record {
-            let base = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(base));
-            found.push(Found { id, dir, base, started: meta.ctime });
-        }
-    }
-    Ok(found)
+    Ok(trees::list_trees(state)?.into_iter().filter_map(look).collect())
 }
 
-fn open(dir: &Path) -> sys::Result<std::os::fd::OwnedFd> {
-    let file = std::fs::File::open(dir).map_err(|e| {
-        let errno = nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0));
-        sys::Error::new("open", text::os(dir), errno)
-    })?;
-    Ok(file.into())
+/// The one that started last. The ledger has the order in which jails started, whatever the clock did
+/// since. A tree that it does not know is from before the ledger was lost, so it comes after all
+/// others, and among its like the time of its files has to do.
+fn newest(state: &StateDir, found: Vec<Found>, monitor: &dyn Monitor) -> Result<Option<Id>, Error> {
+    if found.len() < 2 {
+        return Ok(found.first().map(|f| f.id));
+    }
+    let order = |l: &ledger::Ledger<'_>| found.iter().map(|f| l.seq(f.id.as_str())).collect();
+    let order: Vec<Option<i64>> = ledger::read(state, monitor, order)?;
+    Ok(found.iter().zip(order).max_by_key(|(f, seq)| (*seq, f.started, f.id)).map(|(f, _)| f.id))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn make(state: &Path, id: &str, base: &str) {
-        let dir = state.join("trees").join(id);
-        std::fs::create_dir_all(dir.join("upper")).unwrap();
-        std::os::unix::fs::symlink(base, dir.join("base")).unwrap();
-        // The next one is later by the clock of the file system.
-        std::thread::sleep(std::time::Duration::from_millis(12));
+/// Open the tree of jail `id` and keep it from being removed, if its run is over. `None`: there is none.
+fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
+    let damaged = |source| Error::Damaged { id: id.to_string(), source };
+    let Some(held) = trees::open_tree(state, id).map_err(damaged)? else { return Ok(None) };
+    let running = !held.try_share()?;
+    match describe(&held) {
+        Ok(tree) => Ok(Some(Tree { running, _held: Some(held), ..tree })),
+        // Removed since it was opened.
+        Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
+        Err(e) => Err(damaged(e)),
     }
+}
 
-    #[test]
-    fn the_newest_tree_over_the_current_directory_is_meant_by_default() {
-        let t = tempfile::tempdir().unwrap();
-        let s = t.path();
-        make(s, "jl-aaaaaaaaaaaaaaaa", "/p");
-        make(s, "jl-aabbbbbbbbbbbbbb", "/p");
-        make(s, "jl-cccccccccccccccc", "/q");
-        std::fs::create_dir_all(s.join("trees/jl-dddddddddddddddd")).unwrap();
-        std::fs::create_dir_all(s.join("trees/other")).unwrap();
-        let id = |selector: Option<&str>, cwd: &str| {
-            find_tree(s, selector, Path::new(cwd)).map(|t| t.id.to_string()).map_err(|e| e.to_string())
-        };
-        assert_eq!(id(None, "/p/sub").as_deref(), Ok("jl-aabbbbbbbbbbbbbb"));
-        assert_eq!(id(Some("@"), "/p").as_deref(), Ok("jl-cccccccccccccccc"));
-        assert_eq!(id(Some("jl-aaa"), "/").as_deref(), Ok("jl-aaaaaaaaaaaaaaaa"));
-        assert_eq!(
-            id(Some("jl-aa"), "/").unwrap_err(),
-            "`jl-aa` matches several jails: jl-aabbbbbbbbbbbbbb, jl-aaaaaaaaaaaaaaaa"
-        );
-        assert_eq!(id(Some("jl-z"), "/").unwrap_err(), "no kept changes match `jl-z`");
-        assert_eq!(id(None, "/pp").unwrap_err(), "no changes are kept for `/pp`");
-        assert_eq!(
-            find_tree(&s.join("none"), None, Path::new("/")).unwrap_err().to_string(),
-            "no changes are kept for `/`"
-        );
-    }
+fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
+    let base = tree.base()?;
+    let on = |e: sys::Error| StateError::from(e.on(text::os(tree.path())));
+    let started = at::stat(tree, b"base").map_err(on)?.ctime;
+    let upper = openat2::beneath(tree, b"upper", For::Listing).map_err(on)?;
+    Ok(Tree { id: tree.id(), base, upper, started, running: false, _held: None })
 }

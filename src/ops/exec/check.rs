@@ -3,15 +3,17 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
-
-use nix::errno::Errno;
 
 use super::Error;
 use crate::base::env;
-use crate::jail::spec::{Bind, Owner, Spec};
+use crate::jail::spec::{Bind, BindKind, Owner, Spec};
+use crate::ops::project::Place;
+use crate::policy::key::Key;
+use crate::policy::resolve::{Asked, Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
+use crate::schema::jail::Outcome;
 use crate::store::layout::StateDir;
 
 /// What would do instead of a directory that is refused.
@@ -21,32 +23,27 @@ pub enum WayOut {
     Elsewhere,
     /// Another directory, or `--i-mean-it`.
     Insist,
-    /// Another directory below it, or the state in another place.
+    /// Another directory, the state in another place, or only to read it.
     MoveState,
+    /// The same, and `--i-mean-it` with either of the last two.
+    MoveStateAndInsist,
 }
 
 /// Places of the host where programs put their sockets: a bind of one would let a jail talk to them.
 const SOCKETS: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
 
-fn refuse(path: &Path, why: &'static str, way: WayOut) -> Error {
-    Error::Refused { path: path.to_owned(), why, way }
-}
-
-/// The current directory, if it can be a workspace at all.
-pub(super) fn current_dir() -> Result<(PathBuf, Metadata), Error> {
-    let fail = |why| Error::CurrentDir { why };
-    let path = std::env::current_dir().map_err(fail)?;
-    // Longer ones exist (made step by step), but no call takes them.
-    if path.as_os_str().len() >= 4096 {
-        return Err(fail(io::Error::from(Errno::ENAMETOOLONG)));
-    }
-    let meta = std::fs::metadata(&path).map_err(fail)?;
-    Ok((path, meta))
+fn refuse(path: &Path, why: impl Into<String>, way: WayOut) -> Error {
+    Error::Refused { path: path.to_owned(), why: why.into(), way }
 }
 
 /// The name under which the caller's shell went to the workspace, when that leads through a link.
-pub(super) fn alias(workspace: &Path, meta: &Metadata) -> Option<PathBuf> {
-    let name = env::PWD.absolute_path().filter(|name| name != workspace)?;
+pub(super) fn alias(place: &Place) -> Option<PathBuf> {
+    let (workspace, meta) = (&place.root, &place.meta);
+    // The shell knows the name of the current directory; the workspace is the same way up from both.
+    let below = place.start.strip_prefix(workspace).ok()?;
+    let pwd = env::PWD.absolute_path()?;
+    let above = pwd.ancestors().nth(below.components().count()).filter(|_| pwd.ends_with(below));
+    let name = above.filter(|name| name != workspace)?.to_owned();
     let plain = !name.components().any(|c| c == Component::ParentDir);
     let same = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
     // A value that was not kept up to date names some other directory.
@@ -64,11 +61,19 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
         for path in list {
             let fail = |why| Error::Bind { path: path.clone(), why };
             let real = std::fs::canonicalize(path).map_err(fail)?;
-            let directory = std::fs::metadata(&real).map_err(fail)?.is_dir();
+            let meta = std::fs::metadata(&real).map_err(fail)?;
+            let (directory, of) = (meta.is_dir(), meta.file_type());
+            if !writable && (of.is_socket() || of.is_fifo()) {
+                // Read-only says nothing of these: what is sent to one arrives.
+                return Err(fail(io::Error::other(
+                    "it is a socket or a FIFO, which read-only does not hold for",
+                )));
+            }
             if real != *path && !path.components().any(|c| c == Component::ParentDir) {
                 aliases.push((path.clone(), real.clone()));
             }
-            binds.push(Bind { path: real, writable, directory });
+            let kind = if directory && !writable { BindKind::Veiled } else { BindKind::Plain };
+            binds.push(Bind { path: real, writable, directory, kind });
         }
     }
     binds.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
@@ -84,10 +89,11 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
     Ok((binds, aliases))
 }
 
-/// Where the command starts: at the top of the workspace, or where `--cwd` says below it.
-pub(super) fn cwd(at: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
-    let Some(asked) = asked else { return Ok(at.to_owned()) };
-    let path = at.join(asked);
+/// Where the command starts: where the caller is, or where `--cwd` says from there, in the workspace.
+pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
+    let Some(asked) = asked else { return Ok(start.to_owned()) };
+    // Collected from its parts: `.` in the middle or at the end means nothing.
+    let path: PathBuf = start.join(asked).components().collect();
     let plain = !path.components().any(|c| c == Component::ParentDir);
     if plain && path.starts_with(at) {
         Ok(path)
@@ -132,22 +138,19 @@ pub(super) fn workspace(
     if path.starts_with(&state) {
         return Err(refuse(path, "is inside aj's state directory", WayOut::Elsewhere));
     }
-    if !insist {
-        if path == Path::new("/") {
-            return Err(refuse(path, "is the whole machine", WayOut::Insist));
-        }
-        let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
-        if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
-            let why = "is your home directory, with every key and token in it";
-            return Err(refuse(path, why, WayOut::Insist));
-        }
-        if settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s)) {
-            return Err(refuse(path, "holds sockets of other programs", WayOut::Insist));
-        }
+    let holds_state = state.starts_with(path);
+    if let Some(why) = private(path, meta, settings).filter(|_| !insist) {
+        // Both at once: whoever insists on the first must not be told of the second only then.
+        return Err(if holds_state && settings.access != Access::Ro {
+            let why = format!("{why}, and contains aj's state directory");
+            refuse(path, why, WayOut::MoveStateAndInsist)
+        } else {
+            refuse(path, why, WayOut::Insist)
+        });
     }
     match settings.access {
-        _ if !state.starts_with(path) => {}
-        // An upper layer below its own lower one: the kernel refuses that.
+        _ if !holds_state => {}
+        // An upper layer below its own lower one: older kernels refuse that, and newer ones show it.
         Access::Overlay => {
             let why = "contains aj's state directory, where its changes would be kept";
             return Err(refuse(path, why, WayOut::MoveState));
@@ -172,26 +175,54 @@ pub(super) fn workspace(
     Ok(Owner { uid: meta.uid(), gid: meta.gid() })
 }
 
+/// What makes a directory one that is not shown unless the user insists.
+fn private(path: &Path, meta: &Metadata, settings: &Settings) -> Option<&'static str> {
+    if path == Path::new("/") {
+        return Some("is the whole machine");
+    }
+    let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
+    if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
+        return Some("is your home directory, with every key and token in it");
+    }
+    let sockets = settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
+    sockets.then_some("holds sockets of other programs")
+}
+
 /// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
 /// processor limits need a cgroup.
-pub(super) fn limits(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
-    if settings.mem_explicit && !settings.best_effort {
-        return Err(Error::Limit {
-            what: "mem",
-            why: "without a cgroup, memory can only be watched, not limited",
-        });
-    }
-    if settings.mem_explicit {
-        warnings
-            .push("`--mem` is best effort: memory is watched and the jail killed when it is over".to_owned());
-    }
-    if settings.cpu_explicit {
-        if !settings.best_effort {
-            return Err(Error::Limit { what: "cpus", why: "it needs a cgroup" });
+///
+/// A limit that the user asked for is refused without `best_effort`. One of a project is reported:
+/// without its file the command would run with no such limit at all.
+pub(super) fn limits(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
+    let settings = &resolved.settings;
+    let unenforced = [
+        (
+            Key::Mem,
+            "without a cgroup, memory can only be watched, not limited",
+            "is best effort: memory is watched and the jail killed when it is over",
+        ),
+        (Key::Cpus, "it needs a cgroup", "is not enforced: it needs a cgroup"),
+    ];
+    for (key, why, instead) in unenforced {
+        match resolved.asked(key) {
+            Asked::Nobody => {}
+            Asked::User(what) if !settings.best_effort => return Err(Error::Limit { what, why }),
+            Asked::User(what) | Asked::Project(what) => warnings.push(format!("{what} {instead}")),
         }
-        warnings.push("`--cpus` is not enforced: it needs a cgroup".to_owned());
     }
     Ok(settings.mem)
+}
+
+/// The limit of open files that somebody set, when the jail could not be made for want of descriptors:
+/// pid 1 works under the command's own limit.
+pub(super) fn too_few_files(resolved: &Resolved, outcome: &Outcome) -> Option<(String, u64)> {
+    if !matches!(outcome, Outcome::Failed { errno, .. } if errno == "EMFILE") {
+        return None;
+    }
+    match resolved.origin(Key::Nofile)? {
+        Origin::BuiltIn | Origin::Host => None,
+        origin => Some((resolved.setting_text(Key::Nofile, origin), resolved.settings.nofile?)),
+    }
 }
 
 #[cfg(test)]
@@ -231,8 +262,11 @@ mod tests {
     #[test]
     fn a_start_directory_is_below_the_workspace() {
         let at = Path::new("/home/me/p");
-        let ask = |path: &str| cwd(at, Some(Path::new(path))).ok();
-        assert_eq!(cwd(at, None).ok().as_deref(), Some(at));
+        let ask = |path: &str| cwd(at, at, Some(Path::new(path))).ok();
+        assert_eq!(cwd(at, at, None).ok().as_deref(), Some(at));
+        let below = Path::new("/home/me/p/src");
+        assert_eq!(cwd(at, below, None).ok().as_deref(), Some(below));
+        assert_eq!(cwd(at, below, Some(Path::new("x"))).ok(), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("src/x"), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("/home/me/p/src"), Some("/home/me/p/src".into()));
         for bad in ["..", "src/../..", "/", "/home/me", "/proc/self/fd/42", "/home/me/p2"] {

@@ -1,5 +1,6 @@
 //! The rows of the ledger that a run writes.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::base::id::Id;
@@ -7,7 +8,8 @@ use crate::base::{clock, text};
 use crate::jail::spec::Spec;
 use crate::jail::supervise::Ended;
 use crate::policy::settings::{Access, Net, Seccomp, Settings};
-use crate::schema::jail::{self as record, Effective, Outcome};
+use crate::schema::jail::bytes64::encode;
+use crate::schema::jail::{self as record, Effective, Exact, Outcome};
 use crate::store::alive;
 
 fn word(value: Access) -> &'static str {
@@ -66,6 +68,8 @@ pub(super) fn effective(
 
 pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
     let me = alive::Identity::current();
+    let argv: Vec<String> = spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect();
+    let (cwd, base) = (text::os(&spec.cwd), text::os(&spec.workspace));
     record::Start {
         format: record::FORMAT,
         id: spec.id,
@@ -74,12 +78,25 @@ pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
         boot_id: me.boot_id,
         pid: me.pid,
         pid_start: me.pid_start,
-        argv: spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect(),
-        cwd: text::os(&spec.cwd),
-        base: text::os(&spec.workspace),
+        exact: exact(spec, &argv, &cwd, &base),
+        argv,
+        cwd,
+        base,
         overlay: spec.tree.is_some(),
         policy: policy.clone(),
     }
+}
+
+/// The exact bytes, when making them printable has changed any.
+fn exact(spec: &Spec, argv: &[String], cwd: &str, base: &str) -> Option<Box<Exact>> {
+    let of = |bytes: &OsStr, shown: &str| (bytes != shown).then(|| encode(bytes.as_bytes()));
+    let same = spec.argv.iter().zip(argv).all(|(bytes, shown)| bytes == shown.as_str());
+    let exact = Exact {
+        argv: (!same).then(|| spec.argv.iter().map(|a| encode(a.as_bytes())).collect()),
+        cwd: of(spec.cwd.as_os_str(), cwd),
+        base: of(spec.workspace.as_os_str(), base),
+    };
+    (exact != Exact::default()).then(|| Box::new(exact))
 }
 
 pub(super) fn end(

@@ -2,16 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Request, check};
-use crate::base::text::os;
+use super::{Error, check};
 use crate::jail::spec::Bind;
-use crate::ops::config;
 use crate::ops::tools::{self, Around, Tools};
 use crate::policy::key::Key;
 use crate::policy::resolve::{Origin, Resolved};
 use crate::policy::settings::Tools as Choice;
-use crate::schema::policy;
-use crate::store::layout::StateDir;
 
 /// What was found.
 pub(super) struct Shown {
@@ -23,22 +19,6 @@ pub(super) struct Shown {
 /// Where a workspace is shown.
 pub(super) fn at(workspace: &Path) -> &Path {
     if workspace == Path::new("/") { Path::new("/workspace") } else { workspace }
-}
-
-/// The effective policy and its origins, and the tools it shows, without running anything.
-pub fn explain(request: &Request) -> Result<(Resolved, Vec<policy::Tools>), Error> {
-    let (workspace, _) = check::current_dir()?;
-    let mut resolved = config::policy(&workspace, request.flags.clone(), &request.env_files)?;
-    let state = StateDir::open_if_present()?.map(|s| s.real_path());
-    let mut warnings = Vec::new();
-    let shown = beside(&resolved, &workspace, state.as_deref(), &mut warnings)?;
-    resolved.warnings.extend(warnings);
-    let row = |found: tools::Found| policy::Tools {
-        name: found.name,
-        found_by: found.by,
-        shows: found.places.iter().map(os).collect(),
-    };
-    Ok((resolved, shown.tools.found.into_iter().map(row).collect()))
 }
 
 /// Look for both. What was left out of the tools is a warning.

@@ -9,22 +9,29 @@ use crate::base::id::Id;
 use crate::jail::etc;
 use crate::jail::plan;
 use crate::jail::spec::{Birth, Owner, Spec};
+use crate::ops::project::Place;
 use crate::policy::environment;
 use crate::policy::settings::Settings;
 use crate::sys;
 
-/// One jail over `workspace`, known to the caller as `alias` as well.
+/// One jail over the tree of `place`, known to the caller as `alias` as well.
 pub(super) fn spec(
     request: &Request,
     settings: &Settings,
     id: Id,
-    (workspace, alias, owner): (PathBuf, Option<PathBuf>, Owner),
+    (place, alias, owner): (Place, Option<PathBuf>, Owner),
     birth: Birth,
     shown: Shown,
     etc: PathBuf,
 ) -> Result<Spec, Error> {
+    let workspace = place.root;
     let at = shown::at(&workspace).to_owned();
-    let cwd = check::cwd(&at, request.cwd.as_deref())?;
+    // The whole machine is shown at another path than its own.
+    let start = match place.start.strip_prefix(&workspace) {
+        Ok(below) if !below.as_os_str().is_empty() => at.join(below),
+        _ => at.clone(),
+    };
+    let cwd = check::cwd(&at, &start, request.cwd.as_deref())?;
     let logical = match (&alias, cwd.strip_prefix(&at)) {
         (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
         (Some(name), Ok(_)) => name.clone(),
@@ -86,10 +93,21 @@ pub(super) fn spec(
         as_root: settings.as_root,
         pids: settings.pids,
         nofile: settings.nofile,
+        inotify: half_of_inotify(),
         tmp: settings.tmp,
         umask: 0o022,
         ids: birth.ids,
         landlock_abi: sys::landlock::abi(),
         without: birth.without,
     })
+}
+
+/// Half of the inotify instances and watches that a user of this host may have.
+fn half_of_inotify() -> Option<(u64, u64)> {
+    let half = |name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name)).ok()?;
+        Some(text.trim().parse::<u64>().ok()? / 2)
+    };
+    // A host without them has none to run out of.
+    half("max_user_instances").zip(half("max_user_watches"))
 }

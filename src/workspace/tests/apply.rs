@@ -90,9 +90,16 @@ fn a_conflict_stops_everything_unless_part_was_asked_for() {
     f.jail("both", "jail");
     f.jail("mine", "jail");
     f.host("both", "host");
-    let r = f.apply();
-    assert!(!r.performed);
-    assert_eq!(lines(&r.conflicts), ["M both!"]);
+    for dry_run in [true, false] {
+        let r = f.apply_with(|c| c.dry_run = dry_run);
+        assert!(!r.performed);
+        assert_eq!(lines(&r.conflicts), ["M both!"]);
+        assert_eq!(
+            (lines(&r.applied), r.totals.changes(), r.totals.bytes),
+            (vec![], 0, 0),
+            "nothing is done"
+        );
+    }
     assert_eq!((f.read("both"), f.read("mine")), ("host".into(), "old".into()));
     let r = f.apply_with(|c| c.partial = true);
     assert!(r.performed);
@@ -322,7 +329,7 @@ fn a_full_disk_stops_and_leaves_nothing_half_written() {
     let meta = crate::sys::at::fstat(&content).unwrap();
     use std::os::fd::AsFd;
     let place = super::super::put::Place { dir: place.as_fd(), name: b"b-large", old: None };
-    let late = super::super::put::file(&place, content.into(), &meta);
+    let late = super::super::put::file(&place, super::super::put::Content::File(content.into()), &meta);
     let late =
         matches!(late, Err(super::super::put::Refused::Failed(e)) if e.errno == nix::errno::Errno::ENOSPC);
     let still_nothing = std::fs::read_dir(small.path()).unwrap().count();

@@ -326,3 +326,23 @@ fn ten_thousand_levels_and_huge_sparse_files_are_no_trouble() {
     use std::os::fd::AsFd;
     super::super::remove::remove_tree(parent.as_fd(), b"d").unwrap();
 }
+
+#[test]
+fn a_part_of_what_goes_as_a_whole_is_told_and_not_taken_for_unchanged() {
+    let f = Fixture::new(&[("gone/a", "1"), ("gone/b", "1"), ("file/a", "1"), ("again/sub/a", "1")]);
+    if !(f.whiteout("gone") && f.opaque("again")) {
+        return;
+    }
+    f.jail("file", "x");
+    let ask = |only: &str| {
+        let r = f.diff_with(&Options { only: vec![only.as_bytes().to_vec()], ..f.options() });
+        let skipped = r.skipped.iter().map(|s| String::from_utf8_lossy(&s.path).into_owned());
+        (lines(&r.changes), skipped.collect::<Vec<_>>())
+    };
+    for (only, whole) in [("gone/a", "gone"), ("file/a", "file"), ("again/sub/a", "again/sub")] {
+        assert_eq!(ask(only), (vec![], vec![whole.to_owned()]), "{only}");
+        assert_eq!(ask(whole).0.len(), 1, "{whole}");
+    }
+    let r = f.apply_with(|c| c.options.only = vec![b"gone/a".to_vec()]);
+    assert_eq!((r.applied.len(), f.read("gone/a"), f.read("gone/b")), (0, "1".into(), "1".into()));
+}

@@ -3,8 +3,10 @@
 
 mod apply;
 mod diff;
+mod hooks;
 mod overlay;
 mod races;
+mod swaps;
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -120,7 +122,8 @@ impl Fixture {
     }
 
     pub(super) fn options(&self) -> Options {
-        Options { started: self.started, ..Options::default() }
+        let base = self.dir.path().canonicalize().unwrap().join("base");
+        Options { started: self.started, base, ..Options::default() }
     }
 
     pub(super) fn fds(&self) -> (OwnedFd, OwnedFd) {

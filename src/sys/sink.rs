@@ -1,13 +1,14 @@
-//! Where output goes: one of the caller's descriptors, written without ever blocking, so that the
-//! clock and the signals work whatever the reader does.
+//! One of the caller's descriptors, written without ever blocking, so that the clock and the signals
+//! work whatever the reader does.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 
-use crate::sys::fd;
+use super::fd;
 
 /// How to write without blocking.
 #[derive(Debug)]
@@ -32,15 +33,15 @@ const CAREFUL: usize = 64;
 
 /// One of the caller's descriptors.
 #[derive(Debug)]
-pub(super) struct Sink {
-    to: BorrowedFd<'static>,
+pub struct Sink<'a> {
+    to: BorrowedFd<'a>,
     kind: Kind,
 }
 
-impl Sink {
+impl<'a> Sink<'a> {
     /// Looks at what `to` is, so it is made when there is something to write: most runs of short
     /// commands leave stderr alone.
-    pub(super) fn new(to: BorrowedFd<'static>) -> Sink {
+    pub fn new(to: BorrowedFd<'a>) -> Sink<'a> {
         let kind = match fstat(to).map(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT) {
             Ok(SFlag::S_IFIFO) => Kind::Pipe,
             Ok(SFlag::S_IFSOCK) => Kind::Socket,
@@ -51,25 +52,25 @@ impl Sink {
     }
 
     /// Whether pages may be moved here by `splice`: it waits for no reader.
-    pub(super) fn takes_pages(&self) -> bool {
+    pub fn takes_pages(&self) -> bool {
         // A socket's splice blocks unless its description is non-blocking.
         matches!(self.kind, Kind::File | Kind::Pipe)
     }
 
     /// Let a pipe hold more: fewer turns between its two ends when much goes through.
-    pub(super) fn grow(&self, bytes: usize) {
+    pub fn grow(&self, bytes: usize) {
         if matches!(self.kind, Kind::Pipe) {
             fd::grow_pipe(self.to, bytes);
         }
     }
 
     /// The descriptor, to splice to.
-    pub(super) fn fd(&self) -> BorrowedFd<'static> {
+    pub fn fd(&self) -> BorrowedFd<'a> {
         self.to
     }
 
     /// To wait until it takes more.
-    pub(super) fn poll_fd(&self) -> PollFd<'_> {
+    pub fn poll_fd(&self) -> PollFd<'_> {
         let fd = match &self.kind {
             Kind::Reopened(fd) => fd.as_fd(),
             _ => self.to,
@@ -78,7 +79,7 @@ impl Sink {
     }
 
     /// Write what it takes now. EAGAIN: nothing.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         loop {
             let written = match &self.kind {
                 Kind::File => nix::unistd::write(self.to, bytes),
@@ -103,10 +104,57 @@ impl Sink {
     }
 }
 
+/// Write all of `bytes`, waiting for the reader no longer than `patience` in all; whether that did.
+pub fn write_within(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> bool {
+    let (mut sink, mut rest, started) = (Sink::new(to), bytes, Instant::now());
+    while !rest.is_empty() {
+        match sink.write(rest) {
+            Ok(n) if n > 0 => rest = rest.get(n..).unwrap_or_default(),
+            Ok(_) | Err(Errno::EAGAIN) => {
+                let left = patience.saturating_sub(started.elapsed());
+                // `poll` counts whole milliseconds.
+                let ms = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+                match poll(&mut [sink.poll_fd()], ms) {
+                    Ok(n) if n > 0 => {}
+                    Err(Errno::EINTR) => {}
+                    _ => return false,
+                }
+                if left.is_zero() {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 fn reopened(to: BorrowedFd<'_>) -> Kind {
     fd::reopen_nonblocking(to).map_or(Kind::Careful, Kind::Reopened)
 }
 
 fn ready(fd: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_waited_for_so_long_and_no_longer() {
+        let (read, write) = fd::pipe().unwrap();
+        let write = write.as_fd();
+        let patience = Duration::from_millis(40);
+        assert!(write_within(write, b"few", patience));
+        let started = Instant::now();
+        assert!(!write_within(write, &[0; 100_000], patience));
+        assert!(started.elapsed() >= patience);
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            while all.len() < 200_000 && fd::read_to(&read, &mut all, 65_536).is_ok_and(|n| n > 0) {}
+        });
+        assert!(write_within(write, &[0; 200_000], Duration::from_secs(10)));
+        reader.join().unwrap();
+    }
 }

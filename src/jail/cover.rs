@@ -1,0 +1,75 @@
+//! What pid 1 puts over what it has just mounted, so that the host's own inode is out of reach:
+//! a read-only overlay over a directory, a read-only mount of a file over itself.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+
+use super::plan::{EMPTY, Mount};
+use crate::sys::mount::{self, Attr, NewFs};
+use crate::sys::{Error, Result, at};
+
+/// Cover the attached mount `below` with a read-only overlay of itself. `false`: the kernel makes none
+/// over this file system (a third level of stacking, names without case, mounts that cannot be parted).
+pub(super) fn veil(below: &OwnedFd, store: &OwnedFd) -> Result<bool> {
+    let empty = openat(store, EMPTY, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("open", show(EMPTY), e))?;
+    let (below_fd, empty) = (below.as_raw_fd(), empty.as_raw_fd());
+    let lower = CString::new(format!("/proc/self/fd/{below_fd}:/proc/self/fd/{empty}")).unwrap_or_default();
+    let make = || -> Result<OwnedFd> {
+        let fs = NewFs::open(c"overlay")?;
+        fs.set(c"lowerdir", &lower)?;
+        fs.flag(c"userxattr")?;
+        // One device number for files and directories, as `tar --one-file-system` expects: the two
+        // layers are never of one file system.
+        fs.set(c"xino", c"on")?;
+        fs.mount(Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV))
+    };
+    match make() {
+        // Onto the mount itself, not its path: that may lie below a directory of the host, where
+        // somebody renames.
+        Ok(made) => mount::attach(made, below, c"").map(|()| true).map_err(|e| e.on("read-only overlay")),
+        Err(e) if matches!(e.errno, Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Err(e.on("overlay")),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Where a mount goes, below directories of the host: no link is followed.
+pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+    );
+    openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))
+}
+
+/// Mount a file read-only over itself. The clone is of the jail's own view, so that it keeps the id
+/// mapping and cannot be of anything that is not shown.
+pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
+    let file = match place(root, m) {
+        // Nor can the command get there: it is the same user with fewer rights.
+        Err(e) if e.errno == Errno::EACCES => return Ok(()),
+        other => other?,
+    };
+    let fail = |e: Error| e.on(show(&m.at));
+    if at::fstat(&file).map_err(fail)?.ino != inode {
+        // Moved by somebody who writes there as well: where the file is now, it would be bare.
+        return Err(Error::new("cover", show(&m.at), Errno::ESTALE));
+    }
+    let tree = mount::clone_tree(Some(file.as_fd()), c"", false).map_err(fail)?;
+    mount::set_attr(&tree, Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV), false).map_err(fail)?;
+    mount::attach(&tree, &file, c"").map_err(fail)?;
+    // Seen from where the command will be: it may have been moved while it was covered.
+    let seen = place(root, m)?;
+    if at::fstat(&seen).map_err(fail)?.ino == inode && mount::is_read_only_mount(&seen).map_err(fail)? {
+        Ok(())
+    } else {
+        Err(Error::new("cover", show(&m.at), Errno::ESTALE))
+    }
+}
+
+fn show(path: &CStr) -> String {
+    crate::base::text::printable(path.to_bytes())
+}

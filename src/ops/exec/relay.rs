@@ -1,0 +1,128 @@
+//! Between the supervisor and the caller: the status descriptor, and the tree as soon as the command
+//! has ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use serde_json::json;
+
+use super::{Error, Watcher};
+use crate::jail::status::Layers;
+use crate::jail::supervise;
+use crate::schema::jail::Usage;
+use crate::store::layout::StateDir;
+use crate::store::trees::{self, Tree};
+use crate::sys::sink::{self, Sink};
+
+/// `--status-fd`: short lines, written when the reader takes them, never waited for while the
+/// command runs.
+pub(super) struct StatusLines {
+    to: OwnedFd,
+    pending: Vec<u8>,
+}
+
+impl StatusLines {
+    pub(super) fn new(to: OwnedFd) -> StatusLines {
+        StatusLines { to, pending: Vec::new() }
+    }
+
+    fn push(&mut self, line: &serde_json::Value) {
+        self.pending.extend_from_slice(format!("{line}\n").as_bytes());
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        match Sink::new(self.to.as_fd()).write(&self.pending) {
+            Ok(n) => drop(self.pending.drain(..n)),
+            Err(Errno::EAGAIN) => {}
+            // A reader that went away does not change what the command does.
+            Err(_) => self.pending.clear(),
+        }
+    }
+}
+
+/// Between the supervisor and the caller: writes `--status-fd`.
+pub(super) struct Relay<'a> {
+    to: &'a mut dyn Watcher,
+    status: Option<StatusLines>,
+    state: &'a StateDir,
+    pub(super) tree: Option<Tree>,
+    /// Whether `tree` was looked at and kept for its changes.
+    pub(super) kept: Option<Result<(), Error>>,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(
+        to: &'a mut dyn Watcher,
+        status: Option<StatusLines>,
+        state: &'a StateDir,
+        tree: Option<Tree>,
+    ) -> Relay<'a> {
+        Relay { to, status, state, tree, kept: None }
+    }
+
+    /// Put the tree aside when nothing changed.
+    pub(super) fn settle(&mut self) {
+        if self.kept.is_none() {
+            let kept = keep_if_changed(self.tree.take(), self.state);
+            self.kept = Some(kept.map(|tree| self.tree = tree));
+        }
+    }
+
+    pub(super) fn status(&mut self, line: serde_json::Value) {
+        if let Some(lines) = &mut self.status {
+            lines.push(&line);
+        }
+    }
+
+    /// What is left of the status lines, once the run is over: as long as the command had, and a
+    /// moment longer.
+    pub(super) fn finish_status(&mut self, patience: Duration) {
+        if let Some(lines) = &self.status {
+            sink::write_within(lines.to.as_fd(), &lines.pending, patience);
+        }
+    }
+}
+
+impl supervise::Watcher for Relay<'_> {
+    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
+        self.status(json!({"event": "started", "pid": pid}));
+        self.to.started(layers.names(), pid, lines);
+        if self.tree.is_some() {
+            // The command has only begun and a processor is free: before, the jail needed it for its
+            // network namespace. Failing is no loss.
+            trees::prepare_spare(self.state).ok();
+        }
+    }
+
+    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
+        self.to.output(stderr, bytes, lines);
+    }
+
+    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>) {
+        self.to.tick(usage, lines);
+    }
+
+    fn stopping(&mut self) {
+        self.to.stopping();
+    }
+
+    fn settled(&mut self) {
+        self.settle();
+    }
+}
+
+fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
+    tree.iter().for_each(Tree::make_removable);
+    match tree {
+        Some(tree) if tree.is_unchanged()? => {
+            tree.retire(state)?;
+            Ok(None)
+        }
+        other => Ok(other),
+    }
+}

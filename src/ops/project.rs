@@ -1,0 +1,196 @@
+//! Which tree a command sees: the project that the current directory belongs to.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::base::env;
+
+/// What makes a directory the top of a project.
+const MARKS: [&str; 2] = ["aj.toml", ".git"];
+
+/// Which tree the caller asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The project's.
+    #[default]
+    Project,
+    /// The current directory alone (`--here`).
+    Here,
+    /// This one (`--root-dir`).
+    Dir(PathBuf),
+}
+
+/// A tree, and where in it the command starts.
+#[derive(Debug)]
+pub struct Place {
+    /// The tree's top: absolute, without links.
+    pub root: PathBuf,
+    /// Its metadata.
+    pub meta: Metadata,
+    /// The caller's current directory, or the top when that lies elsewhere.
+    pub start: PathBuf,
+    /// The caller's current directory.
+    pub cwd: PathBuf,
+    /// Why this tree.
+    pub why: &'static str,
+}
+
+/// Why there is no tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The current directory.
+    #[error("the current directory cannot be used: {}", super::config::why(.0))]
+    CurrentDir(io::Error),
+    /// The directory of `--root-dir`.
+    #[error("`--root-dir {}`: {}", crate::base::text::os(.path), super::config::why(.why))]
+    Root {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+}
+
+/// The current directory, if it can be a workspace at all.
+pub fn current_dir() -> Result<(PathBuf, Metadata), Error> {
+    let path = std::env::current_dir().map_err(Error::CurrentDir)?;
+    // Longer ones exist (made step by step), but no call takes them.
+    if path.as_os_str().len() >= 4096 {
+        return Err(Error::CurrentDir(io::Error::from(Errno::ENAMETOOLONG)));
+    }
+    let meta = std::fs::metadata(&path).map_err(Error::CurrentDir)?;
+    Ok((path, meta))
+}
+
+/// Find the tree.
+pub fn find(choice: &Choice) -> Result<Place, Error> {
+    let (cwd, here) = current_dir()?;
+    let place = |root: PathBuf, meta, why| {
+        let start = if cwd.starts_with(&root) { cwd.clone() } else { root.clone() };
+        Place { root, meta, start, cwd: cwd.clone(), why }
+    };
+    match choice {
+        Choice::Here => Ok(place(cwd.clone(), here, "--here")),
+        Choice::Dir(path) => {
+            let fail = |why| Error::Root { path: path.clone(), why };
+            let root = std::fs::canonicalize(path).map_err(fail)?;
+            let meta = std::fs::metadata(&root).map_err(fail)?;
+            if !meta.is_dir() {
+                return Err(fail(io::Error::from(Errno::ENOTDIR)));
+            }
+            Ok(place(root, meta, "--root-dir"))
+        }
+        Choice::Project => match root(&cwd, &here, env::HOME.absolute_path().as_deref()) {
+            (_, None) => Ok(place(cwd.clone(), here, "the current directory")),
+            (root, Some(mark)) => {
+                let meta = std::fs::metadata(&root).map_err(Error::CurrentDir)?;
+                Ok(place(root, meta, mark))
+            }
+        },
+    }
+}
+
+/// The nearest directory at or above `cwd` with an `aj.toml` or a `.git` (a directory, a file or a
+/// link), below the home directory; `cwd` itself when there is none. With it, what marks it.
+///
+/// A mark above `cwd` widens what the jail sees, so it must be the owner's of `cwd` who put it there,
+/// in a directory of his own: anyone may make a `/tmp/.git` (CVE-2022-24765 was git's own lesson).
+/// Two calls for each directory on the way; nothing is opened or read.
+fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'static str>) {
+    let home_id = || home.and_then(|h| h.metadata().ok()).map(|m| (m.dev(), m.ino()));
+    for dir in cwd.ancestors() {
+        if dir.parent().is_none() || home == Some(dir) {
+            break;
+        }
+        let mark = MARKS.into_iter().find_map(|m| dir.join(m).symlink_metadata().ok().map(|meta| (m, meta)));
+        let Some((name, mark)) = mark else { continue };
+        if dir == cwd {
+            return (cwd.to_owned(), Some(name));
+        }
+        let Ok(top) = dir.symlink_metadata() else { break };
+        // The home directory by another name (a link in the way, a bind mount).
+        if home_id() == Some((top.dev(), top.ino())) {
+            break;
+        }
+        if [top.uid(), mark.uid()].iter().all(|uid| *uid == meta.uid()) && top.mode() & 0o002 == 0 {
+            return (dir.to_owned(), Some(name));
+        }
+    }
+    (cwd.to_owned(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn find(cwd: &Path, home: &Path) -> (PathBuf, Option<&'static str>) {
+        root(cwd, &fs::metadata(cwd).unwrap(), Some(home))
+    }
+
+    fn ground() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(top.join("home/code/app/src/deep")).unwrap();
+        (dir, top)
+    }
+
+    #[test]
+    fn the_nearest_mark_wins_whatever_it_is() {
+        let (_dir, top) = ground();
+        let (home, app) = (top.join("home"), top.join("home/code/app"));
+        let deep = app.join("src/deep");
+        assert_eq!(find(&deep, &home), (deep.clone(), None));
+        fs::create_dir(home.join("code/.git")).unwrap();
+        assert_eq!(find(&deep, &home), (home.join("code"), Some(".git")));
+        // A linked worktree's file, a dangling link.
+        fs::write(app.join(".git"), "gitdir: /elsewhere").unwrap();
+        assert_eq!(find(&deep, &home), (app.clone(), Some(".git")));
+        fs::remove_file(app.join(".git")).unwrap();
+        symlink("/nowhere", app.join(".git")).unwrap();
+        assert_eq!(find(&deep, &home), (app.clone(), Some(".git")));
+        fs::write(app.join("src/aj.toml"), "").unwrap();
+        assert_eq!(find(&deep, &home), (app.join("src"), Some("aj.toml")));
+        assert_eq!(find(&app, &home), (app, Some(".git")));
+    }
+
+    #[test]
+    fn the_home_directory_and_what_is_above_are_never_a_project() {
+        let (_dir, top) = ground();
+        let (home, deep) = (top.join("home"), top.join("home/code/app/src/deep"));
+        fs::create_dir(home.join(".git")).unwrap();
+        fs::create_dir(top.join(".git")).unwrap();
+        assert_eq!(find(&deep, &home), (deep.clone(), None));
+        // Known by another name.
+        symlink(&home, top.join("alias")).unwrap();
+        assert_eq!(find(&deep, &top.join("alias")), (deep.clone(), None));
+        // Outside of it, the way ends at the top.
+        assert_eq!(find(&deep, Path::new("/nowhere")).0, home);
+    }
+
+    #[test]
+    fn a_mark_of_somebody_else_or_where_anyone_may_put_one_does_not_count() {
+        let (_dir, top) = ground();
+        let (home, app) = (top.join("home"), top.join("home/code/app"));
+        fs::create_dir(app.join(".git")).unwrap();
+        let deep = app.join("src/deep");
+        fs::set_permissions(&app, Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!(find(&deep, &home), (deep.clone(), None));
+        fs::set_permissions(&app, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find(&deep, &home).0, app);
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: only root can give files away");
+            return;
+        }
+        for planted in [app.join(".git"), app.clone()] {
+            std::os::unix::fs::chown(&planted, Some(12345), None).unwrap();
+            assert_eq!(find(&deep, &home), (deep.clone(), None), "{planted:?}");
+            std::os::unix::fs::chown(&planted, Some(0), None).unwrap();
+        }
+    }
+}
