@@ -312,12 +312,12 @@ fn lay_out(caller: &mut Caller, (_, programs, path, _): &Layout) {
 
 #[test]
 fn each_tool_chain_runs_as_it_does_outside_and_no_secret_beside_it_is_there() {
+    if Caller::new().inside(&["--tools", "none"], "true").code != Some(0) {
+        return skip("there are no jails on this machine");
+    }
     for layout in LAYOUTS {
         let (name, _, _, script) = layout;
         let mut caller = Caller::new();
-        if caller.inside(&["--tools", "none"], "true").code != Some(0) {
-            return skip("there are no jails on this machine");
-        }
         lay_out(&mut caller, layout);
         if *name == "conda" {
             caller.var("CONDA_PREFIX", "~/miniconda3/envs/e");
@@ -325,16 +325,21 @@ fn each_tool_chain_runs_as_it_does_outside_and_no_secret_beside_it_is_there() {
         let (names, warnings) = caller.explained(&[]);
         assert!(names.iter().any(|n| n == name) && warnings.is_empty(), "{name}: {names:?} {warnings:?}");
         caller.same(script);
-        // Teeth: each of these is read outside.
-        let secrets: Vec<String> = SECRETS.iter().map(|s| format!("{}/{s}", caller.home.display())).collect();
-        let cat = format!("cat {} 2>&- | wc -c", secrets.join(" "));
-        assert_eq!(caller.outside(&cat).stdout.trim(), (6 * SECRETS.len()).to_string());
-        assert_eq!(caller.inside(&[], &cat).stdout.trim(), "0", "{name}: a secret is read inside");
-        // Read-only, and gone without the tools.
-        let write =
-            caller.inside(&[], &format!("echo x >> $(command -v {})", script.split(' ').next().unwrap()));
-        assert_ne!(write.code, Some(0), "{name}: {write:#?}");
-        let without = caller.inside(&["--tools", "none"], &format!("ls -A {}/*", caller.home.display()));
+        // Teeth: each of these is read outside, and the program is written there.
+        let home = caller.home.display().to_string();
+        let secrets: Vec<String> = SECRETS.iter().map(|s| format!("{home}/{s}")).collect();
+        let program = script.split(' ').next().unwrap();
+        let attack = format!(
+            "cat {} 2>&- | wc -c; echo '#' >> $(command -v {program}) && echo written",
+            secrets.join(" ")
+        );
+        let inside = caller.inside(&[], &attack);
+        let lines: Vec<&str> = inside.stdout.lines().collect();
+        assert!(lines.first() == Some(&"0") && !lines.contains(&"written"), "{name}: {inside:#?}");
+        let outside = caller.outside(&attack);
+        let all = (6 * SECRETS.len()).to_string();
+        assert!(outside.stdout.starts_with(&format!("{all}\nwritten\n")), "{name}: {outside:#?}");
+        let without = caller.inside(&["--tools", "none"], &format!("ls -A {home}/*"));
         assert_ne!(without.code, Some(0), "{name}: {without:#?}");
     }
 }

@@ -4,14 +4,15 @@
 //! links, so that what has changed since is an error and no way in.
 
 use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
+use rustix::fs::RawDir;
 
 use crate::jail::spec::Owner;
 use crate::policy::flavor::matches;
@@ -45,7 +46,7 @@ impl Seen {
 }
 
 /// What has been looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Disk {
     /// The home directory, which has no link in its path, and opened: most places lie below it, and
     /// walking down to it would be half of each call.
@@ -65,11 +66,17 @@ pub(super) fn real(path: &Path) -> Option<PathBuf> {
 }
 
 impl Disk {
-    /// With a home directory that has no link in its path.
-    pub(super) fn new(home: Option<&Path>) -> Disk {
-        let open =
-            |home: &Path| Some((home.to_owned(), openat2::resolved(home.as_os_str().as_bytes()).ok()?));
-        Disk { home: home.and_then(open), ..Disk::default() }
+    /// With a home directory, of which the name without links comes back.
+    pub(super) fn new(home: Option<&Path>) -> (Disk, Option<PathBuf>) {
+        let mut disk = Disk { home: None, asked: Vec::with_capacity(48), listed: Vec::with_capacity(8) };
+        let open = |path: &Path| openat2::resolved(path.as_os_str().as_bytes());
+        let opened = home.and_then(|name| match open(name) {
+            Ok(fd) => Some((name.to_owned(), fd)),
+            Err(_) => std::fs::canonicalize(name).ok().and_then(|real| open(&real).ok().map(|fd| (real, fd))),
+        });
+        let real = opened.as_ref().map(|(path, _)| path.clone());
+        disk.home = opened;
+        (disk, real)
     }
 
     /// What is at a plain absolute path: where that is without links, and what it is.
@@ -154,12 +161,21 @@ impl Disk {
     fn read(&self, dir: &Path) -> Option<Vec<OsString>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let opened = match (self.below_home(dir), &self.home) {
-            (Some(inside), Some((_, home))) => Dir::openat(home, inside, flags, Mode::empty()),
-            _ => Dir::open(dir, flags, Mode::empty()),
+            (Some(inside), Some((_, home))) => openat(home, inside, flags, Mode::empty()),
+            _ => openat(AT_FDCWD, dir, flags, Mode::empty()),
         };
-        let names = opened.ok()?.into_iter().flatten().map(|entry| entry.file_name().to_owned());
-        let names = names.filter(|name| !matches!(name.to_bytes(), b"." | b".."));
-        Some(names.map(|name| OsString::from_vec(name.into_bytes())).collect())
+        let opened = opened.ok()?;
+        // Not by the C library, which spends as many calls on getting ready.
+        let mut buffer = [const { MaybeUninit::uninit() }; 2048];
+        let mut entries = RawDir::new(opened, &mut buffer);
+        let mut names = Vec::new();
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Some(names)
     }
 }
 
@@ -178,7 +194,8 @@ mod tests {
         symlink("nowhere", top.join("a/broken")).unwrap();
         symlink("loop", top.join("loop")).unwrap();
         for home in [None, Some(top.as_path()), Some(Path::new("/"))] {
-            let mut disk = Disk::new(home);
+            let (mut disk, real) = Disk::new(home);
+            assert_eq!(real.as_deref(), home);
             let mut at = |name: &str| disk.look(&top.join(name)).map(|(real, meta)| (real, meta.is_dir()));
             assert_eq!(at("a/b"), Some((top.join("a/b"), true)), "{home:?}");
             assert_eq!(at("l/b"), Some((top.join("a/b"), true)));

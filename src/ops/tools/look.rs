@@ -51,10 +51,11 @@ impl<'a> Look<'a> {
         around: &'a Around<'a>,
         caller: &'a Caller<'a>,
         own: &'a [Flavor],
+        disk: Disk,
         warnings: Vec<String>,
     ) -> Look<'a> {
         let tools = Tools { warnings, ..Tools::default() };
-        Look { around, caller, own, disk: Disk::new(caller.home), tools }
+        Look { around, caller, own, disk, tools }
     }
 
     /// Look at the places of one tool chain.

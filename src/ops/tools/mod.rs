@@ -20,6 +20,7 @@ use crate::jail::spec::{Bind, Hidden, Tool};
 use crate::ops::config;
 use crate::policy::flavor::{self, Caller, Flavor, Reached, expand, is_below, plain, reached};
 use crate::policy::settings::Tools as Choice;
+use disk::Disk;
 use look::Look;
 
 /// What a jail shows apart from its tools.
@@ -102,7 +103,7 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
     if own.is_empty() && entries.is_empty() && flavor::variables().all(|name| env::caller(name).is_none()) {
         return Ok((Tools { warnings, ..Tools::default() }, unknown));
     }
-    home.resolve();
+    let disk = home.resolve();
     let entries: Vec<PathBuf> = entries.into_iter().map(|entry| home.moved(entry)).collect();
     let variables = home.variables(&own);
     let caller = Caller { home: home.real.as_deref(), variables: &variables };
@@ -115,7 +116,7 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
         let names: Vec<PathBuf> = entries.iter().chain(links.iter().map(|(_, real)| real)).cloned().collect();
         found = chosen().filter_map(|f| reached(&f, &names, &caller).map(|r| (f, r))).collect();
     }
-    let mut look = Look::new(around, &caller, &own, warnings);
+    let mut look = Look::new(around, &caller, &own, disk, warnings);
     for (flavor, reached) in &found {
         look.show(flavor, reached);
     }
@@ -188,10 +189,11 @@ impl Home {
         Home { real: name.clone(), name }
     }
 
-    fn resolve(&mut self) {
-        if let Some(real) = self.name.as_deref().and_then(disk::real) {
-            self.real = Some(real);
-        }
+    /// Find out what it is without links. What is asked of it from then on is asked of the result.
+    fn resolve(&mut self) -> Disk {
+        let (disk, real) = Disk::new(self.name.as_deref());
+        self.real = real.or(self.real.take());
+        disk
     }
 
     /// The variables of the catalogue that the caller has set: places, those below the home directory
