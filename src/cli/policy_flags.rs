@@ -42,7 +42,7 @@ pub struct PolicyArgs {
           value_parser = dir(), help_heading = "Jail", action = clap::ArgAction::Append)]
     pub rw: Vec<Dir>,
     /// Refuse writes to the directory; with DIR (written with a `/`), show that host directory too,
-    /// read-only
+    /// read-only and as it is at the start: what the host changes there later may not be seen
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = WORKSPACE,
           value_parser = dir(), help_heading = "Jail", action = clap::ArgAction::Append)]
     pub ro: Vec<Dir>,

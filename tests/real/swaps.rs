@@ -82,7 +82,8 @@ fn running(p: &Project, script: &str) -> Child {
     let script =
         format!("{script}; echo ready; until [ -e {}/go ]; do sleep 0.02; done", gate.to_str().unwrap());
     let mut command = p.command(aj());
-    command.args(["exec", "--timeout", "60s", "--ro"]).arg(&gate).args(["--", "sh", "-c", &script]);
+    // Not `--ro`, whose overlay need not show what appears while it is mounted.
+    command.args(["exec", "--timeout", "60s", "--rw"]).arg(&gate).args(["--", "sh", "-c", &script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
