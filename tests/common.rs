@@ -33,6 +33,14 @@ pub fn without_tools(command: &mut Command) -> &mut Command {
     command.env("PATH", SYSTEM_PATH)
 }
 
+/// Say why no jail can be tried on this machine. Where `JAILS_MUST_WORK` is set, as in `.ci/run`, that
+/// is a failure: tests that all skip would pass for ever.
+pub fn no_jails(reason: impl AsRef<str>) {
+    let reason = reason.as_ref();
+    assert!(std::env::var_os("JAILS_MUST_WORK").is_none(), "{reason}");
+    eprintln!("SKIP: {reason}");
+}
+
 /// A run of `aj` with a quiet environment of its own.
 pub fn run(words: &[&str]) -> Ran {
     let state = tempfile::tempdir().unwrap();

@@ -150,12 +150,12 @@ impl Ground {
         let probe = match compiled() {
             Ok(probe) => probe,
             Err(why) => {
-                skip(why);
+                common::no_jails(why);
                 return None;
             }
         };
         if !jails() {
-            skip("this machine can have no jails (aj doctor says why)");
+            common::no_jails("this machine can have no jails (aj doctor says why)");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -58,7 +58,7 @@ impl Yard {
         let program = match program() {
             Ok(program) => program,
             Err(reason) => {
-                skip(reason);
+                common::no_jails(reason);
                 return None;
             }
         };
@@ -79,7 +79,7 @@ impl Yard {
         if jails(&yard) {
             return Some(yard);
         }
-        skip("`aj exec -- true` does not work on this machine");
+        common::no_jails("`aj exec -- true` does not work on this machine");
         None
     }
 
