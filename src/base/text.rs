@@ -18,6 +18,11 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// As [`printable`], for the null-terminated strings of system calls.
+pub fn c(text: &std::ffi::CStr) -> String {
+    printable(text.to_bytes())
+}
+
 /// Like [`printable`], but line feeds and tabs stay: for output excerpts.
 pub fn printable_lines(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());

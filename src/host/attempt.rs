@@ -218,11 +218,7 @@ pub fn network(ids: Ids) -> Tried {
         || Ok(()),
         |()| {
             net::loopback_up()?;
-            let io = |call| {
-                move |e: std::io::Error| {
-                    Error::new(call, "127.0.0.1", e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-                }
-            };
+            let io = |call| move |e: std::io::Error| Error::new(call, "127.0.0.1", crate::sys::errno(&e));
             let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(io("bind"))?;
             let address = listener.local_addr().map_err(io("getsockname"))?;
             std::net::TcpStream::connect(address).map_err(io("connect"))?;

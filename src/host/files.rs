@@ -20,13 +20,9 @@ use crate::sys::{Error, Result};
 
 const SPACE: Namespaces = Namespaces::WITHOUT_NET;
 
-fn show(path: &CStr) -> String {
-    text::printable(path.to_bytes())
-}
-
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", show(path), e))
+        .map_err(|e| Error::new("open", text::c(path), e))
 }
 
 fn cpath(path: &Path) -> Result<CString> {
@@ -160,9 +156,9 @@ fn mapped(ids: Ids, lower: Lower<'_>) -> Result<OwnedFd> {
     let outside = |first: u32| first + (ids.user - ids.inside);
     let line = |id, outside| [IdMap { inside: id, outside, count: 1 }];
     let mapping = Mapping::new(&line(lower.uid, outside(ids.uid)), &line(lower.gid, outside(ids.gid)))?;
-    let tree = mount::clone_tree(None, &path, false).map_err(|e| e.on(show(&path)))?;
+    let tree = mount::clone_tree(None, &path, false).map_err(|e| e.on(text::c(&path)))?;
     mount::set_idmap(&tree, Attr::NOSUID.and(Attr::NODEV), mapping.userns(), false)
-        .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(show(&path)) })?;
+        .map_err(|e| Error { call: "mount_setattr(idmap)", ..e.on(text::c(&path)) })?;
     mapping.finish()?;
     Ok(tree)
 }

@@ -1,7 +1,6 @@
 //! The last part of pid 1's preparation: limits, standard descriptors, and every privilege given up
 //! and checked to be gone.
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -11,8 +10,9 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::spec::Spec;
+use super::spec::{Spec, Without};
 use super::status::{Layer, Layers};
+use crate::base::text;
 use crate::policy::settings::Seccomp;
 use crate::sys::mount;
 use crate::sys::seccomp;
@@ -40,7 +40,7 @@ pub struct Confinement {
     /// Kernel's Landlock ABI.
     pub landlock_abi: i32,
     /// See [`Spec::without`].
-    pub without: Vec<String>,
+    pub without: Without,
 }
 
 impl Confinement {
@@ -58,11 +58,6 @@ impl Confinement {
             landlock_abi: spec.landlock_abi,
             without: spec.without.clone(),
         }
-    }
-
-    /// Whether a layer is in place: always, but for the tests that take one away.
-    pub fn with(&self, layer: &str) -> bool {
-        !self.without.iter().any(|w| w == layer)
     }
 }
 
@@ -148,15 +143,15 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
     let what = &plan.confinement;
     caps::not_dumpable()?;
     layers.add(Layer::NotDumpable);
-    if what.with("caps") {
+    if what.without.keeps("caps") {
         caps::drop_all()?;
         layers.add(Layer::Caps);
     }
-    if what.with("no_new_privs") {
+    if what.without.keeps("no_new_privs") {
         caps::no_new_privs()?;
         layers.add(Layer::NoNewPrivs);
     }
-    if what.landlock_abi >= landlock::OLDEST && what.with("landlock") {
+    if what.landlock_abi >= landlock::OLDEST && what.without.keeps("landlock") {
         // Whoever is restricted in files may not mount, so nested jails get the scopes alone.
         let rules = (!what.nested_userns).then_some(&plan.rules[..]);
         landlock::restrict(rules, what.landlock_abi)?;
@@ -167,10 +162,10 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
             layers.add(Layer::Scopes);
         }
     }
-    if what.no_setuid && what.with("no_setuid") {
+    if what.no_setuid && what.without.keeps("no_setuid") {
         seccomp::install(&seccomp::no_setuid())?;
     }
-    if what.with("seccomp") {
+    if what.without.keeps("seccomp") {
         seccomp::install(&seccomp::program(&seccomp::Options {
             level: match what.seccomp {
                 Seccomp::Standard => seccomp::Level::Standard,
@@ -203,12 +198,8 @@ fn verify(plan: &Plan, layers: Layers) -> Result<()> {
     }
     for path in &plan.read_only {
         if !mount::is_read_only(path)? {
-            return not("not read-only: ", show(path));
+            return not("not read-only: ", text::c(path));
         }
     }
     Ok(())
-}
-
-fn show(path: &CStr) -> String {
-    crate::base::text::printable(path.to_bytes())
 }

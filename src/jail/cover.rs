@@ -1,7 +1,7 @@
 //! What pid 1 puts over what it has just mounted, so that the host's own inode is out of reach:
 //! a read-only overlay over a directory, a read-only mount of a file over itself.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -9,6 +9,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use super::plan::{EMPTY, Mount};
+use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::{Error, Result, at};
 
@@ -16,7 +17,7 @@ use crate::sys::{Error, Result, at};
 /// over this file system (a third level of stacking, names without case, mounts that cannot be parted).
 pub(super) fn veil(below: &OwnedFd, store: &OwnedFd) -> Result<bool> {
     let empty = openat(store, EMPTY, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", show(EMPTY), e))?;
+        .map_err(|e| Error::new("open", text::c(EMPTY), e))?;
     let (below_fd, empty) = (below.as_raw_fd(), empty.as_raw_fd());
     let lower = CString::new(format!("/proc/self/fd/{below_fd}:/proc/self/fd/{empty}")).unwrap_or_default();
     let make = || -> Result<OwnedFd> {
@@ -42,7 +43,7 @@ pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
-    openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", show(&m.at), e))
+    openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", text::c(&m.at), e))
 }
 
 /// Mount a file read-only over itself. The clone is of the jail's own view, so that it keeps the id
@@ -53,10 +54,10 @@ pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
         Err(e) if e.errno == Errno::EACCES => return Ok(()),
         other => other?,
     };
-    let fail = |e: Error| e.on(show(&m.at));
+    let fail = |e: Error| e.on(text::c(&m.at));
     if at::fstat(&file).map_err(fail)?.ino != inode {
         // Moved by somebody who writes there as well: where the file is now, it would be bare.
-        return Err(Error::new("cover", show(&m.at), Errno::ESTALE));
+        return Err(Error::new("cover", text::c(&m.at), Errno::ESTALE));
     }
     let tree = mount::clone_tree(Some(file.as_fd()), c"", false).map_err(fail)?;
     mount::set_attr(&tree, Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV), false).map_err(fail)?;
@@ -66,10 +67,6 @@ pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
     if at::fstat(&seen).map_err(fail)?.ino == inode && mount::is_read_only_mount(&seen).map_err(fail)? {
         Ok(())
     } else {
-        Err(Error::new("cover", show(&m.at), Errno::ESTALE))
+        Err(Error::new("cover", text::c(&m.at), Errno::ESTALE))
     }
-}
-
-fn show(path: &CStr) -> String {
-    crate::base::text::printable(path.to_bytes())
 }

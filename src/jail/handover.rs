@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::plan::Plan;
 use super::wire;
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, errno};
 
 /// Largest plan that is read: arguments and environment are bounded by the kernel's execve at less.
 const LARGEST: u64 = 64 << 20;
@@ -75,10 +75,6 @@ pub(super) fn wait(from: &File) -> bool {
             _ => return false,
         }
     }
-}
-
-fn errno(e: &std::io::Error) -> Errno {
-    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

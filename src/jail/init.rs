@@ -14,10 +14,11 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use super::confine::{Stdio, confine};
 use super::cover::{cover, place, veil};
 use super::handover;
-use super::plan::{Mount, Overlay, Plan, What};
+use super::plan::{EMPTY, Mount, Overlay, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
+use crate::base::text;
 use crate::policy::settings::Net;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::cpu::Processors;
@@ -81,10 +82,6 @@ fn set_up(
         net::unshare()?;
         layers.add(Layer::NetNs);
     }
-    let with = |layer: &str| !birth.without.iter().any(|w| w == layer);
-    if with("keyring") && caps::fresh_session_keyring()? {
-        layers.add(Layer::Keyring);
-    }
     // Our ids are mapped, too, once it is here.
     let Some((plan, mapped)) = handover::receive(go, status)? else { clone::exit_now(125) };
     if let Some(processors) = processors {
@@ -92,6 +89,9 @@ fn set_up(
         processors.restore();
     }
     fd::room_for(plan.descriptors())?;
+    if plan.confinement.without.keeps("keyring") && caps::fresh_session_keyring()? {
+        layers.add(Layer::Keyring);
+    }
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
@@ -119,7 +119,7 @@ fn set_up(
     layers.add(Layer::Pivot);
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
-    if !plan.confinement.nested_userns && with("no_nested_userns") {
+    if !plan.confinement.nested_userns && plan.confinement.without.keeps("no_nested_userns") {
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
     }
@@ -167,11 +167,7 @@ fn open_overlay(plan: &Plan) -> Result<Option<OverlayParts>> {
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
     openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", show(path), e))
-}
-
-fn show(path: &CStr) -> String {
-    crate::base::text::printable(path.to_bytes())
+        .map_err(|e| Error::new("open", text::c(path), e))
 }
 
 /// A detached clone of a host path with its attributes. Other mounts below it come along only
@@ -192,8 +188,8 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
         Err(Error { errno: Errno::EINVAL, .. }) => (clone(true), true),
         other => (other, false),
     };
-    let tree = tree.map_err(|e| e.on(show(source)))?;
-    mount::set_attr(&tree, attr, recursive).map_err(|e| e.on(show(source)))?;
+    let tree = tree.map_err(|e| e.on(text::c(source)))?;
+    mount::set_attr(&tree, attr, recursive).map_err(|e| e.on(text::c(source)))?;
     Ok(tree)
 }
 
@@ -207,7 +203,7 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     let store = tmpfs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("tmpfs"))?;
     for d in &plan.dirs {
         mkdirat(&store, d.as_c_str(), Mode::from_bits_truncate(0o755))
-            .map_err(|e| Error::new("mkdir", show(d), e))?;
+            .map_err(|e| Error::new("mkdir", text::c(d), e))?;
     }
     for dir in [c"tmp", c"shm"] {
         // Not by mkdir, which has no sticky bit everywhere.
@@ -217,16 +213,16 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
             Mode::from_bits_truncate(0o1777),
             nix::sys::stat::FchmodatFlags::FollowSymlink,
         )
-        .map_err(|e| Error::new("chmod", show(dir), e))?;
+        .map_err(|e| Error::new("chmod", text::c(dir), e))?;
     }
     for f in &plan.files {
         // Not by open, which would be a call more to close it again.
         mknodat(&store, f.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
-            .map_err(|e| Error::new("create", show(f), e))?;
+            .map_err(|e| Error::new("create", text::c(f), e))?;
     }
     for (target, at) in &plan.links {
         nix::unistd::symlinkat(target.as_c_str(), &store, at.as_c_str())
-            .map_err(|e| Error::new("symlink", show(at), e))?;
+            .map_err(|e| Error::new("symlink", text::c(at), e))?;
     }
     // Attached where every host has a directory: kernels before 6.15 clone attached trees only.
     // Nothing below uses the host's /dev any more, and nobody outside sees this mount.
@@ -252,7 +248,7 @@ fn files(
     for m in &plan.mounts {
         let made = match &m.what {
             What::Bind { .. } => {
-                let tree = binds.next().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                let tree = binds.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 below = Some(tree);
                 match attach(tree, root, m) {
                     // A kernel built without what is to be masked.
@@ -262,13 +258,13 @@ fn files(
                 continue;
             }
             What::Mapped(i) => {
-                let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 below = Some(tree);
                 attach(tree, root, m)?;
                 continue;
             }
             What::Veil => {
-                let below = below.ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                let below = below.ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 veils.0 += 1;
                 veils.1 += usize::from(veil(below, store)?);
                 continue;
@@ -278,20 +274,20 @@ fn files(
                 continue;
             }
             What::Scratch(dir) => {
-                mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(show(dir)))
+                mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(text::c(dir)))
             }
             What::Void => {
                 let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
-                mount::clone_tree(Some(store.as_fd()), c"void", false)
+                mount::clone_tree(Some(store.as_fd()), EMPTY, false)
                     .and_then(|void| mount::set_attr(&void, attr, false).map(|()| void))
-                    .map_err(|e| e.on(show(&m.at)))
+                    .map_err(|e| e.on(text::c(&m.at)))
             }
             What::Proc => NewFs::open(c"proc")
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
                 .map_err(|e| e.on("proc")),
             What::Pts => devpts().map_err(|e| e.on("devpts")),
             What::Overlay(o) => {
-                let parts = overlay.take().ok_or_else(|| Error::new("plan", show(&m.at), Errno::EBADF))?;
+                let parts = overlay.take().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 overlay_mount(o, parts, mapped)
             }
         }?;
@@ -306,7 +302,7 @@ fn files(
 /// Go to the working directory. Descriptors that the caller left open are still ours here, the
 /// host's directories among them, so no link of `/proc` may be part of the way (CVE-2024-21626).
 fn enter(cwd: &CStr) -> Result<()> {
-    let fail = |e| Error::new("chdir", show(cwd), e);
+    let fail = |e| Error::new("chdir", text::c(cwd), e);
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -316,9 +312,9 @@ fn enter(cwd: &CStr) -> Result<()> {
 
 fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
     if m.ours {
-        return mount::attach(tree, root, &m.at).map_err(|e| e.on(show(&m.at)));
+        return mount::attach(tree, root, &m.at).map_err(|e| e.on(text::c(&m.at)));
     }
-    mount::attach(tree, place(root, m)?, c"").map_err(|e| e.on(show(&m.at)))
+    mount::attach(tree, place(root, m)?, c"").map_err(|e| e.on(text::c(&m.at)))
 }
 
 fn devpts() -> Result<OwnedFd> {
@@ -386,7 +382,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         Err(e) => fail(status, &e, false),
     };
     if let Some((errno, i)) = failed {
-        let name = plan.programs.get(i).map(|p| show(p)).unwrap_or_default();
+        let name = plan.programs.get(i).map(|p| text::c(p)).unwrap_or_default();
         let interpreter_missing = errno == Errno::ENOENT
             && plan.programs.get(i).is_some_and(|p| {
                 nix::unistd::faccessat(

@@ -227,7 +227,7 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
 }
 
 fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
-    let name = || crate::base::text::printable(m.source.to_bytes());
+    let name = || crate::base::text::c(&m.source);
     // Resolved before: a link in it now is somebody's trick (see `init::bind`).
     let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
     let tree = mount::clone_tree(Some(exact.as_fd()), c"", false).map_err(|e| e.on(name()))?;

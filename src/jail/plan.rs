@@ -181,14 +181,12 @@ pub const USR_NAMES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx3
 /// Device nodes of a jail.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// A directory of the tmpfs that stays empty: an overlay without an upper layer takes two lower ones.
+/// A directory of the tmpfs that stays empty: what a hidden directory shows, and the second layer that
+/// an overlay without an upper one must have.
 pub(super) const EMPTY: &CStr = c"empty";
 
 const SCRATCH: [(&str, &str); 4] =
     [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];
-
-/// Directory of the tmpfs that stays empty.
-pub(super) const VOID: &str = "void";
 
 fn cstring(what: &'static str, bytes: impl Into<Vec<u8>>) -> Result<CString, Error> {
     CString::new(bytes).map_err(|e| Error::Nul { what, value: OsString::from_vec(e.into_vec()) })
@@ -391,7 +389,7 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     }
     for hidden in &spec.hidden {
         let what = if hidden.directory {
-            points.dir(Path::new(VOID));
+            points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
             What::Void
         } else {
             let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
@@ -457,7 +455,7 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
 
 /// Cover the read-only mount just made at `path`.
 fn veil(p: &mut Plan, points: &mut Points, path: &Path) -> Result<(), Error> {
-    if p.confinement.with("ro_overlay") {
+    if p.confinement.without.keeps("ro_overlay") {
         points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
         p.mounts.push(Mount { what: What::Veil, at: relative(path)?, ours: false });
     }

@@ -35,7 +35,7 @@ fn spec() -> Spec {
         tmp: 1 << 30,
         ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
         landlock_abi: 7,
-        without: vec![],
+        without: Default::default(),
     }
 }
 

@@ -95,6 +95,17 @@ pub fn inside_id(as_root: bool) -> u32 {
     if as_root { 0 } else { AGENT }
 }
 
+/// Layers switched off, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without(pub Vec<String>);
+
+impl Without {
+    /// Whether a layer is in place: always, but for the tests that take one away.
+    pub fn keeps(&self, layer: &str) -> bool {
+        !self.0.iter().any(|w| w == layer)
+    }
+}
+
 /// What must be known of a jail for its pid 1 to be born: the rest is still being worked out while
 /// its namespaces are made.
 #[derive(Debug, Clone)]
@@ -105,8 +116,6 @@ pub struct Birth {
     pub as_root: bool,
     /// The network.
     pub net: Net,
-    /// See [`Spec::without`].
-    pub without: Vec<String>,
 }
 
 /// One jail.
@@ -170,7 +179,7 @@ pub struct Spec {
     /// Kernel's Landlock ABI.
     pub landlock_abi: i32,
     /// Layers switched off, by name: for tests that show a layer's teeth, in debug builds only.
-    pub without: Vec<String>,
+    pub without: Without,
 }
 
 impl Spec {

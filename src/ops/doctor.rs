@@ -291,7 +291,7 @@ impl Place {
 }
 
 fn failed(call: &'static str, path: &Path, e: &std::io::Error) -> sys::Error {
-    sys::Error::new(call, text::os(path), e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    sys::Error::new(call, text::os(path), sys::errno(e))
 }
 
 /// How long a whole jail may take, and what it needs of the state directory.

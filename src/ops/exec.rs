@@ -14,7 +14,7 @@ use super::tools::Found;
 use super::{changes, config};
 
 use crate::base::id::{Id, Kind};
-use crate::base::{env, text};
+use crate::base::text;
 use crate::jail::etc::{self, Etc};
 use crate::jail::launch;
 use crate::jail::plan;
@@ -335,7 +335,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
     });
     relay.settle();
-    relay.finish_status(patience(settings, &ended));
+    let patience = patience(settings, &ended);
+    relay.finish_status(patience);
     let kept = relay.kept.take().unwrap_or(Ok(()));
     let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
         Ok(changes) => changes.flatten(),
@@ -361,7 +362,6 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
-    let patience = patience(settings, &ended);
     let tools = resolved.settings.tools;
     Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
 }
@@ -372,7 +372,7 @@ fn birth(settings: &Settings) -> Birth {
         0 => Ids::Range,
         uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
     };
-    Birth { ids, as_root: settings.as_root, net: settings.net, without: without() }
+    Birth { ids, as_root: settings.as_root, net: settings.net }
 }
 
 /// What a run is to be, checked and worked out.
@@ -398,17 +398,18 @@ fn prepare(
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
     let state = StateDir::open()?;
-    let owner = check::workspace((&place.root, &place.meta), &state, settings, request.i_mean_it)?;
+    let real = state.real_path();
+    let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&place);
-    let mut shown = shown::beside(resolved, &place.root, Some(&state.real_path()), warnings)?;
+    let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
     let names = shown.tools.names();
     let tools = std::mem::take(&mut shown.tools.found);
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
-    check::binds_and_state(&spec, &state, request.i_mean_it)?;
+    check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
     let policy = record::effective(settings, &spec, names, watch_memory);
@@ -441,17 +442,6 @@ fn record_start(
             discard(tree, state);
             Err(e.into())
         }
-    }
-}
-
-/// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
-/// released binary has no such switch.
-fn without() -> Vec<String> {
-    match env::TEST_WITHOUT.get() {
-        Some(list) if cfg!(debug_assertions) => {
-            list.to_string_lossy().split(',').map(str::to_owned).collect()
-        }
-        _ => Vec::new(),
     }
 }
 

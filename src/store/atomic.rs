@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::dirfd::{errno, open_file};
+use super::dirfd::open_file;
+use crate::sys::errno;
 
 /// Whether the content must survive power loss, at the price of an fsync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
@@ -72,9 +71,4 @@ pub(super) fn unlink(dir: impl AsFd, name: &CStr, flag: UnlinkatFlags) -> Result
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e),
     }
-}
-
-/// The errno inside an I/O error.
-pub(super) fn errno(e: &io::Error) -> Errno {
-    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -114,7 +114,7 @@ pub enum Error {
 impl Error {
     /// An error of `call` on `path`, with the errno of `error`.
     pub(super) fn io(call: &'static str, path: &Path, error: &std::io::Error) -> Error {
-        Error::call(call, path, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        Error::call(call, path, crate::sys::errno(error))
     }
 
     /// An error of `call` on `path`.

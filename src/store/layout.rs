@@ -111,7 +111,7 @@ impl StateDir {
         match std::fs::symlink_metadata(path) {
             Ok(m) if m.is_symlink() => Err(Error::Symlink { path: text::os(path) }),
             // Not there, or made by another process since.
-            _ if dirfd::errno(error) == Errno::ENOENT => Ok(None),
+            _ if crate::sys::errno(error) == Errno::ENOENT => Ok(None),
             Ok(m) if !m.is_dir() => Err(Error::NotADirectory { path: text::os(path) }),
             _ => Err(Error::io("open", path, error)),
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::dirfd::{self, errno, open_file};
+use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::frame::{self, Kind};
 use super::layout::StateDir;
@@ -21,6 +21,7 @@ use super::lock;
 use crate::base::{clock, text};
 use crate::monitor::Monitor;
 use crate::schema::jail::{End, Excerpt, Start};
+use crate::sys::errno;
 
 const NAME: &str = "spool";
 const LOCK: &str = "spool.lock";

@@ -18,6 +18,11 @@ pub struct Error {
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The errno inside an error of the standard library; EIO for one that has none.
+pub fn errno(e: &std::io::Error) -> Errno {
+    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
 impl Error {
     /// An error of `call` on `arg`.
     pub fn new(call: &'static str, arg: impl Into<String>, errno: Errno) -> Error {

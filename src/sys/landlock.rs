@@ -97,7 +97,7 @@ pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
                         | AccessFs::Truncate
                 }
             };
-        let name = || crate::base::text::printable(path.to_bytes());
+        let name = || crate::base::text::c(path);
         let fd = PathFd::new(OsStr::from_bytes(path.to_bytes()))
             .map_err(|_| Error::new("open", name(), Errno::last()))?;
         created = created

@@ -21,4 +21,4 @@ pub mod signal;
 pub mod sink;
 pub mod xattr;
 
-pub use error::{Error, Result, check};
+pub use error::{Error, Result, check, errno};

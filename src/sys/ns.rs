@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::{Error, Result, clone, pidfd};
+use super::{Error, Result, clone, errno, pidfd};
 
 /// One line of `uid_map`/`gid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,8 @@ fn write_file(call: &'static str, path: &str, text: &str) -> Result<()> {
     let fail = |e: Errno| Error::new(call, path, e);
     let fd = openat(AT_FDCWD, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(fail)?;
     // The kernel takes a map in one write only.
-    let n = File::from(fd).write(text.as_bytes()).map_err(|e| fail(errno_of(&e)))?;
+    let n = File::from(fd).write(text.as_bytes()).map_err(|e| fail(errno(&e)))?;
     if n == text.len() { Ok(()) } else { Err(fail(Errno::EIO)) }
-}
-
-fn errno_of(e: &std::io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))
 }
 
 fn lines(maps: &[IdMap]) -> String {

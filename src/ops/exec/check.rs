@@ -14,7 +14,6 @@ use crate::policy::key::Key;
 use crate::policy::resolve::{Asked, Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
 use crate::schema::jail::Outcome;
-use crate::store::layout::StateDir;
 
 /// What would do instead of a directory that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +102,10 @@ pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathB
 }
 
 /// Refuse to show aj's own state, or sockets of other programs: all paths are free of links by now.
-pub(super) fn binds_and_state(spec: &Spec, state: &StateDir, insist: bool) -> Result<(), Error> {
+pub(super) fn binds_and_state(spec: &Spec, state: &Path, insist: bool) -> Result<(), Error> {
     if spec.binds.is_empty() {
         return Ok(());
     }
-    let state = state.real_path();
     for bind in spec.binds.iter().filter(|b| b.writable || !insist) {
         let holds = state.starts_with(&bind.path);
         let way = if bind.writable { WayOut::Elsewhere } else { WayOut::Insist };
@@ -117,7 +115,7 @@ pub(super) fn binds_and_state(spec: &Spec, state: &StateDir, insist: bool) -> Re
         if holds {
             return Err(refuse(&bind.path, "contains aj's state directory", way));
         }
-        if bind.path.starts_with(&state) {
+        if bind.path.starts_with(state) {
             return Err(refuse(&bind.path, "is inside aj's state directory", way));
         }
         if !insist && SOCKETS.iter().any(|s| bind.path == Path::new(s)) {
@@ -130,12 +128,11 @@ pub(super) fn binds_and_state(spec: &Spec, state: &StateDir, insist: bool) -> Re
 /// Refuse what would show the user's keys or aj's own state, and what an overlay cannot change.
 pub(super) fn workspace(
     (path, meta): (&Path, &Metadata),
-    state: &StateDir,
+    state: &Path,
     settings: &Settings,
     insist: bool,
 ) -> Result<Owner, Error> {
-    let state = state.real_path();
-    if path.starts_with(&state) {
+    if path.starts_with(state) {
         return Err(refuse(path, "is inside aj's state directory", WayOut::Elsewhere));
     }
     let holds_state = state.starts_with(path);

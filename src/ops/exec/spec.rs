@@ -8,7 +8,7 @@ use crate::base::env;
 use crate::base::id::Id;
 use crate::jail::etc;
 use crate::jail::plan;
-use crate::jail::spec::{Birth, Owner, Spec};
+use crate::jail::spec::{Birth, Owner, Spec, Without};
 use crate::ops::project::Place;
 use crate::policy::environment;
 use crate::policy::settings::Settings;
@@ -98,7 +98,7 @@ pub(super) fn spec(
         umask: 0o022,
         ids: birth.ids,
         landlock_abi: sys::landlock::abi(),
-        without: birth.without,
+        without: without(),
     })
 }
 
@@ -110,4 +110,15 @@ fn half_of_inotify() -> Option<(u64, u64)> {
     };
     // A host without them has none to run out of.
     half("max_user_instances").zip(half("max_user_watches"))
+}
+
+/// Layers to leave out, so that a test can show what each one stops. In debug builds only: a
+/// released binary has no such switch.
+fn without() -> Without {
+    match env::TEST_WITHOUT.get() {
+        Some(list) if cfg!(debug_assertions) => {
+            Without(list.to_string_lossy().split(',').map(str::to_owned).collect())
+        }
+        _ => Without::default(),
+    }
 }

@@ -191,11 +191,7 @@ impl<'a> Look<'a> {
 
     /// Parents before children, each once.
     pub(super) fn settle(&mut self) {
-        let shown = &mut self.tools.shown;
-        shown.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        shown.dedup_by(|a, b| same(&a.path, &b.path));
-        let all: Vec<PathBuf> = shown.iter().filter(|t| t.directory).map(|t| t.path.clone()).collect();
-        shown.retain(|t| !all.iter().any(|dir| below(&t.path, dir) && !same(dir, &t.path)));
+        outermost(&mut self.tools.shown, |t| (&t.path, t.directory));
     }
 
     /// Find what is to be hidden in what is shown.
@@ -223,11 +219,7 @@ impl<'a> Look<'a> {
 
     /// None below another: a mount needs a place.
     pub(super) fn settle_hidden(&mut self) {
-        let hidden = &mut self.tools.hidden;
-        hidden.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        hidden.dedup_by(|a, b| same(&a.path, &b.path));
-        let all: Vec<PathBuf> = hidden.iter().filter(|h| h.directory).map(|h| h.path.clone()).collect();
-        hidden.retain(|h| !all.iter().any(|dir| below(&h.path, dir) && !same(dir, &h.path)));
+        outermost(&mut self.tools.hidden, |h| (&h.path, h.directory));
     }
 
     /// The variables of one tool chain.
@@ -276,6 +268,15 @@ impl<'a> Look<'a> {
             self.link(name.clone(), real.clone());
         }
     }
+}
+
+/// Parents before children, each once, and nothing below a directory of the list: `place` says where an
+/// entry is, and whether it is a directory.
+fn outermost<T>(list: &mut Vec<T>, place: impl Fn(&T) -> (&PathBuf, bool)) {
+    list.sort_by(|a, b| place(a).0.as_os_str().as_bytes().cmp(place(b).0.as_os_str().as_bytes()));
+    list.dedup_by(|a, b| same(place(a).0, place(b).0));
+    let all: Vec<PathBuf> = list.iter().map(&place).filter(|p| p.1).map(|p| p.0.clone()).collect();
+    list.retain(|t| !all.iter().any(|dir| below(place(t).0, dir) && !same(dir, place(t).0)));
 }
 
 /// The directory in which the first `*` of `pattern` is looked up, or the one it lies in.
