@@ -95,10 +95,10 @@ fn set_up(
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
-    let mut overlay = None;
+    let mut overlays = Vec::new();
     if birth.ids == Ids::Range {
         wait_for_launcher(go);
-        overlay = open_overlay(&plan)?;
+        overlays = open_overlays(&plan)?;
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -111,9 +111,9 @@ fn set_up(
     if birth.ids != Ids::Range {
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
         wait_for_launcher(go);
-        overlay = open_overlay(&plan)?;
+        overlays = open_overlays(&plan)?;
     }
-    if files(&plan, &mapped, (&store, &root), &binds, overlay)? {
+    if files(&plan, &mapped, (&store, &root), &binds, overlays)? {
         layers.add(Layer::ReadOnlyOverlay);
     }
     layers.add(Layer::Pivot);
@@ -152,17 +152,19 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
 /// Lower (unless it is an id-mapped mount), upper and work of the overlay.
 type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
 
-fn open_overlay(plan: &Plan) -> Result<Option<OverlayParts>> {
+/// The parts of each [`What::Overlay`], in order.
+fn open_overlays(plan: &Plan) -> Result<Vec<OverlayParts>> {
+    let mut parts = Vec::new();
     for m in &plan.mounts {
         if let What::Overlay(o) = &m.what {
             let lower = match &o.lower {
                 Ok(path) => Some(resolved_path(path.to_bytes())?),
                 Err(_) => None,
             };
-            return Ok(Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?)));
+            parts.push((lower, open_dir(&o.upper)?, open_dir(&o.work)?));
         }
     }
-    Ok(None)
+    Ok(parts)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
@@ -240,9 +242,10 @@ fn files(
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
-    mut overlay: Option<OverlayParts>,
+    overlays: Vec<OverlayParts>,
 ) -> Result<bool> {
     let mut binds = binds.iter();
+    let mut overlays = overlays.into_iter();
     let mut below = None;
     let mut veils = (0, 0);
     for m in &plan.mounts {
@@ -287,7 +290,8 @@ fn files(
                 .map_err(|e| e.on("proc")),
             What::Pts => devpts().map_err(|e| e.on("devpts")),
             What::Overlay(o) => {
-                let parts = overlay.take().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
+                let parts =
+                    overlays.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 overlay_mount(o, parts, mapped)
             }
         }?;

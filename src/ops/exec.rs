@@ -33,6 +33,7 @@ use crate::sys;
 use crate::sys::sink;
 
 mod alias;
+mod beside;
 mod check;
 mod dry;
 mod foreign;
@@ -45,6 +46,7 @@ mod spec;
 mod streams;
 mod veil;
 
+use beside::Beside;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -293,12 +295,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _ } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, beside } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
+    let tree = match record_start(&state, (&spec, &beside), &policy, ids, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -386,6 +388,8 @@ struct Prepared {
     etc: Etc,
     /// The tools that are shown.
     tools: Vec<Found>,
+    /// What has an overlay beside the workspace.
+    beside: Vec<Beside>,
 }
 
 fn prepare(
@@ -412,16 +416,21 @@ fn prepare(
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
+    let beside: Vec<Beside> = Vec::new();
+    if let Some(tree) = &spec.tree {
+        spec.sides = beside.iter().map(|b| b.side(tree)).collect();
+        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
+    }
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
 fn record_start(
     state: &StateDir,
-    spec: &Spec,
+    (spec, beside): (&Spec, &[Beside]),
     policy: &Effective,
     ids: Ids,
     warnings: &mut Vec<String>,
@@ -429,7 +438,12 @@ fn record_start(
     let tree = if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
-        Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
+        let tree = trees::create_tree(state, spec.id, &spec.workspace, owner)?;
+        if let Err(e) = beside.iter().try_for_each(|b| b.make(&tree, owner)) {
+            discard(Some(tree), state);
+            return Err(e.into());
+        }
+        Some(tree)
     } else {
         None
     };

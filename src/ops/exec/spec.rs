@@ -83,6 +83,7 @@ pub(super) fn spec(
         tree: None,
         owner,
         durable: settings.durable,
+        sides: Vec::new(),
         binds,
         tools: tools.shown,
         hidden: tools.hidden,
