@@ -95,6 +95,8 @@ fn set_up(
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
+    let ready = plan.root.as_ref().map(|path| bind(path, attr, false)).transpose()?;
     let mut overlays = Vec::new();
     if birth.ids == Ids::Range {
         wait_for_launcher(go);
@@ -107,7 +109,7 @@ fn set_up(
         // The launcher died between its word and that call: nobody will tell us.
         clone::exit_now(125);
     }
-    let (store, root) = tmpfs(&plan)?;
+    let (store, root) = tmpfs(&plan, ready)?;
     if birth.ids != Ids::Range {
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
         wait_for_launcher(go);
@@ -195,8 +197,8 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The tmpfs and the new root in it.
-fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
+/// The tmpfs and the new root in it, which is the ready-made one if there is one.
+fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
     // The modes below are meant as they are; the command's umask is set once all is in place.
     nix::sys::stat::umask(Mode::empty());
     let tmpfs = NewFs::open(c"tmpfs")?;
@@ -230,7 +232,10 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     // Nothing below uses the host's /dev any more, and nobody outside sees this mount.
     let host = open_dir(c"/")?;
     mount::attach(&store, &host, c"dev").map_err(|e| e.on("tmpfs"))?;
-    let root = mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?;
+    let root = match ready {
+        Some(root) => root,
+        None => mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?,
+    };
     mount::attach(&root, &store, c"root").map_err(|e| e.on("new root"))?;
     Ok((store, root))
 }
@@ -297,7 +302,9 @@ fn files(
         }?;
         attach(&made, root, m)?;
     }
-    mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    if plan.root.is_none() {
+        mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    }
     mount::pivot_into(root)?;
     enter(&plan.cwd)?;
     Ok(veils.0 > 0 && veils.0 == veils.1)

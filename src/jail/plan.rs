@@ -94,6 +94,8 @@ pub struct Mapped {
 pub struct Plan {
     /// Size of the tmpfs, as the mount option wants it.
     pub tmp_size: CString,
+    /// The ready-made directory that is the jail's `/`; `None`: `root` of the tmpfs.
+    pub root: Option<CString>,
     /// Directories in the tmpfs, parents first.
     pub dirs: Vec<CString>,
     /// Empty files in the tmpfs to mount over.

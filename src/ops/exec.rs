@@ -15,9 +15,11 @@ use super::{changes, config};
 
 use crate::base::id::{Id, Kind};
 use crate::base::text;
-use crate::jail::etc::{self, Etc};
+use crate::jail::etc;
 use crate::jail::launch;
 use crate::jail::plan;
+use crate::jail::ready::Ready;
+use crate::jail::root;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
@@ -52,6 +54,9 @@ use relay::Relay;
 pub use check::WayOut;
 pub use dry::explain;
 pub use missing::{OnHost, on_host};
+
+/// Where in the state directory what is ready-made lies.
+const CACHE: &str = "cache";
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -295,7 +300,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, beside } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, root, tools: _, beside } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -315,6 +320,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ticks: request.ticks,
     };
     let mut relay = Relay::new(watcher, status, &state, tree);
+    relay.wanted = root.as_ref().err();
     let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
@@ -385,7 +391,9 @@ struct Prepared {
     policy: Effective,
     watch_memory: Option<u64>,
     /// Kept for the length of the run.
-    etc: Etc,
+    etc: Ready,
+    /// Likewise; or what is to be made for later runs.
+    root: Result<Ready, root::Wanted>,
     /// The tools that are shown.
     tools: Vec<Found>,
     /// What has an overlay beside the workspace.
@@ -406,7 +414,8 @@ fn prepare(
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
-    let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
+    let cache = state.path().join(CACHE);
+    let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
     let names = shown.tools.names();
@@ -424,7 +433,9 @@ fn prepare(
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside })
+    let root =
+        root::ready(&cache, &mut plan, (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id()));
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
