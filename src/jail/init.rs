@@ -3,7 +3,7 @@
 //! Runs on a copy of the single-threaded launcher's memory. It decides nothing: the first failure
 //! is sent to the launcher and ends it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -13,8 +13,9 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
 use super::cover::{cover, place, veil};
-use super::handover;
-use super::plan::{EMPTY, Mount, Overlay, Plan, What};
+use super::handover::{self, Word};
+use super::overlay;
+use super::plan::{EMPTY, Mount, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -97,10 +98,10 @@ fn set_up(
     let binds = open_binds(&plan)?;
     let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
     let ready = plan.root.as_ref().map(|path| bind(path, attr, false)).transpose()?;
-    let mut overlays = Vec::new();
+    let mut overlays = None;
     if birth.ids == Ids::Range {
-        wait_for_launcher(go);
-        overlays = open_overlays(&plan)?;
+        // Before our ids change: they may not enter the state directory.
+        overlays = Some((wait_for_launcher(go), overlay::open(&plan)?));
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -110,11 +111,11 @@ fn set_up(
         clone::exit_now(125);
     }
     let (store, root) = tmpfs(&plan, ready)?;
-    if birth.ids != Ids::Range {
+    let overlays = match overlays {
+        Some((lent, parts)) => Overlays { lent, parts, status },
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
-        wait_for_launcher(go);
-        overlays = open_overlays(&plan)?;
-    }
+        None => Overlays { lent: wait_for_launcher(go), parts: Vec::new(), status },
+    };
     if files(&plan, &mapped, (&store, &root), &binds, overlays)? {
         layers.add(Layer::ReadOnlyOverlay);
     }
@@ -131,11 +132,48 @@ fn set_up(
     Ok(plan)
 }
 
-/// The launcher says when its side is ready. When it is gone so must we be: its death may have come
-/// before `die_with_parent` could see it.
-fn wait_for_launcher(go: &File) {
-    if !handover::wait(go) {
-        clone::exit_now(125);
+/// The launcher says when its side is ready, and whether it makes the overlays. When it is gone so must
+/// we be: its death may have come before `die_with_parent` could see it.
+fn wait_for_launcher(go: &File) -> bool {
+    match handover::wait(go) {
+        Some(word) => word == Word::Lending,
+        None => clone::exit_now(125),
+    }
+}
+
+/// Where the overlays come from.
+struct Overlays<'a> {
+    /// From the launcher, over the status socket.
+    lent: bool,
+    /// Opened before the ids were changed.
+    parts: Vec<overlay::Parts>,
+    status: &'a OwnedFd,
+}
+
+impl Overlays<'_> {
+    /// All of the plan, in order.
+    fn get(mut self, plan: &Plan, root: &OwnedFd, mapped: &[OwnedFd]) -> Result<Vec<OwnedFd>> {
+        let count = overlay::count(plan);
+        if self.lent && count > 0 {
+            let Some(made) = wire::receive_descriptors(self.status, count)? else { clone::exit_now(125) };
+            if made.len() == count {
+                return Ok(made);
+            }
+        }
+        if self.parts.is_empty() {
+            self.parts = overlay::open(plan)?;
+        }
+        let mut parts = self.parts.iter();
+        let mut all = Vec::new();
+        for m in &plan.mounts {
+            let What::Overlay(o) = &m.what else { continue };
+            let Some(parts) = parts.next() else { break };
+            if let Some(lower) = o.lower.as_ref().err().and_then(|i| mapped.get(*i)) {
+                attach(lower, root, m)?;
+            }
+            all.push(overlay::make(o, parts, mapped)?);
+        }
+        Ok(all)
     }
 }
 
@@ -149,24 +187,6 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
             What::Overlay(_) | What::Veil | What::Itself(_) | What::Void => None,
         })
         .collect()
-}
-
-/// Lower (unless it is an id-mapped mount), upper and work of the overlay.
-type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
-
-/// The parts of each [`What::Overlay`], in order.
-fn open_overlays(plan: &Plan) -> Result<Vec<OverlayParts>> {
-    let mut parts = Vec::new();
-    for m in &plan.mounts {
-        if let What::Overlay(o) = &m.what {
-            let lower = match &o.lower {
-                Ok(path) => Some(resolved_path(path.to_bytes())?),
-                Err(_) => None,
-            };
-            parts.push((lower, open_dir(&o.upper)?, open_dir(&o.work)?));
-        }
-    }
-    Ok(parts)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
@@ -247,14 +267,14 @@ fn files(
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
-    overlays: Vec<OverlayParts>,
+    overlays: Overlays<'_>,
 ) -> Result<bool> {
     let mut binds = binds.iter();
-    let mut overlays = overlays.into_iter();
+    let (mut overlays, mut made) = (Some(overlays), Vec::new().into_iter());
     let mut below = None;
     let mut veils = (0, 0);
     for m in &plan.mounts {
-        let made = match &m.what {
+        let tree = match &m.what {
             What::Bind { .. } => {
                 let tree = binds.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 below = Some(tree);
@@ -294,13 +314,14 @@ fn files(
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
                 .map_err(|e| e.on("proc")),
             What::Pts => devpts().map_err(|e| e.on("devpts")),
-            What::Overlay(o) => {
-                let parts =
-                    overlays.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                overlay_mount(o, parts, mapped)
+            What::Overlay(_) => {
+                if let Some(overlays) = overlays.take() {
+                    made = overlays.get(plan, root, mapped)?.into_iter();
+                }
+                made.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))
             }
         }?;
-        attach(&made, root, m)?;
+        attach(&tree, root, m)?;
     }
     if plan.root.is_none() {
         mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
@@ -334,31 +355,6 @@ fn devpts() -> Result<OwnedFd> {
     fs.set(c"ptmxmode", c"0666")?;
     fs.set(c"mode", c"0620")?;
     fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
-}
-
-fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
-    let lower = match (&lower, &o.lower) {
-        (Some(fd), _) => fd.as_raw_fd(),
-        (None, Err(index)) => mapped.get(*index).map_or(-1, AsRawFd::as_raw_fd),
-        (None, Ok(_)) => -1,
-    };
-    // By descriptor: kernels before 6.5 take 255 bytes per option, colons in names would need
-    // escapes, and the directories may lie behind ones we can no longer enter.
-    let by_fd = |fd: i32| CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-    let fs = NewFs::open(c"overlay").map_err(|e| e.on("overlay"))?;
-    let set_up = || -> Result<()> {
-        fs.set(c"lowerdir", &by_fd(lower))?;
-        fs.set(c"upperdir", &by_fd(upper.as_raw_fd()))?;
-        fs.set(c"workdir", &by_fd(work.as_raw_fd()))?;
-        // userxattr alone: the kernel then turns redirect_dir and metacopy off.
-        fs.flag(c"userxattr")?;
-        if o.volatile {
-            fs.flag(c"volatile")?;
-        }
-        Ok(())
-    };
-    set_up()?;
-    fs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("overlay"))
 }
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
@@ -439,6 +435,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
 
     /// Needs no privilege: the refusal comes before the clone.
     #[test]

@@ -19,6 +19,7 @@ mod init;
 mod input;
 pub mod launch;
 mod outbox;
+mod overlay;
 pub mod plan;
 pub mod ready;
 mod relay;

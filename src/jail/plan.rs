@@ -43,7 +43,8 @@ pub enum What {
         /// Whether the path was resolved before, so that a link in it is somebody's trick.
         resolved: bool,
     },
-    /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]).
+    /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]), where that
+    /// is no part of an overlay.
     Mapped(usize),
     /// A directory of the jail's tmpfs.
     Scratch(CString),
@@ -66,7 +67,7 @@ pub enum What {
 /// The overlay's parts.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
-    /// Lower directory; `None`: the [`What::Mapped`] mount of this index, attached just before.
+    /// Lower directory, or the [`Plan::mapped`] clone of this index.
     pub lower: Result<CString, usize>,
     /// Upper directory.
     pub upper: CString,
@@ -471,13 +472,10 @@ fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) 
     let lower = match spec.ids {
         Ids::Caller { .. } => Ok(cpath(layers.lower)?),
         Ids::Range => {
-            // The lower must be a mount of the jail's own namespace (clone_private_mount checks), so
-            // it is attached first; the overlay then covers it.
             let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
             let source = cpath(layers.lower)?;
             p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false });
             let index = p.mapped.len() - 1;
-            p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
             Err(index)
         }
     };

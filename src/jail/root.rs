@@ -93,8 +93,13 @@ impl Wanted {
     /// Make it below `cache` if an earlier run wanted it as well. Failing is no loss.
     pub fn make_if_seen(&self, cache: &Path) {
         if self.was_seen(cache).unwrap_or(false) {
-            drop(ready::make(cache, KIND, &name(self.stamp), KEPT, |to| self.fill(to)));
+            self.make(cache);
         }
+    }
+
+    /// Make it below `cache`. Failing is no loss.
+    pub fn make(&self, cache: &Path) {
+        drop(ready::make(cache, KIND, &name(self.stamp), KEPT, |to| self.fill(to)));
     }
 
     /// Whether an earlier run wanted it; later ones will be told so.

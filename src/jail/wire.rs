@@ -132,7 +132,15 @@ pub fn send_descriptors(socket: impl AsFd, fds: &[OwnedFd]) -> sys::Result<()> {
     Ok(())
 }
 
-/// Wait for `count` descriptors. `None`: the other side is gone.
+/// Send word that the descriptors that were promised do not come.
+pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
+    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"n", MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(e) => Err(Error::new("send", "status socket", e)),
+    }
+}
+
+/// Wait for `count` descriptors; fewer when there are no more. `None`: the other side is gone.
 pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Option<Vec<OwnedFd>>> {
     let fail = |e| Error::new("recvmsg", "descriptors", e);
     let mut all = Vec::with_capacity(count);
@@ -149,10 +157,14 @@ pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Optio
         if got.bytes == 0 {
             return Ok(None);
         }
+        let before = all.len();
         for c in got.cmsgs().map_err(fail)? {
             if let ControlMessageOwned::ScmRights(fds) = c {
                 all.extend(fds.into_iter().map(own));
             }
+        }
+        if all.len() == before {
+            break;
         }
     }
     Ok(Some(all))

@@ -321,7 +321,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let mut relay = Relay::new(watcher, status, &state, tree);
     relay.wanted = root.as_ref().err();
-    let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let ended = held
+        .release(&plan, !spec::test_takes("own-overlays"))
+        .and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
             let exit = exit_code(&ended);
@@ -433,8 +435,12 @@ fn prepare(
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    let root =
-        root::ready(&cache, &mut plan, (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id()));
+    let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
+    let mut root = root::ready(&cache, &mut plan, owner);
+    if let (Err(wanted), true) = (&root, spec::test_takes("ready-root")) {
+        wanted.make(&cache);
+        root = root::ready(&cache, &mut plan, owner);
+    }
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside })
 }
 
