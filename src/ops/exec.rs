@@ -38,6 +38,7 @@ mod check;
 mod dry;
 mod foreign;
 mod missing;
+mod parts;
 mod record;
 mod relay;
 mod setid;
@@ -413,16 +414,17 @@ fn prepare(
     let tools = std::mem::take(&mut shown.tools.found);
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
+    let beside = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
-    alias::state(&spec, settings, &state, request.i_mean_it)?;
+    alias::state(&spec, &beside, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let beside: Vec<Beside> = Vec::new();
     if let Some(tree) = &spec.tree {
         spec.sides = beside.iter().map(|b| b.side(tree)).collect();
         spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
     }
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside })
 }
@@ -479,15 +481,13 @@ fn chain(e: &dyn std::error::Error) -> String {
 
 /// What a finished run left in its tree. A tree that equals its base after all is put aside.
 fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let (diff, places) = changes::diff_at_end(&changes::tree_of_run(&tree)?)?;
+    let run = changes::tree_of_run(&tree)?;
+    let (diff, noted) = changes::diff_at_end(&run)?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 {
         tree.remove(state)?;
         return Ok(None);
     }
-    if let Some(places) = places {
-        // Without it the changes are judged by times: no reason to keep them from the user.
-        places.write(&tree).ok();
-    }
+    noted.keep(&run);
     Ok(Some(diff))
 }
 

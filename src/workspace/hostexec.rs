@@ -113,6 +113,12 @@ impl Classifier {
         here.iter().chain(&index.starred).find_map(|e| hit(e, self.parts.len()))
     }
 
+    /// Why a link in the current directory is in the class, whatever its name: through one in a git
+    /// directory git writes (logs, messages) and takes objects and refs where it leads.
+    pub fn link_reason(&self) -> Option<&'static str> {
+        self.parts.iter().any(|p| p.folded == ".git").then_some("leads git elsewhere")
+    }
+
     /// Whether the current directory belongs to installed dependencies.
     pub fn installed(&self) -> bool {
         self.parts.last().is_some_and(|p| p.installed)
@@ -163,7 +169,12 @@ fn git_reason(rest: &[&str]) -> Option<&'static str> {
     if matches!(rest[0], "modules" | "worktrees") && rest.len() > 1 {
         let last = rest[rest.len() - 1];
         let config = ["config", "config.worktree", "commondir", "gitdir", "attributes", ".git"];
-        if rest.contains(&"hooks") || config.contains(&last) || last.starts_with("git-rebase-todo") {
+        let alternates = ["alternates", "http-alternates"];
+        if rest.contains(&"hooks")
+            || config.contains(&last)
+            || alternates.contains(&last)
+            || last.starts_with("git-rebase-todo")
+        {
             return Some("git runs it or takes commands from it");
         }
         return None;
@@ -173,6 +184,8 @@ fn git_reason(rest: &[&str]) -> Option<&'static str> {
             let one = one.strip_suffix(".lock").unwrap_or(one);
             PLAIN_FILES.contains(&one) || PLAIN_DIRS.contains(&one) || one.starts_with("bisect_")
         }
+        // The objects of other repositories, which a later jail would be shown as well.
+        ["objects", "info", file] => !file.contains("alternates"),
         ["info", file] => matches!(*file, "exclude" | "refs" | "sparse-checkout" | "grafts"),
         [first, ..] => PLAIN_DIRS.contains(first),
         [] => true,
@@ -298,6 +311,9 @@ mod tests {
             ".git/worktrees/w/gitdir",
             ".git/rebase-merge/git-rebase-todo",
             ".git/something-new",
+            ".git/objects/info/alternates",
+            ".git/objects/info/http-alternates",
+            ".git/modules/sub/objects/info/alternates",
             ".git",
             "vendor/lib/.git",
             "vendor/lib/.git/config",

@@ -115,7 +115,10 @@ impl<'a> Scan<'a> {
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
-        if let Some(completed_by) = scan.repository(&frame, true) {
+        if options.git_directory {
+            // What `.git` means, without becoming one by what the jail put there.
+            scan.classifier.enter(b".git", true);
+        } else if let Some(completed_by) = scan.repository(&frame, true) {
             scan.classifier.enter(b"", true);
             scan.classifier.completed_by(completed_by);
         }
