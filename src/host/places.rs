@@ -41,6 +41,11 @@ impl Table {
         self.place_by(path, meta.mount)
     }
 
+    /// Where something is mounted below `path` (absolute, without links), in order.
+    pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.0.iter().map(|m| m.at.as_path()).filter(move |at| *at != path && at.starts_with(path))
+    }
+
     fn places_by(&self, path: &Path, mount: u64) -> Option<Vec<Place>> {
         let own = self.place_by(path, mount)?;
         // Whether it can be seen there or something covers it makes no difference: rather too many.

@@ -13,6 +13,7 @@ mod ended;
 pub mod etc;
 pub mod excerpt;
 mod gitconfig;
+mod gitkeys;
 mod handover;
 mod init;
 mod input;

@@ -34,6 +34,7 @@ use crate::sys::sink;
 
 mod alias;
 mod beside;
+mod beyond;
 mod check;
 mod dry;
 mod foreign;
@@ -315,7 +316,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let mut relay = Relay::new(watcher, status, &state, tree);
+    let mut relay = Relay::new(watcher, status, &state, tree, beyond::Below::of(&spec));
     let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
@@ -358,6 +359,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
     warnings.extend(veil::missing(&spec, ended.layers));
+    warnings.extend(relay.mounts.take());
+    warnings.extend(beyond::links(&spec, &ended));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"

@@ -113,6 +113,22 @@ impl Classifier {
         here.iter().chain(&index.starred).find_map(|e| hit(e, self.parts.len()))
     }
 
+    /// Whether the entry `name` of the current directory is, or lies in, the object store of a git
+    /// directory.
+    pub fn in_object_store(&self, name: &[u8]) -> bool {
+        let Some(at) = self.parts.iter().rposition(|p| p.folded == ".git") else { return false };
+        let leaf = fold(name);
+        let mut rest = self.parts[at + 1..].iter().map(|p| p.folded.as_str()).chain([leaf.as_str()]);
+        match rest.next() {
+            Some("objects") => true,
+            // That of a submodule, whose name may have slashes, but no branch of that name.
+            Some("modules" | "worktrees") => {
+                rest.take_while(|part| !matches!(*part, "refs" | "logs")).any(|part| part == "objects")
+            }
+            _ => false,
+        }
+    }
+
     /// Why a link in the current directory is in the class, whatever its name: through one in a git
     /// directory git writes (logs, messages) and takes objects and refs where it leads.
     pub fn link_reason(&self) -> Option<&'static str> {
@@ -454,6 +470,23 @@ mod tests {
         assert_eq!(c.reason(b"packed-refs", false), None);
         c.enter(b"hooks", false);
         assert!(c.reason(b"post-checkout", false).is_some());
+    }
+
+    #[test]
+    fn object_stores_are_told_from_branches_of_that_name() {
+        let is = |path: &str| {
+            let mut c = Classifier::default();
+            let (dirs, leaf) = path.rsplit_once('/').unwrap();
+            dirs.split('/').for_each(|d| c.enter(d.as_bytes(), false));
+            c.in_object_store(leaf.as_bytes())
+        };
+        for path in [".git/objects", "a/.git/objects/ab/c", ".git/modules/a/b/objects/pack/x.idx"] {
+            assert!(is(path), "{path}");
+        }
+        for path in ["a/objects/ab", ".git/refs/heads/objects", ".git/modules/a/refs/objects/x", ".git/HEAD"]
+        {
+            assert!(!is(path), "{path}");
+        }
     }
 
     #[test]

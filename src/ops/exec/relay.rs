@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use serde_json::json;
 
+use super::beyond::Below;
 use super::{Error, Watcher};
 use crate::jail::status::Layers;
 use crate::jail::supervise;
@@ -53,6 +54,9 @@ pub(super) struct Relay<'a> {
     pub(super) tree: Option<Tree>,
     /// Whether `tree` was looked at and kept for its changes.
     pub(super) kept: Option<Result<(), Error>>,
+    below: Option<Below>,
+    /// What is to be said of what is mounted below the workspace.
+    pub(super) mounts: Option<String>,
 }
 
 impl<'a> Relay<'a> {
@@ -61,8 +65,9 @@ impl<'a> Relay<'a> {
         status: Option<StatusLines>,
         state: &'a StateDir,
         tree: Option<Tree>,
+        below: Option<Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, kept: None }
+        Relay { to, status, state, tree, kept: None, below, mounts: None }
     }
 
     /// Put the tree aside when nothing changed.
@@ -97,6 +102,7 @@ impl supervise::Watcher for Relay<'_> {
             // network namespace. Failing is no loss.
             trees::prepare_spare(self.state).ok();
         }
+        self.mounts = self.below.take().and_then(|below| below.line());
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {

@@ -34,13 +34,13 @@ pub(super) fn find(
             Err(why) => {
                 // Mostly because `objects` is a link.
                 match real(Path::new("/"), &objects) {
-                    Ok(to) if around.has(&to) => {}
-                    Ok(to) => warnings.push(format!(
+                    Ok(to) if to != objects && around.has(&to) => {}
+                    Ok(to) if to != objects => warnings.push(format!(
                         "`{}` is a link to `{}`, which is not shown",
                         text::os(&objects),
                         text::os(&to)
                     )),
-                    Err(_) => warnings.push(format!("borrowed objects are not shown: {why}")),
+                    _ => warnings.push(format!("objects that are borrowed are not shown: {why}")),
                 }
                 continue;
             }

@@ -94,7 +94,7 @@ fn shared(around: &Around<'_>, own: &Path, named: &Path) -> Result<PathBuf, Stri
 }
 
 fn unproven(named: &Path) -> String {
-    format!("nothing in it says that it belongs to this tree (if it does: `--rw {}`)", text::os(named))
+    format!("nothing in it says that it belongs to this tree (if it does: `--ro {}`)", text::os(named))
 }
 
 /// Whether the configuration of a submodule (or of any git directory that lies elsewhere) says that this
