@@ -29,6 +29,9 @@ Examples:
 /// it back. It starts in this directory. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
 ///
+/// git works as outside, in linked worktrees and submodules too: the git directory that they share is
+/// seen in the same way. With --rw, git's settings and hooks stay read-only.
+///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
 /// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]

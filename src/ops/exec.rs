@@ -297,7 +297,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, beside } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, beside, parts: _ } =
+        prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -394,6 +395,8 @@ struct Prepared {
     tools: Vec<Found>,
     /// What has an overlay beside the workspace.
     beside: Vec<Beside>,
+    /// What is shown because git needs it, in whichever way.
+    parts: Vec<PathBuf>,
 }
 
 fn prepare(
@@ -417,7 +420,7 @@ fn prepare(
     let tools = std::mem::take(&mut shown.tools.found);
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
-    let beside = parts::add(&mut spec, &real, warnings);
+    let (beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
@@ -429,7 +432,7 @@ fn prepare(
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside, parts })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.

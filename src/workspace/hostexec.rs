@@ -67,6 +67,14 @@ impl Classifier {
         }
     }
 
+    /// The directory entered last is a repository on the host already: where it stands (`HEAD`) is its own
+    /// business, as in a `.git`.
+    pub fn settled(&mut self) {
+        if let Some(part) = self.parts.last_mut() {
+            part.disguised = false;
+        }
+    }
+
     /// Why the new directory `name` of the current directory is in the class: it makes a directory
     /// above it a git repository, be it empty.
     pub fn completes(&self, name: &[u8]) -> Option<&'static str> {

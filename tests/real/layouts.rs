@@ -163,6 +163,23 @@ fn a_worktree_made_inside_comes_back_when_its_pointers_are_allowed() {
 }
 
 #[test]
+fn a_submodule_and_a_bare_repository_in_the_tree_stand_where_the_jail_left_them() {
+    if !has("git") {
+        return;
+    }
+    let commit = "echo n > new && git add new && git commit -q -m deep && git rev-parse HEAD";
+    let make = "git clone -q src up; cd up; git submodule -q add ../src s; git commit -q -m s; git -C s checkout -q --detach; \
+                git clone -q --bare ../src b.git";
+    let g = Ground::new(make, "up");
+    let ran = g.inside(&[], &format!("cd s && {commit} && cd .. && git commit -q -am up && git -C b.git symbolic-ref HEAD refs/heads/topic"));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let applied = g.aj(&["apply"]);
+    assert_eq!(applied.code, Some(0), "nothing of it is run by git: {applied:#?}");
+    let said = g.outside("git -C s rev-parse HEAD; git status --porcelain --ignore-submodules=none; git -C b.git symbolic-ref HEAD; git fsck; git -C s fsck");
+    assert_eq!(said, format!("{}?? b.git/\nrefs/heads/topic\n", ran.stdout));
+}
+
+#[test]
 fn a_shared_directory_can_be_seen_and_chosen_from_by_path() {
     if !has("git") {
         return;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::beside::Beside;
 use crate::base::text;
 use crate::jail::spec::{Bind, BindKind, Covered, Spec};
-use crate::ops::repository::{self, Around};
+use crate::ops::repository::{self, Around, Needs};
 use crate::policy::settings::Access;
 use crate::store::sides::Kind;
 
@@ -18,8 +18,9 @@ const MOST: usize = 100;
 /// Directories on the way to one of them.
 const DEEPEST: usize = 6;
 
-/// Add it to `spec`, whose binds and workspace are known: what has an overlay of its own comes back.
-pub(super) fn add(spec: &mut Spec, state: &Path, warnings: &mut Vec<String>) -> Vec<Beside> {
+/// Add it to `spec`, whose binds and workspace are known. What has an overlay of its own comes back, and
+/// the paths of all.
+pub(super) fn add(spec: &mut Spec, state: &Path, warnings: &mut Vec<String>) -> (Vec<Beside>, Vec<PathBuf>) {
     let binds = &spec.binds;
     let around = Around {
         tree: &spec.workspace,
@@ -29,7 +30,12 @@ pub(super) fn add(spec: &mut Spec, state: &Path, warnings: &mut Vec<String>) -> 
         shown: &|path| binds.iter().any(|b| path.starts_with(&b.path)),
     };
     let needs = repository::find(&around, warnings);
+    if needs == Needs::default() {
+        return Default::default();
+    }
     spec.aliases.extend(needs.links);
+    let shared = needs.shared.iter().map(|(path, _)| path);
+    let all = shared.chain(&needs.borrowed).cloned().collect();
     let mut add = |path, writable| {
         let kind = if writable { BindKind::Plain } else { BindKind::Veiled };
         spec.binds.push(Bind { path, writable, directory: true, kind });
@@ -45,7 +51,7 @@ pub(super) fn add(spec: &mut Spec, state: &Path, warnings: &mut Vec<String>) -> 
         }
     }
     spec.binds.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-    beside
+    (beside, all)
 }
 
 /// What of the git directories that a jail may write with `--rw` it may not: their configuration, hooks
@@ -67,7 +73,7 @@ pub(super) fn protect(spec: &Spec, warnings: &mut Vec<String>) -> Vec<Covered> {
         }
     }
     // What another mount shows in its place is not written, or was looked at for itself.
-    let own = |path: &Path| spec.binds.iter().filter(|b| path.starts_with(&b.path)).next_back();
+    let own = |path: &Path| spec.binds.iter().rfind(|b| path.starts_with(&b.path));
     let mut covered = found.0;
     covered.retain(|c| own(&c.path).is_none_or(|b| b.writable && b.path != c.path));
     covered.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
