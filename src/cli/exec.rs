@@ -321,7 +321,10 @@ fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Repo
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
-        _ => super::hints::for_step(e, step, errno),
+        _ => match &report.mounts_in_the_way {
+            Some(names) => super::hints::mounts_in_the_way(e, names),
+            None => super::hints::for_step(e, step, errno),
+        },
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Report {
     /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
     /// stands, and its value.
     pub too_few_files: Option<(String, u64)>,
+    /// The start failed because of what is mounted below the tree: names of it.
+    pub mounts_in_the_way: Option<String>,
 }
 
 impl Report {
@@ -317,7 +319,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let mut relay = Relay::new(watcher, status, &state, tree, beyond::Below::of(&spec));
+    let below = beyond::Below::of(&spec);
+    let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
@@ -369,8 +372,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
+    let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
     let tools = resolved.settings.tools;
-    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
+    Ok(Report {
+        id,
+        ended,
+        policy,
+        tools,
+        files_changed,
+        changes,
+        warnings,
+        patience,
+        too_few_files,
+        mounts_in_the_way,
+    })
 }
 
 /// What pid 1 needs to be born.

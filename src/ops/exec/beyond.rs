@@ -45,30 +45,47 @@ impl Below {
 
     /// A line about them, if there are any. What cannot be told is not.
     pub(super) fn line(&self) -> Option<String> {
-        let table = Table::read().ok()?;
-        let mounts = table.below(&self.workspace);
-        let mounts: Vec<&Path> = mounts.filter(|m| !self.shown.iter().any(|s| m.starts_with(s))).collect();
-        let name = |m: &Path| format!("`{}`", text::os(m.strip_prefix(&self.workspace).unwrap_or(m)));
-        match mounts.as_slice() {
-            [] => None,
-            [one] => Some(format!(
-                "{} is a mount of its own, which was seen empty inside: `--ro {}` shows it",
-                name(one),
-                text::os(one)
-            )),
-            all => {
-                let names: Vec<String> = all.iter().take(NAMES).map(|m| name(m)).collect();
-                let more = match all.len().saturating_sub(NAMES) {
-                    0 => String::new(),
-                    n => format!(" and {n} more"),
-                };
-                let names = names.join(", ");
-                Some(format!(
-                    "{names}{more} are mounts of their own, which were seen empty inside: `--ro DIR` shows one"
-                ))
-            }
-        }
+        let mounts = self.mounts();
+        let (names, first) = (self.names(&mounts)?, mounts.first()?);
+        Some(if mounts.len() == 1 {
+            let at = text::os(first);
+            format!("{names} is a mount of its own, which was seen empty inside: `--ro {at}` shows it")
+        } else {
+            format!("{names} are mounts of their own, which were seen empty inside: `--ro DIR` shows one")
+        })
     }
+
+    /// Their names, when they are why there was no overlay: a mount that an ordinary user does not own
+    /// cannot be lifted off what is below it, and the kernel makes no overlay over both (EINVAL).
+    pub(super) fn in_the_way(&self, ids: Ids, outcome: &Outcome) -> Option<String> {
+        let overlay = matches!(outcome, Outcome::Failed { step, errno, .. }
+            if errno == "EINVAL" && step.contains("overlay"));
+        if !overlay || ids == Ids::Range {
+            return None;
+        }
+        self.names(&table_below(&self.workspace))
+    }
+
+    fn mounts(&self) -> Vec<PathBuf> {
+        let mut all = table_below(&self.workspace);
+        all.retain(|m| !self.shown.iter().any(|s| m.starts_with(s)));
+        all
+    }
+
+    fn names(&self, mounts: &[PathBuf]) -> Option<String> {
+        let name = |m: &PathBuf| format!("`{}`", text::os(m.strip_prefix(&self.workspace).unwrap_or(m)));
+        let names: Vec<String> = mounts.iter().take(NAMES).map(name).collect();
+        let more = match mounts.len().saturating_sub(NAMES) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+    }
+}
+
+fn table_below(dir: &Path) -> Vec<PathBuf> {
+    let table = Table::read().ok();
+    table.map(|t| t.below(dir).map(Path::to_owned).collect()).unwrap_or_default()
 }
 
 /// Lines about links of the workspace that lead to what is not shown, for a command that missed a file.

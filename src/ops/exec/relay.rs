@@ -54,7 +54,7 @@ pub(super) struct Relay<'a> {
     pub(super) tree: Option<Tree>,
     /// Whether `tree` was looked at and kept for its changes.
     pub(super) kept: Option<Result<(), Error>>,
-    below: Option<Below>,
+    below: Option<&'a Below>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
 }
@@ -65,7 +65,7 @@ impl<'a> Relay<'a> {
         status: Option<StatusLines>,
         state: &'a StateDir,
         tree: Option<Tree>,
-        below: Option<Below>,
+        below: Option<&'a Below>,
     ) -> Relay<'a> {
         Relay { to, status, state, tree, kept: None, below, mounts: None }
     }
@@ -102,7 +102,7 @@ impl supervise::Watcher for Relay<'_> {
             // network namespace. Failing is no loss.
             trees::prepare_spare(self.state).ok();
         }
-        self.mounts = self.below.take().and_then(|below| below.line());
+        self.mounts = self.below.and_then(Below::line);
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
