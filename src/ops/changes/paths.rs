@@ -24,18 +24,14 @@ pub(super) fn check(tree: &Tree, cwd: Option<&Path>, paths: &[OsString]) -> Resu
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let layers: Vec<_> =
-        tree.layers().map(|layer| Ok((layer, base::open_any(layer)?))).collect::<Result<_, Error>>()?;
     let one = |path: &OsString| {
         let whole = absolute(&tree.base, cwd, path);
-        let below = |layer: &Layer<'_>| whole.strip_prefix(layer.base).ok().map(|b| b.as_os_str().as_bytes());
+        let below = |layer: Layer<'_>| whole.strip_prefix(layer.base).ok().map(|b| b.as_os_str().as_bytes());
         // A part may hold the base: what is in both is the base's.
-        let Some((layer, base, below)) =
-            layers.iter().find_map(|(layer, base)| Some((layer, base, below(layer)?)))
-        else {
+        let Some((layer, below)) = tree.layers().find_map(|layer| Some((layer, below(layer)?))) else {
             return Err(Error::Outside { path: text::os(path), base: text::os(&tree.base) });
         };
-        if is_there(layer.upper, below) || is_there(base, below) {
+        if is_there(layer.upper, below) || is_there(base::open_any(layer)?, below) {
             return Ok(layer.shown(below));
         }
         Err(Error::NoPath { path: text::os(path), base: text::os(layer.base), id: tree.id.to_string() })
