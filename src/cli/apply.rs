@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::changes::{Here, Page, plural, summary};
+use super::changes::{Here, Page, places, plural, summary};
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::ui::Ui;
@@ -99,20 +99,22 @@ fn show(ui: &Ui, done: &Applied, here: &Here) {
         let what = plural(done.cleaned, "temporary file");
         ui.status(&format!("removed {what} that an interrupted apply had left"));
     }
+    let places = places(&done.base, &done.parts);
     if done.performed {
-        ui.status(&format!("applied {} to {}", summary(&done.totals), done.base));
+        ui.status(&format!("applied {} to {places}", summary(&done.totals)));
     } else if done.dry_run && done.totals.changes == 0 && done.conflicts_total > 0 {
         let what = plural(done.conflicts_total, "change");
-        ui.status(&format!("would apply nothing to {}: {what} in conflict", done.base));
+        ui.status(&format!("would apply nothing to {places}: {what} in conflict"));
     } else if done.dry_run {
-        ui.status(&format!("would apply {} to {}", summary(&done.totals), done.base));
+        ui.status(&format!("would apply {} to {places}", summary(&done.totals)));
     }
 }
 
 /// The same on stderr alone, for `aj exec --apply`, whose stdout is the command's.
 pub(super) fn finish_quietly(ui: &Ui, done: &Applied, allow_exec_files: bool) -> Result<(), CommandError> {
     if done.performed {
-        ui.status(&format!("applied {} to {}", summary(&done.totals), done.base));
+        let places = places(&done.base, &done.parts);
+        ui.status(&format!("applied {} to {places}", summary(&done.totals)));
     }
     for c in done.withheld.iter().chain(&done.conflicts) {
         ui.warn(&format!("not applied: {}", Here::default().line(c)));
@@ -224,6 +226,7 @@ mod tests {
             format: FORMAT,
             tree: "jl-0123456789abcdef".parse().unwrap(),
             base: "/p".into(),
+            parts: vec![],
             dry_run: false,
             performed: true,
             applied: vec![sample("a", "added")],

@@ -47,7 +47,12 @@ impl Here {
 }
 
 /// `path`, seen from `here`: both below the same directory.
+///
+/// An absolute one, of a part of the project that lies elsewhere, stays what it is.
 fn from(here: &[u8], path: &[u8]) -> Vec<u8> {
+    if path.starts_with(b"/") {
+        return path.to_vec();
+    }
     let parts = |p| <[u8]>::split(p, |b| *b == b'/').filter(|part| !part.is_empty());
     let shared = parts(here).zip(parts(path)).take_while(|(a, b)| a == b).count();
     let up = parts(here).skip(shared).map(|_| &b".."[..]);
@@ -152,6 +157,11 @@ fn line(path: &str, c: &Change) -> String {
 /// `3 files`.
 pub(super) fn plural(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// Where changes go: the directory, and the parts of the project that lie elsewhere.
+pub(super) fn places(base: &str, parts: &[String]) -> String {
+    std::iter::once(base).chain(parts.iter().map(String::as_str)).collect::<Vec<_>>().join(" and ")
 }
 
 /// `12 changes: 3 added, 8 modified, 1 deleted`.
@@ -269,6 +279,7 @@ pub(super) mod tests {
         assert_eq!(shown("ab", "a"), "../a");
         assert_eq!(shown("a/b", "a"), "..");
         assert_eq!(shown("a", "a"), ".");
+        assert_eq!(shown("a", "/main/.git/HEAD"), "/main/.git/HEAD");
         let odd = Change { path_base64: Some(bytes64::encode(b"a/\xff")), ..sample("a/\\xff", "added") };
         assert_eq!(Here::new(b"a".to_vec()).path(&odd), b"\xff");
         assert_eq!(Here::new(b"a".to_vec()).line(&odd), "A \\xff");

@@ -106,9 +106,13 @@ pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
         ui.document(&Document { tree, tools, ..resolved.document() });
         return;
     }
-    let tree = tree.map(|t| vec!["tree".to_owned(), t.path, t.found_by.to_owned()]);
+    let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
+    let tree = tree.map(|t| {
+        let top = vec!["tree".to_owned(), t.path, t.found_by.to_owned()];
+        std::iter::once(top).chain(t.parts.into_iter().map(part))
+    });
     let rows = resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]);
-    let rows: Vec<Vec<String>> = tree.into_iter().chain(rows).collect();
+    let rows: Vec<Vec<String>> = tree.into_iter().flatten().chain(rows).collect();
     ui.table(&["setting", "value", "origin"], &rows);
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =

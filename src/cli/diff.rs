@@ -29,7 +29,8 @@ Examples:
 /// meant; `@` is the newest of all, as in `aj jail show`, whether its changes are kept or not. A first
 /// word without `jl-` is a path where there is such a path, and otherwise the start of an id, of four
 /// characters at least. Paths are shown and taken from the current directory; in JSON they are below
-/// `base`. Of a jail that is still running, what it has written so far is shown, and stderr says so.
+/// `base`. Those in a part of the project that lies elsewhere (the git directory that a linked worktree or
+/// a submodule shares, `parts` in JSON) are absolute, in both. Of a jail that is still running, what it has written so far is shown, and stderr says so.
 ///
 /// Exit codes: 0 also when nothing changed; 3 no such jail, no changes kept, or no such path.
 #[derive(clap::Args, Debug)]

@@ -29,6 +29,9 @@ Examples:
 /// it back. It starts in this directory. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
 ///
+/// git works as outside, in linked worktrees and submodules too: the git directory that they share is
+/// seen in the same way. With --rw, git's settings and hooks stay read-only.
+///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
 /// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]
@@ -318,7 +321,10 @@ fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Repo
         exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
-        _ => super::hints::for_step(e, step, errno),
+        _ => match &report.mounts_in_the_way {
+            Some(names) => super::hints::mounts_in_the_way(e, names),
+            None => super::hints::for_step(e, step, errno),
+        },
     }
 }
 

@@ -36,6 +36,15 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     }
 }
 
+/// `e` for a tree with mounts below it, over which the kernel makes no overlay for an ordinary user.
+pub(super) fn mounts_in_the_way(e: CommandError, names: &str) -> CommandError {
+    e.hint(format!(
+        "{names} in the tree is mounted, and over a directory with a mount below it only root gets an overlay: \
+         unmount it, or use a directory beside it: `aj exec --root-dir DIR -- …`"
+    ))
+    .hint("or let commands write to the directory itself, mounts included: `aj exec --rw -- …`")
+}
+
 /// `e` with the ways to use a directory that has aj's state in it.
 pub(super) fn move_state(e: CommandError, path: &Path, and: &str) -> CommandError {
     let e = e.hint("use a project directory below it, or another one");

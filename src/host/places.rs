@@ -1,6 +1,7 @@
 //! Where a path lies on its file system, whatever it is called: one directory has as many names as
 //! there are mounts of it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -26,7 +27,9 @@ impl Table {
         const FILE: &str = "/proc/self/mountinfo";
         let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or_default());
         // Not cut off anywhere: a mount that is missing would be one that is not compared.
-        let text = std::fs::read(FILE).map_err(|e| Error::new("read", FILE, errno(e)))?;
+        let mut text = Vec::with_capacity(16 << 10);
+        let read = std::fs::File::open(FILE).and_then(|mut file| file.read_to_end(&mut text));
+        read.map_err(|e| Error::new("read", FILE, errno(e)))?;
         Ok(Table(mounts::parse(&text)))
     }
 
@@ -39,6 +42,11 @@ impl Table {
     /// The same without what is mounted below it.
     pub fn place(&self, path: &Path, meta: &Meta) -> Option<Place> {
         self.place_by(path, meta.mount)
+    }
+
+    /// Where something is mounted below `path` (absolute, without links), in order.
+    pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.0.iter().map(|m| m.at.as_path()).filter(move |at| *at != path && at.starts_with(path))
     }
 
     fn places_by(&self, path: &Path, mount: u64) -> Option<Vec<Place>> {

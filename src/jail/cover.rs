@@ -46,9 +46,9 @@ pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
     openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", text::c(&m.at), e))
 }
 
-/// Mount a file read-only over itself. The clone is of the jail's own view, so that it keeps the id
+/// Mount a file or directory over itself, read-only unless it is `writable`. The clone is of the jail's own view, so that it keeps the id
 /// mapping and cannot be of anything that is not shown.
-pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
+pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64, writable: bool) -> Result<()> {
     let file = match place(root, m) {
         // Nor can the command get there: it is the same user with fewer rights.
         Err(e) if e.errno == Errno::EACCES => return Ok(()),
@@ -60,11 +60,14 @@ pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64) -> Result<()> {
         return Err(Error::new("cover", text::c(&m.at), Errno::ESTALE));
     }
     let tree = mount::clone_tree(Some(file.as_fd()), c"", false).map_err(fail)?;
-    mount::set_attr(&tree, Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV), false).map_err(fail)?;
+    let attr = Attr::NOSUID.and(Attr::NODEV);
+    let attr = if writable { attr } else { attr.and(Attr::RDONLY) };
+    mount::set_attr(&tree, attr, false).map_err(fail)?;
     mount::attach(&tree, &file, c"").map_err(fail)?;
     // Seen from where the command will be: it may have been moved while it was covered.
     let seen = place(root, m)?;
-    if at::fstat(&seen).map_err(fail)?.ino == inode && mount::is_read_only_mount(&seen).map_err(fail)? {
+    let same = at::fstat(&seen).map_err(fail)?.ino == inode;
+    if same && (writable || mount::is_read_only_mount(&seen).map_err(fail)?) {
         Ok(())
     } else {
         Err(Error::new("cover", text::c(&m.at), Errno::ESTALE))

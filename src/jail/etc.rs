@@ -146,11 +146,13 @@ const OWN: &[(&str, &str)] = &[
 pub const HOSTNAME: &str = "agentjail";
 
 /// The stamp of the host's `/etc` as it is now.
-fn stamp(host: &Path, git: &str) -> String {
+fn stamp(host: &Path, git: &[String]) -> String {
     let mut h = blake3::Hasher::new();
     h.update(&FORMAT.to_le_bytes());
-    h.update(&(git.len() as u64).to_le_bytes());
-    h.update(git.as_bytes());
+    for text in git {
+        h.update(&(text.len() as u64).to_le_bytes());
+        h.update(text.as_bytes());
+    }
     h.update(env!("CARGO_PKG_VERSION").as_bytes());
     for name in WATCHED {
         if let Ok(m) = fs::symlink_metadata(host.join(name)) {
@@ -165,10 +167,10 @@ fn stamp(host: &Path, git: &str) -> String {
 
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
 pub fn ready(cache: &Path) -> io::Result<Ready> {
-    ready_from(Path::new("/etc"), cache, &gitconfig::text())
+    ready_from(Path::new("/etc"), cache, &gitconfig::texts())
 }
 
-fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<Ready> {
+fn ready_from(host: &Path, cache: &Path, git: &[String]) -> io::Result<Ready> {
     let name = format!("{KIND}-{}", stamp(host, git));
     match ready::hold(&cache.join(&name)) {
         Some(etc) => Ok(etc),
@@ -176,7 +178,7 @@ fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<Ready> {
     }
 }
 
-fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
+fn copy_all(host: &Path, to: &Path, git: &[String]) -> io::Result<()> {
     let mut names: Vec<String> = ALLOWED.iter().map(|n| (*n).to_owned()).collect();
     for entry in fs::read_dir(host)?.flatten() {
         let name = entry.file_name();
@@ -195,7 +197,9 @@ fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
         }
         copy_tree(host, &source, &to.join(&name))?;
     }
-    for (name, text) in OWN.iter().copied().chain([("gitconfig", git)]) {
+    let own = OWN.iter().map(|(name, text)| ((*name).to_owned(), *text));
+    let git = git.iter().enumerate().map(|(n, text)| (gitconfig::name(n), text.as_str()));
+    for (name, text) in own.chain(git) {
         let path = to.join(name);
         drop(fs::remove_file(&path));
         fs::write(&path, text)?;
@@ -301,7 +305,7 @@ mod tests {
     #[test]
     fn only_the_allow_list_is_copied_and_identities_are_ours() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
+        let etc = ready_from(h.path(), cache.path(), &[]).unwrap().path;
         assert!(!etc.join("shadow").exists());
         assert!(!etc.join("ssl/private").exists());
         assert!(!etc.join("profile").exists(), "not world-readable");
@@ -323,7 +327,7 @@ mod tests {
         symlink(&key, certs.join("key.pem")).unwrap();
         symlink("a.pem", certs.join("near.pem")).unwrap();
         symlink(elsewhere.path(), h.path().join("terminfo")).unwrap();
-        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
+        let etc = ready_from(h.path(), cache.path(), &[]).unwrap().path;
         let copy = etc.join("ssl/certs/corporate.pem");
         assert!(fs::symlink_metadata(&copy).unwrap().is_file());
         assert_eq!(fs::read_to_string(copy).unwrap(), "corporate");
@@ -335,18 +339,18 @@ mod tests {
     #[test]
     fn a_changed_identity_makes_a_new_copy() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let one = ready_from(h.path(), cache.path(), "[user]\n").unwrap().path;
+        let one = ready_from(h.path(), cache.path(), &["[user]\n".to_owned()]).unwrap().path;
         assert_eq!(fs::read_to_string(one.join("gitconfig")).unwrap(), "[user]\n");
-        assert_ne!(ready_from(h.path(), cache.path(), "").unwrap().path, one);
+        assert_ne!(ready_from(h.path(), cache.path(), &[]).unwrap().path, one);
     }
 
     #[test]
     fn an_unchanged_host_is_copied_once_and_a_changed_one_again() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let first = ready_from(h.path(), cache.path(), "").unwrap().path;
-        assert_eq!(ready_from(h.path(), cache.path(), "").unwrap().path, first);
+        let first = ready_from(h.path(), cache.path(), &[]).unwrap().path;
+        assert_eq!(ready_from(h.path(), cache.path(), &[]).unwrap().path, first);
         fs::write(h.path().join("ssl/certs/b.pem"), "new").unwrap();
-        let second = ready_from(h.path(), cache.path(), "").unwrap().path;
+        let second = ready_from(h.path(), cache.path(), &[]).unwrap().path;
         assert_ne!(first, second);
         assert!(second.join("ssl/certs/b.pem").exists());
         let left = fs::read_dir(cache.path())

@@ -2,13 +2,18 @@
 //! does outside, and the caller's identity, so that `git commit` knows who commits.
 //!
 //! The caller's own files are not shown: they name credential helpers, tokens in URLs, signing
-//! keys, programs to run. A few keys are copied out of them. git itself is never run on the host.
+//! keys, programs to run. Harmless settings are copied out of them. git itself is never run on the host.
+//!
+//! Includes are resolved here, but for those with a condition (`includeIf`): these become includes, with
+//! the same condition, of further files of the jail, and git decides inside, where the repository has the
+//! same path as outside. So one `/etc` serves every project.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::gitkeys::is_copied;
 use crate::base::env;
 
 /// What every jail gets, weaker than anything a repository or the jail's home says.
@@ -21,66 +26,118 @@ const FIXED: &str = "[core]\n\tcheckStat = minimal\n[safe]\n\tdirectory = *\n";
 /// Where a git that was not installed by the distribution keeps its own.
 const LOCAL: &str = "[include]\n\tpath = /usr/local/etc/gitconfig\n";
 
-/// Keys that are copied: they say who commits and what a commit holds, and name no program, file
-/// or address.
-const COPIED: [&str; 9] = [
-    "user.name",
-    "user.email",
-    "init.defaultbranch",
-    "core.autocrlf",
-    "core.eol",
-    "core.safecrlf",
-    "core.quotepath",
-    "merge.conflictstyle",
-    "pull.rebase",
-];
-
-/// Bytes of one file, files in all, and lines of one file at most.
+/// Bytes of one file, and files in all, that are read at most, and bytes of what comes of them.
 const MAX_FILE: u64 = 256 << 10;
 const MAX_FILES: usize = 16;
+const MAX_TEXT: usize = 64 << 10;
+/// Settings of one file and what it includes.
+const MAX_ITEMS: usize = 1_000;
 
-/// The text for `/etc/gitconfig`, from the caller's configuration as it is now.
-pub(super) fn text() -> String {
+/// Conditions of `includeIf` that git can judge inside. The first two are about paths.
+const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:remote.*.url:"];
+
+/// The texts of `/etc/gitconfig` and of [`extra`], from the caller's configuration as it is now.
+pub(super) fn texts() -> Vec<String> {
     let home = env::HOME.absolute_path();
     let xdg = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home.as_ref()?.join(".config")));
     let files = [xdg.map(|x| x.join("git/config")), home.as_ref().map(|h| h.join(".gitconfig"))];
-    text_from(home.as_deref(), files.into_iter().flatten())
+    texts_from(home.as_deref(), files.into_iter().flatten())
 }
 
-fn text_from(home: Option<&Path>, files: impl Iterator<Item = PathBuf>) -> String {
-    let mut settings = Vec::new();
+/// The name in `/etc` of the `n`th of the texts.
+pub(super) fn name(n: usize) -> String {
+    if n == 0 { "gitconfig".to_owned() } else { format!("gitconfig-{n}") }
+}
+
+/// What a file says, in its order.
+enum Item {
+    Setting(String, String),
+    /// A condition, and what holds then.
+    If(String, Vec<Item>),
+}
+
+fn texts_from(home: Option<&Path>, files: impl Iterator<Item = PathBuf>) -> Vec<String> {
+    let mut items = Vec::new();
     let mut left = MAX_FILES;
     for file in files {
-        collect(&file, home, &mut settings, &mut left);
+        collect(&file, home, &mut items, &mut left);
     }
-    let mut text = format!("{FIXED}{LOCAL}");
-    for (key, value) in settings {
-        if let Some((section, name)) = key.split_once('.') {
-            text.push_str(&format!("[{section}]\n\t{name} = {}\n", quoted(&value)));
-        }
-    }
-    text
+    let mut texts = vec![format!("{FIXED}{LOCAL}")];
+    write(&items, 0, &mut texts);
+    texts
 }
 
-/// Add the settings of `file` in their order; the last one of a key wins, as in git.
-fn collect(file: &Path, home: Option<&Path>, into: &mut Vec<(String, String)>, left: &mut usize) {
+/// Append `items` to the text `at`; what has a condition becomes a text of its own.
+fn write(items: &[Item], at: usize, texts: &mut Vec<String>) {
+    for item in items {
+        let line = match item {
+            Item::Setting(key, value) => {
+                let (Some((section, rest)), value) = (key.split_once('.'), quoted(value)) else { continue };
+                match rest.rsplit_once('.') {
+                    Some((sub, name)) => format!("[{section} {}]\n\t{name} = {value}\n", quoted(sub)),
+                    None => format!("[{section}]\n\t{rest} = {value}\n"),
+                }
+            }
+            Item::If(condition, items) => {
+                let n = texts.len();
+                texts.push(String::new());
+                write(items, n, texts);
+                format!("[includeIf {}]\n\tpath = /etc/{}\n", quoted(condition), name(n))
+            }
+        };
+        if texts.iter().map(String::len).sum::<usize>() + line.len() <= MAX_TEXT
+            && let Some(text) = texts.get_mut(at)
+        {
+            text.push_str(&line);
+        }
+    }
+}
+
+/// Add what `file` says in its order; the last setting of a key wins, as in git.
+fn collect(file: &Path, home: Option<&Path>, into: &mut Vec<Item>, left: &mut usize) {
     if *left == 0 {
         return;
     }
     *left -= 1;
     let Some(text) = read(file) else { return };
+    let beside = file.parent().unwrap_or(Path::new("/"));
+    let path = |value: &str| match (value.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => beside.join(value),
+    };
     for (key, value) in parse(&text) {
         if key == "include.path" {
-            let path = match (value.strip_prefix("~/"), home) {
-                (Some(rest), Some(home)) => home.join(rest),
-                _ => file.parent().unwrap_or(Path::new("/")).join(&value),
-            };
-            collect(&path, home, into, left);
-        } else if COPIED.contains(&key.as_str()) {
-            into.retain(|(k, _)| *k != key);
-            into.push((key, value));
+            collect(&path(&value), home, into, left);
+        } else if let Some(condition) = key.strip_prefix("includeif.").and_then(|k| k.strip_suffix(".path")) {
+            if let Some(condition) = inside(condition, beside, home) {
+                let mut items = Vec::new();
+                collect(&path(&value), home, &mut items, left);
+                if !items.is_empty() {
+                    into.push(Item::If(condition, items));
+                }
+            }
+        } else if is_copied(&key) && into.len() < MAX_ITEMS {
+            into.retain(|item| !matches!(item, Item::Setting(k, _) if *k == key));
+            into.push(Item::Setting(key, value));
         }
     }
+}
+
+/// A condition as it must be written inside, where home is another directory and so is the file's.
+fn inside(condition: &str, beside: &Path, home: Option<&Path>) -> Option<String> {
+    let start = CONDITIONS.iter().find(|start| condition.starts_with(**start))?;
+    let pattern = &condition[start.len()..];
+    if pattern.chars().any(char::is_control) {
+        return None;
+    }
+    let real = |dir: &Path| Some(std::fs::canonicalize(dir).ok()?.to_str()?.to_owned());
+    let pattern = match (start.starts_with("gitdir"), pattern.strip_prefix("~/"), pattern.strip_prefix("./"))
+    {
+        (true, Some(rest), _) => format!("{}/{rest}", real(home?)?),
+        (true, None, Some(rest)) => format!("{}/{rest}", real(beside)?),
+        _ => pattern.to_owned(),
+    };
+    Some(format!("{start}{pattern}"))
 }
 
 /// A plain file of reasonable size; a pipe in its place must not hold up a start.
@@ -95,8 +152,8 @@ fn read(file: &Path) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// `section.name` (lower case) and value of every setting outside subsections. What cannot be
-/// understood is left out: git complains about it where the user works.
+/// `section.name` or `section.subsection.name`, in lower case but for the subsection, and value of every
+/// setting. What cannot be understood is left out: git complains about it where the user works.
 fn parse(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut section: Option<String> = None;
@@ -104,9 +161,8 @@ fn parse(text: &str) -> Vec<(String, String)> {
     while let Some(line) = lines.next() {
         let mut line = line.trim_start();
         if let Some(rest) = line.strip_prefix('[') {
-            let Some((name, after)) = rest.split_once(']') else { continue };
-            let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            section = plain.then(|| name.to_ascii_lowercase());
+            let Some((name, after)) = header(rest) else { continue };
+            section = name;
             line = after.trim_start();
         }
         let Some((name, mut rest)) = line.split_once('=') else { continue };
@@ -124,6 +180,30 @@ fn parse(text: &str) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// The header of a section behind its `[`: its name, `None` when that is none, and what follows. `None`:
+/// it has no end.
+fn header(text: &str) -> Option<(Option<String>, &str)> {
+    let end = text.find([']', '"'])?;
+    let (name, rest) = text.split_at(end);
+    let name = name.trim_end().to_ascii_lowercase();
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if let Some(after) = rest.strip_prefix(']') {
+        return Some((plain.then_some(name), after));
+    }
+    let (mut sub, mut chars) = (String::new(), rest.get(1..)?.char_indices());
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => sub.push(chars.next()?.1),
+            '"' => {
+                let after = rest.get(at + 2..)?.trim_start().strip_prefix(']')?;
+                return Some((plain.then(|| format!("{name}.{sub}")), after));
+            }
+            c => sub.push(c),
+        }
+    }
+    None
 }
 
 /// A value as git reads it: quotes, escapes, comments, continued lines.
@@ -209,6 +289,7 @@ mod tests {
             [
                 pair("user.name", "Ann  Lee"),
                 pair("user.email", "a;b   tail"),
+                pair("user.sub.name", "other"),
                 pair("core.autocrlf", "input"),
                 pair("merge.conflictstyle", "a\tb\\"),
             ]
@@ -224,7 +305,7 @@ mod tests {
             "[user]\nname=first\nsigningkey=SECRET\n[credential]\nhelper=SECRET\n[include]\npath=~/more\npath=main\n[core]\npager=SECRET\n[url \"https://SECRET@x\"]\ninsteadOf=y\n",
         );
         write("more", "[user]\nname = \"O\\\"Neil [x]\"\nemail = e@x\n");
-        let text = text_from(Some(dir.path()), std::iter::once(dir.path().join("main")));
+        let text = texts_from(Some(dir.path()), std::iter::once(dir.path().join("main"))).concat();
         assert!(!text.contains("SECRET"), "{text}");
         assert!(text.starts_with(FIXED));
         // `main` includes itself: bounded, and what it says last wins.
@@ -237,6 +318,59 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let files = ["pipe", "gone", "."].map(|n| dir.path().join(n));
-        assert_eq!(text_from(None, files.into_iter()), format!("{FIXED}{LOCAL}"));
+        assert_eq!(texts_from(None, files.into_iter()), [format!("{FIXED}{LOCAL}")]);
+    }
+
+    #[test]
+    fn conditions_are_left_to_git_and_say_what_they_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = std::fs::canonicalize(dir.path()).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(home.join(name), text).unwrap();
+        write(
+            "main",
+            "[user]\nemail=me@x\n[includeIf \"gitdir:~/work/\"]\npath=work\n[includeIf \"gitdir:./a]b\\\"/\"]\npath=~/work\n\
+             [includeIf \"onbranch:x\"]\npath=none\n[includeIf \"env:X\"]\npath=work\n[color \"diff\"]\nmeta=red\n",
+        );
+        write("work", "[user]\nemail=me@work\nsigningkey=SECRET\n[include]\npath=more\n");
+        write("more", "[pull]\nff=only\n");
+        let texts = texts_from(Some(&home), std::iter::once(home.join("main")));
+        let top = home.display();
+        assert_eq!(
+            texts[0].strip_prefix(&format!("{FIXED}{LOCAL}")).unwrap(),
+            format!(
+                "[user]\n\temail = \"me@x\"\n[includeIf \"gitdir:{top}/work/\"]\n\tpath = /etc/gitconfig-1\n\
+                 [includeIf \"gitdir:{top}/a]b\\\"/\"]\n\tpath = /etc/gitconfig-2\n[color \"diff\"]\n\tmeta = \"red\"\n"
+            )
+        );
+        assert_eq!(texts[1], "[user]\n\temail = \"me@work\"\n[pull]\n\tff = \"only\"\n");
+        assert_eq!((&texts[2], texts.len()), (&texts[1], 3));
+    }
+
+    #[test]
+    fn what_is_huge_endless_or_includes_itself_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let texts = || texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")));
+        write(
+            "main",
+            "[includeIf \"onbranch:x\"]\npath=main\n[include]\npath=main\npath=/dev/zero\n[user]\nname=me\n",
+        );
+        assert!(texts().len() <= MAX_FILES && texts()[0].contains("me"));
+        let mut many = String::new();
+        for n in 0..20_000 {
+            many.push_str(&format!("[color \"{n}\"]\nui=auto\n"));
+        }
+        write("main", &many);
+        assert!(texts().concat().len() <= MAX_TEXT);
+    }
+
+    #[test]
+    fn any_text_is_read_to_the_end() {
+        for text in
+            ["[", "[\"", "[a \"", "[a \"\\", "[a \"é\" x]\nb=c", "[a\"é\"]\nb=\\", "[a]b=\\\n", "=\n[]\nx=y"]
+        {
+            parse(text);
+        }
+        assert_eq!(pairs("[a \"é]\"] b=c"), [pair("a.é].b", "c")]);
     }
 }

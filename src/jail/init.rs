@@ -184,7 +184,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil | What::Itself(_) | What::Void => None,
+            What::Overlay(_) | What::Veil | What::Itself { .. } | What::Void => None,
         })
         .collect()
 }
@@ -297,8 +297,8 @@ fn files(
                 veils.1 += usize::from(veil(below, store)?);
                 continue;
             }
-            What::Itself(inode) => {
-                cover(root, m, *inode)?;
+            What::Itself { inode, writable } => {
+                cover(root, m, *inode, *writable)?;
                 continue;
             }
             What::Scratch(dir) => {

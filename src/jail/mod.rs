@@ -14,6 +14,7 @@ mod ended;
 pub mod etc;
 pub mod excerpt;
 mod gitconfig;
+mod gitkeys;
 mod handover;
 mod init;
 mod input;

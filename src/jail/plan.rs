@@ -54,8 +54,14 @@ pub enum What {
     Pts,
     /// An overlay over the workspace or beside it.
     Overlay(Overlay),
-    /// A read-only mount of the file that is seen there, which must have this inode.
-    Itself(u64),
+    /// A mount of what is seen there, which must have this inode: read-only, or only to keep it in its
+    /// place.
+    Itself {
+        /// Which it is.
+        inode: u64,
+        /// Not read-only.
+        writable: bool,
+    },
     /// A read-only overlay over the mount just before, on top of it: what is there can be read and
     /// executed, but its sockets, FIFOs and locks are not the host's. Where the kernel makes none
     /// over that file system, the mount before stays what is seen.
@@ -129,7 +135,7 @@ impl Plan {
     pub fn descriptors(&self) -> u64 {
         let each = |m: &Mount| match m.what {
             // A covered file is none any more when the next one comes.
-            What::Itself(_) => 0,
+            What::Itself { .. } => 0,
             // Its three parts, and itself.
             What::Overlay(_) => 4,
             _ => 2,
@@ -137,10 +143,11 @@ impl Plan {
         64 + self.mounts.iter().map(each).sum::<u64>()
     }
 
-    /// Keep these files read-only: last of all, when everything that may show them is there.
+    /// Keep these as they are: last of all, when everything that may show them is there.
     pub fn cover(&mut self, files: &[Covered]) -> Result<(), Error> {
         for file in files {
-            let (what, at) = (What::Itself(file.inode), relative(&file.path)?);
+            let what = What::Itself { inode: file.inode, writable: file.writable };
+            let at = relative(&file.path)?;
             self.mounts.push(Mount { what, at, ours: false });
         }
         Ok(())
@@ -420,6 +427,12 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
 /// Whether a host path can be shown at its own path: the jail has nothing of its own there.
 pub fn has_place(path: &Path) -> bool {
     matches!(place(path), Ok(Some(_)))
+}
+
+/// Whether a mount can be made at a host path: the jail has nothing of its own there, or shows the
+/// host's directory around it.
+pub fn can_show(path: &Path) -> bool {
+    place(path).is_ok()
 }
 
 /// The workspace at its own path, and `/workspace` as a link to it.

@@ -195,13 +195,15 @@ fn a_read_only_directory_is_covered_at_once_unless_it_is_plain() {
 
 #[test]
 fn covered_files_come_last() {
-    let covered = ["/home/me/p/a", "/data/x/b"].map(|p| Covered { path: p.into(), inode: 7 }).to_vec();
+    let covered =
+        ["/home/me/p/a", "/data/x/b"].map(|p| Covered { path: p.into(), inode: 7, writable: false }).to_vec();
     let bind = Bind { path: "/data/x".into(), writable: true, directory: true, kind: BindKind::Plain };
     let s = Spec { access: Access::Rw, tree: None, binds: vec![bind], ..spec() };
     let mut p = plan(&s, &HostRoot::default()).unwrap();
     p.cover(&covered).unwrap();
     let last: Vec<_> = p.mounts.iter().rev().take(2).map(|m| (&m.what, m.at.as_c_str(), m.ours)).collect();
-    assert_eq!(last, [(&What::Itself(7), c"data/x/b", false), (&What::Itself(7), c"home/me/p/a", false)]);
+    let itself = What::Itself { inode: 7, writable: false };
+    assert_eq!(last, [(&itself, c"data/x/b", false), (&itself, c"home/me/p/a", false)]);
 }
 
 #[test]

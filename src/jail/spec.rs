@@ -21,13 +21,15 @@ pub struct Bind {
     pub kind: BindKind,
 }
 
-/// A file that nobody inside may write or replace, wherever it lies.
+/// A file or directory that nobody inside may replace or, mostly, write, wherever it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Covered {
     /// Absolute path in the jail.
     pub path: PathBuf,
     /// Its inode: another file in its place means that somebody moves files about.
     pub inode: u64,
+    /// It may be written all the same, only not be moved or replaced.
+    pub writable: bool,
 }
 
 /// How a host path is shown.

@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use layers::Layer;
+pub use layers::Part;
+
 use crate::base::id::Id;
 use crate::base::text;
 use crate::monitor::Monitor;
@@ -23,6 +26,7 @@ mod base;
 mod find;
 #[cfg(test)]
 mod find_tests;
+mod layers;
 mod paths;
 
 /// The tree of one jail.
@@ -36,6 +40,8 @@ pub struct Tree {
     pub upper: OwnedFd,
     /// When it was made, on a file system's clock: see [`mod@crate::workspace::diff`].
     pub started: Stamp,
+    /// What it has over further directories.
+    pub parts: Vec<Part>,
     /// Its jail has not ended: what is in it may be half written.
     pub running: bool,
     /// Keeps it from being removed meanwhile.
@@ -45,7 +51,7 @@ pub struct Tree {
 /// What to compare.
 #[derive(Debug, Clone, Default)]
 pub struct DiffOptions {
-    /// Paths to keep to, below the base as [`choose`] makes them; empty: all.
+    /// Paths to keep to as [`choose`] makes them: below the base, or absolute in a part; empty: all.
     pub only: Vec<Vec<u8>>,
     /// Paths below the base that `aj` itself hid from the jail by whiteouts.
     pub hidden: Vec<Vec<u8>>,
@@ -166,95 +172,200 @@ pub enum Error {
     },
 }
 
-/// Compare a tree with its base. Nothing on the host is changed.
+/// Compare a tree with its base and its parts with theirs. Nothing on the host is changed.
 pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
-    let base = text::os(&tree.base);
-    let failed = |source| Error::Compare { id: tree.id.to_string(), base: base.clone(), source };
-    let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let r = compare::diff(upper, base::open(tree)?, &options.compare(tree)).map_err(failed)?;
-    Ok(document(tree, r))
-}
-
-/// As [`diff`] of a whole tree whose run has just ended, and what later comparisons want to know
-/// about the base's directories.
-pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>), Error> {
-    let failed = |source| Error::Compare { id: tree.id.to_string(), base: text::os(&tree.base), source };
-    let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let options = DiffOptions::default().compare(tree);
-    let (r, places) = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
-    Ok((document(tree, r), places))
-}
-
-fn document(tree: &Tree, r: compare::Report) -> Diff {
-    Diff {
-        format: FORMAT,
-        tree: tree.id,
-        base: text::os(&tree.base),
-        running: tree.running,
-        changes: r.changes.into_iter().map(change).collect(),
-        skipped: r.skipped.into_iter().map(skipped).collect(),
-        totals: totals(&r.totals),
-        truncated: r.truncated,
+    let mut document = empty(tree);
+    for layer in tree.layers() {
+        let Some(options) = layer.options(options) else { continue };
+        let r = compare::diff(listing(tree, layer)?, base::open(layer)?, &options);
+        add(&mut document, layer, r.map_err(|e| not_compared(tree, layer, e))?);
     }
+    Ok(document)
 }
 
-/// Bring the changes of a tree into its base. Conflicts, withheld files and failures are part of the
-/// answer; an error means that nothing was written.
-pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Result<Applied, Error> {
-    if tree.running {
-        return Err(Error::Running(tree.id.to_string()));
-    }
-    let base = text::os(&tree.base);
-    let failed = |source| Error::Apply { base: base.clone(), source };
-    let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
-    let choice = merge::Choice {
-        options: options.diff.compare(tree),
-        dry_run: options.dry_run,
-        allow_exec_files: options.allow_exec_files,
-        partial: options.partial,
-        overwrite: options.overwrite,
-    };
-    // The user's word covers the directory itself, too.
-    let opened = if options.overwrite { base::open_any(tree)? } else { base::open(tree)? };
-    let r = merge::apply(upper, opened, &choice, monitor).map_err(failed)?;
-    let changes = |list: Vec<compare::Change>| list.into_iter().map(change).collect();
-    Ok(Applied {
-        format: FORMAT,
-        tree: tree.id,
-        base,
-        dry_run: options.dry_run,
-        performed: r.performed,
-        applied: changes(r.applied),
-        withheld: changes(r.withheld),
-        conflicts: changes(r.conflicts),
-        failed: r.failed.into_iter().map(|f| failure(&tree.base, &f)).collect(),
-        skipped: r.skipped.into_iter().map(skipped).collect(),
-        totals: totals(&r.totals),
-        withheld_total: r.withheld_total,
-        conflicts_total: r.conflicts_total,
-        stopped: r.stopped,
-        cleaned: r.cleaned,
-        truncated: r.truncated,
-    })
-}
+/// What later comparisons want to know about the directories that a tree lies over, in their order.
+pub(super) struct Noted(Vec<Option<Places>>);
 
-impl DiffOptions {
-    fn compare(&self, tree: &Tree) -> compare::Options {
-        compare::Options {
-            started: tree.started,
-            base: tree.base.clone(),
-            only: self.only.clone(),
-            places: base::places(tree),
-            hidden: self.hidden.clone(),
+impl Noted {
+    /// Keep it with the tree.
+    pub(super) fn keep(&self, tree: &Tree) {
+        for (layer, places) in tree.layers().zip(&self.0) {
+            layer.note(places.as_ref());
         }
     }
 }
 
-fn change(c: compare::Change) -> Change {
-    let path = text::printable(&c.path);
+/// As [`diff`] of a whole tree whose run has just ended.
+pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Noted), Error> {
+    let (mut document, mut noted) = (empty(tree), Vec::new());
+    for layer in tree.layers() {
+        let Some(options) = layer.options(&DiffOptions::default()) else { continue };
+        let r = compare::diff_at_end(listing(tree, layer)?, base::open(layer)?, &options);
+        let (r, places) = r.map_err(|e| not_compared(tree, layer, e))?;
+        add(&mut document, layer, r);
+        noted.push(places);
+    }
+    Ok((document, Noted(noted)))
+}
+
+fn listing(tree: &Tree, layer: Layer<'_>) -> Result<OwnedFd, Error> {
+    openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| not_compared(tree, layer, e))
+}
+
+fn not_compared(tree: &Tree, layer: Layer<'_>, source: sys::Error) -> Error {
+    Error::Compare { id: tree.id.to_string(), base: text::os(layer.base), source }
+}
+
+fn empty(tree: &Tree) -> Diff {
+    Diff {
+        format: FORMAT,
+        tree: tree.id,
+        base: text::os(&tree.base),
+        parts: tree.parts.iter().map(|p| text::os(&p.base)).collect(),
+        running: tree.running,
+        changes: Vec::new(),
+        skipped: Vec::new(),
+        totals: Totals::default(),
+        truncated: 0,
+    }
+}
+
+fn add(to: &mut Diff, layer: Layer<'_>, r: compare::Report) {
+    to.changes.extend(r.changes.into_iter().map(|c| change(layer, c)));
+    to.skipped.extend(r.skipped.into_iter().map(|s| skipped(layer, s)));
+    to.totals += totals(&r.totals);
+    to.truncated += r.truncated;
+}
+
+/// Bring the changes of a tree into its base, and those of its parts into theirs. Conflicts, withheld
+/// files and failures are part of the answer; an error means that nothing was written.
+pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Result<Applied, Error> {
+    if tree.running {
+        return Err(Error::Running(tree.id.to_string()));
+    }
+    let mut layers: Vec<_> =
+        tree.layers().filter_map(|layer| Some((layer, layer.options(&options.diff)?))).collect();
+    let choice = |options_here: &compare::Options, dry_run| merge::Choice {
+        options: options_here.clone(),
+        dry_run,
+        allow_exec_files: options.allow_exec_files,
+        partial: options.partial,
+        overwrite: options.overwrite,
+    };
+    let one = |layer: Layer<'_>, options_here: &compare::Options, dry_run| {
+        let failed = |source| Error::Apply { base: text::os(layer.base), source };
+        let upper = openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
+        // The user's word covers the directory itself, too.
+        let opened = if options.overwrite { base::open_any(layer)? } else { base::open(layer)? };
+        merge::apply(upper, opened, &choice(options_here, dry_run), monitor).map_err(failed)
+    };
+    if let [(layer, options_here)] = layers.as_slice() {
+        let mut document = nothing_yet(tree, options.dry_run);
+        take(&mut document, *layer, one(*layer, options_here, options.dry_run)?);
+        return Ok(document);
+    }
+    // A conflict anywhere stops it everywhere, so all is looked at first.
+    let mut document = nothing_yet(tree, options.dry_run);
+    for (layer, options_here) in &layers {
+        take(&mut document, *layer, one(*layer, options_here, true)?);
+    }
+    let stopped = document.conflicts_total > 0 && !options.partial;
+    if stopped {
+        document.applied.clear();
+        document.totals = Totals { skipped: document.totals.skipped, ..Totals::default() };
+    }
+    if stopped || options.dry_run {
+        return Ok(document);
+    }
+    // The parts first: what the project's directory says of commits is true then whatever happens.
+    let mut done = Vec::new();
+    layers.rotate_left(1);
+    for (layer, options_here) in &layers {
+        match one(*layer, options_here, false) {
+            Ok(r) => {
+                let stopped = r.stopped;
+                done.push((*layer, Ok(r)));
+                if stopped {
+                    break;
+                }
+            }
+            Err(e) if done.is_empty() => return Err(e),
+            Err(e) => {
+                done.push((*layer, Err(e)));
+                break;
+            }
+        }
+    }
+    let mut document = nothing_yet(tree, false);
+    done.sort_by_key(|(layer, _)| layer.part);
+    for (layer, r) in done {
+        match r {
+            Ok(r) => take(&mut document, layer, r),
+            Err(e) => {
+                document.stopped = true;
+                document.failed.push(broken(layer, &e));
+            }
+        }
+    }
+    Ok(document)
+}
+
+fn nothing_yet(tree: &Tree, dry_run: bool) -> Applied {
+    let Diff { format, tree, base, parts, .. } = empty(tree);
+    Applied {
+        format,
+        tree,
+        base,
+        parts,
+        dry_run,
+        performed: false,
+        applied: Vec::new(),
+        withheld: Vec::new(),
+        conflicts: Vec::new(),
+        failed: Vec::new(),
+        skipped: Vec::new(),
+        totals: Totals::default(),
+        withheld_total: 0,
+        conflicts_total: 0,
+        stopped: false,
+        cleaned: 0,
+        truncated: 0,
+    }
+}
+
+fn take(to: &mut Applied, layer: Layer<'_>, r: merge::Outcome) {
+    to.performed |= r.performed;
+    to.applied.extend(r.applied.into_iter().map(|c| change(layer, c)));
+    to.withheld.extend(r.withheld.into_iter().map(|c| change(layer, c)));
+    to.conflicts.extend(r.conflicts.into_iter().map(|c| change(layer, c)));
+    to.failed.extend(r.failed.into_iter().map(|f| failure(layer, &f)));
+    to.skipped.extend(r.skipped.into_iter().map(|s| skipped(layer, s)));
+    to.totals += totals(&r.totals);
+    to.withheld_total += r.withheld_total;
+    to.conflicts_total += r.conflicts_total;
+    to.stopped |= r.stopped;
+    to.cleaned += r.cleaned;
+    to.truncated += r.truncated;
+}
+
+/// A directory that could not be worked on when another one had been.
+fn broken(layer: Layer<'_>, e: &Error) -> Failure {
+    let source = std::error::Error::source(e).map(|s| format!(": {s}")).unwrap_or_default();
+    let errno = match e {
+        Error::Base { source, .. } | Error::Apply { source: merge::Error::Sys(source), .. } => source.name(),
+        Error::Apply { source: merge::Error::NoSpace { .. }, .. } => "ENOSPC".to_owned(),
+        _ => "EBUSY".to_owned(),
+    };
+    let path = if layer.part { text::os(layer.base) } else { ".".to_owned() };
+    Failure { path, error: format!("{e}{source}"), errno, directory: None }
+}
+
+fn change(layer: Layer<'_>, c: compare::Change) -> Change {
+    let exact = layer.shown(&c.path);
+    let path = text::printable(&exact);
     let mode = |m: Option<u32>| m.map(|m| format!("{m:04o}"));
     Change {
-        path_base64: (path.as_bytes() != c.path).then(|| bytes64::encode(&c.path)),
+        path_base64: (path.as_bytes() != exact).then(|| bytes64::encode(&exact)),
         path,
         status: c.status.name().to_owned(),
         kind: c.kind.name().to_owned(),
@@ -273,7 +384,8 @@ fn change(c: compare::Change) -> Change {
     }
 }
 
-fn failure(base: &Path, f: &merge::Failure) -> Failure {
+fn failure(layer: Layer<'_>, f: &merge::Failure) -> Failure {
+    let base = layer.base;
     let parent = Path::new(OsStr::from_bytes(&f.path)).parent().unwrap_or(Path::new(""));
     // Joined with nothing, a path would end in a slash.
     let parent = if parent.as_os_str().is_empty() { base.to_owned() } else { base.join(parent) };
@@ -283,11 +395,11 @@ fn failure(base: &Path, f: &merge::Failure) -> Failure {
         Some(at) => format!("could not change directory `{at}`: {} ({errno})", f.error.errno.desc()),
         None => f.error.to_string(),
     };
-    Failure { path: text::printable(&f.path), error, errno, directory }
+    Failure { path: text::printable(&layer.shown(&f.path)), error, errno, directory }
 }
 
-fn skipped(s: compare::Skipped) -> Skipped {
-    Skipped { path: text::printable(&s.path), reason: s.reason, unknown: s.unknown }
+fn skipped(layer: Layer<'_>, s: compare::Skipped) -> Skipped {
+    Skipped { path: text::printable(&layer.shown(&s.path)), reason: s.reason, unknown: s.unknown }
 }
 
 fn totals(t: &compare::Totals) -> Totals {
@@ -316,6 +428,7 @@ mod tests {
             base: base.to_owned(),
             upper: std::fs::File::open("/").unwrap().into(),
             started: Stamp::default(),
+            parts: Vec::new(),
             running: false,
             _held: None,
         }

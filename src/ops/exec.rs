@@ -36,10 +36,12 @@ use crate::sys::sink;
 
 mod alias;
 mod beside;
+mod beyond;
 mod check;
 mod dry;
 mod foreign;
 mod missing;
+mod parts;
 mod record;
 mod relay;
 mod setid;
@@ -141,6 +143,8 @@ pub struct Report {
     /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
     /// stands, and its value.
     pub too_few_files: Option<(String, u64)>,
+    /// The start failed because of what is mounted below the tree: names of it.
+    pub mounts_in_the_way: Option<String>,
 }
 
 impl Report {
@@ -300,7 +304,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, root, tools: _, beside } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, root, tools: _, beside, parts: _ } =
+        prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -319,7 +324,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         watch_memory,
         ticks: request.ticks,
     };
-    let mut relay = Relay::new(watcher, status, &state, tree);
+    let below = beyond::Below::of(&spec);
+    let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.wanted = root.as_ref().err();
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
@@ -365,6 +371,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
     warnings.extend(veil::missing(&spec, ended.layers));
+    warnings.extend(relay.mounts.take());
+    warnings.extend(beyond::links(&spec, &ended));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -372,8 +380,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
+    let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
     let tools = resolved.settings.tools;
-    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
+    Ok(Report {
+        id,
+        ended,
+        policy,
+        tools,
+        files_changed,
+        changes,
+        warnings,
+        patience,
+        too_few_files,
+        mounts_in_the_way,
+    })
 }
 
 /// What pid 1 needs to be born.
@@ -400,6 +420,8 @@ struct Prepared {
     tools: Vec<Found>,
     /// What has an overlay beside the workspace.
     beside: Vec<Beside>,
+    /// What is shown because git needs it, in whichever way.
+    parts: Vec<PathBuf>,
 }
 
 fn prepare(
@@ -424,16 +446,17 @@ fn prepare(
     let tools = std::mem::take(&mut shown.tools.found);
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
+    let (beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
-    alias::state(&spec, settings, &state, request.i_mean_it)?;
+    alias::state(&spec, &beside, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let beside: Vec<Beside> = Vec::new();
     if let Some(tree) = &spec.tree {
         spec.sides = beside.iter().map(|b| b.side(tree)).collect();
         spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
     }
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+    plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
     let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
     let mut root = root::ready(&cache, &mut plan, owner);
@@ -441,7 +464,7 @@ fn prepare(
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside, parts })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
@@ -496,15 +519,13 @@ fn chain(e: &dyn std::error::Error) -> String {
 
 /// What a finished run left in its tree. A tree that equals its base after all is put aside.
 fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let (diff, places) = changes::diff_at_end(&changes::tree_of_run(&tree)?)?;
+    let run = changes::tree_of_run(&tree)?;
+    let (diff, noted) = changes::diff_at_end(&run)?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 {
         tree.remove(state)?;
         return Ok(None);
     }
-    if let Some(places) = places {
-        // Without it the changes are judged by times: no reason to keep them from the user.
-        places.write(&tree).ok();
-    }
+    noted.keep(&run);
     Ok(Some(diff))
 }
 

@@ -24,9 +24,13 @@ pub struct Diff {
     pub tree: Id,
     /// The directory it was made over, printable.
     pub base: String,
+    /// Parts of the project that lie elsewhere and were compared as well, printable and absolute: the git
+    /// directory that a linked worktree or a submodule shares.
+    #[serde(default)]
+    pub parts: Vec<String>,
     /// The jail has not ended: what is listed may be half written.
     pub running: bool,
-    /// The changes, sorted by path.
+    /// The changes: those of `base` sorted by path, then those of each of `parts`.
     pub changes: Vec<Change>,
     /// Entries of the tree that were not compared.
     pub skipped: Vec<Skipped>,
@@ -46,12 +50,15 @@ pub struct Applied {
     pub tree: Id,
     /// The directory that was changed, printable.
     pub base: String,
+    /// As in [`Diff::parts`].
+    #[serde(default)]
+    pub parts: Vec<String>,
     /// `--dry-run` was given.
     pub dry_run: bool,
     /// Whether the directory was written to: not in a dry run, and not when conflicts stopped it.
     pub performed: bool,
-    /// Changes made, or in a dry run that would be made, sorted by path. Empty when conflicts stop it:
-    /// then nothing is made.
+    /// Changes made, or in a dry run that would be made, in the order of [`Diff::changes`]. Empty when
+    /// conflicts stop it: then nothing is made.
     pub applied: Vec<Change>,
     /// Files that the host would execute, left out.
     pub withheld: Vec<Change>,
@@ -78,7 +85,8 @@ pub struct Applied {
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Path below the base, printable.
+    /// Path below the base, printable. Of what lies in one of the `parts` it is absolute, so it begins
+    /// with `/`; both kinds can be given to `aj diff` and `aj apply`.
     pub path: String,
     /// The exact bytes in base64 where `path` had to be escaped, else `null`.
     pub path_base64: Option<String>,
@@ -115,7 +123,7 @@ pub struct Change {
 /// An entry that is not compared or applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Path below the base, printable.
+    /// As in [`Change::path`].
     pub path: String,
     /// Why.
     pub reason: String,
@@ -126,7 +134,7 @@ pub struct Skipped {
 /// A change that could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Path below the base, printable.
+    /// As in [`Change::path`].
     pub path: String,
     /// What went wrong, with the errno by name.
     pub error: String,
@@ -162,4 +170,20 @@ pub struct Totals {
     pub skipped: u64,
     /// Bytes of content to write.
     pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.changes += other.changes;
+        self.added += other.added;
+        self.modified += other.modified;
+        self.mode_changed += other.mode_changed;
+        self.type_changed += other.type_changed;
+        self.deleted += other.deleted;
+        self.deleted_below += other.deleted_below;
+        self.host_executed += other.host_executed;
+        self.conflicts += other.conflicts;
+        self.skipped += other.skipped;
+        self.bytes += other.bytes;
+    }
 }

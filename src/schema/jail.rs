@@ -114,6 +114,9 @@ pub struct Effective {
     pub tools: Vec<String>,
     /// Host directories and files of theirs, read-only, printable.
     pub tool_dirs: Vec<String>,
+    /// Parts of the project beside the directory that it ran over, printable: see
+    /// [`Diff::parts`](crate::schema::changes::Diff::parts).
+    pub parts: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.

@@ -93,4 +93,7 @@ pub struct Tree {
     pub path: String,
     /// Why this one: the name of what marks a project, or the flag.
     pub found_by: &'static str,
+    /// Parts of the project that lie elsewhere and are seen as well: the git directory that a linked
+    /// worktree or a submodule shares, stores that objects are borrowed from.
+    pub parts: Vec<String>,
 }

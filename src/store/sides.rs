@@ -17,8 +17,8 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
-use super::spare;
 use super::trees::{Tree, populate};
+use super::{origin, spare};
 
 /// What a further overlay is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,13 @@ pub fn add(tree: &Tree, kind: Kind, name: &str, base: &Path, owner: Option<(u32,
         .map_err(|e| Error::call("mkdir", &path, e))?;
     let dir = make(&all, name).map_err(|e| Error::call("mkdir", &path, e))?;
     match readlinkat(&dir, "base") {
-        Err(Errno::ENOENT) => populate(&dir, &path, base, owner),
+        Err(Errno::ENOENT) => {
+            populate(&dir, &path, base, owner)?;
+            if kind == Kind::Part {
+                origin::note(&dir, base);
+            }
+            Ok(())
+        }
         Ok(old) if Path::new(&old) == base => match spare::clear_work(&dir) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::call("clear", &path.join("work"), Errno::ENOTEMPTY)),

@@ -10,6 +10,11 @@
 //! Then the tree is walked again and each change is made as it is met, with a last look at the host's
 //! entry just before: what changed between the two walks becomes a conflict as well.
 //!
+//! # Objects first
+//! What git names must be there. So new objects of a repository go before everything else, and objects
+//! that are gone after everything else, each in a walk of its own, where there are any: a ref, an index
+//! or a pack that takes the place of single objects never stands for what is still to come.
+//!
 //! # What an interruption leaves
 //! Every entry is replaced by one rename. What was applied is equal to the tree and no change any more,
 //! so applying again completes the work, and removes temporary files. A full disk stops the work at
@@ -91,6 +96,8 @@ pub struct Outcome {
     /// Entries that the lists had no room for.
     pub truncated: u64,
     listed: usize,
+    /// There are new objects, and objects that are gone, in a repository's store.
+    objects: (bool, bool),
 }
 
 impl Outcome {
@@ -143,6 +150,30 @@ pub enum Error {
     Sys(#[from] sys::Error),
 }
 
+/// Which changes a walk makes and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// All.
+    All,
+    /// New objects, as far as nothing speaks against them.
+    Objects,
+    /// All but objects that are gone.
+    Rest,
+    /// Objects that are gone.
+    Gone,
+}
+
+impl Pass {
+    fn takes(self, status: Status, in_store: bool) -> bool {
+        match self {
+            Pass::All => true,
+            Pass::Objects => in_store && status == Status::Added,
+            Pass::Rest => !(in_store && status == Status::Deleted),
+            Pass::Gone => in_store && status == Status::Deleted,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Apply,
@@ -173,9 +204,9 @@ pub fn apply(
         done => done?,
     }
     let scan = |upper, base| Scan::new(upper, base, &choice.options).map(|s| s.overriding(choice.overwrite));
-    let again = (duplicate(&upper)?, duplicate(&base)?);
     monitor.phase("compare", 0);
-    let mut plan = Work::new(scan(upper, duplicate(&base)?)?, choice, monitor, false).run()?;
+    let look = scan(duplicate(&upper)?, duplicate(&base)?)?;
+    let mut plan = Work::new(look, choice, monitor, false).run()?;
     if plan.conflicts_total > 0 && !choice.partial {
         plan.applied.clear();
         plan.totals = Totals { skipped: plan.totals.skipped, ..Totals::default() };
@@ -189,10 +220,36 @@ pub fn apply(
         return Err(Error::NoSpace { needed: plan.totals.bytes, free });
     }
     monitor.phase("apply", plan.totals.changes());
+    let passes: &[Pass] = match plan.objects {
+        (false, false) => &[Pass::All],
+        (true, false) => &[Pass::Objects, Pass::Rest],
+        (false, true) => &[Pass::Rest, Pass::Gone],
+        (true, true) => &[Pass::Objects, Pass::Rest, Pass::Gone],
+    };
     drop(plan);
+    let mut done = Outcome::default();
+    for &pass in passes {
+        let walk = scan(duplicate(&upper)?, duplicate(&base)?);
+        let walk = match walk {
+            Err(e) if done.performed => {
+                done.stopped = true;
+                done.failed.push(Failure { path: Vec::new(), error: e, shut: false });
+                break;
+            }
+            walk => walk?,
+        };
+        done = Work { pass, out: done, ..Work::new(walk, choice, monitor, true) }.run()?;
+        done.performed = true;
+        if done.stopped {
+            break;
+        }
+    }
+    if passes.len() > 1 {
+        for list in [&mut done.applied, &mut done.withheld, &mut done.conflicts] {
+            list.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+    }
     // `base` holds the lock until the end.
-    let mut done = Work::new(scan(again.0, again.1)?, choice, monitor, true).run()?;
-    done.performed = true;
     drop(base);
     Ok(done)
 }
@@ -219,13 +276,14 @@ struct Work<'a> {
     choice: &'a Choice,
     monitor: &'a dyn Monitor,
     act: bool,
+    pass: Pass,
     levels: Vec<Level>,
     out: Outcome,
 }
 
 impl<'a> Work<'a> {
     fn new(scan: Scan<'a>, choice: &'a Choice, monitor: &'a dyn Monitor, act: bool) -> Work<'a> {
-        Work { scan, choice, monitor, act, levels: Vec::new(), out: Outcome::default() }
+        Work { scan, choice, monitor, act, pass: Pass::All, levels: Vec::new(), out: Outcome::default() }
     }
 
     fn run(mut self) -> Result<Outcome, Error> {
@@ -260,7 +318,8 @@ impl<'a> Work<'a> {
                 }
             }
             Event::Item(item) => self.item(item),
-            Event::Skip(skipped) => self.out.skip(skipped),
+            Event::Skip(skipped) if matches!(self.pass, Pass::All | Pass::Rest) => self.out.skip(skipped),
+            Event::Skip(_) => {}
             Event::Leave => self.leave(),
         }
     }
@@ -284,6 +343,16 @@ impl<'a> Work<'a> {
             && let Some(level) = self.levels.last_mut()
         {
             level.withheld = true;
+        }
+        if self.pass == Pass::Objects {
+            // Nothing is put where something else has to go first.
+            if let Some(level) = self.levels.last_mut() {
+                level.withheld |= verdict != Verdict::Apply || item.change.status == Status::TypeChanged;
+            }
+            return;
+        }
+        if self.pass == Pass::Gone {
+            return;
         }
         let mode = item.new.map(|m| m.mode & 0o777);
         let done = match (verdict, item.change.status) {
@@ -310,7 +379,14 @@ impl<'a> Work<'a> {
     }
 
     fn item(&mut self, item: Item) {
+        let in_store = self.scan.classifier.in_object_store(self.scan.name());
+        let status = item.change.status;
+        self.out.objects.0 |= in_store && status == Status::Added;
+        self.out.objects.1 |= in_store && status == Status::Deleted;
         let verdict = self.verdict(&item.change);
+        if !self.pass.takes(status, in_store) || (self.pass == Pass::Objects && verdict != Verdict::Apply) {
+            return;
+        }
         let mut done = Ok(());
         if verdict == Verdict::Apply {
             if matches!(item.change.status, Status::Added | Status::Modified | Status::TypeChanged) {
@@ -342,8 +418,9 @@ impl<'a> Work<'a> {
     }
 
     fn failed(&mut self, path: Vec<u8>, error: sys::Error, shut: bool) {
-        // Nothing that follows can go better.
-        self.out.stopped = matches!(error.errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS);
+        // Nothing that follows can go better, or it would name objects that are not there.
+        self.out.stopped =
+            matches!(error.errno, Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS) || self.pass == Pass::Objects;
         if self.out.list(&path) {
             self.out.failed.push(Failure { path, error, shut });
         }

@@ -192,6 +192,8 @@ pub struct Options {
     pub places: Option<Places>,
     /// Paths whose whiteouts `aj` itself made to hide them from the jail; they are no deletions.
     pub hidden: Vec<Vec<u8>>,
+    /// The base is itself a git directory, whatever its name.
+    pub git_directory: bool,
 }
 
 /// Whether `target`, a link at `path`, leads out of the tree, judged by its text alone.

@@ -16,20 +16,37 @@ pub(super) enum Setting {
 
 /// The settings of `text` that matter here, in order.
 pub(super) fn settings(text: &[u8]) -> Vec<Setting> {
+    let mut found = Vec::new();
+    each(text, |section, key, value| found.extend(setting(section, key, value)));
+    found
+}
+
+/// Every setting with a value: its section, in lower case and without the subsection, its name and value.
+fn each(text: &[u8], mut take: impl FnMut(&str, &str, Vec<u8>)) {
     let mut reader = Reader { text: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), at: 0 };
-    let (mut section, mut found) = (String::new(), Vec::new());
+    let mut section = String::new();
     while let Some(byte) = reader.peek() {
         match byte {
             b'#' | b';' => reader.skip_line(),
             b'[' => section = reader.section(),
             b if b.is_ascii_alphabetic() => {
                 if let Some((key, value)) = reader.assignment() {
-                    found.extend(setting(&section, &key, value));
+                    take(&section, &key, value);
                 }
             }
             _ => reader.at += 1,
         }
     }
+}
+
+/// The last value of `key` in `section` (both in lower case), outside of subsections or in one.
+pub fn value(text: &[u8], section: &str, key: &str) -> Option<Vec<u8>> {
+    let mut found = None;
+    each(text, |s, k, value| {
+        if (s, k) == (section, key) {
+            found = Some(value);
+        }
+    });
     found
 }
 

@@ -67,6 +67,14 @@ impl Classifier {
         }
     }
 
+    /// The directory entered last is a repository on the host already: where it stands (`HEAD`) is its own
+    /// business, as in a `.git`.
+    pub fn settled(&mut self) {
+        if let Some(part) = self.parts.last_mut() {
+            part.disguised = false;
+        }
+    }
+
     /// Why the new directory `name` of the current directory is in the class: it makes a directory
     /// above it a git repository, be it empty.
     pub fn completes(&self, name: &[u8]) -> Option<&'static str> {
@@ -111,6 +119,28 @@ impl Classifier {
         }
         let here = index.first.get(leaf.as_str()).map_or(&[][..], Vec::as_slice);
         here.iter().chain(&index.starred).find_map(|e| hit(e, self.parts.len()))
+    }
+
+    /// Whether the entry `name` of the current directory is, or lies in, the object store of a git
+    /// directory.
+    pub fn in_object_store(&self, name: &[u8]) -> bool {
+        let Some(at) = self.parts.iter().rposition(|p| p.folded == ".git") else { return false };
+        let leaf = fold(name);
+        let mut rest = self.parts[at + 1..].iter().map(|p| p.folded.as_str()).chain([leaf.as_str()]);
+        match rest.next() {
+            Some("objects") => true,
+            // That of a submodule, whose name may have slashes, but no branch of that name.
+            Some("modules" | "worktrees") => {
+                rest.take_while(|part| !matches!(*part, "refs" | "logs")).any(|part| part == "objects")
+            }
+            _ => false,
+        }
+    }
+
+    /// Why a link in the current directory is in the class, whatever its name: through one in a git
+    /// directory git writes (logs, messages) and takes objects and refs where it leads.
+    pub fn link_reason(&self) -> Option<&'static str> {
+        self.parts.iter().any(|p| p.folded == ".git").then_some("leads git elsewhere")
     }
 
     /// Whether the current directory belongs to installed dependencies.
@@ -163,7 +193,12 @@ fn git_reason(rest: &[&str]) -> Option<&'static str> {
     if matches!(rest[0], "modules" | "worktrees") && rest.len() > 1 {
         let last = rest[rest.len() - 1];
         let config = ["config", "config.worktree", "commondir", "gitdir", "attributes", ".git"];
-        if rest.contains(&"hooks") || config.contains(&last) || last.starts_with("git-rebase-todo") {
+        let alternates = ["alternates", "http-alternates"];
+        if rest.contains(&"hooks")
+            || config.contains(&last)
+            || alternates.contains(&last)
+            || last.starts_with("git-rebase-todo")
+        {
             return Some("git runs it or takes commands from it");
         }
         return None;
@@ -173,6 +208,8 @@ fn git_reason(rest: &[&str]) -> Option<&'static str> {
             let one = one.strip_suffix(".lock").unwrap_or(one);
             PLAIN_FILES.contains(&one) || PLAIN_DIRS.contains(&one) || one.starts_with("bisect_")
         }
+        // The objects of other repositories, which a later jail would be shown as well.
+        ["objects", "info", file] => !file.contains("alternates"),
         ["info", file] => matches!(*file, "exclude" | "refs" | "sparse-checkout" | "grafts"),
         [first, ..] => PLAIN_DIRS.contains(first),
         [] => true,
@@ -298,6 +335,9 @@ mod tests {
             ".git/worktrees/w/gitdir",
             ".git/rebase-merge/git-rebase-todo",
             ".git/something-new",
+            ".git/objects/info/alternates",
+            ".git/objects/info/http-alternates",
+            ".git/modules/sub/objects/info/alternates",
             ".git",
             "vendor/lib/.git",
             "vendor/lib/.git/config",
@@ -438,6 +478,23 @@ mod tests {
         assert_eq!(c.reason(b"packed-refs", false), None);
         c.enter(b"hooks", false);
         assert!(c.reason(b"post-checkout", false).is_some());
+    }
+
+    #[test]
+    fn object_stores_are_told_from_branches_of_that_name() {
+        let is = |path: &str| {
+            let mut c = Classifier::default();
+            let (dirs, leaf) = path.rsplit_once('/').unwrap();
+            dirs.split('/').for_each(|d| c.enter(d.as_bytes(), false));
+            c.in_object_store(leaf.as_bytes())
+        };
+        for path in [".git/objects", "a/.git/objects/ab/c", ".git/modules/a/b/objects/pack/x.idx"] {
+            assert!(is(path), "{path}");
+        }
+        for path in ["a/objects/ab", ".git/refs/heads/objects", ".git/modules/a/refs/objects/x", ".git/HEAD"]
+        {
+            assert!(!is(path), "{path}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Scan<'_> {
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             Some("its scripts are elsewhere")
         } else {
-            self.host_executed(name)
+            self.host_executed(name).or_else(|| self.classifier.link_reason())
         };
         Some(Event::Item(Item { change, new: Some(new), old, content: None }))
     }

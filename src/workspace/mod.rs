@@ -5,7 +5,7 @@ pub mod apply;
 mod change;
 pub mod diff;
 mod gitbase;
-mod gitconfig;
+pub mod gitconfig;
 pub mod hostexec;
 mod judge;
 mod manifest;

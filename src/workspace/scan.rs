@@ -5,6 +5,7 @@
 //! directory that was entered, which no rename or link can redirect.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
@@ -18,6 +19,7 @@ use super::ways;
 use crate::store::origin::Places;
 use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
+use crate::sys::copy;
 use crate::sys::openat2::{self, For};
 
 /// Names of temporary files begin with it; see `put`.
@@ -115,9 +117,12 @@ impl<'a> Scan<'a> {
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
-        if let Some(completed_by) = scan.repository(&frame, true) {
+        if options.git_directory {
+            // What `.git` means, without becoming one by what the jail put there.
+            scan.classifier.enter(b".git", true);
+        } else if let Some(completed_by) = scan.repository(&frame, true) {
             scan.classifier.enter(b"", true);
-            scan.classifier.completed_by(completed_by);
+            scan.becomes(Some(completed_by), true);
         }
         scan.frames.push(frame);
         if !options.base.as_os_str().is_empty() {
@@ -354,7 +359,7 @@ impl<'a> Scan<'a> {
         }
         let completed_by = self.repository(&frame, here);
         self.classifier.enter(name, completed_by.is_some());
-        self.classifier.completed_by(completed_by.unwrap_or_default());
+        self.becomes(completed_by, here);
         self.frames.push(frame);
         if here && !self.options.base.as_os_str().is_empty() {
             let base = Base { top: self.base.root()?, path: &self.options.base };
@@ -419,6 +424,16 @@ impl<'a> Scan<'a> {
         })
     }
 
+    /// Tell the classifier how the directory entered last becomes a repository, if it does.
+    fn becomes(&mut self, completed_by: Option<Vec<&'static str>>, here: bool) {
+        let Some(completed_by) = completed_by else { return };
+        let whole = completed_by.is_empty() && here;
+        self.classifier.completed_by(completed_by);
+        if whole && self.base.top().is_ok_and(has_head) {
+            self.classifier.settled();
+        }
+    }
+
     fn scope(&self) -> Scope {
         let mut scope = if self.options.only.is_empty() { Scope::Inside } else { Scope::Outside };
         for only in &self.options.only {
@@ -431,6 +446,19 @@ impl<'a> Scan<'a> {
         }
         scope
     }
+}
+
+/// Whether `dir` has a `HEAD` that git takes for one: it begins with a ref's name or is an id. Any other
+/// file of that name makes no repository.
+fn has_head(dir: BorrowedFd<'_>) -> bool {
+    let text = openat2::beneath(dir, b"HEAD", For::Reading).ok().and_then(|file| {
+        let plain = at::fstat(&file).is_ok_and(|m| m.kind == FileKind::File);
+        plain.then(|| copy::read_all(&file, 4096).ok().flatten()).flatten()
+    });
+    let text = text.unwrap_or_default();
+    let text = text.trim_ascii();
+    let is_id = || matches!(text.len(), 40 | 64) && text.iter().all(u8::is_ascii_hexdigit);
+    text.starts_with(b"ref: refs/") || is_id()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

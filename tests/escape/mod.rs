@@ -8,6 +8,7 @@ mod files;
 mod mounts;
 mod peers;
 mod processes;
+mod repositories;
 mod setid;
 mod sockets;
 mod terminal;

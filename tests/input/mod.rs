@@ -8,6 +8,7 @@ use crate::common::{Ran, aj};
 use crate::real::project::{Project, is_root, snapshot};
 
 mod arguments;
+mod beyond;
 mod directories;
 mod mounts;
 mod owners;

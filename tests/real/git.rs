@@ -71,6 +71,34 @@ fn the_callers_identity_commits_and_nothing_else_of_theirs_comes_along() {
 }
 
 #[test]
+fn what_the_callers_configuration_says_of_some_places_holds_there_inside() {
+    if !has("git") {
+        return;
+    }
+    let p = Project::new();
+    p.outside(
+        "git config --global user.name Ann; git config --global user.email home@x; git config --global color.diff.meta red; \
+         git config --global pull.rebase true; git config --global alias.evil '!touch pwned'; \
+         git config --global \"includeIf.gitdir:$(cd ..; pwd -P)/p/work/.path\" ~/work.inc; \
+         git config --global 'includeIf.gitdir:~/nothing/.path' ~/other.inc; \
+         printf '[user]\\n\\temail = work@x\\n\\tsigningkey = SECRET\\n[core]\\n\\thooksPath = SECRET\\n[commit]\\n\\tverbose = true\\n' > ~/work.inc; \
+         printf '[user]\\n\\temail = wrong@x\\n' > ~/other.inc; \
+         git init -q -b main .; git init -q -b main work/a; git -C work/a commit -q --allow-empty -m x; git -C work/a worktree add -q ../../linked",
+    );
+    let ask = "git config user.email; git config pull.rebase; git config color.diff.meta; git config commit.verbose";
+    assert_eq!(p.inside(&format!("{ask} || true")), "home@x\ntrue\nred\n");
+    // A linked worktree is where its repository is, as outside.
+    for dir in ["work/a", "linked"] {
+        let said = p.inside_with(
+            &["--root-dir", dir],
+            &format!("{ask}; git config --list --show-origin | grep -e SECRET -e evil; true"),
+        );
+        assert_eq!(said, p.outside(&format!("cd {dir} && {{ {ask}; }}")), "{dir}");
+        assert_eq!(said, "work@x\ntrue\nred\ntrue\n", "{dir}");
+    }
+}
+
+#[test]
 fn a_new_repository_and_an_identity_inside() {
     if !has("git") {
         return;

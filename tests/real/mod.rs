@@ -6,6 +6,7 @@ mod build;
 mod files;
 mod git;
 mod jvm;
+mod layouts;
 mod node;
 mod planted;
 mod python;

@@ -2,38 +2,45 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Error, Tree};
+use super::{Error, Layer};
 use crate::base::text;
 use crate::store::origin::{self, Places};
 use crate::sys::at;
 use crate::sys::openat2::{self, For};
 
-/// Open the base of `tree`, if it is still the directory that the jail ran over.
-pub(super) fn open(tree: &Tree) -> Result<OwnedFd, Error> {
-    let base = open_any(tree)?;
-    let then = directory(tree).and_then(|dir| origin::noted(dir, &tree.base));
+/// Open the base of `layer`, if it is still the directory that the jail ran over.
+pub(super) fn open(layer: Layer<'_>) -> Result<OwnedFd, Error> {
+    let base = open_any(layer)?;
+    let then = directory(layer).and_then(|dir| origin::noted(dir, layer.base));
     let now = at::fstat(&base).map(|m| m.identity());
     match (then, now) {
         (Some(then), Ok(now)) if !then.is(&now) && at::keeps_identities(&base) => {
-            Err(Error::Replaced { base: text::os(&tree.base) })
+            Err(Error::Replaced { base: text::os(layer.base) })
         }
         _ => Ok(base),
     }
 }
 
 /// Open whatever directory has the name of the base.
-pub(super) fn open_any(tree: &Tree) -> Result<OwnedFd, Error> {
+pub(super) fn open_any(layer: Layer<'_>) -> Result<OwnedFd, Error> {
     use std::os::unix::ffi::OsStrExt;
-    openat2::absolute(tree.base.as_os_str().as_bytes(), For::Listing)
-        .map_err(|source| Error::Base { base: text::os(&tree.base), source })
+    openat2::absolute(layer.base.as_os_str().as_bytes(), For::Listing)
+        .map_err(|source| Error::Base { base: text::os(layer.base), source })
 }
 
 /// What was noted about the directories of the base when the run ended.
-pub(super) fn places(tree: &Tree) -> Option<Places> {
-    directory(tree).and_then(Places::read)
+pub(super) fn places(layer: Layer<'_>) -> Option<Places> {
+    directory(layer).and_then(Places::read)
+}
+
+/// Note it. Without it the changes are judged by times: no reason to keep them from the user.
+pub(super) fn note(layer: Layer<'_>, places: &Places) {
+    if let Some(dir) = directory(layer) {
+        places.write(dir).ok();
+    }
 }
 
 /// The directory of the tree, which the upper layer lies in. No jail can move that.
-fn directory(tree: &Tree) -> Option<OwnedFd> {
-    openat2::parent(&tree.upper, For::Listing).ok()
+fn directory(layer: Layer<'_>) -> Option<OwnedFd> {
+    openat2::parent(layer.upper, For::Listing).ok()
 }

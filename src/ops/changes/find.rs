@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::paths;
-use super::{Error, Tree};
+use super::{Error, Part, Tree};
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::ops::ledger::{CANDIDATES, Filter, MIN_DIGITS, StateError, prefix};
 use crate::store::layout::StateDir;
-use crate::store::{ledger, trees};
+use crate::store::{ledger, sides, trees};
 use crate::sys;
 use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
@@ -225,5 +225,12 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     let on = |e: sys::Error| StateError::from(e.on(text::os(tree.path())));
     let started = at::stat(tree, b"base").map_err(on)?.ctime;
     let upper = openat2::beneath(tree, b"upper", For::Listing).map_err(on)?;
-    Ok(Tree { id: tree.id(), base, upper, started, running: false, _held: None })
+    let part = |side: sides::Side| {
+        let started = at::stat(&side.dir, b"base").map_err(on)?.ctime;
+        let upper = openat2::beneath(&side.dir, b"upper", For::Listing).map_err(on)?;
+        Ok(Part { base: side.base, upper, started })
+    };
+    let parts = sides::all(tree, sides::Kind::Part)?;
+    let parts = parts.into_iter().map(part).collect::<Result<_, StateError>>()?;
+    Ok(Tree { id: tree.id(), base, upper, started, parts, running: false, _held: None })
 }

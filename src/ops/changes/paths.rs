@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::layers::Layer;
 use super::{Error, Tree, base};
 use crate::base::text;
 use crate::sys::openat2::{self, For};
@@ -17,19 +18,23 @@ pub(super) fn below(base: &Path, cwd: Option<&Path>) -> Vec<u8> {
     below.map(|b| b.as_os_str().as_bytes().to_vec()).unwrap_or_default()
 }
 
-/// Path arguments as paths below the base, each of which names something in the base or in the tree:
-/// a misspelt one would otherwise read as "nothing changed".
+/// Path arguments as paths below the base, or absolute ones of a part, each of which names something
+/// there or in the tree: a misspelt one would otherwise read as "nothing changed".
 pub(super) fn check(tree: &Tree, cwd: Option<&Path>, paths: &[OsString]) -> Result<Vec<Vec<u8>>, Error> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let base = base::open_any(tree)?;
     let one = |path: &OsString| {
-        let below = relative(&tree.base, cwd, path)?;
-        if is_there(&tree.upper, &below) || is_there(&base, &below) {
-            return Ok(below);
+        let whole = absolute(&tree.base, cwd, path);
+        let below = |layer: Layer<'_>| whole.strip_prefix(layer.base).ok().map(|b| b.as_os_str().as_bytes());
+        // A part may hold the base: what is in both is the base's.
+        let Some((layer, below)) = tree.layers().find_map(|layer| Some((layer, below(layer)?))) else {
+            return Err(Error::Outside { path: text::os(path), base: text::os(&tree.base) });
+        };
+        if is_there(layer.upper, below) || is_there(base::open_any(layer)?, below) {
+            return Ok(layer.shown(below));
         }
-        Err(Error::NoPath { path: text::os(path), base: text::os(&tree.base), id: tree.id.to_string() })
+        Err(Error::NoPath { path: text::os(path), base: text::os(layer.base), id: tree.id.to_string() })
     };
     paths.iter().map(one).collect()
 }
@@ -44,9 +49,9 @@ fn is_there(dir: impl AsFd, below: &[u8]) -> bool {
     }
 }
 
-/// A path argument as a path below the base. A relative one starts at `cwd` where that is in the base,
-/// at the base otherwise. Judged by text alone: links are not followed.
-fn relative(base: &Path, cwd: Option<&Path>, path: &OsString) -> Result<Vec<u8>, Error> {
+/// A path argument as an absolute path. A relative one starts at `cwd` where that is in the base, at the
+/// base otherwise. Judged by text alone: links are not followed.
+fn absolute(base: &Path, cwd: Option<&Path>, path: &OsString) -> PathBuf {
     let start = cwd.filter(|cwd| cwd.starts_with(base)).unwrap_or(base);
     let mut whole = PathBuf::new();
     for part in start.join(path).components() {
@@ -56,10 +61,7 @@ fn relative(base: &Path, cwd: Option<&Path>, path: &OsString) -> Result<Vec<u8>,
             other => whole.push(other),
         }
     }
-    match whole.strip_prefix(base) {
-        Ok(below) => Ok(below.as_os_str().as_bytes().to_vec()),
-        Err(_) => Err(Error::Outside { path: text::os(path), base: text::os(base) }),
-    }
+    whole
 }
 
 #[cfg(test)]
@@ -70,8 +72,8 @@ mod tests {
     #[test]
     fn path_arguments_are_taken_from_the_current_directory_or_the_base() {
         let get = |cwd: &str, path: &str| {
-            let below = relative(Path::new("/p/q"), Some(Path::new(cwd)), &path.into());
-            below.map(|v| String::from_utf8(v).unwrap()).ok()
+            let whole = absolute(Path::new("/p/q"), Some(Path::new(cwd)), &path.into());
+            whole.strip_prefix("/p/q").map(|v| v.to_str().unwrap().to_owned()).ok()
         };
         assert_eq!(get("/p/q/sub", "x").as_deref(), Some("sub/x"));
         assert_eq!(get("/p/q/sub", "../y//z/.").as_deref(), Some("y/z"));

@@ -4,21 +4,22 @@
 use std::io;
 use std::path::Path;
 
+use super::beside::Beside;
 use super::{Error, WayOut};
 use crate::host::places::{Place, Table, overlap};
 use crate::jail::spec::Spec;
-use crate::policy::settings::{Access, Settings};
+use crate::policy::settings::Access;
 use crate::store::layout::StateDir;
 use crate::sys::at::Meta;
 use crate::sys::{at, openat2};
 
 /// Refuse to show the state by any name. By its own it has been refused before.
-pub(super) fn state(spec: &Spec, settings: &Settings, state: &StateDir, insist: bool) -> Result<(), Error> {
+pub(super) fn state(spec: &Spec, beside: &[Beside], state: &StateDir, insist: bool) -> Result<(), Error> {
     let own = at::fstat(state).map_err(Error::Launch)?;
     let workspace = look(&spec.workspace)?;
     // The usual jail pays for two calls: in one mount names are enough, and an overlay shows one mount.
     let overlay = spec.access == Access::Overlay;
-    let alone = settings.ro.is_empty() && settings.rw.is_empty();
+    let alone = spec.binds.is_empty() && beside.is_empty();
     if overlay && alone && (workspace.mount == own.mount || workspace.dev != own.dev) {
         return Ok(());
     }
@@ -43,6 +44,9 @@ pub(super) fn state(spec: &Spec, settings: &Settings, state: &StateDir, insist: 
         refuse_where(path, table.place(path, &workspace).map(|p| vec![p]), false)?;
     } else if writable || !insist {
         refuse_where(path, table.places(path, &workspace), writable)?;
+    }
+    for side in beside {
+        refuse_where(&side.path, table.place(&side.path, &look(&side.path)?).map(|p| vec![p]), false)?;
     }
     for bind in spec.binds.iter().filter(|b| b.writable || !insist) {
         refuse_where(&bind.path, table.places(&bind.path, &look(&bind.path)?), bind.writable)?;

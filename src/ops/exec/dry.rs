@@ -27,11 +27,13 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     // The state directory may be made on the way, as by a run.
     umask(Mode::from_bits_truncate(0o077));
     let place = project::find(&request.tree)?;
-    let tree = policy::Tree { path: os(&place.root), found_by: place.why };
+    let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
     let mut warnings = Vec::new();
     let prepared = prepare(request, &resolved, place, birth(&resolved.settings), 0o022, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
+    let parts = prepared.parts.iter().map(os).collect();
+    let tree = policy::Tree { path, found_by, parts };
     let row = |found: Found| policy::Tools {
         name: found.name,
         found_by: found.by,

@@ -55,6 +55,7 @@ pub(super) fn effective(
         nested_userns: settings.nested_userns,
         tools,
         tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
+        parts: spec.sides.iter().map(|s| text::os(&s.path)).collect(),
         ro: paths(false),
         rw: paths(true),
         env: settings

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use serde_json::json;
 
+use super::beyond::Below;
 use super::{Error, Watcher};
 use crate::jail::root;
 use crate::jail::status::Layers;
@@ -56,6 +57,9 @@ pub(super) struct Relay<'a> {
     pub(super) wanted: Option<&'a root::Wanted>,
     /// Whether `tree` was looked at and kept for its changes.
     pub(super) kept: Option<Result<(), Error>>,
+    below: Option<&'a Below>,
+    /// What is to be said of what is mounted below the workspace.
+    pub(super) mounts: Option<String>,
 }
 
 impl<'a> Relay<'a> {
@@ -64,8 +68,9 @@ impl<'a> Relay<'a> {
         status: Option<StatusLines>,
         state: &'a StateDir,
         tree: Option<Tree>,
+        below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, wanted: None, kept: None }
+        Relay { to, status, state, tree, wanted: None, kept: None, below, mounts: None }
     }
 
     /// Put the tree aside when nothing changed.
@@ -103,6 +108,7 @@ impl supervise::Watcher for Relay<'_> {
         if let Some(wanted) = self.wanted {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
+        self.mounts = self.below.and_then(Below::line);
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {

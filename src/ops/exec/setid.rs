@@ -148,7 +148,11 @@ fn walk(top: impl AsFd, most: usize) -> sys::Result<Option<Vec<Covered>>> {
             if set_id || meta.kind == FileKind::Dir {
                 let below = if path.is_empty() { name.to_vec() } else { [&path, &b"/"[..], name].concat() };
                 if set_id {
-                    found.push(Covered { path: OsString::from_vec(below).into(), inode: meta.ino });
+                    found.push(Covered {
+                        path: OsString::from_vec(below).into(),
+                        inode: meta.ino,
+                        writable: false,
+                    });
                 } else {
                     to_do.push(below);
                 }

@@ -66,6 +66,24 @@ pub enum Refusal {
 /// Whether `path`, absolute and without links, may be shown to a jail as part of a tool chain.
 /// `home` is the caller's, without links as well.
 pub fn refusal(path: &Path, home: Option<&Path>) -> Option<Refusal> {
+    if let Some(refusal) = private(path, home) {
+        return Some(refusal);
+    }
+    if home.is_some_and(|home| path.starts_with(home)) {
+        return None;
+    }
+    let depth = path.components().count() - 1;
+    let least = match path.iter().nth(1).and_then(|first| first.to_str()) {
+        // Another home may hold tools; it is none as a whole.
+        Some("home" | "root") => 3,
+        _ => 2,
+    };
+    (depth < least).then_some(Refusal::Machine)
+}
+
+/// Whether `path`, absolute and without links, is, holds or lies in what is nobody's business but the
+/// user's or the machine's, for directories of any kind.
+pub fn private(path: &Path, home: Option<&Path>) -> Option<Refusal> {
     // By bytes: this is asked for every place of every start.
     let bytes = path.as_os_str().as_bytes();
     if let Some(home) = home.map(|home| home.as_os_str().as_bytes()) {
@@ -83,12 +101,6 @@ pub fn refusal(path: &Path, home: Option<&Path>) -> Option<Refusal> {
     if let Some(secret) = SECRETS.iter().find(plain) {
         return Some(Refusal::Secret(secret));
     }
-    let depth = path.components().count() - 1;
-    let least = match path.iter().nth(1).and_then(|first| first.to_str()) {
-        // Another home may hold tools; it is none as a whole.
-        Some("home" | "root") => 3,
-        Some(name) if MACHINE.contains(&name) => usize::MAX,
-        _ => 2,
-    };
-    (depth < least).then_some(Refusal::Machine)
+    let first = path.iter().nth(1).and_then(|first| first.to_str());
+    first.is_none_or(|name| MACHINE.contains(&name)).then_some(Refusal::Machine)
 }

@@ -11,7 +11,7 @@ mod read;
 
 use std::borrow::Cow;
 
-pub use guard::{Refusal, refusal};
+pub use guard::{Refusal, private, refusal};
 pub use reach::{Caller, Reached, expand, is_below, lead, matches, plain, reached};
 pub use read::parse;
 

@@ -410,3 +410,87 @@ fn five_thousand_levels_are_applied() {
     super::super::remove::remove_tree(upper.as_fd(), b"d").unwrap();
     super::super::remove::remove_tree(base.as_fd(), b"d").unwrap();
 }
+
+/// Sees to it, after every change that an apply makes, that what git names is there.
+struct Whole<'a>(&'a Fixture, std::cell::Cell<u32>);
+
+impl crate::monitor::Monitor for Whole<'_> {
+    fn step(&self, _n: u64) {
+        self.1.set(self.1.get() + 1);
+        let read = |name: &str| std::fs::read_to_string(self.0.base(name)).unwrap_or_default();
+        for (git, name) in [
+            (".git", "refs/heads/main"),
+            (".git", "HEAD"),
+            (".git", "index"),
+            (".git/modules/m", "HEAD"),
+            ("sub", "refs/heads/x"),
+        ] {
+            let id = read(&format!("{git}/{name}"));
+            let loose = self.0.base(&format!("{git}/objects/{id}")).exists();
+            let packed = read(&format!("{git}/objects/pack/p.pack")).contains(&id);
+            assert!(id.is_empty() || loose || packed, "{git}/{name} names {id:?}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_apply_never_leaves_a_name_of_an_object_that_is_not_there() {
+    const ZZ: &str = "0123456789012345678901234567890123456789";
+    const AA: &str = "abcdefabcdefabcdefabcdefabcdefabcdefabcd";
+    let [m_zz, m_aa] = [ZZ, AA].map(|id| format!(".git/modules/m/objects/{id}"));
+    let f = Fixture::new(&[
+        (".git/HEAD", "old"),
+        (".git/index", "old"),
+        (".git/objects/old", "1"),
+        (".git/objects/zz", "1"),
+        (".git/refs/heads/main", "old"),
+        (".git/modules/m/HEAD", ZZ),
+        (&m_zz, "1"),
+        (".git/modules/m/refs/x", "1"),
+        ("sub/HEAD", "ref: refs/heads/x"),
+        ("sub/objects/old", "x"),
+        ("sub/refs/heads/x", "old"),
+    ]);
+    // Everything moves on, and what is named no more, or in a pack now, is gone.
+    for (name, text) in [
+        (".git/HEAD", "new"),
+        (".git/index", "packed"),
+        (".git/refs/heads/main", "new"),
+        (".git/objects/new", "1"),
+        (".git/objects/pack/p.pack", "packed"),
+        (".git/modules/m/HEAD", AA),
+        (&m_aa, "1"),
+        ("sub/refs/heads/x", "packed"),
+        ("sub/objects/pack/p.pack", "packed"),
+    ] {
+        f.jail(name, text);
+    }
+    let gone = [".git/objects/old", ".git/objects/zz", &m_zz, "sub/objects/old"];
+    if !gone.iter().all(|name| f.whiteout(name)) {
+        return;
+    }
+    let seen = Whole(&f, std::cell::Cell::new(0));
+    let r = f.apply_watched(&seen);
+    assert_eq!((&r.failed, &r.conflicts, &r.withheld), (&vec![], &vec![], &vec![]), "{r:#?}");
+    assert_eq!(seen.1.get(), 2 * 13, "every change, when it was compared and when it was made");
+    assert_eq!(r.totals.changes(), 13);
+    let paths: Vec<_> = r.applied.iter().map(|c| c.path.clone()).collect();
+    assert!(paths.is_sorted(), "told in order all the same: {paths:?}");
+    assert!(f.diff().changes.is_empty());
+}
+
+#[test]
+fn a_new_object_that_cannot_be_put_there_stops_what_would_name_it() {
+    if nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP: root may write everywhere");
+        return;
+    }
+    let f = Fixture::new(&[(".git/objects/x", "1"), (".git/refs/heads/main", "old")]);
+    f.jail(".git/objects/new", "1");
+    f.jail(".git/refs/heads/main", "new");
+    chmod(f.base(".git/objects"), 0o500);
+    let r = f.apply();
+    chmod(f.base(".git/objects"), 0o700);
+    assert!(r.stopped && r.failed.len() == 1, "{r:#?}");
+    assert_eq!(std::fs::read_to_string(f.base(".git/refs/heads/main")).unwrap(), "old");
+}

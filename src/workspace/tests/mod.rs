@@ -154,6 +154,12 @@ impl Fixture {
         super::apply::apply(upper, base, &choice, &crate::monitor::Silent).unwrap()
     }
 
+    pub(super) fn apply_watched(&self, monitor: &dyn crate::monitor::Monitor) -> Outcome {
+        let choice = Choice { options: self.options(), ..Choice::default() };
+        let (upper, base) = self.fds();
+        super::apply::apply(upper, base, &choice, monitor).unwrap()
+    }
+
     pub(super) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.base(name)).unwrap_or_else(|e| format!("<{}>", e.kind()))
     }

@@ -1,0 +1,98 @@
+//! The directories that a tree lies over: the project's own, and the parts of the project that lie
+//! elsewhere. Paths of the first are below it, those of a part are absolute: one begins with `/`, the
+//! other never does, so each can be given back as it was shown.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::{DiffOptions, Tree, base};
+use crate::store::origin::Places;
+use crate::sys::at::Stamp;
+use crate::workspace::diff as compare;
+
+/// A part of the project that lies outside of its directory: a git directory.
+#[derive(Debug)]
+pub struct Part {
+    /// The host directory: absolute, and no component of it a link.
+    pub base: PathBuf,
+    /// As [`Tree::upper`].
+    pub upper: OwnedFd,
+    /// As [`Tree::started`].
+    pub started: Stamp,
+}
+
+/// One directory and its upper layer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub(super) base: &'a Path,
+    pub(super) upper: &'a OwnedFd,
+    pub(super) started: Stamp,
+    /// It is a [`Part`].
+    pub(super) part: bool,
+}
+
+impl Tree {
+    /// The project's own directory.
+    pub(super) fn main(&self) -> Layer<'_> {
+        Layer { base: &self.base, upper: &self.upper, started: self.started, part: false }
+    }
+
+    /// All of them, the project's own first.
+    pub(super) fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
+        std::iter::once(self.main()).chain(self.parts.iter().map(Part::layer))
+    }
+}
+
+impl Part {
+    fn layer(&self) -> Layer<'_> {
+        Layer { base: &self.base, upper: &self.upper, started: self.started, part: true }
+    }
+}
+
+impl Layer<'_> {
+    /// A path below it as it is shown and given.
+    pub(super) fn shown(&self, below: &[u8]) -> Vec<u8> {
+        match (self.part, below) {
+            (false, _) => below.to_vec(),
+            (true, b"") => self.base.as_os_str().as_bytes().to_vec(),
+            (true, _) => [self.base.as_os_str().as_bytes(), b"/", below].concat(),
+        }
+    }
+
+    /// What to compare in it; `None` when only paths elsewhere were asked for.
+    pub(super) fn options(&self, asked: &DiffOptions) -> Option<compare::Options> {
+        let mut only = Vec::new();
+        for path in &asked.only {
+            let absolute = path.first() == Some(&b'/');
+            if absolute == self.part {
+                let top = self.base.as_os_str().as_bytes();
+                let below = if self.part { path.strip_prefix(top) } else { Some(path.as_slice()) };
+                match below.map(|b| b.strip_prefix(b"/").unwrap_or(b)) {
+                    Some(below) if !self.part || path.len() == top.len() || path[top.len()] == b'/' => {
+                        only.push(below.to_vec());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if only.is_empty() && !asked.only.is_empty() {
+            return None;
+        }
+        Some(compare::Options {
+            started: self.started,
+            base: self.base.to_owned(),
+            only,
+            places: base::places(*self),
+            hidden: if self.part { Vec::new() } else { asked.hidden.clone() },
+            git_directory: self.part,
+        })
+    }
+
+    /// Keep what was noted about its directories.
+    pub(super) fn note(&self, places: Option<&Places>) {
+        if let Some(places) = places {
+            base::note(*self, places);
+        }
+    }
+}
