@@ -12,9 +12,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
-use super::cover::{cover, place, veil};
+use super::cover::{cover, place, place_of, veil};
 use super::handover;
-use super::plan::{EMPTY, Mount, Overlay, Plan, What};
+use super::plan::{EMPTY, Mount, Otherwise, Overlay, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -113,9 +113,11 @@ fn set_up(
         wait_for_launcher(go);
         overlays = open_overlays(&plan)?;
     }
-    if files(&plan, &mapped, (&store, &root), &binds, overlays)? {
+    let (veiled, without) = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
+    if veiled {
         layers.add(Layer::ReadOnlyOverlay);
     }
+    layers.without_caches(without);
     layers.add(Layer::Pivot);
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
@@ -236,18 +238,19 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Everything mounted on the new root, and the pivot. Says whether there were veils, and all of them
-/// could be had.
+/// could be had, and which caches could not.
 fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
     overlays: Vec<OverlayParts>,
-) -> Result<bool> {
+) -> Result<(bool, u64)> {
     let mut binds = binds.iter();
     let mut overlays = overlays.into_iter();
     let mut below = None;
     let mut veils = (0, 0);
+    let mut without = 0;
     for m in &plan.mounts {
         let made = match &m.what {
             What::Bind { .. } => {
@@ -292,7 +295,19 @@ fn files(
             What::Overlay(o) => {
                 let parts =
                     overlays.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                overlay_mount(o, parts, mapped)
+                match (overlay_mount(o, parts, mapped), &o.otherwise) {
+                    (Ok(made), Some(cache)) => {
+                        attach(&made, root, m)?;
+                        hide(cache, (store, root))?;
+                        continue;
+                    }
+                    (Err(e), Some(cache)) if !is_shortage(e.errno) => {
+                        without |= 1 << cache.number;
+                        let Some(empty) = &cache.empty else { continue };
+                        mount::clone_tree(Some(store.as_fd()), empty, false).map_err(|e| e.on(text::c(empty)))
+                    }
+                    (made, _) => made,
+                }
             }
         }?;
         attach(&made, root, m)?;
@@ -300,7 +315,25 @@ fn files(
     mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     mount::pivot_into(root)?;
     enter(&plan.cwd)?;
-    Ok(veils.0 > 0 && veils.0 == veils.1)
+    Ok((veils.0 > 0 && veils.0 == veils.1, without))
+}
+
+/// Whether a mount failed for want of something that the next one may have.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+}
+
+/// Cover what is not to be seen of a cache that has just been attached.
+fn hide(cache: &Otherwise, (store, root): (&OwnedFd, &OwnedFd)) -> Result<()> {
+    for hidden in &cache.hide {
+        let fail = |e: Error| e.on(text::c(&hidden.at));
+        let cover = mount::clone_tree(Some(store.as_fd()), &hidden.with, false).map_err(fail)?;
+        if !hidden.writable {
+            mount::set_attr(&cover, Attr::RDONLY, false).map_err(fail)?;
+        }
+        mount::attach(cover, place_of(root, &hidden.at)?, c"").map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// Go to the working directory. Descriptors that the caller left open are still ours here, the

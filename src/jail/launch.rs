@@ -60,9 +60,9 @@ pub struct Born {
 impl Born {
     /// Give it its plan. It prepares itself while the caller makes its tree and records its start;
     /// then [`Held::release`] lets it go on.
-    pub fn instruct(self, spec: &Spec, plan: &Plan) -> Result<Held> {
+    pub fn instruct(self, spec: &Spec, plan: &mut Plan) -> Result<Held> {
         match self.hand_over(spec, plan) {
-            Ok(mappings) => Ok(Held { running: self.running, go: self.go, mappings }),
+            Ok((mappings, without)) => Ok(Held { running: self.running, go: self.go, mappings, without }),
             Err(e) => {
                 self.abandon()?;
                 Err(e)
@@ -70,12 +70,13 @@ impl Born {
         }
     }
 
-    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<Vec<Mapping>> {
+    fn hand_over(&self, spec: &Spec, plan: &mut Plan) -> Result<(Vec<Mapping>, u64)> {
         fd::room_for(plan.descriptors())?;
         let mut mapped = Vec::with_capacity(plan.mapped.len());
         // One for each owner: that of the workspace, and that of the caller's tools when it is another.
         let mut mappings: Vec<(Owner, Mapping)> = Vec::new();
-        for m in &plan.mapped {
+        let mut unmapped = Vec::new();
+        for (index, m) in plan.mapped.iter().enumerate() {
             let known = mappings.iter().position(|(owner, _)| *owner == m.owner);
             let at = match known {
                 Some(at) => at,
@@ -85,11 +86,19 @@ impl Born {
                 }
             };
             if let Some((_, mapping)) = mappings.get(at) {
-                mapped.push(mapped_clone(m, mapping)?);
+                mapped.push(match mapped_clone(m, mapping)? {
+                    Some(clone) => clone,
+                    // Its place in the list is kept by a descriptor that nothing is made of.
+                    None => {
+                        unmapped.push(index);
+                        fd::write_null()?
+                    }
+                });
             }
         }
+        let without = plan.leave_out(&unmapped);
         handover::send(&self.go, &self.running.status, plan, &mapped)?;
-        Ok(mappings.into_iter().map(|(_, mapping)| mapping).collect())
+        Ok((mappings.into_iter().map(|(_, mapping)| mapping).collect(), without))
     }
 
     /// End it without a trace; waits until it is gone.
@@ -105,9 +114,16 @@ pub struct Held {
     running: Running,
     go: File,
     mappings: Vec<Mapping>,
+    /// Caches that are left out.
+    without: u64,
 }
 
 impl Held {
+    /// Numbers of the caches that cannot be shown, a bit each.
+    pub fn without_caches(&self) -> u64 {
+        self.without
+    }
+
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
         handover::release(&self.go)?;
@@ -226,7 +242,8 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
     Mapping::new(&lines(owner.uid), &lines(owner.gid))
 }
 
-fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
+/// `None`: the file system knows no mapping, and the jail can do without.
+fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<Option<OwnedFd>> {
     let name = || crate::base::text::c(&m.source);
     // Resolved before: a link in it now is somebody's trick (see `init::bind`).
     let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
@@ -237,9 +254,12 @@ fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
         Err(Error { errno: Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP, .. }) if m.lenient => {
             mount::set_attr(&tree, m.attr, false).map_err(|e| e.on(name()))?;
         }
+        Err(Error { errno: Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP, .. }) if m.optional => {
+            return Ok(None);
+        }
         Err(e) => return Err(Error { call: "mount_setattr(idmap)", ..e.on(name()) }),
     }
-    Ok(tree)
+    Ok(Some(tree))
 }
 
 const _: () = assert!(AGENT < RANGE_COUNT);

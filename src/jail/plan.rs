@@ -12,6 +12,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod cache;
+
+pub use cache::{Hide, MOST_CACHES, Otherwise};
+
 use super::confine::Confinement;
 use super::spec::{BindKind, Covered, Ids, Owner, Side, Spec};
 use crate::base::text;
@@ -74,6 +78,8 @@ pub struct Overlay {
     pub work: CString,
     /// Mount with `volatile`.
     pub volatile: bool,
+    /// What to do instead where it cannot be mounted; without it that is an error.
+    pub otherwise: Option<Otherwise>,
 }
 
 /// A host path that needs an id-mapped clone made by the launcher.
@@ -87,6 +93,8 @@ pub struct Mapped {
     pub owner: Owner,
     /// Show the files of others where the file system knows no mapping, instead of failing.
     pub lenient: bool,
+    /// Go without it there.
+    pub optional: bool,
 }
 
 /// Everything pid 1 does before it gives up privilege.
@@ -274,15 +282,19 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(dir));
     }
     system(&mut p, &mut points, spec, host)?;
+    cache::rooms(&mut p, &mut points, spec)?;
     tools(&mut p, &mut points, spec)?;
+    for (number, cache) in spec.caches.iter().enumerate().take(MOST_CACHES) {
+        cache::show(&mut p, &mut points, spec, (number, cache))?;
+    }
     let (around, beside): (Vec<_>, Vec<_>) =
         spec.sides.iter().partition(|side| spec.at.starts_with(&side.path));
     for side in around {
-        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+        overlay(&mut p, &mut points, spec, Layers::of(side))?;
     }
     workspace(&mut p, &mut points, spec)?;
     for side in beside {
-        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+        overlay(&mut p, &mut points, spec, Layers::of(side))?;
     }
     for bind in &spec.binds {
         points.point(&bind.path, bind.directory)?;
@@ -393,7 +405,7 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
         let source = cpath(&tool.path)?;
         let what = match (spec.ids, tool.owner) {
             (Ids::Range, Some(owner)) => {
-                p.mapped.push(Mapped { source, attr, owner, lenient: true });
+                p.mapped.push(Mapped { source, attr, owner, lenient: true, optional: false });
                 What::Mapped(p.mapped.len() - 1)
             }
             (Ids::Range, None) | (Ids::Caller { .. }, _) => What::Bind { source, attr, resolved: true },
@@ -414,6 +426,11 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a host path can be shown at its own path, also below what is shown of `/usr`.
+pub fn can_be_shown(path: &Path) -> bool {
+    place(path).is_ok()
+}
+
 /// Whether a host path can be shown at its own path: the jail has nothing of its own there.
 pub fn has_place(path: &Path) -> bool {
     matches!(place(path), Ok(Some(_)))
@@ -423,8 +440,9 @@ pub fn has_place(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers = Layers { lower: &spec.workspace, at: &spec.at, tree, owner: spec.owner };
-        return overlay(p, points, spec, &layers);
+        let layers =
+            Layers { lower: &spec.workspace, at: &spec.at, tree, owner: spec.owner, otherwise: None };
+        return overlay(p, points, spec, layers);
     }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;
@@ -454,16 +472,18 @@ struct Layers<'a> {
     tree: &'a Path,
     /// With [`Ids::Range`]: whose files appear as the jail's user's own.
     owner: Owner,
+    /// As in [`Overlay::otherwise`].
+    otherwise: Option<Otherwise>,
 }
 
 impl<'a> Layers<'a> {
     fn of(side: &'a Side) -> Layers<'a> {
-        Layers { lower: &side.path, at: &side.path, tree: &side.layers, owner: side.owner }
+        Layers { lower: &side.path, at: &side.path, tree: &side.layers, owner: side.owner, otherwise: None }
     }
 }
 
 /// A host directory of which only a private upper layer is written.
-fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) -> Result<(), Error> {
+fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: Layers<'_>) -> Result<(), Error> {
     points.point(layers.at, true)?;
     let at = relative(layers.at)?;
     let lower = match spec.ids {
@@ -473,7 +493,8 @@ fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) 
             // it is attached first; the overlay then covers it.
             let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
             let source = cpath(layers.lower)?;
-            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false });
+            let optional = layers.otherwise.is_some();
+            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false, optional });
             let index = p.mapped.len() - 1;
             p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
             Err(index)
@@ -484,6 +505,7 @@ fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) 
         upper: cpath(&layers.tree.join("upper"))?,
         work: cpath(&layers.tree.join("work"))?,
         volatile: !spec.durable,
+        otherwise: layers.otherwise,
     });
     p.mounts.push(Mount { what, at, ours: false });
     p.rules.push((cpath(layers.at)?, Right::Write));
@@ -528,7 +550,7 @@ fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Err
     Ok(match spec.ids {
         Ids::Caller { .. } => What::Bind { source, attr, resolved: true },
         Ids::Range => {
-            p.mapped.push(Mapped { source, attr, owner: spec.owner, lenient: false });
+            p.mapped.push(Mapped { source, attr, owner: spec.owner, lenient: false, optional: false });
             What::Mapped(p.mapped.len() - 1)
         }
     })

@@ -22,6 +22,8 @@ fn spec() -> Spec {
         owner: Owner { uid: 5, gid: 5 },
         durable: false,
         sides: vec![],
+        rooms: vec![],
+        caches: vec![],
         binds: vec![],
         tools: vec![],
         hidden: vec![],

@@ -73,6 +73,15 @@ pub struct Side {
     pub owner: Owner,
 }
 
+/// A package cache: as a [`Side`], but the jail goes on without it where no overlay can be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// The overlay.
+    pub side: Side,
+    /// What is seen empty in it; a directory is then the jail's own to write to.
+    pub hidden: Vec<Hidden>,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -163,6 +172,10 @@ pub struct Spec {
     /// With [`Access::Overlay`]: what else has an overlay, parents before children. One that holds
     /// the workspace is mounted before it.
     pub sides: Vec<Side>,
+    /// Directories of the jail's own at paths of the host's, none in the workspace: around caches.
+    pub rooms: Vec<PathBuf>,
+    /// Package caches, none in another nor in the workspace.
+    pub caches: Vec<Cache>,
     /// Further host paths, parents before children.
     pub binds: Vec<Bind>,
     /// Tools, parents before children, none in the workspace or in a bind.

@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
+use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
 use super::tools::Found;
 use super::{changes, config};
 
-use crate::base::id::{Id, Kind};
+use crate::base::id::{Id, Kind as IdKind};
 use crate::base::text;
 use crate::jail::etc::{self, Etc};
 use crate::jail::launch;
@@ -27,6 +28,7 @@ use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
@@ -236,6 +238,14 @@ pub enum Error {
         /// The nearest known one.
         meant: Option<String>,
     },
+    /// `--caches` names what is in no catalogue.
+    #[error("there is no cache of the name `{name}`")]
+    UnknownCache {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
     /// The jail's `/etc` could not be prepared.
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
@@ -295,9 +305,11 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, beside } = prepared;
-    let (id, overlay) = (spec.id, spec.tree.is_some());
-    let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
+    let Prepared { state, spec, mut plan, policy, watch_memory, etc: _etc, tools: _, caches: _, beside } =
+        prepared;
+    let (id, overlay) = (spec.id, spec.access == Access::Overlay);
+    let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
+    let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
     let tree = match record_start(&state, (&spec, &beside), &policy, ids, &mut warnings) {
@@ -357,6 +369,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
     warnings.extend(veil::missing(&spec, ended.layers));
+    warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -388,6 +401,8 @@ struct Prepared {
     etc: Etc,
     /// The tools that are shown.
     tools: Vec<Found>,
+    /// The caches that are shown.
+    caches: Vec<FoundCache>,
     /// What has an overlay beside the workspace.
     beside: Vec<Beside>,
 }
@@ -405,26 +420,36 @@ fn prepare(
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
-    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
     let names = shown.tools.names();
     let tools = std::mem::take(&mut shown.tools.found);
+    let caches = std::mem::take(&mut shown.caches.found);
+    let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
-    spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let beside: Vec<Beside> = Vec::new();
+    let mut beside: Vec<Beside> = Vec::new();
+    beside.extend(shown_caches.iter().map(Beside::cache));
+    // Without an overlay of the workspace there may be one over a cache.
+    let tree = settings.access == Access::Overlay || !shown_caches.is_empty();
+    spec.tree = tree.then(|| trees::path_of(&state, id));
     if let Some(tree) = &spec.tree {
-        spec.sides = beside.iter().map(|b| b.side(tree)).collect();
+        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(tree)).collect();
         spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
+        spec.caches = beside::caches(shown_caches, &beside, tree);
     }
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, beside })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, caches, beside })
+}
+
+fn cache_names(found: &[FoundCache]) -> Vec<String> {
+    found.iter().map(|f| f.name.clone()).collect()
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.

@@ -114,6 +114,10 @@ pub struct Effective {
     pub tools: Vec<String>,
     /// Host directories and files of theirs, read-only, printable.
     pub tool_dirs: Vec<String>,
+    /// The caller's package caches that were shown, by name.
+    pub caches: Vec<String>,
+    /// Host directories of theirs, each below an upper layer of the run's own, printable.
+    pub cache_dirs: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.
