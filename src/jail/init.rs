@@ -26,7 +26,7 @@ use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd;
-use crate::sys::{Error, Result, caps, fd, net, signal};
+use crate::sys::{Error, Result, caps, fd, net, signal, xattr};
 
 /// What pid 1 is born with.
 #[derive(Debug)]
@@ -151,8 +151,9 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .collect()
 }
 
-/// Lower (unless it is an id-mapped mount), upper and work of the overlay.
-type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
+/// Lower (unless it is an id-mapped mount), and upper and work of the overlay (unless they are in the
+/// tmpfs).
+type OverlayParts = (Option<OwnedFd>, Option<(OwnedFd, OwnedFd)>);
 
 /// The parts of each [`What::Overlay`], in order.
 fn open_overlays(plan: &Plan) -> Result<Vec<OverlayParts>> {
@@ -163,14 +164,19 @@ fn open_overlays(plan: &Plan) -> Result<Vec<OverlayParts>> {
                 Ok(path) => Some(resolved_path(path.to_bytes())?),
                 Err(_) => None,
             };
-            parts.push((lower, open_dir(&o.upper)?, open_dir(&o.work)?));
+            let own = if o.memory { None } else { Some((open_dir(&o.upper)?, open_dir(&o.work)?)) };
+            parts.push((lower, own));
         }
     }
     Ok(parts)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
-    openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    open_below(AT_FDCWD, path, OFlag::O_PATH)
+}
+
+fn open_below(dir: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
+    openat(dir, path, how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::new("open", text::c(path), e))
 }
 
@@ -295,7 +301,7 @@ fn files(
             What::Overlay(o) => {
                 let parts =
                     overlays.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                match (overlay_mount(o, parts, mapped), &o.otherwise) {
+                match (overlay_mount(o, parts, mapped, store), &o.otherwise) {
                     (Ok(made), Some(cache)) => {
                         attach(&made, root, m)?;
                         hide(cache, (store, root))?;
@@ -362,7 +368,20 @@ fn devpts() -> Result<OwnedFd> {
     fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
 }
 
-fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
+fn overlay_mount(
+    o: &Overlay,
+    (lower, own): OverlayParts,
+    mapped: &[OwnedFd],
+    store: &OwnedFd,
+) -> Result<OwnedFd> {
+    let (upper, work) = match own {
+        Some(own) => own,
+        None => (open_below(store, &o.upper, OFlag::O_RDONLY)?, open_below(store, &o.work, OFlag::O_PATH)?),
+    };
+    if o.memory {
+        // Without attributes (before Linux 6.6) an upper layer could not tell what was replaced in it.
+        xattr::set(&upper, c"user.overlay.aj", b"y").map_err(|e| e.on("upper"))?;
+    }
     let lower = match (&lower, &o.lower) {
         (Some(fd), _) => fd.as_raw_fd(),
         (None, Err(index)) => mapped.get(*index).map_or(-1, AsRawFd::as_raw_fd),

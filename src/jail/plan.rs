@@ -13,11 +13,13 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod cache;
+mod overlay;
 
 pub use cache::{Hide, MOST_CACHES, Otherwise};
+use overlay::{Layers, overlay};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Owner, Side, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -76,6 +78,8 @@ pub struct Overlay {
     pub upper: CString,
     /// Work directory.
     pub work: CString,
+    /// Whether these two are in the tmpfs.
+    pub memory: bool,
     /// Mount with `volatile`.
     pub volatile: bool,
     /// What to do instead where it cannot be mounted; without it that is an error.
@@ -440,8 +444,14 @@ pub fn has_place(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers =
-            Layers { lower: &spec.workspace, at: &spec.at, tree, owner: spec.owner, otherwise: None };
+        let layers = Layers {
+            lower: &spec.workspace,
+            at: &spec.at,
+            tree,
+            owner: spec.owner,
+            memory: false,
+            otherwise: None,
+        };
         return overlay(p, points, spec, layers);
     }
     points.point(&spec.at, true)?;
@@ -459,56 +469,6 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
             p.read_only.push(cpath(&spec.at)?);
         }
     }
-    Ok(())
-}
-
-/// An overlay and where its parts are.
-struct Layers<'a> {
-    /// Host directory.
-    lower: &'a Path,
-    /// Where it is shown.
-    at: &'a Path,
-    /// What holds `upper` and `work`.
-    tree: &'a Path,
-    /// With [`Ids::Range`]: whose files appear as the jail's user's own.
-    owner: Owner,
-    /// As in [`Overlay::otherwise`].
-    otherwise: Option<Otherwise>,
-}
-
-impl<'a> Layers<'a> {
-    fn of(side: &'a Side) -> Layers<'a> {
-        Layers { lower: &side.path, at: &side.path, tree: &side.layers, owner: side.owner, otherwise: None }
-    }
-}
-
-/// A host directory of which only a private upper layer is written.
-fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: Layers<'_>) -> Result<(), Error> {
-    points.point(layers.at, true)?;
-    let at = relative(layers.at)?;
-    let lower = match spec.ids {
-        Ids::Caller { .. } => Ok(cpath(layers.lower)?),
-        Ids::Range => {
-            // The lower must be a mount of the jail's own namespace (clone_private_mount checks), so
-            // it is attached first; the overlay then covers it.
-            let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
-            let source = cpath(layers.lower)?;
-            let optional = layers.otherwise.is_some();
-            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false, optional });
-            let index = p.mapped.len() - 1;
-            p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
-            Err(index)
-        }
-    };
-    let what = What::Overlay(Overlay {
-        lower,
-        upper: cpath(&layers.tree.join("upper"))?,
-        work: cpath(&layers.tree.join("work"))?,
-        volatile: !spec.durable,
-        otherwise: layers.otherwise,
-    });
-    p.mounts.push(Mount { what, at, ours: false });
-    p.rules.push((cpath(layers.at)?, Right::Write));
     Ok(())
 }
 

@@ -76,8 +76,10 @@ pub struct Side {
 /// A package cache: as a [`Side`], but the jail goes on without it where no overlay can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// The overlay.
+    /// The overlay. Its layers are not looked at when what is written goes to `memory`.
     pub side: Side,
+    /// Write to the jail's tmpfs instead.
+    pub memory: bool,
     /// What is seen empty in it; a directory is then the jail's own to write to.
     pub hidden: Vec<Hidden>,
 }

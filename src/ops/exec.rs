@@ -24,7 +24,7 @@ use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Settings, Tools};
+use crate::policy::settings::{Access, Net, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
@@ -433,15 +433,15 @@ fn prepare(
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     let mut beside: Vec<Beside> = Vec::new();
-    beside.extend(shown_caches.iter().map(Beside::cache));
+    // What a network brings may be large.
+    let memory = settings.net == Net::None && beside::memory_has_attributes();
+    beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
+    let tree = trees::path_of(&state, id);
+    spec.caches = beside::caches(shown_caches, &tree, memory);
+    spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
+    spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
     // Without an overlay of the workspace there may be one over a cache.
-    let tree = settings.access == Access::Overlay || !shown_caches.is_empty();
-    spec.tree = tree.then(|| trees::path_of(&state, id));
-    if let Some(tree) = &spec.tree {
-        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(tree)).collect();
-        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
-        spec.caches = beside::caches(shown_caches, &beside, tree);
-    }
+    spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;

@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         Ok(At { value: parsed, line })
     }
 
-    fn boolean(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<bool>> {
+    pub(super) fn boolean(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<bool>> {
         let value = value.get_ref().as_bool().ok_or_else(|| self.wrong(name, value, "`true` or `false`"))?;
         Ok(At { value, line })
     }

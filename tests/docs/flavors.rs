@@ -51,6 +51,7 @@ fn cache_line(c: &Cache) -> String {
         pairs(c.set.iter().collect()),
         list(c.copy.iter().collect()),
         pairs(c.home.iter().collect()),
+        if c.grows { "grows".to_owned() } else { String::new() },
     ])
 }
 

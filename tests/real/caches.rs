@@ -179,8 +179,9 @@ fn pip_finds_the_wheels_that_it_built() {
     if caller.outside("python3 -m venv venv && venv/bin/pip --version").code != Some(0) {
         return skip("python3 has no venv here");
     }
-    let install =
-        format!("venv/bin/pip --disable-pip-version-check --retries 0 install --quiet --force-reinstall 'warm @ {url}'");
+    let install = format!(
+        "venv/bin/pip --disable-pip-version-check --retries 0 install --quiet --force-reinstall 'warm @ {url}'"
+    );
     let ran = caller.outside(&format!("{install} && venv/bin/pip uninstall -qy warm"));
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     let wheels = caller.home.join(".cache/pip/wheels");

@@ -93,5 +93,12 @@ pub(super) fn show(
     let empty = place(&cache.side.path)?.map(|dir| cpath(&dir)).transpose()?;
     let number = u8::try_from(number).unwrap_or(u8::MAX);
     let otherwise = Otherwise { number, empty, hide };
-    overlay(p, points, spec, Layers { otherwise: Some(otherwise), ..Layers::of(&cache.side) })
+    let own = PathBuf::from(format!("cache-{number}"));
+    let layers = Layers { memory: cache.memory, otherwise: Some(otherwise), ..Layers::of(&cache.side) };
+    if !cache.memory {
+        return overlay(p, points, spec, layers);
+    }
+    points.dir(&own.join("upper"));
+    points.dir(&own.join("work"));
+    overlay(p, points, spec, Layers { tree: &own, ..layers })
 }

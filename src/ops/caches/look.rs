@@ -54,7 +54,8 @@ impl<'a> Look<'a> {
                 Place::Visible => places.push((n, path, None)),
                 Place::Shown => {
                     let name = format!("{}-{n}", cache.name);
-                    let shown = Shown { name, path: real, owner: seen.owner, hidden: Vec::new() };
+                    let shown =
+                        Shown { name, path: real, owner: seen.owner, hidden: Vec::new(), grows: cache.grows };
                     places.push((n, path, Some(shown)));
                 }
             }
@@ -162,7 +163,10 @@ impl<'a> Look<'a> {
         let mut outermost: Vec<Shown> = Vec::with_capacity(caches.shown.len());
         for shown in caches.shown {
             match outermost.iter_mut().find(|outer| below(&shown.path, &outer.path)) {
-                Some(outer) => outer.hidden.extend(shown.hidden),
+                Some(outer) => {
+                    outer.hidden.extend(shown.hidden);
+                    outer.grows |= shown.grows;
+                }
                 None => outermost.push(shown),
             }
         }

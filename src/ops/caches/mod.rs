@@ -49,6 +49,8 @@ pub struct Shown {
     pub owner: Owner,
     /// What is seen empty in it, none below another.
     pub hidden: Vec<Hidden>,
+    /// What is written to it may be large, also without a network.
+    pub grows: bool,
 }
 
 /// One cache.

@@ -39,10 +39,25 @@ impl Beside {
     }
 }
 
-/// The caches of `shown` as the jail is to show them; `beside` has their layers in `tree`.
-pub(super) fn caches(shown: Vec<Shown>, beside: &[Beside], tree: &Path) -> Vec<Cache> {
-    let layers = beside.iter().filter(|b| b.kind == Kind::Cache);
-    shown.into_iter().zip(layers).map(|(s, b)| Cache { side: b.side(tree), hidden: s.hidden }).collect()
+/// The caches of `shown` as the jail is to show them, in `tree` when their layers are on disk.
+///
+/// Layers on disk cost milliseconds on ext4, which makes and removes a dozen inodes for each; those in
+/// memory a twentieth. What a run without a network writes to a cache of packages is little.
+pub(super) fn caches(shown: Vec<Shown>, tree: &Path, memory: bool) -> Vec<Cache> {
+    let cache = |shown: Shown| Cache {
+        side: Beside::cache(&shown).side(tree),
+        memory: memory && !shown.grows,
+        hidden: shown.hidden,
+    };
+    shown.into_iter().map(cache).collect()
+}
+
+/// Whether a tmpfs takes the attributes that an upper layer needs (Linux 6.6).
+pub(super) fn memory_has_attributes() -> bool {
+    let Ok(name) = nix::sys::utsname::uname() else { return false };
+    let mut numbers = name.release().to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|n| n.parse::<u32>().ok());
+    matches!((number(), number()), (Some(major), Some(minor)) if (major, minor) >= (6, 6))
 }
 
 /// A line for a run that had to do without some of its caches: those of these numbers, a bit each.

@@ -37,6 +37,8 @@ pub struct Cache {
     pub copy: List,
     /// Names in the jail's home that lead to a place.
     pub home: Pairs,
+    /// What is written to it may be large, also without a network.
+    pub grows: bool,
 }
 
 /// A variable as `[cache.where]` names it: `NAME`, or `NAME OPTION` for one that holds options, of which
@@ -86,6 +88,7 @@ pub fn built_in() -> impl Iterator<Item = Cache> {
             set: Pairs::Fixed(field()?),
             copy: List::Fixed(field()?),
             home: Pairs::Fixed(field()?),
+            grows: !field()?.is_empty(),
         })
     })
 }

@@ -11,7 +11,7 @@ use super::{List, Pairs};
 use crate::policy::read::{Read, Reader, short};
 use crate::policy::value::ValueError;
 
-const KEYS: [&str; 9] = ["about", "for", "show", "hide", "tokens", "where", "set", "copy", "home"];
+const KEYS: [&str; 10] = ["about", "for", "show", "hide", "tokens", "where", "set", "copy", "home", "grows"];
 
 /// Read the table of the tool `name`.
 pub(super) fn read<'a>(reader: &mut Reader<'a>, name: &str, value: &Spanned<DeValue<'a>>) -> Read<Cache> {
@@ -26,6 +26,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, name: &str, value: &Spanned<DeVa
         set: Pairs::Fixed(""),
         copy: List::Fixed(""),
         home: Pairs::Fixed(""),
+        grows: false,
     };
     let table = reader.table("cache", value)?;
     // The variables first: the other keys may only use these, wherever they stand.
@@ -51,6 +52,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, name: &str, value: &Spanned<DeVa
             "hide" => cache.hide = list(Key::Hide)?,
             "tokens" => cache.tokens = list(Key::Hide)?,
             "where" => {}
+            "grows" => cache.grows = reader.boolean(n, value, 0)?.value,
             "copy" => {
                 let items = reader.list(n, value, |_, text| variable(text).map(str::to_owned))?;
                 cache.copy = List::Read(items.into_iter().map(|at| at.value).collect());
