@@ -87,7 +87,7 @@ fn links_inside_a_cache_lead_nowhere() {
 }
 
 #[test]
-fn variables_that_name_too_much_show_nothing() {
+fn variables_of_caches_that_name_too_much_show_nothing() {
     for (name, value, told) in [
         ("CARGO_HOME", "~/", "(cargo): it has your home directory in it"),
         ("CARGO_HOME", "/", "(cargo): it has your home directory in it"),
