@@ -3,22 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::project::{is_root, skip, snapshot};
+use super::project::{has, is_root, skip, snapshot};
 use super::registry::Registry;
 use super::tools::Caller;
 use crate::common::Ran;
 
-const BUILD: &[&str] = &["--preset", "build", "--best-effort"];
-
-/// Where the tests' own PATH has a program, without links.
-fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
-    if found.is_none() {
-        skip(&format!("{program} is not installed"));
-    }
-    found
-}
+pub(super) const BUILD: &[&str] = &["--preset", "build", "--best-effort"];
 
 /// A caller whose cargo is that of the tests' tool chain.
 fn with_cargo() -> Option<Caller> {
@@ -145,7 +135,9 @@ fn what_lies_beside_the_registry_is_not_there_and_cargo_may_write_its_own() {
 
 #[test]
 fn npm_installs_offline_from_a_warm_cache() {
-    let Some(_) = which("npm") else { return };
+    if !has("npm") {
+        return;
+    }
     let caller = Caller::new();
     let registry = Registry::new();
     registry.with_package();

@@ -5,6 +5,7 @@ pub mod registry;
 
 mod build;
 mod caches;
+mod caches_more;
 mod files;
 mod git;
 mod jvm;
