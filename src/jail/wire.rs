@@ -225,7 +225,10 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_garbage_is_refused() {
+        let mut without = Layers::from_bits(3);
+        without.without_caches(1 << 63 | 2);
         for m in [
+            Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
             Message::Ended { end: End::Exited(255), alone: true },
