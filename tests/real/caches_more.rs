@@ -28,7 +28,8 @@ fn with(program: &str) -> Option<(Caller, Vec<String>)> {
         let top = if top.ends_with("bin") { top.parent().unwrap() } else { top };
         flags.push(format!("--ro={}", top.display()));
     }
-    if caller.outside(&format!("{program} --version")).code != Some(0) {
+    let version = if program == "go" { "version" } else { "--version" };
+    if caller.outside(&format!("{program} {version}")).code != Some(0) {
         skip(&format!("{program} does not run in a home of its own"));
         return None;
     }
@@ -174,17 +175,41 @@ fn maven_finds_a_parent_in_the_local_repository_wherever_it_is() {
 
 #[test]
 fn go_builds_offline_and_compiles_nothing_again() {
+    if !has("python3") {
+        return;
+    }
     let Some(tool) = with("go") else { return };
     let (caller, flags) = &tool;
-    caller.p.write("go.mod", "module example.org/app\n\ngo 1.18\n");
-    caller.p.write("main.go", "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"built\") }\n");
-    assert_eq!(caller.outside("go build -o app . 2>&1 && rm app").code, Some(0));
+    // A proxy of modules as files, which only the host has.
+    let proxy = caller.p.top().join("proxy/example.org/warm/@v");
+    std::fs::create_dir_all(&proxy).unwrap();
+    std::fs::write(proxy.join("list"), "v1.0.0\n").unwrap();
+    std::fs::write(proxy.join("v1.0.0.info"), r#"{"Version":"v1.0.0","Time":"2020-01-01T00:00:00Z"}"#)
+        .unwrap();
+    std::fs::write(proxy.join("v1.0.0.mod"), "module example.org/warm\n\ngo 1.18\n").unwrap();
+    let zip = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); top = 'example.org/warm@v1.0.0/'; \
+               z.writestr(top + 'go.mod', 'module example.org/warm\\n\\ngo 1.18\\n'); \
+               z.writestr(top + 'warm.go', 'package warm\\n\\nconst Word = \"from the proxy\"\\n'); z.close()";
+    let done = caller.command("python3").args(["-c", zip]).arg(proxy.join("v1.0.0.zip")).status();
+    assert!(done.unwrap().success());
+    caller.p.write("go.mod", "module example.org/app\n\ngo 1.18\n\nrequire example.org/warm v1.0.0\n");
+    caller.p.write("main.go", "package main\n\nimport (\n\t\"fmt\"\n\n\t\"example.org/warm\"\n)\n\nfunc main() { fmt.Println(warm.Word) }\n");
+    let fill = format!(
+        "GOPROXY=file://{}/proxy GONOSUMDB=example.org GOFLAGS=-mod=mod go build -o app . 2>&1 && rm app",
+        caller.p.top().display()
+    );
+    let filled = caller.outside(&fill);
+    assert_eq!(filled.code, Some(0), "{filled:#?}");
+    std::fs::remove_dir_all(caller.p.top().join("proxy")).unwrap();
     let before = snapshot(&caller.home.join(".cache/go-build"));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     // What is compiled is named by -x; linking is not cached.
     let ran = caller.inside(&flags, "go build -x -o app . 2>&1 | grep -c '/compile '; ./app");
-    assert_eq!(ran.stdout, "0\nbuilt\n", "{ran:#?}");
+    assert_eq!(ran.stdout, "0\nfrom the proxy\n", "{ran:#?}");
     assert_eq!(snapshot(&caller.home.join(".cache/go-build")), before);
+    assert_ne!(caller.inside(&[], "go build -o app .").code, Some(0), "cold");
+    // Modules are read-only, and a directory for temporary files is removed by whoever made it.
+    caller.outside("chmod -R u+w ~/go");
 }
 
 #[test]
