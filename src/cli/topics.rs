@@ -177,23 +177,24 @@ work without a network as they do outside.
   aj exec --preset build --dry-run -- true         which caches, their directories, what uses them
 
 Each cache is seen at its own path. What is written to it stays in the run and goes with it: yours
-never changes, the next run begins with yours again, and `aj diff` and `aj apply` know nothing of it.
-It is kept in memory (see --tmp) when there is no network, on disk when there is one or when the cache
-is of what compilers make; on Linux before 6.6 always on disk.
+never changes, the next run begins with yours again, `aj diff` and `aj apply` know nothing of it. It
+is kept in memory (see --tmp) when there is no network; on disk when there is one, when the cache is
+of what compilers make, and always on Linux before 6.6.
 
-A cache is found as its program finds it: by CARGO_HOME, npm_config_cache, PIP_CACHE_DIR, UV_CACHE_DIR,
-GOMODCACHE, GOCACHE, GRADLE_USER_HOME, -Dmaven.repo.local in MAVEN_OPTS, CCACHE_DIR, XDG_CACHE_HOME and
-the like, else where it usually is. Settings in files (~/.npmrc, `go env -w`, settings.xml) are not read,
-and not shown: neither are credentials.toml, config.toml, gradle.properties, init.d, or logs. Of pip only
-wheels are shown: with whole responses it may keep passwords that were sent.
+A cache is found as its program finds it: by CARGO_HOME, npm_config_cache, PIP_CACHE_DIR,
+UV_CACHE_DIR, GOMODCACHE, GOCACHE, GRADLE_USER_HOME, -Dmaven.repo.local in MAVEN_OPTS, CCACHE_DIR,
+XDG_CACHE_HOME and the like, else where it usually is. Settings in files (~/.npmrc, `go env -w`,
+settings.xml) are not read, and not shown: neither are credentials.toml, config.toml,
+gradle.properties, init.d, or logs. Of pip only wheels are shown: with whole responses it may keep
+passwords that were sent.
 
 A directory that is reached through a link, that everyone may write, that is somebody else's, or that
-holds your home directory, secrets, the workspace or the state of aj is left out, with one warning for
-all. When no overlay can be mounted over the file system of a cache, it is empty inside, with a warning.
-A variable that names the true place helps where a link is in the way.
+holds your home directory, secrets, the workspace or the state of aj is left out, with one warning
+for all. Where a link is in the way, a variable that names the true place helps. When no overlay can
+be mounted over the file system of a cache, it is empty inside, with a warning.
 
-In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project may
-only name fewer.
+In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project
+may only name fewer.
 
 To add a cache, describe it in ~/.config/agentjail/flavors/NAME.toml:
 
