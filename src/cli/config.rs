@@ -14,7 +14,7 @@ use crate::ops::config;
 use crate::ops::project::{self, Choice};
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools, Tree};
+use crate::schema::policy::{Caches, Check, Document, FORMAT, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,10 +100,13 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
-    let (tree, tools) = found.unzip();
+pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>, Vec<Caches>)>) {
+    let (tree, tools, caches) = match found {
+        Some((tree, tools, caches)) => (Some(tree), Some(tools), Some(caches)),
+        None => (None, None, None),
+    };
     if ui.json {
-        ui.document(&Document { tree, tools, ..resolved.document() });
+        ui.document(&Document { tree, tools, caches, ..resolved.document() });
         return;
     }
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
@@ -119,6 +122,15 @@ pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
             |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);
         let rows: Vec<Vec<String>> = tools.into_iter().flat_map(row).collect();
         ui.table(&["tools", "shown read-only", "found by"], &rows);
+    }
+    if let Some(caches) = caches.filter(|caches| !caches.is_empty()) {
+        let row = |c: Caches| {
+            let shown = c.shows.into_iter().map(|dir| vec![c.name.clone(), dir, c.found_by.clone()]);
+            let hidden = c.hides.into_iter().map(|path| vec![c.name.clone(), path, "seen empty".to_owned()]);
+            shown.chain(hidden).collect::<Vec<_>>()
+        };
+        let rows: Vec<Vec<String>> = caches.into_iter().flat_map(row).collect();
+        ui.table(&["caches", "shown, writes stay in the run", "found by"], &rows);
     }
     for warning in resolved.warnings.iter().chain(&resolved.weakened) {
         ui.warn(warning);

@@ -82,6 +82,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
         ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
         ("--tools", Take::Value(|a, v| a.policy.quick_value("--tools", v))),
+        ("--caches", Take::Value(|a, v| a.policy.quick_value("--caches", v))),
         ("--timeout", Take::Value(|a, v| a.policy.quick_value("--timeout", v))),
         ("--grace", Take::Value(|a, v| a.policy.quick_value("--grace", v))),
         ("--mem", Take::Value(|a, v| a.policy.quick_value("--mem", v))),
@@ -135,7 +136,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     };
     if args.dry_run {
         let explained = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &explained.resolved, Some((explained.tree, explained.tools)));
+        super::config::show(
+            ui,
+            &explained.resolved,
+            Some((explained.tree, explained.tools, explained.caches)),
+        );
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -360,8 +365,12 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
         | op::Error::Etc(_) => super::hints::for_error(shown, &e),
-        op::Error::UnknownTools { meant: Some(meant), .. } => shown.hint(format!("did you mean `{meant}`?")),
+        op::Error::UnknownTools { meant: Some(meant), .. }
+        | op::Error::UnknownCache { meant: Some(meant), .. } => {
+            shown.hint(format!("did you mean `{meant}`?"))
+        }
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
+        op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
         op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
             shown
         }
@@ -381,6 +390,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Cwd { .. } => "cwd",
         op::Error::Bind { .. } => "bind",
         op::Error::UnknownTools { .. } => "tools_not_found",
+        op::Error::UnknownCache { .. } => "cache_not_found",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
         op::Error::Changes(_) => "changes",

@@ -16,7 +16,7 @@ use crate::base::text::os;
 use crate::ops;
 use crate::policy::envfile::EnvFileError;
 use crate::policy::environment::looks_like_secret;
-use crate::policy::settings::{Access, Net, Seccomp, Tools};
+use crate::policy::settings::{Access, Caches, Net, Seccomp, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
 use crate::policy::{self, Layer};
 
@@ -61,6 +61,10 @@ pub struct PolicyArgs {
     /// Show your tool chains read-only: `auto` (those that PATH leads to), `none`, or some of them by name
     #[arg(long, value_name = "NAMES", value_parser = value::tools, help_heading = "Jail")]
     pub tools: Option<Tools>,
+    /// Show your package caches, what is written to them staying in the run: `auto` (those of programs
+    /// that the jail has; in the presets build and install), `none`, or some of them by name
+    #[arg(long, value_name = "NAMES", value_parser = value::caches, help_heading = "Jail")]
+    pub caches: Option<Caches>,
     /// Let what is written survive a power cut; slower
     #[arg(long, help_heading = "Jail")]
     pub durable: bool,
@@ -131,6 +135,7 @@ impl PolicyArgs {
             nested_userns: given(self.nested_userns),
             as_root: given(self.as_root),
             tools: self.tools.map(Into::into),
+            caches: self.caches.map(Into::into),
             timeout: self.timeout.map(|l| l.0.into()),
             grace: self.grace.map(Into::into),
             mem: self.mem.map(|l| l.0.into()),
@@ -162,6 +167,7 @@ impl PolicyArgs {
             "--preset" => once(&mut self.preset, text.map(str::to_owned)),
             "--seccomp" => once(&mut self.seccomp, text.and_then(|t| value::seccomp(t).ok())),
             "--tools" => once(&mut self.tools, text.and_then(|t| value::tools(t).ok())),
+            "--caches" => once(&mut self.caches, text.and_then(|t| value::caches(t).ok())),
             "--net" => once(&mut self.net, text.and_then(|t| value::net(t).ok())),
             "--timeout" => once(&mut self.timeout, text.and_then(|t| value::time_limit(t).ok()).map(Limit)),
             "--grace" | "--kill-after" => once(&mut self.grace, text.and_then(|t| value::time_value(t).ok())),

@@ -13,6 +13,7 @@ pub(super) struct Topic {
 
 /// All pages.
 pub(super) const ALL: &[Topic] = &[
+    Topic { name: "caches", title: "Your package caches in a jail", text: caches },
     Topic { name: "environment", title: "Environment variables", text: environment },
     Topic { name: "exit-codes", title: "Exit codes", text: exit_codes },
     Topic { name: "json", title: "JSON output", text: || JSON.to_owned() },
@@ -140,7 +141,8 @@ may write, or that secrets are kept in is left out with a warning. /usr, and /us
 always there.
 
 Installed tools cannot be changed from inside, and what they write goes to the jail's own home: the
-registry of cargo to ~/.cargo, packages of `pip install` to ~/.local, `go install` to ~/go.
+registry of cargo to ~/.cargo, packages of `pip install` to ~/.local, `go install` to ~/go. With the
+presets build and install your package caches are there as well: `aj help caches`.
 
 To add a tool chain, describe it in ~/.config/agentjail/flavors/NAME.toml:
 
@@ -155,6 +157,57 @@ To add a tool chain, describe it in ~/.config/agentjail/flavors/NAME.toml:
 
 A file with the name of one below takes its place. The files of these are the flavors/ of the
 source, where rustup.toml explains every key.
+";
+
+fn caches() -> String {
+    let rows: Vec<_> = flavor::caches().map(|c| (c.name.to_string(), c.about.to_string())).collect();
+    let rows: Vec<_> = rows.iter().map(|(name, about)| (name.clone(), about.as_str())).collect();
+    format!("{CACHES}\n{}", columns(&rows))
+}
+
+const CACHES: &str = "\
+What package managers have downloaded lies under the home directory, which a jail does not show.
+With --preset build or --preset install it is there: `cargo build --offline` and `npm ci --offline`
+work without a network as they do outside.
+
+  aj exec --preset build -- cargo test             with the caches of programs that the jail has
+  aj exec --caches auto -- cargo test              the same caches, without the preset
+  aj exec --caches cargo,npm -- make               these at most
+  aj exec --preset build --caches none -- make     none
+  aj exec --preset build --dry-run -- true         which caches, their directories, what uses them
+
+Each cache is seen at its own path. What is written to it stays in the run and goes with it: yours
+never changes, the next run begins with yours again, `aj diff` and `aj apply` know nothing of it. It
+is kept in memory (see --tmp) when there is no network; on disk when there is one, when the cache is
+of what compilers make, and always on Linux before 6.6.
+
+A cache is found as its program finds it: by CARGO_HOME, npm_config_cache, PIP_CACHE_DIR,
+UV_CACHE_DIR, GOMODCACHE, GOCACHE, GRADLE_USER_HOME, -Dmaven.repo.local in MAVEN_OPTS, CCACHE_DIR,
+XDG_CACHE_HOME and the like, else where it usually is. Settings in files (~/.npmrc, `go env -w`,
+settings.xml) are not read, and not shown: neither are credentials.toml, config.toml,
+gradle.properties, init.d, or logs. Of pip only wheels are shown: with whole responses it may keep
+passwords that were sent.
+
+A directory that is reached through a link, that everyone may write, that is somebody else's, or that
+holds your home directory, secrets, the workspace or the state of aj is left out, with one warning
+for all. Where a link is in the way, a variable that names the true place helps. When no overlay can
+be mounted over the file system of a cache, it is empty inside, with a warning.
+
+In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project
+may only name fewer.
+
+To add a cache, describe it in ~/.config/agentjail/flavors/NAME.toml:
+
+  [cache]
+  about = \"packages of ACME\"
+  for = [\"acme\"]                                  shown when the jail has this program
+  show = [\"$ACME_CACHE\"]                          what the tool fills by itself, no configuration
+  hide = [\"$ACME_CACHE/auth\"]                     seen empty
+  where = { ACME_CACHE = \"~/.cache/acme\" }        a variable, and its usual value
+  set = { ACME_CACHE = \"$ACME_CACHE\" }            set inside
+
+A file with the name of one below takes its place. The files of these are the flavors/ of the source,
+where cargo.toml explains every key.
 ";
 
 /// Two columns, the second one aligned.

@@ -1,7 +1,7 @@
 //! What pid 1 puts over what it has just mounted, so that the host's own inode is out of reach:
 //! a read-only overlay over a directory, a read-only mount of a file over itself.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -40,10 +40,15 @@ pub(super) fn veil(below: &OwnedFd, store: &OwnedFd) -> Result<bool> {
 
 /// Where a mount goes, below directories of the host: no link is followed.
 pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
+    place_of(root, &m.at)
+}
+
+/// The same for a path.
+pub(super) fn place_of(root: impl AsFd, at: &CStr) -> Result<OwnedFd> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
-    openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", text::c(&m.at), e))
+    openat2(root, at, how).map_err(|e| Error::new("open mount point", text::c(at), e))
 }
 
 /// Mount a file or directory over itself, read-only unless it is `writable`. The clone is of the jail's own view, so that it keeps the id

@@ -109,6 +109,8 @@ mod tests {
             upper: c"/t/upper".to_owned(),
             work: c"/t/\xff\n".to_owned(),
             volatile: true,
+            memory: false,
+            otherwise: None,
         };
         let bind = What::Bind { source: c"/usr".to_owned(), attr: Attr::RDONLY, resolved: false };
         Plan {

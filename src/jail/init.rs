@@ -12,10 +12,10 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
-use super::cover::{cover, place, veil};
+use super::cover::{cover, place, place_of, veil};
 use super::handover::{self, Word};
-use super::overlay;
-use super::plan::{EMPTY, Mount, Plan, What};
+use super::overlay::{self, Overlays};
+use super::plan::{EMPTY, Mount, Otherwise, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -111,14 +111,14 @@ fn set_up(
         clone::exit_now(125);
     }
     let (store, root) = tmpfs(&plan, ready)?;
-    let overlays = match overlays {
-        Some((lent, parts)) => Overlays { lent, parts, status },
-        // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
-        None => Overlays { lent: wait_for_launcher(go), parts: Vec::new(), status },
-    };
-    if files(&plan, &mapped, (&store, &root), &binds, overlays)? {
+    // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
+    let (lending, parts) = overlays.unwrap_or_else(|| (wait_for_launcher(go), Vec::new()));
+    let overlays = Overlays::new(&plan, lending, status, parts);
+    let (veiled, without) = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
+    if veiled {
         layers.add(Layer::ReadOnlyOverlay);
     }
+    layers.without_caches(without);
     layers.add(Layer::Pivot);
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
@@ -141,42 +141,6 @@ fn wait_for_launcher(go: &File) -> bool {
     }
 }
 
-/// Where the overlays come from.
-struct Overlays<'a> {
-    /// From the launcher, over the status socket.
-    lent: bool,
-    /// Opened before the ids were changed.
-    parts: Vec<overlay::Parts>,
-    status: &'a OwnedFd,
-}
-
-impl Overlays<'_> {
-    /// All of the plan, in order.
-    fn get(mut self, plan: &Plan, root: &OwnedFd, mapped: &[OwnedFd]) -> Result<Vec<OwnedFd>> {
-        let count = overlay::count(plan);
-        if self.lent && count > 0 {
-            let Some(made) = wire::receive_descriptors(self.status, count)? else { clone::exit_now(125) };
-            if made.len() == count {
-                return Ok(made);
-            }
-        }
-        if self.parts.is_empty() {
-            self.parts = overlay::open(plan)?;
-        }
-        let mut parts = self.parts.iter();
-        let mut all = Vec::new();
-        for m in &plan.mounts {
-            let What::Overlay(o) = &m.what else { continue };
-            let Some(parts) = parts.next() else { break };
-            if let Some(lower) = o.lower.as_ref().err().and_then(|i| mapped.get(*i)) {
-                attach(lower, root, m)?;
-            }
-            all.push(overlay::make(o, parts, mapped)?);
-        }
-        Ok(all)
-    }
-}
-
 /// A clone for each [`What::Bind`], in order, made in the new mount namespace.
 fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
     plan.mounts
@@ -190,7 +154,11 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
-    openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    open_below(AT_FDCWD, path, OFlag::O_PATH)
+}
+
+fn open_below(dir: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
+    openat(dir, path, how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::new("open", text::c(path), e))
 }
 
@@ -261,18 +229,18 @@ fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Everything mounted on the new root, and the pivot. Says whether there were veils, and all of them
-/// could be had.
+/// could be had, and which caches could not.
 fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
-    overlays: Overlays<'_>,
-) -> Result<bool> {
+    mut overlays: Overlays<'_>,
+) -> Result<(bool, u64)> {
     let mut binds = binds.iter();
-    let (mut overlays, mut made) = (Some(overlays), Vec::new().into_iter());
     let mut below = None;
     let mut veils = (0, 0);
+    let mut without = 0;
     for m in &plan.mounts {
         let tree = match &m.what {
             What::Bind { .. } => {
@@ -314,12 +282,19 @@ fn files(
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
                 .map_err(|e| e.on("proc")),
             What::Pts => devpts().map_err(|e| e.on("devpts")),
-            What::Overlay(_) => {
-                if let Some(overlays) = overlays.take() {
-                    made = overlays.get(plan, root, mapped)?.into_iter();
+            What::Overlay(o) => match (overlays.next((o, m), (store, root), mapped), &o.otherwise) {
+                (Ok(made), Some(cache)) => {
+                    attach(&made, root, m)?;
+                    hide(cache, (store, root))?;
+                    continue;
                 }
-                made.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))
-            }
+                (Err(e), Some(cache)) if !is_shortage(e.errno) => {
+                    without |= 1 << cache.number;
+                    let Some(empty) = &cache.empty else { continue };
+                    mount::clone_tree(Some(store.as_fd()), empty, false).map_err(|e| e.on(text::c(empty)))
+                }
+                (made, _) => made,
+            },
         }?;
         attach(&tree, root, m)?;
     }
@@ -328,7 +303,25 @@ fn files(
     }
     mount::pivot_into(root)?;
     enter(&plan.cwd)?;
-    Ok(veils.0 > 0 && veils.0 == veils.1)
+    Ok((veils.0 > 0 && veils.0 == veils.1, without))
+}
+
+/// Whether a mount failed for want of something that the next one may have.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)
+}
+
+/// Cover what is not to be seen of a cache that has just been attached.
+fn hide(cache: &Otherwise, (store, root): (&OwnedFd, &OwnedFd)) -> Result<()> {
+    for hidden in &cache.hide {
+        let fail = |e: Error| e.on(text::c(&hidden.at));
+        let cover = mount::clone_tree(Some(store.as_fd()), &hidden.with, false).map_err(fail)?;
+        if !hidden.writable {
+            mount::set_attr(&cover, Attr::RDONLY, false).map_err(fail)?;
+        }
+        mount::attach(cover, place_of(root, &hidden.at)?, c"").map_err(fail)?;
+    }
+    Ok(())
 }
 
 /// Go to the working directory. Descriptors that the caller left open are still ours here, the

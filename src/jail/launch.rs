@@ -62,11 +62,11 @@ pub struct Born {
 impl Born {
     /// Give it its plan. It prepares itself while the caller makes its tree and records its start;
     /// then [`Held::release`] lets it go on.
-    pub fn instruct(self, spec: &Spec, plan: &Plan) -> Result<Held> {
+    pub fn instruct(self, spec: &Spec, plan: &mut Plan) -> Result<Held> {
         match self.hand_over(spec, plan) {
-            Ok((mapped, mappings)) => {
+            Ok((mapped, mappings, without)) => {
                 let inside = matches!(self.ids, Ids::Range).then(|| spec.inside_id());
-                Ok(Held { running: self.running, go: self.go, mapped, mappings, inside })
+                Ok(Held { running: self.running, go: self.go, mapped, mappings, inside, without })
             }
             Err(e) => {
                 self.abandon()?;
@@ -75,12 +75,13 @@ impl Born {
         }
     }
 
-    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<(Vec<OwnedFd>, Vec<Mapping>)> {
+    fn hand_over(&self, spec: &Spec, plan: &mut Plan) -> Result<(Vec<OwnedFd>, Vec<Mapping>, u64)> {
         fd::room_for(plan.descriptors())?;
         let mut mapped = Vec::with_capacity(plan.mapped.len());
         // One for each owner: that of the workspace, and that of the caller's tools when it is another.
         let mut mappings: Vec<(Owner, Mapping)> = Vec::new();
-        for m in &plan.mapped {
+        let mut unmapped = Vec::new();
+        for (index, m) in plan.mapped.iter().enumerate() {
             let known = mappings.iter().position(|(owner, _)| *owner == m.owner);
             let at = match known {
                 Some(at) => at,
@@ -90,11 +91,19 @@ impl Born {
                 }
             };
             if let Some((_, mapping)) = mappings.get(at) {
-                mapped.push(mapped_clone(m, mapping)?);
+                mapped.push(match mapped_clone(m, mapping)? {
+                    Some(clone) => clone,
+                    // Its place in the list is kept by a descriptor that nothing is made of.
+                    None => {
+                        unmapped.push(index);
+                        fd::write_null()?
+                    }
+                });
             }
         }
+        let without = plan.leave_out(&unmapped);
         handover::send(&self.go, &self.running.status, plan, &mapped)?;
-        Ok((mapped, mappings.into_iter().map(|(_, mapping)| mapping).collect()))
+        Ok((mapped, mappings.into_iter().map(|(_, mapping)| mapping).collect(), without))
     }
 
     /// End it without a trace; waits until it is gone.
@@ -113,13 +122,20 @@ pub struct Held {
     mappings: Vec<Mapping>,
     /// As root: the id of the jail's user.
     inside: Option<u32>,
+    /// Caches that are left out.
+    without: u64,
 }
 
 impl Held {
+    /// Numbers of the caches that cannot be shown, a bit each.
+    pub fn without_caches(&self) -> u64 {
+        self.without
+    }
+
     /// Let it go on, with the plan that it has: the tree exists and the start is recorded. `lend`: make
     /// its overlays for it.
     pub fn release(self, plan: &Plan, lend: bool) -> Result<Running> {
-        if overlay::count(plan) == 0 || !lend {
+        if !lend || !overlay::any_to_lend(plan) {
             handover::release(&self.go, Word::Go)?;
         } else {
             handover::release(&self.go, Word::Lending)?;
@@ -240,7 +256,8 @@ fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
     Mapping::new(&lines(owner.uid), &lines(owner.gid))
 }
 
-fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
+/// `None`: the file system knows no mapping, and the jail can do without.
+fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<Option<OwnedFd>> {
     let name = || crate::base::text::c(&m.source);
     // Resolved before: a link in it now is somebody's trick (see `init::bind`).
     let exact = openat2::resolved(m.source.to_bytes()).map_err(|e| e.on(name()))?;
@@ -251,9 +268,12 @@ fn mapped_clone(m: &Mapped, mapping: &Mapping) -> Result<OwnedFd> {
         Err(Error { errno: Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP, .. }) if m.lenient => {
             mount::set_attr(&tree, m.attr, false).map_err(|e| e.on(name()))?;
         }
+        Err(Error { errno: Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP, .. }) if m.optional => {
+            return Ok(None);
+        }
         Err(e) => return Err(Error { call: "mount_setattr(idmap)", ..e.on(name()) }),
     }
-    Ok(tree)
+    Ok(Some(tree))
 }
 
 const _: () = assert!(AGENT < RANGE_COUNT);

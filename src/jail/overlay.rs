@@ -8,30 +8,31 @@
 //! makes them itself, and says what is wrong.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::Mode;
 
+use super::cover::place;
 use super::launch::Running;
-use super::plan::{Overlay, Plan, What};
+use super::plan::{Mount, Overlay, Plan, What};
 use super::wire;
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::openat2::resolved;
-use crate::sys::{Error, Result, caps, clone, ns, pidfd};
+use crate::sys::{Error, Result, caps, clone, ns, pidfd, xattr};
 
 /// The open parts of an overlay.
 #[derive(Debug)]
 pub(super) struct Parts {
     /// `None`: an id-mapped mount.
     lower: Option<OwnedFd>,
-    upper: OwnedFd,
-    work: OwnedFd,
+    /// Upper and work; `None`: in the tmpfs.
+    own: Option<(OwnedFd, OwnedFd)>,
 }
 
-/// All overlays of a plan, in order.
 fn all(plan: &Plan) -> impl Iterator<Item = &Overlay> {
     plan.mounts.iter().filter_map(|m| match &m.what {
         What::Overlay(overlay) => Some(overlay),
@@ -39,9 +40,14 @@ fn all(plan: &Plan) -> impl Iterator<Item = &Overlay> {
     })
 }
 
-/// How many there are.
-pub(super) fn count(plan: &Plan) -> usize {
-    all(plan).count()
+/// Those that the launcher makes: what a jail cannot do without.
+fn lent(plan: &Plan) -> impl Iterator<Item = &Overlay> {
+    all(plan).filter(|o| o.otherwise.is_none())
+}
+
+/// Whether there is anything that the launcher could make.
+pub(super) fn any_to_lend(plan: &Plan) -> bool {
+    lent(plan).next().is_some()
 }
 
 /// Open the parts of all.
@@ -54,17 +60,30 @@ fn open_one(overlay: &Overlay) -> Result<Parts> {
         Ok(path) => Some(resolved(path.to_bytes())?),
         Err(_) => None,
     };
-    Ok(Parts { lower, upper: directory(&overlay.upper)?, work: directory(&overlay.work)? })
+    let directory = |path| directory(AT_FDCWD, path, OFlag::O_PATH);
+    let own =
+        if overlay.memory { None } else { Some((directory(&overlay.upper)?, directory(&overlay.work)?)) };
+    Ok(Parts { lower, own })
 }
 
-fn directory(path: &CStr) -> Result<OwnedFd> {
-    openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+fn directory(at: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
+    openat(at, path, how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::new("open", text::c(path), e))
 }
 
 /// Make one. A lower layer that is an id-mapped mount must have been attached in this mount namespace
-/// (`clone_private_mount` checks).
-pub(super) fn make(overlay: &Overlay, parts: &Parts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
+/// (`clone_private_mount` checks). `store`: the jail's tmpfs.
+fn make(overlay: &Overlay, parts: Parts, mapped: &[OwnedFd], store: Option<&OwnedFd>) -> Result<OwnedFd> {
+    let (upper, work) = match (parts.own, store) {
+        (Some(own), _) => own,
+        (None, Some(store)) => {
+            let upper = directory(store, &overlay.upper, OFlag::O_RDONLY)?;
+            // Without attributes (before Linux 6.6) an upper layer could not tell what was replaced in it.
+            xattr::set(&upper, c"user.overlay.aj", b"y").map_err(|e| e.on("upper"))?;
+            (upper, directory(store, &overlay.work, OFlag::O_PATH)?)
+        }
+        (None, None) => return Err(Error::new("plan", "overlay", Errno::EBADF)),
+    };
     let lower = match (&parts.lower, &overlay.lower) {
         (Some(fd), _) => fd.as_raw_fd(),
         (None, Err(index)) => mapped.get(*index).map_or(-1, AsRawFd::as_raw_fd),
@@ -76,8 +95,8 @@ pub(super) fn make(overlay: &Overlay, parts: &Parts, mapped: &[OwnedFd]) -> Resu
     let fs = NewFs::open(c"overlay").map_err(|e| e.on("overlay"))?;
     let set_up = || -> Result<()> {
         fs.set(c"lowerdir", &by_fd(lower))?;
-        fs.set(c"upperdir", &by_fd(parts.upper.as_raw_fd()))?;
-        fs.set(c"workdir", &by_fd(parts.work.as_raw_fd()))?;
+        fs.set(c"upperdir", &by_fd(upper.as_raw_fd()))?;
+        fs.set(c"workdir", &by_fd(work.as_raw_fd()))?;
         // userxattr alone: the kernel then turns redirect_dir and metacopy off.
         fs.flag(c"userxattr")?;
         if overlay.volatile {
@@ -87,6 +106,56 @@ pub(super) fn make(overlay: &Overlay, parts: &Parts, mapped: &[OwnedFd]) -> Resu
     };
     set_up()?;
     fs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("overlay"))
+}
+
+/// Where pid 1 has its overlays from.
+#[derive(Debug)]
+pub(super) struct Overlays<'a> {
+    /// How many come from the launcher, by this socket; 0 once they are here.
+    expected: usize,
+    status: &'a OwnedFd,
+    lent: std::vec::IntoIter<OwnedFd>,
+    /// Opened before pid 1 changed its ids.
+    parts: std::vec::IntoIter<Parts>,
+}
+
+impl<'a> Overlays<'a> {
+    /// Those of `plan`. `lending`: the launcher said that it makes some. `parts`: of all, or none.
+    pub(super) fn new(plan: &Plan, lending: bool, status: &'a OwnedFd, parts: Vec<Parts>) -> Overlays<'a> {
+        let expected = if lending { lent(plan).count() } else { 0 };
+        Overlays { expected, status, lent: Vec::new().into_iter(), parts: parts.into_iter() }
+    }
+
+    /// The next one, which is to be attached at `m`.
+    pub(super) fn next(
+        &mut self,
+        (overlay, m): (&Overlay, &Mount),
+        (store, root): (&OwnedFd, &OwnedFd),
+        mapped: &[OwnedFd],
+    ) -> Result<OwnedFd> {
+        let parts = self.parts.next();
+        if overlay.otherwise.is_none() {
+            if self.expected > 0 {
+                let Some(lent) = wire::receive_descriptors(self.status, self.expected)? else {
+                    clone::exit_now(125)
+                };
+                if lent.len() == self.expected {
+                    self.lent = lent.into_iter();
+                }
+                self.expected = 0;
+            }
+            if let Some(lent) = self.lent.next() {
+                return Ok(lent);
+            }
+        }
+        let parts = parts.map_or_else(|| open_one(overlay), Ok)?;
+        if let Err(index) = overlay.lower
+            && let Some(lower) = mapped.get(index)
+        {
+            mount::attach(lower, place(root, m)?, c"").map_err(|e| e.on(text::c(&m.at)))?;
+        }
+        make(overlay, parts, mapped, Some(store))
+    }
 }
 
 /// Make the overlays of `jail` for it. `ids`: those of the jail's user inside, where it is not the
@@ -121,20 +190,18 @@ pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Opt
 fn make_inside(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>) -> Result<Vec<OwnedFd>> {
     ns::join_files(&jail.pidfd)?;
     nix::sys::stat::umask(Mode::empty());
-    let parts = open(plan)?;
+    let parts: Vec<Parts> = lent(plan).map(open_one).collect::<Result<_>>()?;
     if let Some(id) = ids {
         caps::become_ids(id, id)?;
     }
-    all(plan)
-        .zip(&parts)
-        .map(|(overlay, parts)| {
-            if let Err(index) = overlay.lower
-                && let Some(lower) = mapped.get(index)
-            {
-                // Onto a directory that nobody in there looks up any more; it goes with the old root.
-                mount::attach(lower, &parts.upper, c"")?;
-            }
-            make(overlay, parts, mapped)
-        })
-        .collect()
+    let one = |(overlay, parts): (&Overlay, Parts)| {
+        if let Err(index) = overlay.lower
+            && let (Some(lower), Some((upper, _))) = (mapped.get(index), &parts.own)
+        {
+            // Onto a directory that nobody in there looks up any more; it goes with the old root.
+            mount::attach(lower, upper, c"")?;
+        }
+        make(overlay, parts, mapped, None)
+    };
+    lent(plan).zip(parts).map(one).collect()
 }

@@ -12,8 +12,14 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod cache;
+mod overlay;
+
+pub use cache::{Hide, MOST_CACHES, Otherwise};
+use overlay::{Layers, overlay};
+
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Owner, Side, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -79,8 +85,12 @@ pub struct Overlay {
     pub upper: CString,
     /// Work directory.
     pub work: CString,
+    /// Whether these two are in the tmpfs.
+    pub memory: bool,
     /// Mount with `volatile`.
     pub volatile: bool,
+    /// What to do instead where it cannot be mounted; without it that is an error.
+    pub otherwise: Option<Otherwise>,
 }
 
 /// A host path that needs an id-mapped clone made by the launcher.
@@ -94,6 +104,8 @@ pub struct Mapped {
     pub owner: Owner,
     /// Show the files of others where the file system knows no mapping, instead of failing.
     pub lenient: bool,
+    /// Go without it there.
+    pub optional: bool,
 }
 
 /// Everything pid 1 does before it gives up privilege.
@@ -284,15 +296,19 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(dir));
     }
     system(&mut p, &mut points, spec, host)?;
+    cache::rooms(&mut p, &mut points, spec)?;
     tools(&mut p, &mut points, spec)?;
+    for (number, cache) in spec.caches.iter().enumerate().take(MOST_CACHES) {
+        cache::show(&mut p, &mut points, spec, (number, cache))?;
+    }
     let (around, beside): (Vec<_>, Vec<_>) =
         spec.sides.iter().partition(|side| spec.at.starts_with(&side.path));
     for side in around {
-        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+        overlay(&mut p, &mut points, spec, Layers::of(side))?;
     }
     workspace(&mut p, &mut points, spec)?;
     for side in beside {
-        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+        overlay(&mut p, &mut points, spec, Layers::of(side))?;
     }
     for bind in &spec.binds {
         points.point(&bind.path, bind.directory)?;
@@ -403,7 +419,7 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
         let source = cpath(&tool.path)?;
         let what = match (spec.ids, tool.owner) {
             (Ids::Range, Some(owner)) => {
-                p.mapped.push(Mapped { source, attr, owner, lenient: true });
+                p.mapped.push(Mapped { source, attr, owner, lenient: true, optional: false });
                 What::Mapped(p.mapped.len() - 1)
             }
             (Ids::Range, None) | (Ids::Caller { .. }, _) => What::Bind { source, attr, resolved: true },
@@ -424,6 +440,11 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a host path can be shown at its own path, also below what is shown of `/usr`.
+pub fn can_be_shown(path: &Path) -> bool {
+    place(path).is_ok()
+}
+
 /// Whether a host path can be shown at its own path: the jail has nothing of its own there.
 pub fn has_place(path: &Path) -> bool {
     matches!(place(path), Ok(Some(_)))
@@ -439,8 +460,15 @@ pub fn can_show(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers = Layers { lower: &spec.workspace, at: &spec.at, tree, owner: spec.owner };
-        return overlay(p, points, spec, &layers);
+        let layers = Layers {
+            lower: &spec.workspace,
+            at: &spec.at,
+            tree,
+            owner: spec.owner,
+            memory: false,
+            otherwise: None,
+        };
+        return overlay(p, points, spec, layers);
     }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;
@@ -457,49 +485,6 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
             p.read_only.push(cpath(&spec.at)?);
         }
     }
-    Ok(())
-}
-
-/// An overlay and where its parts are.
-struct Layers<'a> {
-    /// Host directory.
-    lower: &'a Path,
-    /// Where it is shown.
-    at: &'a Path,
-    /// What holds `upper` and `work`.
-    tree: &'a Path,
-    /// With [`Ids::Range`]: whose files appear as the jail's user's own.
-    owner: Owner,
-}
-
-impl<'a> Layers<'a> {
-    fn of(side: &'a Side) -> Layers<'a> {
-        Layers { lower: &side.path, at: &side.path, tree: &side.layers, owner: side.owner }
-    }
-}
-
-/// A host directory of which only a private upper layer is written.
-fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) -> Result<(), Error> {
-    points.point(layers.at, true)?;
-    let at = relative(layers.at)?;
-    let lower = match spec.ids {
-        Ids::Caller { .. } => Ok(cpath(layers.lower)?),
-        Ids::Range => {
-            let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
-            let source = cpath(layers.lower)?;
-            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false });
-            let index = p.mapped.len() - 1;
-            Err(index)
-        }
-    };
-    let what = What::Overlay(Overlay {
-        lower,
-        upper: cpath(&layers.tree.join("upper"))?,
-        work: cpath(&layers.tree.join("work"))?,
-        volatile: !spec.durable,
-    });
-    p.mounts.push(Mount { what, at, ours: false });
-    p.rules.push((cpath(layers.at)?, Right::Write));
     Ok(())
 }
 
@@ -541,7 +526,7 @@ fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Err
     Ok(match spec.ids {
         Ids::Caller { .. } => What::Bind { source, attr, resolved: true },
         Ids::Range => {
-            p.mapped.push(Mapped { source, attr, owner: spec.owner, lenient: false });
+            p.mapped.push(Mapped { source, attr, owner: spec.owner, lenient: false, optional: false });
             What::Mapped(p.mapped.len() - 1)
         }
     })

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::id::{Id, Kind};
-use crate::jail::spec::{Bind, Owner};
+use crate::jail::spec::{Bind, Hidden, Owner};
 use crate::policy::settings::Seccomp;
 
 fn spec() -> Spec {
@@ -22,6 +22,8 @@ fn spec() -> Spec {
         owner: Owner { uid: 5, gid: 5 },
         durable: false,
         sides: vec![],
+        rooms: vec![],
+        caches: vec![],
         binds: vec![],
         tools: vec![],
         hidden: vec![],
@@ -241,6 +243,58 @@ fn what_lies_beside_has_an_overlay_of_its_own_around_the_workspace_or_after_it()
             }
             let rule = CString::new(format!("/{path}")).unwrap();
             assert!(p.rules.contains(&(rule, Right::Write)));
+        }
+    }
+}
+
+#[test]
+fn caches_lie_in_rooms_of_the_jails_own_and_write_to_memory_or_to_the_tree() {
+    let cache = |path: &str, memory| crate::jail::spec::Cache {
+        side: crate::jail::spec::Side {
+            path: path.into(),
+            layers: "/state/trees/x/cache/c".into(),
+            owner: Owner { uid: 5, gid: 5 },
+        },
+        memory,
+        hidden: vec![
+            Hidden { path: format!("{path}/key").into(), directory: false },
+            Hidden { path: format!("{path}/keys").into(), directory: true },
+        ],
+    };
+    for ids in [Ids::Range, Ids::Caller { owner: Owner { uid: 5, gid: 5 } }] {
+        let caches = vec![cache("/home/me/.c/a", true), cache("/home/me/.c/b", false), cache("/usr/c", true)];
+        let s = Spec { rooms: vec!["/home/me/.c".into()], caches, ids, ..spec() };
+        let mut p = plan(&s, &HostRoot::default()).unwrap();
+        let last = |p: &Plan, path: &str| *at(p, path).last().unwrap();
+        let room = last(&p, "home/me/.c");
+        assert_eq!(p.mounts[room].what, What::Scratch(c"root/home/me/.c".to_owned()));
+        assert!(p.rules.contains(&(c"/home/me/.c".to_owned(), Right::Write)));
+        for (n, path, upper, empty) in [
+            (0, "home/me/.c/a", c"cache-0/upper", Some(c"root/home/me/.c/a")),
+            (1, "home/me/.c/b", c"/state/trees/x/cache/c/upper", Some(c"root/home/me/.c/b")),
+            (2, "usr/c", c"cache-2/upper", None),
+        ] {
+            assert!(room < last(&p, path) && last(&p, path) < last(&p, "home/me/p"), "{path}");
+            let What::Overlay(o) = &p.mounts[last(&p, path)].what else { panic!("{path}") };
+            assert_eq!((o.upper.as_c_str(), o.memory), (upper, n != 1), "{path}");
+            let otherwise = o.otherwise.as_ref().unwrap();
+            assert_eq!((otherwise.number, otherwise.empty.as_deref()), (n, empty), "{path}");
+            let hide: Vec<_> = otherwise.hide.iter().map(|h| (h.at.to_str().unwrap(), h.writable)).collect();
+            assert_eq!(hide, [(&*format!("{path}/key"), false), (&*format!("{path}/keys"), true)]);
+            assert!(otherwise.hide.iter().all(|h| p.dirs.contains(&h.with) || p.files.contains(&h.with)));
+        }
+        if ids == Ids::Range {
+            // What the launcher could not map is an empty directory, or what `/usr` shows there.
+            let lower = |path: &str| {
+                let What::Overlay(o) = &p.mounts[last(&p, path)].what else { panic!("{path}") };
+                *o.lower.as_ref().unwrap_err()
+            };
+            let unmapped = [lower("home/me/.c/a"), lower("usr/c")];
+            assert_eq!(p.leave_out(&unmapped), 0b101);
+            let what = |path: &str| at(&p, path).iter().map(|i| &p.mounts[*i].what).collect::<Vec<_>>();
+            assert_eq!(what("home/me/.c/a"), [&What::Scratch(c"root/home/me/.c/a".to_owned())]);
+            assert_eq!(what("home/me/.c/b").len(), 1);
+            assert_eq!(what("usr/c").len(), 0);
         }
     }
 }

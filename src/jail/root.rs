@@ -18,7 +18,7 @@ use nix::libc;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
-use super::plan::Plan;
+use super::plan::{Plan, What};
 use super::ready::{self, Ready};
 
 /// Format of the directory: a change here makes new ones.
@@ -41,9 +41,12 @@ pub struct Wanted {
     owner: Option<u32>,
 }
 
-/// Let `plan` use the ready-made root below `cache`, if there is one. As root everything in it belongs
-/// to `owner`, the host's id of the jail's user.
-pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready, Wanted> {
+/// Let `plan` use the ready-made root below `cache`, if there is one; if not, what later runs would use.
+/// As root everything in it belongs to `owner`, the host's id of the jail's user.
+pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready, Option<Wanted>> {
+    if shows_parts(plan) {
+        return Err(None);
+    }
     let stamp = stamp(plan, owner);
     let path = cache.join(name(stamp));
     let ready =
@@ -51,13 +54,28 @@ pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready,
     let Some((ready, path)) = ready else {
         let inside = |paths: &[CString]| paths.iter().filter_map(|p| below(p)).collect();
         let links = plan.links.iter().filter_map(|(to, at)| Some((to.clone(), below(at)?))).collect();
-        return Err(Wanted { stamp, dirs: inside(&plan.dirs), files: inside(&plan.files), links, owner });
+        return Err(Some(Wanted {
+            stamp,
+            dirs: inside(&plan.dirs),
+            files: inside(&plan.files),
+            links,
+            owner,
+        }));
     };
     plan.root = Some(path);
     plan.dirs.retain(|d| below(d).is_none());
     plan.files.retain(|f| below(f).is_none());
     plan.links.retain(|(_, at)| below(at).is_none());
     Ok(ready)
+}
+
+/// Whether directories of the root are shown on their own, for the jail to write to: they must be its own.
+fn shows_parts(plan: &Plan) -> bool {
+    plan.mounts.iter().any(|m| match &m.what {
+        What::Scratch(dir) => below(dir).is_some(),
+        What::Overlay(o) => o.otherwise.is_some(),
+        _ => false,
+    })
 }
 
 /// The path below the root of one in the tmpfs, if it is there.
@@ -169,7 +187,7 @@ mod tests {
     fn run(cache: &Path, workspace: &CStr) -> (bool, Plan) {
         let mut plan = plan(workspace);
         let ready = ready(cache, &mut plan, None);
-        if let Err(wanted) = &ready {
+        if let Err(Some(wanted)) = &ready {
             wanted.make_if_seen(cache);
         }
         (ready.is_ok(), plan)
@@ -191,6 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn a_jail_that_writes_to_parts_of_it_has_one_of_its_own() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut all = [(); 3].map(|()| plan(c"/a"));
+        for plan in &mut all {
+            let what = What::Scratch(c"root/srv".to_owned());
+            plan.mounts.push(super::super::plan::Mount { what, at: c"srv".to_owned(), ours: true });
+            assert!(ready(cache.path(), plan, None).unwrap_err().is_none());
+            assert!(plan.root.is_none() && plan.dirs.len() == 4);
+        }
+    }
+
+    #[test]
     fn a_file_that_was_damaged_or_planted_is_no_reason_to_fail() {
         let cache = tempfile::tempdir().unwrap();
         let seen = cache.path().join(SEEN);
@@ -209,7 +239,8 @@ mod tests {
         }
         let cache = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap_err().make_if_seen(cache.path());
+            let wanted = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap_err();
+            wanted.unwrap().make_if_seen(cache.path());
         }
         let root = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap().path;
         for name in ["", "dev", "dev/null", "workspace"] {

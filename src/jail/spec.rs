@@ -75,6 +75,17 @@ pub struct Side {
     pub owner: Owner,
 }
 
+/// A package cache: as a [`Side`], but the jail goes on without it where no overlay can be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// The overlay. Its layers are not looked at when what is written goes to `memory`.
+    pub side: Side,
+    /// Write to the jail's tmpfs instead.
+    pub memory: bool,
+    /// What is seen empty in it; a directory is then the jail's own to write to.
+    pub hidden: Vec<Hidden>,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -165,6 +176,10 @@ pub struct Spec {
     /// With [`Access::Overlay`]: what else has an overlay, parents before children. One that holds
     /// the workspace is mounted before it.
     pub sides: Vec<Side>,
+    /// Directories of the jail's own at paths of the host's, none in the workspace: around caches.
+    pub rooms: Vec<PathBuf>,
+    /// Package caches, none in another nor in the workspace.
+    pub caches: Vec<Cache>,
     /// Further host paths, parents before children.
     pub binds: Vec<Bind>,
     /// Tools, parents before children, none in the workspace or in a bind.

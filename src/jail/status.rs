@@ -2,7 +2,7 @@
 
 /// Layers in force, as pid 1 verified them. Bits travel over the wire; names are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Layers(u64);
+pub struct Layers(u64, u64);
 
 /// One layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,17 @@ impl Layers {
 
     /// From the wire; unknown bits are dropped.
     pub fn from_bits(bits: u64) -> Layers {
-        Layers(bits & ((1 << ALL.len()) - 1))
+        Layers(bits & ((1 << ALL.len()) - 1), 0)
+    }
+
+    /// Note caches that could not be had, a bit each.
+    pub fn without_caches(&mut self, numbers: u64) {
+        self.1 |= numbers;
+    }
+
+    /// The caches that could not be had.
+    pub fn caches_missing(self) -> u64 {
+        self.1
     }
 
     /// Names in the order they are applied.

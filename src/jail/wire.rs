@@ -63,6 +63,7 @@ impl Message {
             Message::Started(layers) => {
                 out.push(2);
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
+                out.extend_from_slice(&layers.caches_missing().to_le_bytes());
             }
             Message::Ended { end, alone } => {
                 let (tag, number) = match end {
@@ -86,7 +87,12 @@ impl Message {
                 exec: *rest.get(4)? != 0,
                 step: String::from_utf8_lossy(rest.get(5..)?).into_owned(),
             },
-            2 => Message::Started(Layers::from_bits(u64::from_le_bytes(rest.try_into().ok()?))),
+            2 if rest.len() == 16 => {
+                let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
+                let mut layers = Layers::from_bits(word(0)?);
+                layers.without_caches(word(8)?);
+                Message::Started(layers)
+            }
             3 | 4 if rest.len() == 5 => {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 Message::Ended { end, alone: *rest.last()? != 0 }
@@ -232,7 +238,10 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_garbage_is_refused() {
+        let mut without = Layers::from_bits(3);
+        without.without_caches(1 << 63 | 2);
         for m in [
+            Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
             Message::Ended { end: End::Exited(255), alone: true },

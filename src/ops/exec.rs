@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
+use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
 use super::tools::Found;
 use super::{changes, config};
 
-use crate::base::id::{Id, Kind};
+use crate::base::id::{Id, Kind as IdKind};
 use crate::base::text;
 use crate::jail::etc;
 use crate::jail::launch;
@@ -25,10 +26,11 @@ use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Settings, Tools};
+use crate::policy::settings::{Access, Net, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
@@ -245,6 +247,14 @@ pub enum Error {
         /// The nearest known one.
         meant: Option<String>,
     },
+    /// `--caches` names what is in no catalogue.
+    #[error("there is no cache of the name `{name}`")]
+    UnknownCache {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
     /// The jail's `/etc` could not be prepared.
     #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
     Etc(io::Error),
@@ -304,10 +314,10 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, root, tools: _, beside, parts: _ } =
-        prepared;
-    let (id, overlay) = (spec.id, spec.tree.is_some());
-    let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
+    let Prepared { state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, .. } = prepared;
+    let (id, overlay) = (spec.id, spec.access == Access::Overlay);
+    let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
+    let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
     let tree = match record_start(&state, (&spec, &beside), &policy, ids, &mut warnings) {
@@ -326,7 +336,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
-    relay.wanted = root.as_ref().err();
+    relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
         .and_then(|jail| supervise::supervise(jail, &options, &mut relay));
@@ -373,6 +383,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
+    warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -415,9 +426,11 @@ struct Prepared {
     /// Kept for the length of the run.
     etc: Ready,
     /// Likewise; or what is to be made for later runs.
-    root: Result<Ready, root::Wanted>,
+    root: Result<Ready, Option<root::Wanted>>,
     /// The tools that are shown.
     tools: Vec<Found>,
+    /// The caches that are shown.
+    caches: Vec<FoundCache>,
     /// What has an overlay beside the workspace.
     beside: Vec<Beside>,
     /// What is shown because git needs it, in whichever way.
@@ -437,34 +450,46 @@ fn prepare(
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
-    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
     let names = shown.tools.names();
     let tools = std::mem::take(&mut shown.tools.found);
+    let caches = std::mem::take(&mut shown.caches.found);
+    let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
-    let (beside, parts) = parts::add(&mut spec, &real, warnings);
+    let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
-    spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    if let Some(tree) = &spec.tree {
-        spec.sides = beside.iter().map(|b| b.side(tree)).collect();
+    // What a network brings may be large.
+    let memory = settings.net == Net::None && beside::memory_has_attributes();
+    beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
+    let tree = trees::path_of(&state, id);
+    spec.caches = beside::caches(shown_caches, &tree, memory);
+    if settings.access == Access::Overlay {
+        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
         spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
     }
+    // Without an overlay of the workspace there may be one over a cache.
+    spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
     let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
     let mut root = root::ready(&cache, &mut plan, owner);
-    if let (Err(wanted), true) = (&root, spec::test_takes("ready-root")) {
+    if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside, parts })
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, caches, beside, parts })
+}
+
+fn cache_names(found: &[FoundCache]) -> Vec<String> {
+    found.iter().map(|f| f.name.clone()).collect()
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.

@@ -1,4 +1,5 @@
 //! ops
+pub mod caches;
 pub mod changes;
 pub mod config;
 pub mod doctor;

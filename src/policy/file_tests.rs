@@ -22,6 +22,7 @@ seccomp = "strict"
 nested_userns = true
 as_root = true
 tools = ["nvm", "go", "nvm"]
+caches = "cargo, npm"
 timeout = "1h30m"
 grace = 5
 mem = "2G"
@@ -62,33 +63,34 @@ env = { B = "1" }
     assert_eq!(d.nested_userns, Some(At { value: true, line: 6 }));
     assert_eq!(d.as_root, Some(At { value: true, line: 7 }));
     assert_eq!(d.tools, Some(At { value: Tools::Only(vec!["nvm".into(), "go".into()]), line: 8 }));
-    assert_eq!(d.timeout, Some(At { value: Some(Duration::from_secs(5400)), line: 9 }));
-    assert_eq!(d.grace, Some(At { value: Duration::from_secs(5), line: 10 }));
-    assert_eq!(d.mem, at(Some(2 << 30), 11));
-    assert_eq!(d.cpu_millis, at(Some(500), 12));
-    assert_eq!(d.pids, at(Some(64), 13));
-    assert_eq!(d.nofile, at(None, 14));
-    assert_eq!(d.tmp, Some(At { value: 1 << 20, line: 15 }));
-    assert_eq!(d.best_effort, Some(At { value: true, line: 16 }));
-    assert_eq!(d.durable, Some(At { value: true, line: 17 }));
+    assert_eq!(d.caches, Some(At { value: Tools::Only(vec!["cargo".into(), "npm".into()]), line: 9 }));
+    assert_eq!(d.timeout, Some(At { value: Some(Duration::from_secs(5400)), line: 10 }));
+    assert_eq!(d.grace, Some(At { value: Duration::from_secs(5), line: 11 }));
+    assert_eq!(d.mem, at(Some(2 << 30), 12));
+    assert_eq!(d.cpu_millis, at(Some(500), 13));
+    assert_eq!(d.pids, at(Some(64), 14));
+    assert_eq!(d.nofile, at(None, 15));
+    assert_eq!(d.tmp, Some(At { value: 1 << 20, line: 16 }));
+    assert_eq!(d.best_effort, Some(At { value: true, line: 17 }));
+    assert_eq!(d.durable, Some(At { value: true, line: 18 }));
     assert_eq!(
         d.ro,
-        [At { value: "/opt/a".into(), line: 18 }, At { value: Path::new("/home/me/b").to_owned(), line: 19 }]
+        [At { value: "/opt/a".into(), line: 19 }, At { value: Path::new("/home/me/b").to_owned(), line: 20 }]
     );
-    assert_eq!(d.rw, [At { value: Path::new("/var/cache/x").to_owned(), line: 20 }]);
-    assert_eq!(d.pass, [At { value: "SSH_AUTH_SOCK".into(), line: 21 }]);
+    assert_eq!(d.rw, [At { value: Path::new("/var/cache/x").to_owned(), line: 21 }]);
+    assert_eq!(d.pass, [At { value: "SSH_AUTH_SOCK".into(), line: 22 }]);
     let mut env: Vec<(&str, &str, u32)> =
         d.env.iter().map(|e| (e.value.0.to_str().unwrap(), e.value.1.to_str().unwrap(), e.line)).collect();
     env.sort_unstable();
-    assert_eq!(env, [("A", "x=y", 25), ("CI", "true", 24), ("PORT", "8080", 23)]);
-    assert_eq!(file.max.timeout, Some(At { value: Duration::from_secs(7200), line: 27 }));
-    assert_eq!(file.max.mem, Some(At { value: 16 << 30, line: 28 }));
-    assert_eq!(file.max.cpu_millis, Some(At { value: 4000, line: 29 }));
+    assert_eq!(env, [("A", "x=y", 26), ("CI", "true", 25), ("PORT", "8080", 24)]);
+    assert_eq!(file.max.timeout, Some(At { value: Duration::from_secs(7200), line: 28 }));
+    assert_eq!(file.max.mem, Some(At { value: 16 << 30, line: 29 }));
+    assert_eq!(file.max.cpu_millis, Some(At { value: 4000, line: 30 }));
     assert_eq!(file.max.pids, None);
-    assert_eq!(file.max.nofile, Some(At { value: 1024, line: 31 }));
-    assert_eq!(file.max.tmp, Some(At { value: 1 << 30, line: 32 }));
+    assert_eq!(file.max.nofile, Some(At { value: 1024, line: 32 }));
+    assert_eq!(file.max.tmp, Some(At { value: 1 << 30, line: 33 }));
     let big = &file.presets["big"];
-    assert_eq!(big.mem, at(Some(32 << 30), 34));
+    assert_eq!(big.mem, at(Some(32 << 30), 35));
     assert_eq!(big.env.len(), 1);
 }
 

@@ -17,6 +17,8 @@ pub enum Key {
     AsRoot,
     /// The caller's tool chains.
     Tools,
+    /// The caller's package caches.
+    Caches,
     /// Wall-clock limit.
     Timeout,
     /// Time between SIGTERM and SIGKILL.
@@ -50,7 +52,7 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 20] = [
+    pub const ALL: [Key; 21] = [
         Key::Preset,
         Key::Workspace,
         Key::Net,
@@ -58,6 +60,7 @@ impl Key {
         Key::NestedUserns,
         Key::AsRoot,
         Key::Tools,
+        Key::Caches,
         Key::Timeout,
         Key::Grace,
         Key::Mem,
@@ -83,6 +86,7 @@ impl Key {
             Key::NestedUserns => "nested_userns",
             Key::AsRoot => "as_root",
             Key::Tools => "tools",
+            Key::Caches => "caches",
             Key::Timeout => "timeout",
             Key::Grace => "grace",
             Key::Mem => "mem",
@@ -109,6 +113,7 @@ impl Key {
             Key::NestedUserns => "--nested-userns",
             Key::AsRoot => "--as-root",
             Key::Tools => "--tools",
+            Key::Caches => "--caches",
             Key::Timeout => "--timeout",
             Key::Grace => "--grace",
             Key::Mem => "--mem",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::Key;
-use super::settings::{Access, Net, Seccomp, Settings, Tools};
+use super::settings::{Access, Caches, Net, Seccomp, Settings, Tools};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 
 /// A value and the line of the file it stands in (0: not from a file).
@@ -40,6 +40,8 @@ pub struct Layer {
     pub as_root: Option<At<bool>>,
     /// The caller's tool chains.
     pub tools: Option<At<Tools>>,
+    /// The caller's package caches.
+    pub caches: Option<At<Caches>>,
     /// Wall-clock limit; the inner `None` means no limit.
     pub timeout: Option<At<Option<Duration>>>,
     /// Time between SIGTERM and SIGKILL.
@@ -87,7 +89,7 @@ impl Layer {
             ($($field:ident)*) => { $(if other.$field.is_some() { self.$field.clone_from(&other.$field); })* };
         }
         each! {
-            access net seccomp nested_userns as_root tools timeout grace mem cpu_millis pids nofile tmp
+            access net seccomp nested_userns as_root tools caches timeout grace mem cpu_millis pids nofile tmp
             best_effort durable
         }
     }
@@ -123,6 +125,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         nested_userns,
         as_root,
         tools,
+        caches,
         timeout,
         grace,
         mem,
@@ -151,6 +154,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         NestedUserns nested_userns |new, held| *new && !held, ToString::to_string;
         AsRoot as_root |new, held| *new && !held, ToString::to_string;
         Tools tools more_tools, ToString::to_string;
+        Caches caches more_tools, ToString::to_string;
         Timeout timeout above, |v| limit_text(*v, time_text);
         Grace grace |new, held| new > held, |v| time_text(*v);
         Mem mem above, |v| limit_text(*v, size_text);
@@ -173,7 +177,7 @@ fn above<T: PartialOrd>(new: &Option<T>, held: &Option<T>) -> bool {
     }
 }
 
-/// Whether `new` may show a tool chain that `held` does not.
+/// Whether `new` may show a tool chain or a cache that `held` does not.
 fn more_tools(new: &Tools, held: &Tools) -> bool {
     match (new, held) {
         (Tools::None, _) | (_, Tools::Auto) => false,

@@ -7,6 +7,8 @@
 //! - `build`: 512 MB kills a linker, so memory keeps the built-in value; 128 processes stop
 //!   `make -j` and test suites, so 4096 as built in; 600 s is short of a cold release build: 1 h.
 //!   The filter is `standard`: test suites run servers on loopback, which `strict` refuses.
+//! - Both show the user's package caches, which `aj exec` otherwise does not: they are what a build
+//!   without a network lives on.
 //! - `install`: as `build`; its network allow-list comes with the capture network.
 //! - `agent`: 256 MB, 1 processor, 32 tasks and 300 s cannot start a node agent (V8 alone makes a
 //!   dozen threads and each tool call is a process tree): 4 GiB, 2 processors, 1024 tasks, 1 h.
@@ -17,11 +19,11 @@ use std::time::Duration;
 
 use super::layer::{At, Layer};
 use super::resolve::Facts;
-use super::settings::Net;
+use super::settings::{Caches, Net};
 
 /// Names and one line each, in the order of help pages.
 pub const BUILT_IN: [(&str, &str); 4] = [
-    ("build", "compile and test: no network, 4 processors, 1 h"),
+    ("build", "compile and test: no network, your package caches, 4 processors, 1 h"),
     ("install", "install packages: as build, until the network allow-list comes"),
     ("agent", "run an agent: no network, 4 GiB, 2 processors, 1024 tasks, 1 h"),
     ("dev", "run servers and watchers: loopback, 4 processors, no time limit"),
@@ -33,9 +35,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub fn built_in(name: &str, facts: &Facts) -> Option<Layer> {
     let net = Some(At::from(Net::None));
     Some(match name {
-        "build" | "install" => {
-            Layer { net, cpu_millis: at_most(4, facts), timeout: Some(Some(HOUR).into()), ..Layer::default() }
-        }
+        "build" | "install" => Layer {
+            net,
+            caches: Some(Caches::Auto.into()),
+            cpu_millis: at_most(4, facts),
+            timeout: Some(Some(HOUR).into()),
+            ..Layer::default()
+        },
         "agent" => Layer {
             net,
             // Never above what would hold without the preset on a small machine.
@@ -66,6 +72,8 @@ mod tests {
             let preset = built_in(name, &facts).unwrap();
             assert_eq!(preset.net.map(|n| n.value), Some(Net::None), "{name}");
             assert!(preset.ro.is_empty() && preset.rw.is_empty() && preset.pass.is_empty(), "{name}");
+            let caches = matches!(name, "build" | "install").then_some(Caches::Auto);
+            assert_eq!(preset.caches.map(|c| c.value), caches, "{name}");
             assert!(preset.cpu_millis.is_none(), "{name}: two processors need no limit of 2 or 4");
         }
         assert_eq!(built_in("agent", &facts).unwrap().mem, Some(Some(1 << 30).into()));

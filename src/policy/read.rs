@@ -151,7 +151,12 @@ impl<'a> Reader<'a> {
                 Key::Seccomp => layer.seccomp = Some(self.word(n, value, line, value::seccomp)?),
                 Key::NestedUserns => layer.nested_userns = Some(self.boolean(n, value, line)?),
                 Key::AsRoot => layer.as_root = Some(self.boolean(n, value, line)?),
-                Key::Tools => layer.tools = Some(self.tools(n, value, line)?),
+                Key::Tools => {
+                    layer.tools = Some(self.names(n, value, line, value::tools, value::tool_name)?);
+                }
+                Key::Caches => {
+                    layer.caches = Some(self.names(n, value, line, value::caches, value::cache_name)?);
+                }
                 Key::Timeout => {
                     layer.timeout = Some(self.number(n, value, line, DURATION, value::time_limit)?)
                 }
@@ -237,17 +242,24 @@ impl<'a> Reader<'a> {
         Ok(At { value: parsed, line })
     }
 
-    fn boolean(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<bool>> {
+    pub(super) fn boolean(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<bool>> {
         let value = value.get_ref().as_bool().ok_or_else(|| self.wrong(name, value, "`true` or `false`"))?;
         Ok(At { value, line })
     }
 
     /// `"auto"`, `"none"`, names in a string or in an array.
-    fn tools(&self, name: &str, value: &Spanned<DeValue<'a>>, line: u32) -> Read<At<Tools>> {
+    fn names(
+        &self,
+        name: &str,
+        value: &Spanned<DeValue<'a>>,
+        line: u32,
+        all: fn(&str) -> Result<Tools, ValueError>,
+        one: fn(&str) -> Result<String, ValueError>,
+    ) -> Read<At<Tools>> {
         if value.get_ref().as_array().is_none() {
-            return self.word(name, value, line, value::tools);
+            return self.word(name, value, line, all);
         }
-        let names = self.list(name, value, |_, text| value::tool_name(text))?;
+        let names = self.list(name, value, |_, text| one(text))?;
         let names = value::unique(names.into_iter().map(|at| at.value));
         Ok(At { value: Tools::Only(names), line })
     }

@@ -6,7 +6,7 @@ use super::file::{ProjectFile, UserFile};
 use super::fold::Fold;
 use super::key::Key;
 use super::layer::Layer;
-use super::settings::{Access, Net, Seccomp, Settings, Tools};
+use super::settings::{Access, Caches, Net, Seccomp, Settings, Tools};
 
 /// What the built-in values depend on, measured by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,6 +245,8 @@ fn built_in(facts: &Facts) -> Settings {
         nested_userns: false,
         as_root: false,
         tools: Tools::Auto,
+        // Presets that install and build bring them: a plain command pays for none.
+        caches: Caches::None,
         // No limit, on a terminal or off: a CI build killed after ten silent minutes is worse than
         // one that its own CI system ends. Presets bring one.
         timeout: None,

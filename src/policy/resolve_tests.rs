@@ -172,6 +172,9 @@ fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
         ("tools", "\"auto\"", "x", Some(("[\"go\", \"uv\"]", "go,uv"))),
         ("tools", "[\"go\", \"uv\"]", "\"auto\"", None),
         ("tools", "\"go,uv\"", "[\"uv\", \"nvm\"]", Some(("[\"uv\"]", "uv"))),
+        ("caches", "\"none\"", "\"auto\"", None),
+        ("caches", "\"auto\"", "x", Some(("[\"cargo\", \"npm\"]", "cargo,npm"))),
+        ("caches", "[\"cargo\"]", "[\"cargo\", \"npm\"]", Some(("\"none\"", "none"))),
         ("timeout", "60", "61", Some(("\"59s\"", "59s"))),
         ("timeout", "60", "\"none\"", None),
         ("timeout", "\"none\"", "x", Some(("\"300d\"", "7200h"))),
@@ -231,6 +234,29 @@ fn a_project_cannot_add_directories_or_variables() {
     let r = merged(&project.replace("jail", "defaults"), "", &none());
     assert_eq!((r.settings.ro.len(), r.settings.rw.len()), (2, 1));
     assert_eq!((r.settings.env.len(), r.settings.pass.len()), (1, 1));
+}
+
+#[test]
+fn caches_come_with_the_presets_that_build_and_no_project_brings_them() {
+    let shown = |user: &str, project: &str, preset: Option<&str>| {
+        let flags = flags(|l| l.preset = preset.map(|p| p.to_owned().into()));
+        let r = merged(user, project, &flags);
+        let row = r.rows().into_iter().find(|row| row.key == "caches").unwrap();
+        (row.text, row.origin, r.warnings)
+    };
+    let plain = |text: &str, origin: &str| (text.to_owned(), origin.to_owned(), Vec::<String>::new());
+    assert_eq!(shown("", "", None), plain("none", "built-in"));
+    for preset in ["build", "install"] {
+        assert_eq!(shown("", "", Some(preset)), plain("auto", &format!("preset {preset}")));
+        let narrowed = shown("", "[jail]\ncaches = [\"npm\"]\n", Some(preset));
+        assert_eq!(narrowed, plain("npm", "aj.toml:2"));
+    }
+    let (text, _, warnings) = shown("", "[jail]\npreset = \"build\"\n", None);
+    assert_eq!(text, "none");
+    assert!(warnings.iter().any(|w| w.contains("caches of preset `build` would widen")), "{warnings:?}");
+    let (text, _, warnings) = shown("", "[jail]\ncaches = \"auto\"\n", None);
+    assert_eq!(text, "none");
+    assert!(warnings.iter().any(|w| w.contains("`caches = auto` would widen")), "{warnings:?}");
 }
 
 #[test]
@@ -418,10 +444,11 @@ fn layer() -> impl Strategy<Value = Layer> {
     let limits = [0u8; 4].map(|_| limit());
     let names = prop::collection::vec(prop::sample::select(vec!["nvm", "go", "mise"]), 0..3);
     let names = names.prop_map(|n| Tools::Only(n.into_iter().map(str::to_owned).collect()));
-    let tools = prop::option::of(prop_oneof![Just(Tools::None), Just(Tools::Auto), names]);
-    let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6), tools);
+    let tools = prop::option::of(prop_oneof![Just(Tools::None), Just(Tools::Auto), names]).boxed();
+    let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6), tools.clone(), tools);
     let lists = [0u8; 4].map(|_| prop::collection::vec(prop::sample::select(vec!["/a", "/b", "/c"]), 0..3));
-    (word, flags, limits, rest, lists).prop_map(|(word, flags, limits, rest, lists)| {
+    // Boxed: in a debug build the strategies of two layers by value fill the stack of a test.
+    (word, flags, limits, rest.boxed(), lists).prop_map(|(word, flags, limits, rest, lists)| {
         let [nested_userns, as_root, best_effort, durable] = flags.map(|f| f.map(At::from));
         let [mem, cpu_millis, pids, nofile] = limits;
         let [ro, rw, env, pass] = lists;
@@ -433,6 +460,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             nested_userns,
             as_root,
             tools: rest.3.map(At::from),
+            caches: rest.4.map(At::from),
             best_effort,
             durable,
             mem,
@@ -468,6 +496,7 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
         ("nested_userns", a.nested_userns <= b.nested_userns),
         ("as_root", a.as_root <= b.as_root),
         ("tools", ["nvm", "go", "mise", "other"].iter().all(|n| b.tools.allows(n) || !a.tools.allows(n))),
+        ("caches", ["nvm", "go", "mise", "other"].iter().all(|n| b.caches.allows(n) || !a.caches.allows(n))),
         ("best_effort", a.best_effort <= b.best_effort),
         ("durable", a.durable >= b.durable),
         ("timeout", le(a.timeout, b.timeout)),

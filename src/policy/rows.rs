@@ -20,6 +20,7 @@ impl Resolved {
             settings: self.rows(),
             tree: None,
             tools: None,
+            caches: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),
         }
@@ -70,6 +71,7 @@ impl Resolved {
             Key::NestedUserns => flag(s.nested_userns),
             Key::AsRoot => flag(s.as_root),
             Key::Tools => word(s.tools.to_string()),
+            Key::Caches => word(s.caches.to_string()),
             Key::Timeout => time(s.timeout),
             Key::Grace => time(Some(s.grace)),
             Key::Mem => size(s.mem),

@@ -65,6 +65,9 @@ impl Tools {
     }
 }
 
+/// Which of the caller's package caches are shown: the same words, other names.
+pub type Caches = Tools;
+
 /// The outcome of resolving all layers. Every value is decided; nothing is optional by accident.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -82,6 +85,8 @@ pub struct Settings {
     pub as_root: bool,
     /// The caller's tool chains.
     pub tools: Tools,
+    /// The caller's package caches.
+    pub caches: Caches,
     /// Wall-clock limit of the command. `None`: no limit.
     pub timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL when the timeout expires.

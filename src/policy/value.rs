@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{Access, Net, Seccomp, Tools};
+use super::settings::{Access, Caches, Net, Seccomp, Tools};
 use crate::base::duration::{self, NotADuration};
 use crate::base::size::{self, NotASize};
 use crate::base::text::printable;
@@ -62,6 +62,9 @@ pub enum ValueError {
     /// Not a name of a tool chain.
     #[error("`{0}` is not a name of a tool; write `auto`, `none`, or names like `rustup,nvm`")]
     ToolName(String),
+    /// Not a name of a cache.
+    #[error("`{0}` is not a name of a cache; write `auto`, `none`, or names like `cargo,npm`")]
+    CacheName(String),
     /// A place of a tool chain that cannot be one.
     #[error("`{given}` {why}")]
     Place {
@@ -230,6 +233,23 @@ pub fn tools(text: &str) -> Result<Tools, ValueError> {
             let names: Result<Vec<String>, _> = text.split(',').map(|n| tool_name(n.trim())).collect();
             Ok(Tools::Only(unique(names?)))
         }
+    }
+}
+
+/// `auto`, `none`, or names with commas between them.
+pub fn caches(text: &str) -> Result<Caches, ValueError> {
+    tools(text).map_err(cache_error)
+}
+
+/// The name of one cache. Whether there is such a one is known later: users add their own.
+pub fn cache_name(text: &str) -> Result<String, ValueError> {
+    tool_name(text).map_err(cache_error)
+}
+
+fn cache_error(e: ValueError) -> ValueError {
+    match e {
+        ValueError::ToolName(name) => ValueError::CacheName(name),
+        other => other,
     }
 }
 

@@ -117,6 +117,10 @@ pub struct Effective {
     /// Parts of the project beside the directory that it ran over, printable: see
     /// [`Diff::parts`](crate::schema::changes::Diff::parts).
     pub parts: Vec<String>,
+    /// The caller's package caches that were shown, by name.
+    pub caches: Vec<String>,
+    /// Host directories of theirs, each below an upper layer of the run's own, printable.
+    pub cache_dirs: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.

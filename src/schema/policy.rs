@@ -17,6 +17,8 @@ pub struct Document {
     pub tree: Option<Tree>,
     /// The caller's tool chains that a jail here shows; null where only settings were asked for.
     pub tools: Option<Vec<Tools>>,
+    /// The caller's package caches that a jail here shows; null where only settings were asked for.
+    pub caches: Option<Vec<Caches>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.
@@ -53,6 +55,19 @@ pub struct Tools {
     pub found_by: String,
     /// Directories and files that are shown read-only.
     pub shows: Vec<String>,
+}
+
+/// A package cache of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Caches {
+    /// Its name, as `--caches` takes it.
+    pub name: String,
+    /// What it is for: the program that the jail has, or `--caches`.
+    pub found_by: String,
+    /// Directories that are shown, each below an upper layer of the run's own.
+    pub shows: Vec<String>,
+    /// What is seen empty in them.
+    pub hides: Vec<String>,
 }
 
 /// The files that configuration is read from: `aj config path --json`.

@@ -1,5 +1,6 @@
 //! The command line as a user meets it: streams, exit codes, errors.
 
+mod caches;
 mod changes;
 mod doctor;
 mod install;

@@ -2,6 +2,7 @@
 //! same program gets further outside, under a weaker tool, or with the layer left out; where this
 //! machine cannot show that, it says SKIP and why.
 
+mod caches;
 mod calls;
 mod descriptors;
 mod files;

@@ -118,3 +118,29 @@ fn a_state_directory_on_tmpfs() {
     let ran = Ran::from(command.output().unwrap());
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1\n2\n1\n1\n"), "{ran:#?}");
 }
+
+/// A cache that cannot be shown is empty inside and can be written all the same; the run goes on.
+#[test]
+fn a_cache_over_which_no_overlay_can_be_mounted_is_cold() {
+    let p = Project::new();
+    // Root can show no overlay under other ids; for a user there is no third level.
+    let mount = if is_root() {
+        "mount -t overlay o -o userxattr,lowerdir=l,upperdir=u,workdir=w m"
+    } else {
+        "mount -t tmpfs t u && mkdir u/u u/w && mount -t overlay o -o userxattr,lowerdir=l:src w && \
+         mount -t overlay o -o userxattr,lowerdir=w,upperdir=u/u,workdir=u/w m"
+    };
+    let script = format!(
+        "cd .. && mkdir -p l u w src home/.npm home/.cargo/registry && echo g > home/.cargo/registry/f && \
+         mkdir home/.npm/_cacache && ln -s home/.npm/_cacache m && echo f > l/f && echo secret > src/s && {mount} && \
+         cat home/.npm/_cacache/f && cd p && H=$(cd ../home && pwd -P) && \
+         exec \"$AJ\" exec --caches npm,cargo -- \
+         sh -c \"ls -A $H/.npm/_cacache; echo x > $H/.npm/_cacache/x && cat $H/.npm/_cacache/x $H/.cargo/registry/f\""
+    );
+    let Some(mut command) = in_mount_namespace(&p, &script) else { return };
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "f\nx\ng\n"), "{ran:#?}");
+    let warnings: Vec<_> = ran.stderr.lines().filter(|l| l.starts_with("aj: warning: ")).collect();
+    assert_eq!(warnings.len(), 1, "{ran:#?}");
+    assert!(warnings[0].contains("/home/.npm/_cacache` was empty inside: no overlay"), "{ran:#?}");
+}

@@ -1,8 +1,11 @@
 //! Real programs, unmodified: what they do inside is what they do outside.
 
 pub mod project;
+pub mod registry;
 
 mod build;
+mod caches;
+mod caches_more;
 mod files;
 mod git;
 mod jvm;

@@ -4,6 +4,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::{Error, Request, birth, config, prepare, streams};
 use crate::base::text::os;
+use crate::ops::caches;
 use crate::ops::project;
 use crate::ops::tools::Found;
 use crate::policy::resolve::Resolved;
@@ -18,6 +19,8 @@ pub struct Explained {
     pub tree: policy::Tree,
     /// The tools that it would show.
     pub tools: Vec<policy::Tools>,
+    /// The package caches that it would show.
+    pub caches: Vec<policy::Caches>,
 }
 
 /// The effective policy and its origins, and the tools that it shows. What a run would be refused for before it starts anything is
@@ -39,5 +42,16 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         found_by: found.by,
         shows: found.places.iter().map(os).collect(),
     };
-    Ok(Explained { resolved, tree, tools: prepared.tools.into_iter().map(row).collect() })
+    let cache = |found: caches::Found| policy::Caches {
+        name: found.name,
+        found_by: found.by,
+        shows: found.places.iter().map(os).collect(),
+        hides: found.hidden.iter().map(os).collect(),
+    };
+    Ok(Explained {
+        resolved,
+        tree,
+        tools: prepared.tools.into_iter().map(row).collect(),
+        caches: prepared.caches.into_iter().map(cache).collect(),
+    })
 }

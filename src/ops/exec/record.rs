@@ -23,7 +23,7 @@ fn word(value: Access) -> &'static str {
 pub(super) fn effective(
     settings: &Settings,
     spec: &Spec,
-    tools: Vec<String>,
+    (tools, caches): (Vec<String>, Vec<String>),
     watch_memory: Option<u64>,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -56,6 +56,8 @@ pub(super) fn effective(
         tools,
         tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
         parts: spec.sides.iter().map(|s| text::os(&s.path)).collect(),
+        caches,
+        cache_dirs: spec.caches.iter().map(|c| text::os(&c.side.path)).collect(),
         ro: paths(false),
         rw: paths(true),
         env: settings
@@ -83,7 +85,7 @@ pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
         argv,
         cwd,
         base,
-        overlay: spec.tree.is_some(),
+        overlay: spec.access == Access::Overlay,
         policy: policy.clone(),
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn spec(
         (Some(name), Ok(_)) => name.clone(),
         _ => cwd.clone(),
     };
-    let Shown { binds, mut aliases, tools } = shown;
+    let Shown { binds, mut aliases, tools, caches } = shown;
+    let variables: Vec<_> = tools.variables.iter().chain(&caches.variables).cloned().collect();
     aliases.extend(alias.map(|name| (name, at.clone())));
     let real = |dir: &Path| {
         dir.starts_with("/usr")
@@ -59,7 +60,7 @@ pub(super) fn spec(
         shell: Path::new("/bin/sh"),
         cwd: &logical,
         id: id.as_str(),
-        tools: &tools.variables,
+        tools: &variables,
         path_first: &[],
         visible: &visible,
     };
@@ -84,6 +85,8 @@ pub(super) fn spec(
         owner,
         durable: settings.durable,
         sides: Vec::new(),
+        rooms: caches.rooms,
+        caches: Vec::new(),
         binds,
         tools: tools.shown,
         hidden: tools.hidden,

@@ -23,20 +23,20 @@ const MOST: usize = 256;
 
 /// What is at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(in crate::ops) struct Seen {
     kind: SFlag,
     /// Permissions.
-    pub(super) mode: u32,
+    pub(in crate::ops) mode: u32,
     /// Whose it is.
-    pub(super) owner: Owner,
+    pub(in crate::ops) owner: Owner,
 }
 
 impl Seen {
-    pub(super) fn is_dir(self) -> bool {
+    pub(in crate::ops) fn is_dir(self) -> bool {
         self.kind == SFlag::S_IFDIR
     }
 
-    pub(super) fn is_file(self) -> bool {
+    pub(in crate::ops) fn is_file(self) -> bool {
         self.kind == SFlag::S_IFREG
     }
 
@@ -47,7 +47,7 @@ impl Seen {
 
 /// What has been looked at.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(in crate::ops) struct Disk {
     /// The home directory, which has no link in its path, and opened: most places lie below it, and
     /// walking down to it would be half of each call.
     home: Option<(PathBuf, OwnedFd)>,
@@ -57,7 +57,7 @@ pub(super) struct Disk {
 }
 
 /// `path` without links, if there is something. One call for the usual one that has none.
-pub(super) fn real(path: &Path) -> Option<PathBuf> {
+pub(in crate::ops) fn real(path: &Path) -> Option<PathBuf> {
     match openat2::resolved(path.as_os_str().as_bytes()) {
         Ok(_) => Some(path.to_owned()),
         Err(e) if e.errno == Errno::ELOOP => std::fs::canonicalize(path).ok(),
@@ -67,7 +67,7 @@ pub(super) fn real(path: &Path) -> Option<PathBuf> {
 
 impl Disk {
     /// With a home directory, of which the name without links comes back.
-    pub(super) fn new(home: Option<&Path>) -> (Disk, Option<PathBuf>) {
+    pub(in crate::ops) fn new(home: Option<&Path>) -> (Disk, Option<PathBuf>) {
         let mut disk = Disk { home: None, asked: Vec::with_capacity(48), listed: Vec::with_capacity(8) };
         let open = |path: &Path| openat2::resolved(path.as_os_str().as_bytes());
         let opened = home.and_then(|name| match open(name) {
@@ -80,7 +80,7 @@ impl Disk {
     }
 
     /// What is at a plain absolute path: where that is without links, and what it is.
-    pub(super) fn look(&mut self, path: &Path) -> Option<(PathBuf, Seen)> {
+    pub(in crate::ops) fn look(&mut self, path: &Path) -> Option<(PathBuf, Seen)> {
         let bytes = path.as_os_str().as_bytes();
         let first = self.below_home(path).map_or(1, |inside| bytes.len() - inside.as_os_str().len());
         let ends = (first..bytes.len()).filter(|at| bytes.get(*at) == Some(&b'/')).chain([bytes.len()]);
@@ -124,7 +124,7 @@ impl Disk {
     }
 
     /// What `pattern` stands for: itself when it has no `*`, else the names that are there.
-    pub(super) fn glob(&mut self, pattern: &Path) -> Vec<PathBuf> {
+    pub(in crate::ops) fn glob(&mut self, pattern: &Path) -> Vec<PathBuf> {
         let bytes = pattern.as_os_str().as_bytes();
         if !bytes.contains(&b'*') {
             return vec![pattern.to_owned()];

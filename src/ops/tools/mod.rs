@@ -5,9 +5,9 @@
 //! named and left out. What is shown is opened once, without following links, and opened so again by
 //! whoever mounts it.
 
-mod disk;
+pub(super) mod disk;
 mod look;
-mod own;
+pub(super) mod own;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -178,19 +178,19 @@ fn places(flavor: &Flavor, item: &str, caller: &Caller<'_>, at: &[PathBuf]) -> V
 
 /// The caller's home directory under the name it has in the environment, and without links.
 #[derive(Debug)]
-struct Home {
-    name: Option<PathBuf>,
-    real: Option<PathBuf>,
+pub(super) struct Home {
+    pub(super) name: Option<PathBuf>,
+    pub(super) real: Option<PathBuf>,
 }
 
 impl Home {
-    fn of_caller() -> Home {
+    pub(super) fn of_caller() -> Home {
         let name = env::HOME.get().and_then(|home| plain(&home));
         Home { real: name.clone(), name }
     }
 
     /// Find out what it is without links. What is asked of it from then on is asked of the result.
-    fn resolve(&mut self) -> Disk {
+    pub(super) fn resolve(&mut self) -> Disk {
         let (disk, real) = Disk::new(self.name.as_deref());
         self.real = real.or(self.real.take());
         disk
@@ -211,7 +211,7 @@ impl Home {
         set
     }
 
-    fn moved(&self, path: PathBuf) -> PathBuf {
+    pub(super) fn moved(&self, path: PathBuf) -> PathBuf {
         match (&self.name, &self.real) {
             (Some(name), Some(real)) if name != real => {
                 path.strip_prefix(name).map(|rest| real.join(rest)).unwrap_or(path)
@@ -239,13 +239,13 @@ fn entries() -> Vec<PathBuf> {
 }
 
 /// Whether a path is shown with `/usr`.
-fn is_system(path: &[u8]) -> bool {
+pub(super) fn is_system(path: &[u8]) -> bool {
     let inside = path.get(1..).unwrap_or_default();
     is_below(inside, b"usr") || USR_NAMES.iter().any(|name| is_below(inside, name.as_bytes()))
 }
 
 /// A path for messages: `~` for the home directory.
-fn shown(path: &Path, home: Option<&Path>) -> String {
+pub(super) fn shown(path: &Path, home: Option<&Path>) -> String {
     match home.and_then(|home| path.strip_prefix(home).ok()) {
         Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
         Some(rest) => format!("~/{}", os(rest)),

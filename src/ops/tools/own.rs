@@ -11,7 +11,7 @@ use crate::policy::value::tool_name;
 const MOST: usize = 128;
 
 /// Read them. Also what is to be said about them.
-pub(super) fn read() -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
+pub(in crate::ops) fn read() -> Result<(Vec<Flavor>, Vec<String>), config::Error> {
     match config::user_path()?.as_deref().and_then(Path::parent) {
         Some(dir) => read_in(&dir.join("flavors")),
         None => Ok(Default::default()),

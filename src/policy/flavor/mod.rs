@@ -5,12 +5,15 @@
 //! line a tool chain. It is text and not a table of Rust, whose every pointer would have to be
 //! relocated in every start of `aj`. Users add their own files in the same form, which [`parse`] reads.
 
+mod cache;
 mod guard;
 mod reach;
 mod read;
+mod read_cache;
 
 use std::borrow::Cow;
 
+pub use cache::{Cache, built_in as caches, has_credentials, option_in, variable_of};
 pub use guard::{Refusal, private, refusal};
 pub use reach::{Caller, Reached, expand, is_below, lead, matches, plain, reached};
 pub use read::parse;
@@ -86,6 +89,8 @@ pub struct Flavor {
     pub places: Pairs,
     /// Variables set.
     pub set: Pairs,
+    /// Its package cache: of files only, the built-in ones are [`caches`].
+    pub cache: Option<Box<Cache>>,
 }
 
 /// The variables that name places of the built-in ones, each once.
@@ -108,6 +113,7 @@ pub fn built_in() -> impl Iterator<Item = Flavor> {
             copy: List::Fixed(field()?),
             places: Pairs::Fixed(field()?),
             set: Pairs::Fixed(field()?),
+            cache: None,
         })
     })
 }
@@ -117,10 +123,15 @@ pub fn catalogue(own: &[Flavor]) -> impl Iterator<Item = Flavor> {
     built_in().filter(|f| own.iter().all(|o| o.name != f.name)).chain(own.iter().cloned())
 }
 
+/// The one of `known` that `given` probably meant.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    super::suggest::nearest(given, known).map(str::to_owned)
+}
+
 /// The name in the catalogue that `given` probably meant.
 pub fn meant(given: &str, own: &[Flavor]) -> Option<String> {
     let names: Vec<String> = catalogue(own).map(|f| f.name.into_owned()).collect();
-    super::suggest::nearest(given, names.iter().map(String::as_str)).map(str::to_owned)
+    nearest(given, names.iter().map(String::as_str))
 }
 
 #[cfg(test)]

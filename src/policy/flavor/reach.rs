@@ -61,14 +61,14 @@ fn place(flavor: &Flavor, name: &str, caller: &Caller<'_>) -> Option<PathBuf> {
     below_home(usual, caller)
 }
 
-fn below_home(text: &str, caller: &Caller<'_>) -> Option<PathBuf> {
+pub(super) fn below_home(text: &str, caller: &Caller<'_>) -> Option<PathBuf> {
     match text.strip_prefix('~') {
         Some(rest) => join(caller.home?, rest.trim_start_matches('/')),
         None => Some(PathBuf::from(text)),
     }
 }
 
-fn join(dir: &Path, rest: &str) -> Option<PathBuf> {
+pub(super) fn join(dir: &Path, rest: &str) -> Option<PathBuf> {
     Some(if rest.is_empty() { dir.to_owned() } else { dir.join(rest) })
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Flavor, List, Pairs};
+use super::{Flavor, List, Pairs, read_cache};
 use crate::policy::file::FileError;
 use crate::policy::read::{Paths, Read, Reader, short};
 use crate::policy::value::{ValueError, is_variable_name};
@@ -16,16 +16,17 @@ const LONGEST: usize = 200;
 
 /// Where an item stands: what it may hold depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key {
+pub(super) enum Key {
     Path,
     Show,
     Hide,
     Home,
     Where,
     Set,
+    Cache,
 }
 
-const KEYS: [&str; 8] = ["about", "path", "show", "hide", "home", "copy", "where", "set"];
+const KEYS: [&str; 9] = ["about", "path", "show", "hide", "home", "copy", "where", "set", "cache"];
 
 /// Read the file of the tool chain `name`. `path` is what messages show. Warnings are about keys
 /// that nothing reads.
@@ -43,6 +44,7 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<(Flavor, Vec<String
         copy: List::Fixed(""),
         places: Pairs::Fixed(""),
         set: Pairs::Fixed(""),
+        cache: None,
     };
     // The variables first: the other keys may only use these, wherever they stand.
     if let Some((_, value)) = root.iter().find(|(key, _)| key.get_ref() == "where") {
@@ -67,6 +69,7 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<(Flavor, Vec<String
                 flavor.copy = List::Read(items.into_iter().map(|at| at.value).collect());
             }
             "where" => {}
+            "cache" => flavor.cache = Some(Box::new(read_cache::read(&mut reader, name, value)?)),
             "set" => flavor.set = pairs(&reader, key, value, Key::Set, &flavor.places)?,
             other => reader.unknown(other, span, "", KEYS),
         }
@@ -96,7 +99,7 @@ fn pairs<'a>(
 }
 
 /// A place as it may stand under `kind`.
-fn place<'t>(text: &'t str, kind: Key, places: &Pairs) -> Result<&'t str, ValueError> {
+pub(super) fn place<'t>(text: &'t str, kind: Key, places: &Pairs) -> Result<&'t str, ValueError> {
     let bad = |why| Err(ValueError::Place { given: short(text), why });
     if text.len() > LONGEST || text.chars().any(char::is_control) {
         return bad("is too long or holds a control character");
@@ -137,7 +140,7 @@ fn place<'t>(text: &'t str, kind: Key, places: &Pairs) -> Result<&'t str, ValueE
     Ok(text)
 }
 
-fn variable(name: &str) -> Result<&str, ValueError> {
+pub(super) fn variable(name: &str) -> Result<&str, ValueError> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     // What decides how every program starts is not a tool's to set.
     let taken = ["PATH", "HOME", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "IFS"];

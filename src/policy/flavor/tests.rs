@@ -171,6 +171,98 @@ fn a_users_file_takes_the_place_of_a_built_in_one() {
     assert_eq!(meant("amce", &own).as_deref(), Some("acme"));
 }
 
+fn cache(name: &str) -> Cache {
+    caches().find(|c| c.name == name).unwrap()
+}
+
+/// What an item of a cache means with these variables.
+fn means(cache: &Cache, item: &str, variables: &[(&str, &str)]) -> Option<String> {
+    let variables: Vec<(String, PathBuf)> =
+        variables.iter().map(|(n, v)| ((*n).to_owned(), PathBuf::from(v))).collect();
+    let caller = Caller { home: Some(Path::new(HOME)), variables: &variables };
+    cache.expand(item, &caller).map(|path| path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_cache_is_where_the_first_variable_that_is_set_says() {
+    let go = cache("go");
+    let modules = |variables: &[(&str, &str)]| means(&go, "$GOMODCACHE", variables).unwrap();
+    assert_eq!(modules(&[]), "/home/me/go/pkg/mod");
+    assert_eq!(modules(&[("GOPATH", "/g")]), "/g/pkg/mod");
+    assert_eq!(modules(&[("GOPATH", "/g"), ("GOMODCACHE", "/m")]), "/m");
+    assert_eq!(means(&go, "$GOCACHE", &[("XDG_CACHE_HOME", "/x")]).unwrap(), "/x/go-build");
+    let npm = cache("npm");
+    assert_eq!(
+        means(&npm, "$npm_config_cache/_cacache", &[("NPM_CONFIG_CACHE", "/n")]).unwrap(),
+        "/n/_cacache"
+    );
+    let maven = cache("maven");
+    assert_eq!(means(&maven, "$MAVEN_OPTS", &[]).unwrap(), "/home/me/.m2/repository");
+    assert_eq!(means(&maven, "$MAVEN_OPTS", &[("MAVEN_OPTS -Dmaven.repo.local", "/r")]).unwrap(), "/r");
+    assert_eq!(option_in("-Xmx1g -Da=/x  -Da=/y -Dab=/z", "-Da"), Some("/y"));
+    assert_eq!(option_in("-Dab=/z -Da", "-Da"), None);
+    assert_eq!(means(&go, "$HOME/x", &[]), None, "not of its variables");
+}
+
+#[test]
+fn no_built_in_cache_is_holds_or_lies_in_a_known_secret() {
+    let home = Path::new(HOME);
+    let mut places = 0;
+    for cache in caches() {
+        for item in cache.show.iter() {
+            let place = means(&cache, item, &[]).unwrap_or_else(|| panic!("{}: {item}", cache.name));
+            assert_eq!(refusal(Path::new(&place), Some(home)), None, "{}: {place}", cache.name);
+            places += 1;
+        }
+        let caller = Caller { home: Some(home), variables: &[] };
+        for item in
+            cache.hide.iter().chain(cache.tokens.iter()).chain(cache.home.iter().map(|(_, item)| item))
+        {
+            assert!(cache.expand(item, &caller).is_some(), "{}: {item}", cache.name);
+        }
+    }
+    assert!(places > 15, "{places}");
+}
+
+#[test]
+fn urls_with_passwords_are_told_from_those_without() {
+    for text in ["url = https://me:secret@x.org/y", "{\"dl\":\"http://token@x\"}", "a://b c://d@e"] {
+        assert!(has_credentials(text.as_bytes()), "{text}");
+    }
+    for text in ["https://x.org/a@b", "me@x.org:y", "https://x.org/?a=b@c", "://", "git@x:y https://z", ""] {
+        assert!(!has_credentials(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_cache_name_the_line_and_what_would_do_harm_is_refused() {
+    for (text, want) in [
+        ("show = [\"~\"]", "x.toml:2: `cache show`: `~` is the whole home directory"),
+        ("show = [\"/\"]", "starts with neither"),
+        ("show = [\"@\"]", "starts with neither"),
+        ("show = [\"$X\"]", "starts with neither"),
+        ("show = [\"~/*\"]", "may not hold a `*` here"),
+        ("show = [\"~/a/../..\"]", "holds `.`, `..`"),
+        ("for = [\"a/b\"]", "is not the name of a program"),
+        ("for = [\"..\"]", "is not the name of a program"),
+        ("set = { LD_PRELOAD = \"=x\" }", "is not a name"),
+        ("set = { X = \"=a\\u001b\" }", "control character"),
+        ("copy = [\"PATH\"]", "is not a name"),
+        ("home = { \"/etc\" = \"~/x\" }", "is not below `~/`"),
+        ("home = { \"~/*\" = \"~/x\" }", "may not hold a `*` here"),
+        ("where = { \"X a=b\" = \"~/x\" }", "is not a name"),
+        ("where = { X = \"relative\" }", "starts with neither"),
+        ("about = 3", "must be a string"),
+    ] {
+        let e = parse("x", "x.toml", format!("[cache]\n{text}").as_bytes()).unwrap_err().to_string();
+        assert!(e.contains(want), "{text}\n{e}");
+    }
+    let (flavor, warnings) =
+        parse("x", "x.toml", b"[cache]\nshwo = []\nshow = [\"$X/y\"]\nwhere = { X = \"$X\" }").unwrap();
+    assert_eq!(warnings, ["x.toml:2: unknown key `shwo` in [cache] is ignored; did you mean `show`?"]);
+    assert_eq!(means(&flavor.cache.unwrap(), "$X/y", &[]), None, "a variable that leads to itself");
+}
+
 proptest! {
     #[test]
     fn matching_agrees_with_the_components_of_paths(
@@ -191,5 +283,6 @@ proptest! {
     fn no_file_makes_the_parser_panic(text in "\\PC{0,60}", key in "path|show|hide|home|copy|set|where|about") {
         drop(parse("x", "x.toml", format!("{key} = [\"{text}\"]\n[where]\nX = \"{text}\"").as_bytes()));
         drop(parse("x", "x.toml", text.as_bytes()));
+        drop(parse("x", "x.toml", format!("[cache]\n{key} = [\"{text}\"]\nwhere = {{ X = \"{text}\" }}").as_bytes()));
     }
 }

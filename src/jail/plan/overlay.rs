@@ -1,0 +1,70 @@
+//! Directories of which only a private upper layer is written.
+
+use std::path::Path;
+
+use super::super::spec::{Ids, Owner, Side, Spec};
+use super::{Error, Mapped, Mount, Otherwise, Overlay, Plan, Points, What, cpath, relative};
+use crate::sys::landlock::Right;
+use crate::sys::mount::Attr;
+
+/// An overlay and where its parts are.
+pub(super) struct Layers<'a> {
+    /// Host directory.
+    pub(super) lower: &'a Path,
+    /// Where it is shown.
+    pub(super) at: &'a Path,
+    /// What holds `upper` and `work`.
+    pub(super) tree: &'a Path,
+    /// With [`Ids::Range`]: whose files appear as the jail's user's own.
+    pub(super) owner: Owner,
+    /// As in [`Overlay::memory`].
+    pub(super) memory: bool,
+    /// As in [`Overlay::otherwise`].
+    pub(super) otherwise: Option<Otherwise>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn of(side: &'a Side) -> Layers<'a> {
+        Layers {
+            lower: &side.path,
+            at: &side.path,
+            tree: &side.layers,
+            owner: side.owner,
+            memory: false,
+            otherwise: None,
+        }
+    }
+}
+
+/// A host directory of which only a private upper layer is written.
+pub(super) fn overlay(
+    p: &mut Plan,
+    points: &mut Points,
+    spec: &Spec,
+    layers: Layers<'_>,
+) -> Result<(), Error> {
+    points.point(layers.at, true)?;
+    let at = relative(layers.at)?;
+    let lower = match spec.ids {
+        Ids::Caller { .. } => Ok(cpath(layers.lower)?),
+        Ids::Range => {
+            let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
+            let source = cpath(layers.lower)?;
+            let optional = layers.otherwise.is_some();
+            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false, optional });
+            let index = p.mapped.len() - 1;
+            Err(index)
+        }
+    };
+    let what = What::Overlay(Overlay {
+        lower,
+        upper: cpath(&layers.tree.join("upper"))?,
+        work: cpath(&layers.tree.join("work"))?,
+        memory: layers.memory,
+        volatile: !spec.durable,
+        otherwise: layers.otherwise,
+    });
+    p.mounts.push(Mount { what, at, ours: false });
+    p.rules.push((cpath(layers.at)?, Right::Write));
+    Ok(())
+}
