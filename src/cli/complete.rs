@@ -40,6 +40,15 @@ pub(super) fn jails(typed: &OsStr) -> Vec<CompletionCandidate> {
     newest.into_iter().chain(found.map(|(id, command)| candidate(id, &command))).collect()
 }
 
+/// The same of those whose changes are kept.
+pub(super) fn kept(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let kept = ledger::peek_kept();
+    let is_kept = |c: &CompletionCandidate| {
+        c.get_value().to_str().is_some_and(|id| if id == "@" { !kept.is_empty() } else { kept.contains(id) })
+    };
+    jails(typed).into_iter().filter(is_kept).collect()
+}
+
 /// The settings by name.
 pub(super) fn settings() -> Vec<CompletionCandidate> {
     Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).collect()

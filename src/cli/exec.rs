@@ -3,6 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap_complete::engine::ArgValueCompleter;
+
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
@@ -16,6 +19,7 @@ use crate::schema::jail::{Outcome, Usage};
 const EXAMPLES: &str = "\
 Examples:
   aj exec -- npm test                    run over a copy-on-write view of this directory
+  aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
@@ -28,6 +32,11 @@ Examples:
 /// own path and as /workspace, through an overlay: what it writes stays apart until `aj apply` brings
 /// it back. It starts in this directory. It has no network, no host processes, no
 /// home directory of yours, no capabilities, and a filtered set of system calls.
+///
+/// With JAIL the command goes on in the kept changes of that jail and adds to them: `@` is the newest
+/// kept of this project, an id or the start of one is that jail, whatever directory it ran over. The
+/// policy is that of this command line. It starts in this directory where that is in the tree,
+/// otherwise at its top. Changes that are in use are refused.
 ///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
 /// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
@@ -67,6 +76,9 @@ pub struct Args {
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     status_fd: Option<i32>,
+    /// Go on in the kept changes of this jail (id, start of one, or `@` for the newest of this project)
+    #[arg(value_name = "JAIL", value_parser = jail(), add = ArgValueCompleter::new(super::complete::kept))]
+    jail: Option<OsString>,
     /// The command and its arguments, untouched
     #[arg(last = true, required_unless_present = "sh", value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -96,6 +108,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
         ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
+        ("@", Take::Flag(|a| a.jail.replace("@".into()).is_none())),
         ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
     ],
     command: |a, words| {
@@ -103,6 +116,18 @@ pub(super) const QUICK: Quick<Args> = Quick {
         true
     },
 };
+
+/// A jail is told from a command without its `--` by how it is written: `make` could be digits of one.
+fn jail() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|word| {
+        let text = word.to_string_lossy().to_ascii_lowercase();
+        if matches!(text.as_str(), "@" | "latest") || text.starts_with("jl-") {
+            return Ok(word);
+        }
+        // `usage` says the rest.
+        Err("a jail is `@` or begins with `jl-`")
+    })
+}
 
 /// Run it.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
@@ -124,6 +149,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             None if args.here => Choice::Here,
             None => Choice::Project,
         },
+        again: args.jail,
         cwd: args.cwd,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
@@ -249,7 +275,8 @@ fn say_why(ui: &Ui, outcome: &Outcome) {
 /// Say what changed, or apply it.
 fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
     let Some(diff) = &report.changes else { return Ok(()) };
-    let (id, what) = (report.id, super::changes::summary(&diff.totals));
+    // One name for a tree, however many runs went on in it.
+    let (id, what) = (diff.tree, super::changes::summary(&diff.totals));
     match apply {
         Some(allow) if code == 0 => {
             let done = op::apply(id, allow, ui).map_err(failed)?;
@@ -347,6 +374,14 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::InUse { by_run: true, .. } => shown
+            .hint("wait until it has ended: `aj jail list --status running`")
+            .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),
+        op::Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
+        op::Error::NotAgain { .. } => shown.hint("leave out one of the two"),
+        op::Error::OtherId { as_root: true, .. } => shown.hint("leave out `--as-root`"),
+        op::Error::OtherId { as_root: false, .. } => shown.hint("add `--as-root`"),
+        op::Error::OtherOwner { id, .. } => shown.hint(format!("look at them: `aj diff {id}`")),
         op::Error::Launch(_)
         | op::Error::Store(_)
         | op::Error::Plan(_)
@@ -377,6 +412,9 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::UnknownTools { .. } => "tools_not_found",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
+        op::Error::InUse { .. } => "tree_in_use",
+        op::Error::NotAgain { .. } => "usage",
+        op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
         op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }

@@ -19,6 +19,7 @@ use crate::sys::openat2::{self, For};
 use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
+pub(super) use find::{newest_of, selected};
 mod base;
 mod find;
 #[cfg(test)]
@@ -164,6 +165,11 @@ pub enum Error {
         /// Why.
         source: merge::Error,
     },
+}
+
+/// Whether the directory that a tree was made over is still in its place.
+pub(super) fn check_base(tree: &Tree) -> Result<(), Error> {
+    base::open(tree).map(drop)
 }
 
 /// Compare a tree with its base. Nothing on the host is changed.

@@ -18,7 +18,7 @@ use crate::base::text;
 use crate::jail::etc::{self, Etc};
 use crate::jail::launch;
 use crate::jail::plan;
-use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec, inside_id};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
@@ -32,6 +32,7 @@ use crate::store::trees::{self, Tree};
 use crate::sys;
 use crate::sys::sink;
 
+mod again;
 mod alias;
 mod check;
 mod dry;
@@ -60,8 +61,10 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// The command. Never empty.
     pub argv: Vec<OsString>,
-    /// Which tree it sees.
+    /// Which directory it sees.
     pub tree: Choice,
+    /// The jail in whose tree it goes on; `@` is the newest of this directory.
+    pub again: Option<OsString>,
     /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
     /// Show directories that are refused otherwise.
@@ -253,6 +256,40 @@ pub enum Error {
         /// Why.
         source: sys::Error,
     },
+    /// The kept tree is in use.
+    #[error("the kept changes of `{id}` are in use: {}", if *.by_run { "a run goes on in them" } else { "`aj diff` or `aj apply` is at work" })]
+    InUse {
+        /// The jail that made the tree.
+        id: Id,
+        /// By a run; otherwise by somebody who reads.
+        by_run: bool,
+    },
+    /// A kept tree and something else that was asked for do not go together.
+    #[error("a run cannot go on in kept changes: {what} {why}")]
+    NotAgain {
+        /// The flag, or the setting and where it stands.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// As root: the files of the kept tree belong to another id of the jail.
+    #[error("the kept changes of `{id}` were made as uid {}, not as uid {}", inside_id(!*.as_root), inside_id(*.as_root))]
+    OtherId {
+        /// The jail that made the tree.
+        id: Id,
+        /// Uid 0 is asked for now.
+        as_root: bool,
+    },
+    /// The files of the kept tree are somebody else's.
+    #[error(
+        "the kept changes of `{id}` belong to uid {owner} of this machine, which no jail of yours runs as"
+    )]
+    OtherOwner {
+        /// The jail that made the tree.
+        id: Id,
+        /// Their owner.
+        owner: u32,
+    },
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),
@@ -274,16 +311,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let place = project::find(&request.tree)?;
+    let mut warnings = Vec::new();
+    let (older, place) = match again::take(request, &mut warnings)? {
+        Some((tree, place)) => (Some(tree), place),
+        None => (None, project::find(&request.tree)?),
+    };
     let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let mut warnings = resolved.warnings.clone();
+    warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = birth(settings);
     let ids = birth.ids;
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, birth, umask.bits(), &mut warnings);
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -298,7 +339,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
+    let tree = match record_start(&state, &spec, &policy, ids, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -392,11 +433,15 @@ fn prepare(
     request: &Request,
     resolved: &Resolved,
     place: Place,
+    older: Option<&Tree>,
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
+    if let Some(tree) = older {
+        again::check(tree, resolved, &birth)?;
+    }
     let state = StateDir::open()?;
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
@@ -411,29 +456,35 @@ fn prepare(
     spec.umask = umask;
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
-    spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
+    let tree_of = older.map_or(id, Tree::id);
+    spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, tree_of));
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
     Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
 }
 
-/// Make the tree and write the start record; leave nothing when either fails.
+/// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
+/// fails.
 fn record_start(
     state: &StateDir,
     spec: &Spec,
     policy: &Effective,
     ids: Ids,
+    older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let tree = if spec.tree.is_some() {
+    let tree = if let Some(tree) = older {
+        Some(again::begin(state, tree, spec.id, warnings)?)
+    } else if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
         Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
     } else {
         None
     };
-    match spool::append_start(state, &record::start(spec, policy)) {
+    let of = tree.as_ref().map(Tree::id);
+    match spool::append_start(state, &record::start(spec, policy, of)) {
         Ok(set_aside) => {
             warnings.extend(set_aside);
             Ok(tree)
@@ -446,7 +497,8 @@ fn record_start(
 }
 
 fn discard(tree: Option<Tree>, state: &StateDir) {
-    if let Some(tree) = tree {
+    // What earlier runs left is not this one's to take away.
+    if let Some(tree) = tree.filter(|tree| !tree.is_older()) {
         // Whatever is left is swept by the next command that looks.
         drop(tree.remove(state));
     }

@@ -108,6 +108,12 @@ pub fn peek(limit: usize) -> Vec<(String, String)> {
     rows.map(|(id, command)| (printable(id.as_bytes()), printable(command.as_bytes()))).collect()
 }
 
+/// Ids of the jails that made the trees that are kept, by their names alone.
+pub fn peek_kept() -> BTreeSet<String> {
+    let Ok(Some(state)) = StateDir::open_if_present() else { return BTreeSet::new() };
+    trees::list_trees(&state).unwrap_or_default().iter().map(Id::to_string).collect()
+}
+
 fn list_in(state: &StateDir, filter: &Filter, monitor: &dyn Monitor) -> Result<Report, Error> {
     let jails = ledger::read(state, monitor, |ledger| {
         tidy(state, ledger, monitor)?;

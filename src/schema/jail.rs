@@ -33,8 +33,11 @@ pub struct Start {
     /// What the three above stand for, when making them printable changed any of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<Box<Exact>>,
-    /// Whether an overlay tree of this jail may be kept under `trees/<id>`.
+    /// Whether the changes of this jail may be kept in an overlay tree.
     pub overlay: bool,
+    /// The jail whose tree this one went on in; `None` when it has its own, under `trees/<id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Id>,
     /// The policy as enforced.
     pub policy: Effective,
 }

@@ -6,6 +6,7 @@
 //! [`Monitor`](crate::monitor::Monitor).
 #![forbid(unsafe_code)]
 
+pub mod again;
 pub mod alive;
 pub mod atomic;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod dirfd;
 mod error;
 mod fold;
 mod frame;
+pub mod kept;
 pub mod layout;
 pub mod ledger;
 #[cfg(test)]

@@ -154,8 +154,8 @@ pub(super) fn open_work(tree: impl AsFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Remove what overlayfs leaves.
-fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
+/// Remove what overlayfs leaves. `Ok(false)`: there is more.
+pub(super) fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
     open_work(&tree)?;
     for (path, dir) in LEFT.into_iter().rev() {
         let flag = if dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };

@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
+use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
@@ -38,6 +39,8 @@ pub struct Tree {
     id: Id,
     dir: File,
     path: PathBuf,
+    /// A run went on in it: see [`super::again`].
+    again: bool,
 }
 
 /// Where the tree of jail `id` is or will be.
@@ -61,7 +64,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
     let dir = open_tree_dir(&trees, id.as_str()).map_err(|e| Error::call("open", &path, e))?;
-    let tree = Tree { id, dir, path };
+    let tree = Tree::from_parts(id, dir, path);
     if !tree.try_lock()? {
         return Err(tree.busy());
     }
@@ -82,7 +85,7 @@ pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let path = state.path().join(DIR).join(id.as_str());
     match open_tree_dir(state, &format!("{DIR}/{id}")) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             Ok(tree.is_whole().then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
@@ -103,7 +106,7 @@ pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
     let path = state.path().join(DIR).join(id.as_str());
     match open_tree_dir(state, &format!("{DIR}/{id}")) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             if tree.try_lock()? { tree.remove(state) } else { Err(tree.busy()) }
         }
         Err(Errno::ENOENT) => Ok(()),
@@ -111,10 +114,17 @@ pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
     }
 }
 
-/// Whether the tree of jail `id` exists and is in use.
-pub(super) fn is_locked(state: &StateDir, id: &Id) -> bool {
+/// Whether the tree `id` exists and is in use by jail `jail`.
+pub(super) fn is_locked(state: &StateDir, id: &Id, jail: &Id) -> bool {
     let Ok(dir) = open_tree_dir(state, &format!("{DIR}/{id}")) else { return false };
     matches!(lock::try_acquire(&dir, lock::Mode::Shared, Path::new(DIR)), Ok(false))
+        // A later run may hold the tree of one that was killed.
+        && Kept::read(&dir).and_then(|k| k.last).is_none_or(|last| last == *jail)
+}
+
+/// Whether `tree` still has its name.
+pub(super) fn is_current(state: &StateDir, tree: &Tree) -> bool {
+    open_tree(state, tree.id).is_ok_and(|named| named.is_some_and(|named| named.is(tree)))
 }
 
 /// All names in `trees`, none when it does not exist.
@@ -138,7 +148,7 @@ pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     }
     match open_tree_dir(&trees, id.as_str()) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             Ok(tree.try_lock()?.then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
@@ -187,6 +197,15 @@ impl Tree {
     /// Take the lock if nobody else holds it.
     pub fn try_lock(&self) -> Result<bool> {
         lock::try_acquire(&self.dir, lock::Mode::Exclusive, &self.path)
+    }
+
+    /// Take the lock; a sweep that judges the tree is waited for.
+    pub(super) fn lock_patiently(&self) -> Result<bool> {
+        match lock::acquire(&self.dir, lock::Mode::Exclusive, A_SWEEP, &self.path) {
+            Ok(()) => Ok(true),
+            Err(Error::Busy { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Keep the tree from being swept or removed while this value lives. `false`: its run still goes on.
@@ -248,6 +267,10 @@ impl Tree {
     /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
+        if self.again {
+            // What is noted beside its layers is about this jail.
+            return self.remove(state);
+        }
         let trees = state.subdir(DIR)?;
         if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
     }
@@ -259,7 +282,17 @@ impl Tree {
 
     /// A tree of these parts.
     pub(super) fn from_parts(id: Id, dir: File, path: PathBuf) -> Tree {
-        Tree { id, dir, path }
+        Tree { id, dir, path, again: false }
+    }
+
+    /// From now on it is a tree that a further run goes on in.
+    pub(super) fn goes_on(&mut self) {
+        self.again = true;
+    }
+
+    /// Whether it was made for an earlier run than the one that holds it.
+    pub fn is_older(&self) -> bool {
+        self.again
     }
 
     fn populate(&self, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {

@@ -138,9 +138,11 @@ impl<'a> Scan<'a> {
         self
     }
 
-    /// Note the directories of the base that are entered, where that is of use later.
+    /// Note the directories of the base that are entered, where that is of use later, beside those that
+    /// were noted before.
     pub(super) fn noting(mut self) -> Self {
-        self.places = self.lasting.then(Places::default);
+        let known = || self.options.places.clone().map(Places::to_be_completed).unwrap_or_default();
+        self.places = self.lasting.then(known);
         self
     }
 

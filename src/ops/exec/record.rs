@@ -66,7 +66,8 @@ pub(super) fn effective(
     }
 }
 
-pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
+/// The tree is `of` the jail that made it.
+pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>) -> record::Start {
     let me = alive::Identity::current();
     let argv: Vec<String> = spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect();
     let (cwd, base) = (text::os(&spec.cwd), text::os(&spec.workspace));
@@ -83,6 +84,7 @@ pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
         cwd,
         base,
         overlay: spec.tree.is_some(),
+        tree: of.filter(|id| *id != spec.id),
         policy: policy.clone(),
     }
 }
