@@ -10,6 +10,7 @@ use super::jail_view::shorten;
 use super::{commands, topics};
 use crate::base::env;
 use crate::ops::{config, ledger};
+use crate::policy::keep;
 use crate::policy::key::Key;
 
 /// Jails to propose at most: more than that is no choice.
@@ -51,7 +52,8 @@ pub(super) fn kept(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The settings by name.
 pub(super) fn settings() -> Vec<CompletionCandidate> {
-    Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).collect()
+    let kept = keep::NAMES.into_iter().map(|name| candidate(name, "what is kept of runs"));
+    Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).chain(kept).collect()
 }
 
 /// The presets that come with aj and those of config.toml.

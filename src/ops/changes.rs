@@ -182,13 +182,15 @@ pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
 }
 
 /// As [`diff`] of a whole tree whose run has just ended, and what later comparisons want to know
-/// about the base's directories.
-pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>), Error> {
+/// about the base's directories, and the bytes that the upper layer takes on the disk.
+pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>, u64), Error> {
     let failed = |source| Error::Compare { id: tree.id.to_string(), base: text::os(&tree.base), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let options = DiffOptions::default().compare(tree);
-    let (r, places) = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
-    Ok((document(tree, r), places))
+    let mut options = DiffOptions::default().compare(tree);
+    // Where this run is the first to have changes is not in the notes of those before it.
+    options.places = options.places.map(Places::open_ended);
+    let end = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
+    Ok((document(tree, end.report), end.places, end.allocated))
 }
 
 fn document(tree: &Tree, r: compare::Report) -> Diff {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::project::{self, Choice, Place};
 use super::tools::Found;
-use super::{changes, config};
+use super::{changes, config, keep};
 
 use crate::base::id::{Id, Kind};
 use crate::base::text;
@@ -36,6 +36,7 @@ mod again;
 mod alias;
 mod check;
 mod dry;
+mod end;
 mod foreign;
 mod missing;
 mod record;
@@ -137,6 +138,8 @@ pub struct Report {
     /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
     /// stands, and its value.
     pub too_few_files: Option<(String, u64)>,
+    /// Keeps the changes from being removed as long as they may be applied.
+    _held: Option<Tree>,
 }
 
 impl Report {
@@ -379,18 +382,22 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     let kept = relay.kept.take().unwrap_or(Ok(()));
-    let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
-        Ok(changes) => changes.flatten(),
+    let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
+        Ok(left) => left.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
             None
         }
     };
-    let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
+    let changes = left.as_ref().map(|left| &left.diff);
+    let files_changed = overlay.then(|| changes.map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     match spool::append_end(&state, &end) {
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
+    }
+    if let Some(left) = &left {
+        keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
@@ -404,7 +411,19 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
     let tools = resolved.settings.tools;
-    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
+    let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
+    Ok(Report {
+        id,
+        ended,
+        policy,
+        tools,
+        files_changed,
+        changes,
+        warnings,
+        patience,
+        too_few_files,
+        _held: held,
+    })
 }
 
 /// What pid 1 needs to be born.
@@ -513,20 +532,6 @@ fn chain(e: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
-}
-
-/// What a finished run left in its tree. A tree that equals its base after all is put aside.
-fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let (diff, places) = changes::diff_at_end(&changes::tree_of_run(&tree)?)?;
-    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
-        tree.remove(state)?;
-        return Ok(None);
-    }
-    if let Some(places) = places {
-        // Without it the changes are judged by times: no reason to keep them from the user.
-        places.write(&tree).ok();
-    }
-    Ok(Some(diff))
 }
 
 /// Bring the changes of a run back to the host directory.

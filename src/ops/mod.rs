@@ -1,8 +1,10 @@
 //! ops
 pub mod changes;
 pub mod config;
+pub mod discard;
 pub mod doctor;
 pub mod exec;
+mod keep;
 pub mod ledger;
 pub mod project;
 pub mod tools;

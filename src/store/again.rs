@@ -174,7 +174,9 @@ mod tests {
         assert_eq!(fs::read_dir(tree.work()).unwrap().count(), 0);
         assert_eq!(fs::read(tree.upper().join("x")).unwrap(), b"x");
         let note = Kept::read(&tree).unwrap();
-        assert_eq!((note.last, note.bytes, note.boot), (Some(jail), None, alive::boot_id().unwrap()));
+        assert_eq!((note.last, note.bytes, &note.boot), (Some(jail), None, &alive::boot_id().unwrap()));
+        let here = Kept { torn: false, ..note };
+        here.write(&tree).unwrap();
         fs::create_dir_all(&left).unwrap();
         assert!(!begin(&tree, jail, || panic!("it is noted")).unwrap().may_be_torn, "the same boot");
         fs::create_dir_all(&left).unwrap();

@@ -16,6 +16,7 @@ mod dirfd;
 mod error;
 mod fold;
 mod frame;
+pub mod gone;
 pub mod kept;
 pub mod layout;
 pub mod ledger;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat, renameat};
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
@@ -27,7 +27,7 @@ use super::remove::remove_dir;
 use super::{origin, spare};
 use crate::base::id::Id;
 
-const DIR: &str = "trees";
+pub(super) const DIR: &str = "trees";
 /// How long a sweep may hold the lock of a tree it judges; whoever holds it longer is a run.
 const A_SWEEP: Duration = Duration::from_millis(100);
 /// Prefix of a tree on its way out: no longer found, removed by the next sweep if we die.
@@ -127,6 +127,26 @@ pub(super) fn is_current(state: &StateDir, tree: &Tree) -> bool {
     open_tree(state, tree.id).is_ok_and(|named| named.is_some_and(|named| named.is(tree)))
 }
 
+/// Open and lock a kept tree to remove it; `None` when it is in use or gone.
+pub fn claim_kept(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+    let Some(tree) = open_tree(state, id)? else { return Ok(None) };
+    Ok((tree.try_lock()? && is_current(state, &tree)).then_some(tree))
+}
+
+/// The turn of one process among those that hold the kept trees to their bounds, until it is dropped.
+/// `None`: another one has it for longer than `wait`.
+pub fn take_turn(state: &StateDir, wait: Duration) -> Result<Option<File>> {
+    const NAME: &str = "keep.lock";
+    let path = state.path().join(NAME);
+    let file = open_file(state, NAME, OFlag::O_RDWR | OFlag::O_CREAT);
+    let file = file.map_err(|e| Error::call("open", &path, e))?;
+    match lock::acquire(&file, lock::Mode::Exclusive, wait, &path) {
+        Ok(()) => Ok(Some(file)),
+        Err(Error::Busy { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// All names in `trees`, none when it does not exist.
 pub(super) fn names(state: &StateDir) -> Result<Vec<CString>> {
     let path = state.path().join(DIR);
@@ -139,7 +159,7 @@ pub(super) fn names(state: &StateDir) -> Result<Vec<CString>> {
 }
 
 /// Open and lock a tree to judge it; `None` when it is in use, being made, or gone.
-pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+pub fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let trees = state.subdir(DIR)?;
     let path = state.path().join(DIR).join(id.as_str());
     // Held by a tree being made; that one is not ours to judge, and neither is anything right now.
@@ -154,12 +174,6 @@ pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
         Err(Errno::ENOENT) => Ok(None),
         Err(e) => Err(Error::call("open", &path, e)),
     }
-}
-
-/// Finish the removal of a tree that was on its way out.
-pub(super) fn finish_removal(state: &StateDir, name: &CString) -> Result<()> {
-    let trees = state.subdir(DIR)?;
-    remove_dir(&trees, name, &state.path().join(DIR))
 }
 
 pub(super) fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
@@ -200,7 +214,7 @@ impl Tree {
     }
 
     /// Take the lock; a sweep that judges the tree is waited for.
-    pub(super) fn lock_patiently(&self) -> Result<bool> {
+    pub fn lock_patiently(&self) -> Result<bool> {
         match lock::acquire(&self.dir, lock::Mode::Exclusive, A_SWEEP, &self.path) {
             Ok(()) => Ok(true),
             Err(Error::Busy { .. }) => Ok(false),
@@ -215,6 +229,12 @@ impl Tree {
             Err(Error::Busy { .. }) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// The run is over: let readers in, while the tree is kept from being removed as long as this value
+    /// lives.
+    pub fn share(&self) -> Result<()> {
+        lock::try_acquire(&self.dir, lock::Mode::Shared, &self.path).map(drop)
     }
 
     /// Let an ordinary user's `rm -rf` remove it: the run is over, but the kernel leaves directories
@@ -246,22 +266,10 @@ impl Tree {
 
     /// Remove it. The caller holds the lock.
     pub fn remove(self, state: &StateDir) -> Result<()> {
-        let trees = state.subdir(DIR)?;
-        // Renamed first, so that half a tree is never taken for a whole one.
-        for turn in 0.. {
-            let gone =
-                format!("{GONE}{}{}", self.id, if turn == 0 { String::new() } else { format!("-{turn}") });
-            match renameat(&trees, self.id.as_str(), &trees, gone.as_str()) {
-                Ok(()) => {
-                    let name = CString::new(gone).unwrap_or_default();
-                    return remove_dir(&trees, &name, &state.path().join(DIR));
-                }
-                Err(Errno::ENOENT) => return Ok(()),
-                Err(Errno::ENOTEMPTY | Errno::EEXIST) if turn < 100 => {}
-                Err(e) => return Err(Error::call("rename", &self.path, e)),
-            }
+        match self.take_away(state)? {
+            Some(gone) => gone.remove(state, &mut || true).map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
@@ -351,7 +359,7 @@ mod tests {
         assert_eq!(fs::metadata(tree.path()).unwrap().mode() & 0o7777, 0o700);
         assert!(tree.is_unchanged().unwrap());
         assert_eq!(list_trees(&state).unwrap(), [a]);
-        assert!(is_locked(&state, &a));
+        assert!(is_locked(&state, &a, &a));
         assert!(!open_tree(&state, a).unwrap().unwrap().try_lock().unwrap());
         assert!(matches!(remove_tree(&state, a), Err(Error::Busy { .. })));
         let e = create_tree(&state, a, &base, None).unwrap_err();
@@ -359,7 +367,7 @@ mod tests {
         fs::write(tree.upper().join("x"), "").unwrap();
         assert!(!tree.is_unchanged().unwrap());
         drop(tree);
-        assert!(!is_locked(&state, &a));
+        assert!(!is_locked(&state, &a, &a));
         remove_tree(&state, a).unwrap();
         remove_tree(&state, a).unwrap();
         assert!(open_tree(&state, a).unwrap().is_none());
@@ -436,7 +444,7 @@ mod tests {
         fs::write(tree.upper().join("x"), "").unwrap();
         let tree = tree.remove_if_unchanged(&state).unwrap().unwrap();
         assert!(tree.upper().join("x").exists() && tree.work().exists());
-        assert!(is_locked(&state, &tree.id()));
+        assert!(is_locked(&state, &tree.id(), &tree.id()));
     }
 
     #[test]

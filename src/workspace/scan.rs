@@ -85,6 +85,8 @@ pub(super) struct Scan<'a> {
     override_conflicts: bool,
     /// Whether identities and times of the base's directories mean anything.
     lasting: bool,
+    /// Bytes on the disk that the upper layer's entries seen so far take.
+    pub(super) allocated: u64,
     /// Directories of the base that were entered and are those that the jail saw.
     pub(super) places: Option<Places>,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
@@ -111,6 +113,7 @@ impl<'a> Scan<'a> {
             options,
             override_conflicts: false,
             lasting,
+            allocated: 0,
             places: None,
             own_changes: HashMap::new(),
         };
@@ -234,6 +237,7 @@ impl<'a> Scan<'a> {
             Ok(seen) => seen,
             Err(e) => return Ok(self.unreadable(&e)),
         };
+        self.allocated = self.allocated.saturating_add(at::share(&new));
         let old = match self.host_entry(name) {
             Ok(old) => old,
             Err(e) => return Ok(self.unreadable(&e)),
