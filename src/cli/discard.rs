@@ -36,11 +36,11 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// Jails (ids, starts of some, or `@` for the newest of all)
-    #[arg(value_name = "JAIL", required_unless_present = "all",
+    #[arg(value_name = "JAIL", required_unless_present = "all", conflicts_with = "all",
           add = ArgValueCompleter::new(complete::kept))]
     jails: Vec<OsString>,
     /// All that is kept, of every directory
-    #[arg(long, conflicts_with = "jails")]
+    #[arg(long)]
     all: bool,
     /// Show what would be removed and change nothing
     #[arg(short = 'n', long)]

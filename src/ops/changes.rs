@@ -225,6 +225,10 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     // The user's word covers the directory itself, too.
     let opened = if options.overwrite { base::open_any(tree)? } else { base::open(tree)? };
     let r = merge::apply(upper, opened, &choice, monitor).map_err(failed)?;
+    if !r.put.is_empty() {
+        // Without it, what a later run changes again is asked about.
+        base::note_applied(tree, &r.put);
+    }
     let changes = |list: Vec<compare::Change>| list.into_iter().map(change).collect();
     Ok(Applied {
         format: FORMAT,
@@ -253,6 +257,7 @@ impl DiffOptions {
             base: tree.base.clone(),
             only: self.only.clone(),
             places: base::places(tree),
+            applied: base::applied(tree),
             hidden: self.hidden.clone(),
         }
     }

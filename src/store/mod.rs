@@ -8,6 +8,7 @@
 
 pub mod again;
 pub mod alive;
+pub mod applied;
 pub mod atomic;
 #[cfg(test)]
 mod damage_tests;

@@ -312,8 +312,7 @@ impl<'a> Scan<'a> {
                         let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
                         // Entries coming and going move ctime and mtime together; ctime alone is a
                         // chmod, chown or rename.
-                        let newer = old.btime.is_some_and(|b| b > self.options.started);
-                        if old.ctime > self.options.started && old.ctime != old.mtime && !newer {
+                        if self.changed(old) && old.ctime != old.mtime && !self.made_since(old) {
                             c.conflict = c.conflict.or(Some(Conflict::Changed));
                         }
                         c.conflict = c.conflict.or(unlike);
@@ -339,7 +338,7 @@ impl<'a> Scan<'a> {
             }
         }
         // Made on the host after the jail started: nothing of it was there for the jail to delete.
-        let newer = old.as_ref().and_then(|m| m.btime).is_some_and(|b| b > self.options.started);
+        let newer = old.as_ref().is_some_and(|old| self.made_since(old));
         let name_at = self.path.len() - name.len();
         let mut frame = match self.frame(name_at, inherited && !newer, newer && here) {
             Ok(frame) => frame,

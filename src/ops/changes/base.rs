@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 
 use super::{Error, Tree};
 use crate::base::text;
+use crate::store::applied::Applied;
 use crate::store::origin::{self, Places};
-use crate::sys::at;
+use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
 
 /// Open the base of `tree`, if it is still the directory that the jail ran over.
@@ -31,6 +32,18 @@ pub(super) fn open_any(tree: &Tree) -> Result<OwnedFd, Error> {
 /// What was noted about the directories of the base when the run ended.
 pub(super) fn places(tree: &Tree) -> Option<Places> {
     directory(tree).and_then(Places::read)
+}
+
+/// What was put on the host from the tree.
+pub(super) fn applied(tree: &Tree) -> Applied {
+    directory(tree).map(Applied::read).unwrap_or_default()
+}
+
+/// Note more of that.
+pub(super) fn note_applied(tree: &Tree, put: &[(u64, Stamp)]) {
+    if let Some(directory) = directory(tree) {
+        Applied::append(directory, put).ok();
+    }
 }
 
 /// The directory of the tree, which the upper layer lies in. No jail can move that.
