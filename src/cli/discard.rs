@@ -18,7 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   aj discard @               remove what the newest jail of all changed
   aj discard jl-7k3m -y      the same of another, without being asked
-  aj discard --all -n        show all changes that are kept
+  aj discard --all --dry-run
   aj discard --all --yes";
 
 /// Remove the kept changes of jails

@@ -167,7 +167,7 @@ mod tests {
         for dir in
             [&tree.work().join("work/#1"), &tree.work().join("work/incompat"), &tree.work().join("work")]
         {
-            fs::set_permissions(dir, Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(dir, Permissions::from_mode(0o0)).unwrap();
         }
         let jail = super::super::testing::id();
         assert!(begin(&tree, jail, || None).unwrap().may_be_torn, "nobody knows the boot");

@@ -70,7 +70,7 @@ mod tests {
         fs::write(t.path().join("a/locked/file"), vec![1; 100_000]).unwrap();
         let whole = |p: &str| fs::symlink_metadata(t.path().join(p)).unwrap().blocks() * 512;
         let expected = ["away", "a", "a/locked", "a/locked/file"].map(whole).iter().sum::<u64>();
-        fs::set_permissions(t.path().join("a/locked"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(t.path().join("a/locked"), Permissions::from_mode(0o0)).unwrap();
         assert_eq!(of(t.path(), ALL), expected);
         assert_eq!(fs::metadata(t.path().join("a/locked")).unwrap().mode() & 0o777, 0, "put back");
         fs::set_permissions(t.path().join("a/locked"), Permissions::from_mode(0o700)).unwrap();

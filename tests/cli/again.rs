@@ -401,6 +401,10 @@ fn a_run_that_was_killed_leaves_a_tree_that_goes_on() {
         let run = Running::start(&mut run);
         // At different instants, before the mount and in the middle of the work.
         std::thread::sleep(Duration::from_millis(5 * n));
+        if n == 11 {
+            let wrote = || tree(&p, &id).join("upper/more").exists();
+            assert!(eventually(Duration::from_secs(10), wrote), "it never came so far");
+        }
         run.signal(Signal::SIGKILL);
         drop(run);
         assert!(
@@ -409,7 +413,8 @@ fn a_run_that_was_killed_leaves_a_tree_that_goes_on() {
             p.aj(["exec", &id, "--", "cat", "f"])
         );
     }
-    assert_eq!(go_on(&p, "@", "cat now; head -1 old"), "11\nold\n");
+    let left = go_on(&p, "@", "head -1 old; cat now");
+    assert!(left.strip_prefix("old\n").is_some_and(|n| n.trim().parse::<u32>().is_ok()), "{left}");
     let names = runs(&p, &["diff", "--name-only"]).stdout;
     assert!(names.contains("more\n") && names.contains("now\n") && names.contains("old\n"), "{names}");
     assert_eq!(p.aj(["apply"]).code, Some(0));
