@@ -419,3 +419,31 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Random(_) => "random",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn the_newest_is_read_alike_with_and_without_clap() {
+        let clap = |words: &[OsString]| {
+            let command = Args::augment_args(clap::Command::new("exec").no_binary_name(true));
+            Args::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
+        };
+        let read = |words: &str| {
+            let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
+            (QUICK.parse(words.iter()), clap(&words))
+        };
+        for words in ["@ -- true", "--apply @ --net none -- true", "--env @ -- true", "-e A=b @ -- true @"] {
+            let (quick, slow) = read(words);
+            assert!(quick.is_some() && quick == slow, "{words}: {quick:?} {slow:?}");
+        }
+        for words in ["@ @ -- true", "jl-7k3m -- true", "make -- true", "@", "@ true"] {
+            assert_eq!(read(words).0, None, "{words}");
+        }
+        assert_eq!(read("JL-7k -- true").1.unwrap().jail, Some("JL-7k".into()));
+        assert_eq!(read("make -- true").1, None);
+    }
+}

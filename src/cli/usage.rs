@@ -126,7 +126,10 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
         };
         let stray = stray(e);
         if let Some(word) = &stray {
-            error.message = format!("`{}` is no jail: that is `@`, or begins with `jl-`", printable(word));
+            error.message = format!(
+                "unexpected argument '{}' found: a jail is `@`, or begins with `jl-`",
+                printable(word)
+            );
         }
         let word = stray.or_else(unexpected);
         if word.is_some() || is_missing(e) {

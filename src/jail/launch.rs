@@ -108,6 +108,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// Pid of the jail's pid 1, as the host numbers it.
+    pub fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
     /// Let it go on: the tree exists and the start is recorded.
     pub fn release(self) -> Result<Running> {
         handover::release(&self.go)?;

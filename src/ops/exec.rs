@@ -342,7 +342,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids, older, &mut warnings) {
+    let tree = match record_start(&state, &spec, &policy, (ids, held.pid()), older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -489,7 +489,7 @@ fn record_start(
     state: &StateDir,
     spec: &Spec,
     policy: &Effective,
-    ids: Ids,
+    (ids, init): (Ids, i32),
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
@@ -503,7 +503,7 @@ fn record_start(
         None
     };
     let of = tree.as_ref().map(Tree::id);
-    match spool::append_start(state, &record::start(spec, policy, of)) {
+    match spool::append_start(state, &record::start(spec, policy, of, init)) {
         Ok(set_aside) => {
             warnings.extend(set_aside);
             Ok(tree)

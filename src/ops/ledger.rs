@@ -380,7 +380,7 @@ mod tests {
         let list = list_in(&state, &Filter::default(), &Silent).unwrap().into_json();
         assert_eq!(
             serde_json::to_value(list).unwrap(),
-            serde_json::json!({"format_version": "0.2", "jails": [{
+            serde_json::json!({"format_version": "0.1", "jails": [{
                 "id": a.as_str(), "kind": "exec", "status": "exited", "exit_code": 2,
                 "started_at": "2026-11-21T10:35:02.005Z", "ended_at": "2026-11-21T10:35:03.005Z",
                 "duration_ms": 1000, "argv": ["make", "a b"],

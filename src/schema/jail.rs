@@ -38,6 +38,10 @@ pub struct Start {
     /// The jail whose tree this one went on in; `None` when it has its own, under `trees/<id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<Id>,
+    /// Pid of the jail's pid 1, as this machine numbers it: what a killed `aj` leaves may take a moment
+    /// to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<u32>,
     /// The policy as enforced.
     pub policy: Effective,
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::jail::{Effective, Usage};
 
 /// Version of these types: a higher second number adds keys, a higher first one may change them.
-pub const FORMAT_VERSION: &str = "0.2";
+pub const FORMAT_VERSION: &str = "0.1";
 
 /// What became of a jail. More values may be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub struct Kept {
     pub bytes: Option<u64>,
     /// When the last run began or ended, milliseconds since the epoch.
     pub used_ms: u64,
+    /// A run goes on in it, or was killed before it could say that its jail was gone.
+    pub open: bool,
     /// A power cut may have taken a part of it, and the run that said so has not ended.
     pub torn: bool,
 }
@@ -48,6 +50,9 @@ impl Kept {
         let mut text = format!("{HEAD}\nboot {}\nused {}\n", self.boot, self.used_ms);
         if let Some(last) = &self.last {
             text.push_str(&format!("last {last}\n"));
+        }
+        if self.open {
+            text.push_str("open yes\n");
         }
         if self.torn {
             text.push_str("torn yes\n");
@@ -70,6 +75,7 @@ impl Kept {
                 ("boot", boot) => kept.boot = boot.to_owned(),
                 ("used", ms) => kept.used_ms = ms.parse().ok()?,
                 ("last", id) => kept.last = Some(id.parse().ok()?),
+                ("open", _) => kept.open = true,
                 ("torn", _) => kept.torn = true,
                 ("bytes", n) => kept.bytes = Some(n.parse().ok()?),
                 _ => {}
@@ -89,9 +95,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(Kept::read(&fd), None);
-        let all =
-            Kept { boot: "b-1".into(), last: Some(id()), bytes: Some(u64::MAX), used_ms: 7, torn: true };
-        for kept in [all.clone(), Kept { last: None, bytes: None, torn: false, ..all.clone() }] {
+        let all = Kept {
+            boot: "b-1".into(),
+            last: Some(id()),
+            bytes: Some(u64::MAX),
+            used_ms: 7,
+            open: true,
+            torn: true,
+        };
+        for kept in [all.clone(), Kept { last: None, bytes: None, open: false, torn: false, ..all.clone() }] {
             kept.write(&fd).unwrap();
             assert_eq!(Kept::read(&fd), Some(kept));
         }

@@ -34,6 +34,7 @@ pub(crate) fn start(id: Id, argv: &[&str]) -> Start {
         exact: None,
         overlay: true,
         tree: None,
+        init: None,
         policy: Effective { mode: "full".to_owned(), net: "none".to_owned(), ..Effective::default() },
     }
 }

@@ -1,4 +1,5 @@
-//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, and what `origin` notes.
+//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, and what `origin`, `kept` and `applied`
+//! note beside them. None of it is ever shown to a jail but the upper layer, through the overlay.
 //!
 //! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one
 //! for the length of the run, `aj diff` and `aj apply` shared ones for theirs, so that a shared lock

@@ -95,11 +95,13 @@ pub(super) fn begin(
     jail: Id,
     warnings: &mut Vec<String>,
 ) -> Result<Tree, Error> {
-    let boot_of = || {
-        let record = ledger::read(state, &Silent, |l| l.get(tree.id().as_str())).ok().flatten();
-        record.and_then(|r| r.start).map(|s| s.boot_id)
-    };
-    if again::begin(&tree, jail, boot_of)?.may_be_torn {
+    let record_of =
+        |run: Id| ledger::read(state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start);
+    let before = again::begin(&tree, jail, record_of)?;
+    if before.still_runs {
+        return Err(Error::InUse { id: tree.id(), by_run: true });
+    }
+    if before.may_be_torn {
         warnings.push(format!(
             "the machine was started again since the changes of `{}` were made: if it lost power, a part of \
              them may be missing (`--durable` is slower and waits for the disk)",

@@ -33,7 +33,8 @@ pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Le
         places.write(&tree).ok();
     }
     let boot = alive::boot_id().unwrap_or_default();
-    let kept = Kept { boot, last: Some(jail), bytes: Some(bytes), used_ms: clock::now_ms(), torn: false };
+    let used_ms = clock::now_ms();
+    let kept = Kept { boot, last: Some(jail), bytes: Some(bytes), used_ms, open: false, torn: false };
     // Without it the tree is measured again.
     kept.write(&tree).ok();
     tree.share()?;

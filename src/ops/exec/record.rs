@@ -66,8 +66,8 @@ pub(super) fn effective(
     }
 }
 
-/// The tree is `of` the jail that made it.
-pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>) -> record::Start {
+/// The tree is `of` the jail that made it; `init` is the jail's pid 1.
+pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>, init: i32) -> record::Start {
     let me = alive::Identity::current();
     let argv: Vec<String> = spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect();
     let (cwd, base) = (text::os(&spec.cwd), text::os(&spec.workspace));
@@ -85,6 +85,7 @@ pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>) -> record::
         base,
         overlay: spec.tree.is_some(),
         tree: of.filter(|id| *id != spec.id),
+        init: u32::try_from(init).ok(),
         policy: policy.clone(),
     }
 }
