@@ -402,7 +402,7 @@ fn a_run_that_was_killed_leaves_a_tree_that_goes_on() {
         // At different instants, before the mount and in the middle of the work.
         std::thread::sleep(Duration::from_millis(5 * n));
         if n == 11 {
-            let wrote = || tree(&p, &id).join("upper/more").exists();
+            let wrote = || tree(&p, &id).join("upper/now").exists();
             assert!(eventually(Duration::from_secs(10), wrote), "it never came so far");
         }
         run.signal(Signal::SIGKILL);
