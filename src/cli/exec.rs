@@ -424,13 +424,15 @@ fn code_of(e: &op::Error) -> &'static str {
 mod tests {
     use clap::{Args as _, FromArgMatches as _};
 
+    use super::super::globals::Globals;
     use super::*;
 
     #[test]
     fn the_newest_is_read_alike_with_and_without_clap() {
         let clap = |words: &[OsString]| {
-            let command = Args::augment_args(clap::Command::new("exec").no_binary_name(true));
-            Args::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
+            let command = Globals::augment_args(Args::augment_args(clap::Command::new("exec")));
+            let matches = command.no_binary_name(true).try_get_matches_from(words).ok()?;
+            Args::from_arg_matches(&matches).ok()
         };
         let read = |words: &str| {
             let words: Vec<OsString> = words.split(' ').map(Into::into).collect();

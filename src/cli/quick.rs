@@ -38,8 +38,15 @@ impl<A: Default> Quick<A> {
         let end = words.iter().position(|w| *w == "--")?;
         let mut args = A::default();
         let mut before = words.get(..end)?.iter();
+        let mut json = None;
         while let Some(word) = before.next() {
-            if matches!(word.as_bytes(), b"--json" | b"-q" | b"-v" | b"--quiet" | b"--verbose") {
+            if word.as_bytes() == b"--json" {
+                if !once(&mut json, Some(())) {
+                    return None;
+                }
+                continue;
+            }
+            if matches!(word.as_bytes(), b"-q" | b"-v" | b"--quiet" | b"--verbose") {
                 continue;
             }
             let (name, joined) = cut(word);
@@ -162,6 +169,7 @@ mod tests {
             &["--env", "-x", "--", "ls"],
             &["--dry-run=1", "--", "ls"],
             &["--help", "--", "ls"],
+            &["--json", "--json", "--", "ls"],
             &["-eA=b", "--", "ls"],
             &["word", "--", "ls"],
         ] {

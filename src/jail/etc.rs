@@ -9,16 +9,21 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use walkdir::WalkDir;
 
 use super::gitconfig;
+use super::ready::{self, Ready};
 
 /// Format of the copy: a change here makes new ones.
 const FORMAT: u32 = 2;
+/// Its kind among what is ready-made.
+const KIND: &str = "etc";
+/// Copies of earlier states of the host that are kept: another user's `git` identity or another
+/// version of `aj` may take turns with ours.
+const KEPT: usize = 3;
 /// Files larger than this are left out, as are trees of more files than [`MAX_FILES`].
 const MAX_FILE: u64 = 4 << 20;
 const MAX_FILES: usize = 5_000;
@@ -158,99 +163,20 @@ fn stamp(host: &Path, git: &str) -> String {
     h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
 }
 
-/// A ready-made `/etc`. It stays as long as somebody holds one of these.
-#[derive(Debug)]
-pub struct Etc {
-    /// Its directory.
-    pub path: PathBuf,
-    /// With a shared lock: [`remove_others`] takes an exclusive one.
-    _held: fs::File,
-}
-
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
-pub fn ready(cache: &Path) -> io::Result<Etc> {
+pub fn ready(cache: &Path) -> io::Result<Ready> {
     ready_from(Path::new("/etc"), cache, &gitconfig::text())
 }
 
-fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<Etc> {
-    let path = cache.join(format!("etc-{}", stamp(host, git)));
-    if let Some(etc) = hold(&path) {
-        return Ok(etc);
-    }
-    fs::create_dir_all(cache)?;
-    remove_leftovers(cache);
-    let temporary = cache.join(format!(".etc-{}-{}", std::process::id(), crate::base::clock::now_ms()));
-    let made = copy_all(host, &temporary, git).and_then(|()| match fs::rename(&temporary, &path) {
-        // Another aj was faster; its copy is as good.
-        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {
-            Ok(())
-        }
-        other => other,
-    });
-    if fs::symlink_metadata(&temporary).is_ok() {
-        drop(fs::remove_dir_all(&temporary));
-    }
-    made?;
-    let etc = hold(&path).ok_or_else(|| io::Error::other("it was removed while it was being made"))?;
-    remove_others(cache, &path);
-    Ok(etc)
-}
-
-/// The copy at `path`, if there is one and it is not on its way out.
-fn hold(path: &Path) -> Option<Etc> {
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let held = fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
-    held.try_lock_shared().ok()?;
-    // It may have been removed between the two calls.
-    let same = |m: fs::Metadata, n: fs::Metadata| (m.dev(), m.ino()) == (n.dev(), n.ino());
-    let there = fs::symlink_metadata(path).ok().zip(held.metadata().ok()).is_some_and(|(m, n)| same(m, n));
-    there.then(|| Etc { path: path.to_owned(), _held: held })
-}
-
-/// Remove the copies of earlier states of the host, but for the newest few (another user's `git`
-/// identity or another version of `aj` may take turns with ours) and those that a jail still shows.
-/// Failing is no reason not to start.
-fn remove_others(cache: &Path, current: &Path) {
-    const KEPT: usize = 3;
-    let mut others: Vec<_> = fs::read_dir(cache)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| e.file_name().as_encoded_bytes().starts_with(b"etc-") && e.path() != current)
-        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
-        .collect();
-    others.sort();
-    let old = others.len().saturating_sub(KEPT);
-    for (_, path) in others.into_iter().take(old) {
-        let Ok(dir) = fs::File::open(&path) else { continue };
-        if dir.try_lock().is_ok() {
-            // Renamed first: a copy that is found is a whole one.
-            let mut gone = path.clone();
-            gone.set_file_name(format!(".{}", path.file_name().unwrap_or_default().display()));
-            if fs::rename(&path, &gone).is_ok() {
-                drop(fs::remove_dir_all(&gone));
-            }
-        }
-    }
-}
-
-/// Remove copies that a killed process left half made or half removed. One takes a moment; after a
-/// minute it is nobody's. Failing is no reason not to start.
-fn remove_leftovers(cache: &Path) {
-    const MOMENT: std::time::Duration = std::time::Duration::from_secs(60);
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let left = entry.file_name().as_encoded_bytes().starts_with(b".etc-");
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
-        if left && age.is_some_and(|age| age > MOMENT) {
-            drop(fs::remove_dir_all(entry.path()));
-        }
+fn ready_from(host: &Path, cache: &Path, git: &str) -> io::Result<Ready> {
+    let name = format!("{KIND}-{}", stamp(host, git));
+    match ready::hold(&cache.join(&name)) {
+        Some(etc) => Ok(etc),
+        None => ready::make(cache, KIND, &name, KEPT, |to| copy_all(host, to, git)),
     }
 }
 
 fn copy_all(host: &Path, to: &Path, git: &str) -> io::Result<()> {
-    fs::create_dir(to)?;
-    // Bound into the jail, where it must be readable by the jail's user whatever our umask is.
-    fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     let mut names: Vec<String> = ALLOWED.iter().map(|n| (*n).to_owned()).collect();
     for entry in fs::read_dir(host)?.flatten() {
         let name = entry.file_name();
@@ -386,22 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_half_made_goes_when_it_is_old() {
-        let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let make = |name: &str, age: u64| {
-            let dir = cache.path().join(name);
-            fs::create_dir(&dir).unwrap();
-            fs::write(dir.join("passwd"), "x").unwrap();
-            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
-            fs::File::open(&dir).unwrap().set_modified(then).unwrap();
-            dir
-        };
-        let (old, new, other) = (make(".etc-1-1", 90), make(".etc-1-2", 10), make("etc-0", 90));
-        let etc = ready_from(h.path(), cache.path(), "").unwrap().path;
-        assert!(!old.exists() && new.exists() && other.exists() && etc.exists());
-    }
-
-    #[test]
     fn links_out_of_what_is_shown_become_what_they_point_to() {
         let (h, cache, elsewhere) = (host(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (pem, key) = (elsewhere.path().join("ca.pem"), elsewhere.path().join("key.pem"));
@@ -445,25 +355,5 @@ mod tests {
             .filter(|e| e.file_name().to_string_lossy().starts_with('.'))
             .count();
         assert_eq!(left, 0, "temporary copies are gone");
-    }
-
-    #[test]
-    fn old_copies_go_but_for_the_newest_and_those_in_use() {
-        let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let mut all = Vec::new();
-        for n in 0..7 {
-            let etc = ready_from(h.path(), cache.path(), &format!("# {n}")).unwrap();
-            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(100 - n);
-            fs::File::open(&etc.path).unwrap().set_modified(then).unwrap();
-            // The first is shown by a running jail.
-            all.push((etc.path.clone(), (n == 0).then_some(etc)));
-        }
-        let left =
-            |all: &[(PathBuf, Option<Etc>)]| -> Vec<bool> { all.iter().map(|(p, _)| p.exists()).collect() };
-        assert_eq!(left(&all), [true, false, false, true, true, true, true]);
-        assert_eq!(fs::read_to_string(all[0].0.join("gitconfig")).unwrap(), "# 0");
-        all[0].1 = None;
-        drop(ready_from(h.path(), cache.path(), "# 7").unwrap());
-        assert_eq!(left(&all), [false, false, false, false, true, true, true]);
     }
 }

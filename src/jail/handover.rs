@@ -56,23 +56,36 @@ pub(super) fn receive(from: &File, socket: &OwnedFd) -> Result<Option<(Plan, Vec
     Ok(mapped.map(|mapped| (plan, mapped)))
 }
 
+/// What is said when everything is in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Go on.
+    Go,
+    /// Go on; the overlays are being made for you.
+    Lending,
+}
+
 /// Say that everything is in place.
-pub(super) fn release(to: &File) -> Result<()> {
-    match nix::unistd::write(to, b"g") {
+pub(super) fn release(to: &File, word: Word) -> Result<()> {
+    let byte = match word {
+        Word::Go => b"g",
+        Word::Lending => b"l",
+    };
+    match nix::unistd::write(to, byte) {
         // It has failed already, and says why on the status socket.
         Ok(_) | Err(Errno::EPIPE) => Ok(()),
         Err(e) => Err(Error::new("write", "go pipe", e)),
     }
 }
 
-/// Wait until everything is in place. `false`: the launcher is gone.
-pub(super) fn wait(from: &File) -> bool {
+/// Wait until everything is in place. `None`: the launcher is gone.
+pub(super) fn wait(from: &File) -> Option<Word> {
     let mut byte = [0u8; 1];
     loop {
         match nix::unistd::read(from, &mut byte) {
-            Ok(1) => return true,
+            Ok(1) => return Some(if byte == *b"l" { Word::Lending } else { Word::Go }),
             Err(Errno::EINTR) => {}
-            _ => return false,
+            _ => return None,
         }
     }
 }
@@ -114,11 +127,11 @@ mod tests {
         let got = std::thread::scope(|s| {
             let reader = s.spawn(|| (receive(&go, &theirs).unwrap().unwrap(), wait(&go)));
             send(&to, &ours, &plan(), &[]).unwrap();
-            release(&to).unwrap();
+            release(&to, Word::Lending).unwrap();
             reader.join().unwrap()
         });
         assert_eq!(got.0.0, plan());
-        assert!(got.1);
+        assert_eq!(got.1, Some(Word::Lending));
     }
 
     #[test]
@@ -127,11 +140,11 @@ mod tests {
         nix::unistd::write(&to, &[9, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap();
         drop(to);
         assert!(receive(&go, &theirs).unwrap().is_none(), "half a plan");
-        assert!(!wait(&go));
+        assert_eq!(wait(&go), None);
         let (go, to) = pipe();
         drop((go, theirs));
         assert!(send(&to, &ours, &plan(), &[]).is_ok());
-        assert!(release(&to).is_ok());
+        assert!(release(&to, Word::Go).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Runs on a copy of the single-threaded launcher's memory. It decides nothing: the first failure
 //! is sent to the launcher and ends it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -13,8 +13,9 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
 use super::cover::{cover, place, veil};
-use super::handover;
-use super::plan::{EMPTY, Mount, Overlay, Plan, What};
+use super::handover::{self, Word};
+use super::overlay;
+use super::plan::{EMPTY, Mount, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -95,10 +96,12 @@ fn set_up(
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
-    let mut overlay = None;
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
+    let ready = plan.root.as_ref().map(|path| bind(path, attr, false)).transpose()?;
+    let mut overlays = None;
     if birth.ids == Ids::Range {
-        wait_for_launcher(go);
-        overlay = open_overlay(&plan)?;
+        // Before our ids change: they may not enter the state directory.
+        overlays = Some((wait_for_launcher(go), overlay::open(&plan)?));
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -107,13 +110,13 @@ fn set_up(
         // The launcher died between its word and that call: nobody will tell us.
         clone::exit_now(125);
     }
-    let (store, root) = tmpfs(&plan)?;
-    if birth.ids != Ids::Range {
+    let (store, root) = tmpfs(&plan, ready)?;
+    let overlays = match overlays {
+        Some((lent, parts)) => Overlays { lent, parts, status },
         // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
-        wait_for_launcher(go);
-        overlay = open_overlay(&plan)?;
-    }
-    if files(&plan, &mapped, (&store, &root), &binds, overlay)? {
+        None => Overlays { lent: wait_for_launcher(go), parts: Vec::new(), status },
+    };
+    if files(&plan, &mapped, (&store, &root), &binds, overlays)? {
         layers.add(Layer::ReadOnlyOverlay);
     }
     layers.add(Layer::Pivot);
@@ -129,11 +132,48 @@ fn set_up(
     Ok(plan)
 }
 
-/// The launcher says when its side is ready. When it is gone so must we be: its death may have come
-/// before `die_with_parent` could see it.
-fn wait_for_launcher(go: &File) {
-    if !handover::wait(go) {
-        clone::exit_now(125);
+/// The launcher says when its side is ready, and whether it makes the overlays. When it is gone so must
+/// we be: its death may have come before `die_with_parent` could see it.
+fn wait_for_launcher(go: &File) -> bool {
+    match handover::wait(go) {
+        Some(word) => word == Word::Lending,
+        None => clone::exit_now(125),
+    }
+}
+
+/// Where the overlays come from.
+struct Overlays<'a> {
+    /// From the launcher, over the status socket.
+    lent: bool,
+    /// Opened before the ids were changed.
+    parts: Vec<overlay::Parts>,
+    status: &'a OwnedFd,
+}
+
+impl Overlays<'_> {
+    /// All of the plan, in order.
+    fn get(mut self, plan: &Plan, root: &OwnedFd, mapped: &[OwnedFd]) -> Result<Vec<OwnedFd>> {
+        let count = overlay::count(plan);
+        if self.lent && count > 0 {
+            let Some(made) = wire::receive_descriptors(self.status, count)? else { clone::exit_now(125) };
+            if made.len() == count {
+                return Ok(made);
+            }
+        }
+        if self.parts.is_empty() {
+            self.parts = overlay::open(plan)?;
+        }
+        let mut parts = self.parts.iter();
+        let mut all = Vec::new();
+        for m in &plan.mounts {
+            let What::Overlay(o) = &m.what else { continue };
+            let Some(parts) = parts.next() else { break };
+            if let Some(lower) = o.lower.as_ref().err().and_then(|i| mapped.get(*i)) {
+                attach(lower, root, m)?;
+            }
+            all.push(overlay::make(o, parts, mapped)?);
+        }
+        Ok(all)
     }
 }
 
@@ -147,22 +187,6 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
             What::Overlay(_) | What::Veil | What::Itself(_) | What::Void => None,
         })
         .collect()
-}
-
-/// Lower (unless it is an id-mapped mount), upper and work of the overlay.
-type OverlayParts = (Option<OwnedFd>, OwnedFd, OwnedFd);
-
-fn open_overlay(plan: &Plan) -> Result<Option<OverlayParts>> {
-    for m in &plan.mounts {
-        if let What::Overlay(o) = &m.what {
-            let lower = match &o.lower {
-                Ok(path) => Some(resolved_path(path.to_bytes())?),
-                Err(_) => None,
-            };
-            return Ok(Some((lower, open_dir(&o.upper)?, open_dir(&o.work)?)));
-        }
-    }
-    Ok(None)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
@@ -193,8 +217,8 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The tmpfs and the new root in it.
-fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
+/// The tmpfs and the new root in it, which is the ready-made one if there is one.
+fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
     // The modes below are meant as they are; the command's umask is set once all is in place.
     nix::sys::stat::umask(Mode::empty());
     let tmpfs = NewFs::open(c"tmpfs")?;
@@ -228,7 +252,10 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
     // Nothing below uses the host's /dev any more, and nobody outside sees this mount.
     let host = open_dir(c"/")?;
     mount::attach(&store, &host, c"dev").map_err(|e| e.on("tmpfs"))?;
-    let root = mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?;
+    let root = match ready {
+        Some(root) => root,
+        None => mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?,
+    };
     mount::attach(&root, &store, c"root").map_err(|e| e.on("new root"))?;
     Ok((store, root))
 }
@@ -240,13 +267,14 @@ fn files(
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
-    mut overlay: Option<OverlayParts>,
+    overlays: Overlays<'_>,
 ) -> Result<bool> {
     let mut binds = binds.iter();
+    let (mut overlays, mut made) = (Some(overlays), Vec::new().into_iter());
     let mut below = None;
     let mut veils = (0, 0);
     for m in &plan.mounts {
-        let made = match &m.what {
+        let tree = match &m.what {
             What::Bind { .. } => {
                 let tree = binds.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 below = Some(tree);
@@ -286,14 +314,18 @@ fn files(
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
                 .map_err(|e| e.on("proc")),
             What::Pts => devpts().map_err(|e| e.on("devpts")),
-            What::Overlay(o) => {
-                let parts = overlay.take().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                overlay_mount(o, parts, mapped)
+            What::Overlay(_) => {
+                if let Some(overlays) = overlays.take() {
+                    made = overlays.get(plan, root, mapped)?.into_iter();
+                }
+                made.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))
             }
         }?;
-        attach(&made, root, m)?;
+        attach(&tree, root, m)?;
     }
-    mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    if plan.root.is_none() {
+        mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
+    }
     mount::pivot_into(root)?;
     enter(&plan.cwd)?;
     Ok(veils.0 > 0 && veils.0 == veils.1)
@@ -323,31 +355,6 @@ fn devpts() -> Result<OwnedFd> {
     fs.set(c"ptmxmode", c"0666")?;
     fs.set(c"mode", c"0620")?;
     fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
-}
-
-fn overlay_mount(o: &Overlay, (lower, upper, work): OverlayParts, mapped: &[OwnedFd]) -> Result<OwnedFd> {
-    let lower = match (&lower, &o.lower) {
-        (Some(fd), _) => fd.as_raw_fd(),
-        (None, Err(index)) => mapped.get(*index).map_or(-1, AsRawFd::as_raw_fd),
-        (None, Ok(_)) => -1,
-    };
-    // By descriptor: kernels before 6.5 take 255 bytes per option, colons in names would need
-    // escapes, and the directories may lie behind ones we can no longer enter.
-    let by_fd = |fd: i32| CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-    let fs = NewFs::open(c"overlay").map_err(|e| e.on("overlay"))?;
-    let set_up = || -> Result<()> {
-        fs.set(c"lowerdir", &by_fd(lower))?;
-        fs.set(c"upperdir", &by_fd(upper.as_raw_fd()))?;
-        fs.set(c"workdir", &by_fd(work.as_raw_fd()))?;
-        // userxattr alone: the kernel then turns redirect_dir and metacopy off.
-        fs.flag(c"userxattr")?;
-        if o.volatile {
-            fs.flag(c"volatile")?;
-        }
-        Ok(())
-    };
-    set_up()?;
-    fs.mount(Attr::NOSUID.and(Attr::NODEV)).map_err(|e| e.on("overlay"))
 }
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
@@ -428,6 +435,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
 
     /// Needs no privilege: the refusal comes before the clone.
     #[test]

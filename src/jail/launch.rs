@@ -8,8 +8,9 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::confine::Stdio;
-use super::handover;
+use super::handover::{self, Word};
 use super::init::{self, Hand};
+use super::overlay;
 use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Birth, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec, inside_id};
 use super::wire;
@@ -55,6 +56,7 @@ pub struct Running {
 pub struct Born {
     running: Running,
     go: File,
+    ids: Ids,
 }
 
 impl Born {
@@ -62,7 +64,10 @@ impl Born {
     /// then [`Held::release`] lets it go on.
     pub fn instruct(self, spec: &Spec, plan: &Plan) -> Result<Held> {
         match self.hand_over(spec, plan) {
-            Ok(mappings) => Ok(Held { running: self.running, go: self.go, mappings }),
+            Ok((mapped, mappings)) => {
+                let inside = matches!(self.ids, Ids::Range).then(|| spec.inside_id());
+                Ok(Held { running: self.running, go: self.go, mapped, mappings, inside })
+            }
             Err(e) => {
                 self.abandon()?;
                 Err(e)
@@ -70,7 +75,7 @@ impl Born {
         }
     }
 
-    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<Vec<Mapping>> {
+    fn hand_over(&self, spec: &Spec, plan: &Plan) -> Result<(Vec<OwnedFd>, Vec<Mapping>)> {
         fd::room_for(plan.descriptors())?;
         let mut mapped = Vec::with_capacity(plan.mapped.len());
         // One for each owner: that of the workspace, and that of the caller's tools when it is another.
@@ -89,7 +94,7 @@ impl Born {
             }
         }
         handover::send(&self.go, &self.running.status, plan, &mapped)?;
-        Ok(mappings.into_iter().map(|(_, mapping)| mapping).collect())
+        Ok((mapped, mappings.into_iter().map(|(_, mapping)| mapping).collect()))
     }
 
     /// End it without a trace; waits until it is gone.
@@ -104,7 +109,10 @@ impl Born {
 pub struct Held {
     running: Running,
     go: File,
+    mapped: Vec<OwnedFd>,
     mappings: Vec<Mapping>,
+    /// As root: the id of the jail's user.
+    inside: Option<u32>,
 }
 
 impl Held {
@@ -113,9 +121,15 @@ impl Held {
         self.running.pid
     }
 
-    /// Let it go on: the tree exists and the start is recorded.
-    pub fn release(self) -> Result<Running> {
-        handover::release(&self.go)?;
+    /// Let it go on, with the plan that it has: the tree exists and the start is recorded. `lend`: make
+    /// its overlays for it.
+    pub fn release(self, plan: &Plan, lend: bool) -> Result<Running> {
+        if overlay::count(plan) == 0 || !lend {
+            handover::release(&self.go, Word::Go)?;
+        } else {
+            handover::release(&self.go, Word::Lending)?;
+            overlay::make_for(&self.running, plan, &self.mapped, self.inside)?;
+        }
         self.mappings.into_iter().try_for_each(Mapping::finish)?;
         Ok(self.running)
     }
@@ -191,7 +205,7 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
                 processors.elsewhere(pid);
             }
             let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
-            let born = Born { running, go: go_write.into() };
+            let born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
                 Ids::Range => {

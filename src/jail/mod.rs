@@ -4,7 +4,8 @@
 //! what the jail looks like, and `handover` brings that to pid 1. `init` is pid 1 inside: it applies
 //! the plan (`cover` puts over the host's inodes what must be over them), gives up every privilege
 //! (`confine`), starts the command, reaps; `supervise` is the caller's side: it relays output,
-//! forwards signals, holds the clock, and knows how it ended. They talk over `wire`.
+//! forwards signals, holds the clock, and knows how it ended. They talk over `wire`. What is the same
+//! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on.
 #![forbid(unsafe_code)]
 
 mod confine;
@@ -18,8 +19,11 @@ mod init;
 mod input;
 pub mod launch;
 mod outbox;
+mod overlay;
 pub mod plan;
+pub mod ready;
 mod relay;
+pub mod root;
 pub mod spec;
 pub mod status;
 pub mod supervise;

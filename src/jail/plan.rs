@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Owner, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Side, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -43,7 +43,8 @@ pub enum What {
         /// Whether the path was resolved before, so that a link in it is somebody's trick.
         resolved: bool,
     },
-    /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]).
+    /// A host path that the launcher cloned with an id mapping (index into [`Plan::mapped`]), where that
+    /// is no part of an overlay.
     Mapped(usize),
     /// A directory of the jail's tmpfs.
     Scratch(CString),
@@ -51,7 +52,7 @@ pub enum What {
     Proc,
     /// A fresh devpts.
     Pts,
-    /// The overlay over the workspace.
+    /// An overlay over the workspace or beside it.
     Overlay(Overlay),
     /// A read-only mount of the file that is seen there, which must have this inode.
     Itself(u64),
@@ -66,7 +67,7 @@ pub enum What {
 /// The overlay's parts.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
-    /// Lower directory; `None`: the [`What::Mapped`] mount of this index, attached just before.
+    /// Lower directory, or the [`Plan::mapped`] clone of this index.
     pub lower: Result<CString, usize>,
     /// Upper directory.
     pub upper: CString,
@@ -94,6 +95,8 @@ pub struct Mapped {
 pub struct Plan {
     /// Size of the tmpfs, as the mount option wants it.
     pub tmp_size: CString,
+    /// The ready-made directory that is the jail's `/`; `None`: `root` of the tmpfs.
+    pub root: Option<CString>,
     /// Directories in the tmpfs, parents first.
     pub dirs: Vec<CString>,
     /// Empty files in the tmpfs to mount over.
@@ -124,8 +127,14 @@ impl Plan {
     /// Open files that carrying it out takes: every mount is a descriptor for a while. The command's
     /// own limit is another matter.
     pub fn descriptors(&self) -> u64 {
-        // A covered file is none any more when the next one comes.
-        64 + 2 * self.mounts.iter().filter(|m| !matches!(m.what, What::Itself(_))).count() as u64
+        let each = |m: &Mount| match m.what {
+            // A covered file is none any more when the next one comes.
+            What::Itself(_) => 0,
+            // Its three parts, and itself.
+            What::Overlay(_) => 4,
+            _ => 2,
+        };
+        64 + self.mounts.iter().map(each).sum::<u64>()
     }
 
     /// Keep these files read-only: last of all, when everything that may show them is there.
@@ -269,7 +278,15 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
     }
     system(&mut p, &mut points, spec, host)?;
     tools(&mut p, &mut points, spec)?;
+    let (around, beside): (Vec<_>, Vec<_>) =
+        spec.sides.iter().partition(|side| spec.at.starts_with(&side.path));
+    for side in around {
+        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+    }
     workspace(&mut p, &mut points, spec)?;
+    for side in beside {
+        overlay(&mut p, &mut points, spec, &Layers::of(side))?;
+    }
     for bind in &spec.binds {
         points.point(&bind.path, bind.directory)?;
         let attr = Attr::NOSUID.and(Attr::NODEV);
@@ -407,49 +424,69 @@ pub fn has_place(path: &Path) -> bool {
 
 /// The workspace at its own path, and `/workspace` as a link to it.
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
+    let plain = Attr::NOSUID.and(Attr::NODEV);
+    if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
+        let layers = Layers { lower: &spec.workspace, at: &spec.at, tree, owner: spec.owner };
+        return overlay(p, points, spec, &layers);
+    }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;
-    let plain = Attr::NOSUID.and(Attr::NODEV);
-    match (spec.access, &spec.tree) {
-        (Access::Overlay, Some(tree)) => {
-            let lower = match spec.ids {
-                Ids::Caller { .. } => Ok(cpath(&spec.workspace)?),
-                Ids::Range => {
-                    // The lower must be a mount of the jail's own namespace (clone_private_mount
-                    // checks), so it is attached first; the overlay then covers it.
-                    let attr = plain.and(Attr::RDONLY);
-                    p.mapped.push(Mapped {
-                        source: cpath(&spec.workspace)?,
-                        attr,
-                        owner: spec.owner,
-                        lenient: false,
-                    });
-                    let index = p.mapped.len() - 1;
-                    p.mounts.push(Mount { what: What::Mapped(index), at: at.clone(), ours: false });
-                    Err(index)
-                }
-            };
-            let what = What::Overlay(Overlay {
-                lower,
-                upper: cpath(&tree.join("upper"))?,
-                work: cpath(&tree.join("work"))?,
-                volatile: !spec.durable,
-            });
-            p.mounts.push(Mount { what, at, ours: false });
-            p.rules.push((cpath(&spec.at)?, Right::Write));
-        }
-        (Access::Rw, _) => {
+    match spec.access {
+        Access::Rw => {
             let what = shown(p, spec, &spec.workspace, plain)?;
             p.mounts.push(Mount { what, at, ours: false });
             p.rules.push((cpath(&spec.at)?, Right::Write));
         }
-        (Access::Ro | Access::Overlay, _) => {
+        Access::Ro | Access::Overlay => {
             let what = shown(p, spec, &spec.workspace, plain.and(Attr::RDONLY))?;
             p.mounts.push(Mount { what, at, ours: false });
             veil(p, points, &spec.at)?;
             p.read_only.push(cpath(&spec.at)?);
         }
     }
+    Ok(())
+}
+
+/// An overlay and where its parts are.
+struct Layers<'a> {
+    /// Host directory.
+    lower: &'a Path,
+    /// Where it is shown.
+    at: &'a Path,
+    /// What holds `upper` and `work`.
+    tree: &'a Path,
+    /// With [`Ids::Range`]: whose files appear as the jail's user's own.
+    owner: Owner,
+}
+
+impl<'a> Layers<'a> {
+    fn of(side: &'a Side) -> Layers<'a> {
+        Layers { lower: &side.path, at: &side.path, tree: &side.layers, owner: side.owner }
+    }
+}
+
+/// A host directory of which only a private upper layer is written.
+fn overlay(p: &mut Plan, points: &mut Points, spec: &Spec, layers: &Layers<'_>) -> Result<(), Error> {
+    points.point(layers.at, true)?;
+    let at = relative(layers.at)?;
+    let lower = match spec.ids {
+        Ids::Caller { .. } => Ok(cpath(layers.lower)?),
+        Ids::Range => {
+            let attr = Attr::NOSUID.and(Attr::NODEV).and(Attr::RDONLY);
+            let source = cpath(layers.lower)?;
+            p.mapped.push(Mapped { source, attr, owner: layers.owner, lenient: false });
+            let index = p.mapped.len() - 1;
+            Err(index)
+        }
+    };
+    let what = What::Overlay(Overlay {
+        lower,
+        upper: cpath(&layers.tree.join("upper"))?,
+        work: cpath(&layers.tree.join("work"))?,
+        volatile: !spec.durable,
+    });
+    p.mounts.push(Mount { what, at, ours: false });
+    p.rules.push((cpath(layers.at)?, Right::Write));
     Ok(())
 }
 

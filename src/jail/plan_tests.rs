@@ -21,6 +21,7 @@ fn spec() -> Spec {
         tree: Some("/state/trees/x".into()),
         owner: Owner { uid: 5, gid: 5 },
         durable: false,
+        sides: vec![],
         binds: vec![],
         tools: vec![],
         hidden: vec![],
@@ -106,8 +107,7 @@ fn root_shows_host_directories_through_an_id_mapping_only() {
     let p = plan(&s, &HostRoot::default()).unwrap();
     assert_eq!(p.mapped.len(), 2);
     let ws = at(&p, "home/me/p");
-    assert!(matches!(p.mounts[ws[0]].what, What::Mapped(0)));
-    assert!(matches!(&p.mounts[ws[1]].what, What::Overlay(o) if o.lower == Err(0)));
+    assert!(matches!(&p.mounts[ws[0]].what, What::Overlay(o) if o.lower == Err(0)));
     assert!(matches!(p.mounts[at(&p, "root/tools")[0]].what, What::Mapped(1)));
 }
 
@@ -213,4 +213,32 @@ fn odd_bytes_pass_and_nul_is_named() {
     assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Nul { .. })));
     let s = Spec { env: vec![("A=B".into(), "x".into())], ..spec() };
     assert!(matches!(plan(&s, &HostRoot::default()), Err(Error::Variable(_))));
+}
+
+#[test]
+fn what_lies_beside_has_an_overlay_of_its_own_around_the_workspace_or_after_it() {
+    let side = |path: &str| crate::jail::spec::Side {
+        path: path.into(),
+        layers: "/state/trees/x/side/git".into(),
+        owner: Owner { uid: 7, gid: 7 },
+    };
+    for ids in [Ids::Range, Ids::Caller { owner: Owner { uid: 5, gid: 5 } }] {
+        let s = Spec { sides: vec![side("/home/me"), side("/srv/git")], ids, ..spec() };
+        let p = plan(&s, &HostRoot::default()).unwrap();
+        let last = |path| *at(&p, path).last().unwrap();
+        assert!(last("home/me") < last("home/me/p") && last("home/me/p") < last("srv/git"));
+        for (path, tree) in
+            [("home/me/p", c"/state/trees/x/upper"), ("srv/git", c"/state/trees/x/side/git/upper")]
+        {
+            let What::Overlay(o) = &p.mounts[last(path)].what else { panic!("{path}") };
+            assert_eq!(o.upper.as_c_str(), tree);
+            if ids == Ids::Range {
+                let index = *o.lower.as_ref().unwrap_err();
+                assert_eq!(p.mapped[index].source.to_bytes(), format!("/{path}").as_bytes());
+                assert_eq!(p.mapped[index].owner.uid, if path == "srv/git" { 7 } else { 5 });
+            }
+            let rule = CString::new(format!("/{path}")).unwrap();
+            assert!(p.rules.contains(&(rule, Right::Write)));
+        }
+    }
 }

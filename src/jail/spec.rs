@@ -61,6 +61,18 @@ pub struct Hidden {
     pub directory: bool,
 }
 
+/// A directory beside the workspace that is shown at its own path through an overlay of its own: a
+/// part of the project that lies elsewhere, or a cache of the user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Side {
+    /// As in [`Bind::path`].
+    pub path: PathBuf,
+    /// The directory that holds `upper` and `work`.
+    pub layers: PathBuf,
+    /// With [`Ids::Range`]: whose files appear as the jail's user's own.
+    pub owner: Owner,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -148,6 +160,9 @@ pub struct Spec {
     pub owner: Owner,
     /// Mount the overlay without `volatile`.
     pub durable: bool,
+    /// With [`Access::Overlay`]: what else has an overlay, parents before children. One that holds
+    /// the workspace is mounted before it.
+    pub sides: Vec<Side>,
     /// Further host paths, parents before children.
     pub binds: Vec<Bind>,
     /// Tools, parents before children, none in the workspace or in a bind.

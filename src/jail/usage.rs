@@ -65,11 +65,11 @@ fn of_status(text: &str) -> (u64, u64) {
     sums
 }
 
-/// Bytes in the jail's tmpfs. The mount that `proc` is the root of lies in the jail's root
-/// directory, which is on that tmpfs; nothing inside can change either.
+/// Bytes in the jail's tmpfs, which is at `/tmp`. The mount that `proc` is the root of lies in the jail's
+/// root directory; nothing inside can change either, or what is mounted there.
 fn tmpfs(proc: &OwnedFd) -> u64 {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(root) = openat(proc, "..", flags, Mode::empty()) else { return 0 };
+    let Ok(root) = openat(proc, "../tmp", flags, Mode::empty()) else { return 0 };
     match fstatfs(&root) {
         Ok(fs) if fs.filesystem_type() == TMPFS_MAGIC => {
             let block = u64::try_from(fs.block_size()).unwrap_or(0);

@@ -132,7 +132,15 @@ pub fn send_descriptors(socket: impl AsFd, fds: &[OwnedFd]) -> sys::Result<()> {
     Ok(())
 }
 
-/// Wait for `count` descriptors. `None`: the other side is gone.
+/// Send word that the descriptors that were promised do not come.
+pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
+    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"n", MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(e) => Err(Error::new("send", "status socket", e)),
+    }
+}
+
+/// Wait for `count` descriptors; fewer when there are no more. `None`: the other side is gone.
 pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Option<Vec<OwnedFd>>> {
     let fail = |e| Error::new("recvmsg", "descriptors", e);
     let mut all = Vec::with_capacity(count);
@@ -149,10 +157,14 @@ pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Optio
         if got.bytes == 0 {
             return Ok(None);
         }
+        let before = all.len();
         for c in got.cmsgs().map_err(fail)? {
             if let ControlMessageOwned::ScmRights(fds) = c {
                 all.extend(fds.into_iter().map(own));
             }
+        }
+        if all.len() == before {
+            break;
         }
     }
     Ok(Some(all))
@@ -193,9 +205,10 @@ pub fn receive(socket: impl AsFd, block: bool) -> sys::Result<Received> {
                 }
                 break (r.bytes, fd);
             }
-            Err(Errno::EINTR) => {}
+            // The other side ended before it had read what we sent: said once, and ahead of what it had
+            // sent itself.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(Errno::EAGAIN) => return Ok(Received::Nothing),
-            Err(Errno::ECONNRESET) => return Ok(Received::Closed),
             Err(e) => return Err(Error::new("recvmsg", "status socket", e)),
         }
     };
@@ -250,6 +263,29 @@ mod tests {
         drop(a);
         assert!(receive_descriptors(&b, 0).unwrap().is_some());
         assert!(receive_descriptors(&b, 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_word_is_heard_whatever_was_left_unread() {
+        let (a, b) = pair().unwrap();
+        send_none(&a).unwrap();
+        let failed = Message::Failed { step: "open".into(), errno: 24, exec: false };
+        send(&b, &failed, None).unwrap();
+        drop(b);
+        let Received::Message(said, None) = receive(&a, true).unwrap() else { panic!("nothing said") };
+        assert_eq!(said, failed);
+        assert!(matches!(receive(&a, true).unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn descriptors_that_do_not_come_are_not_waited_for() {
+        let (a, b) = pair().unwrap();
+        let (r, _w) = sys::fd::pipe().unwrap();
+        send_descriptors(&a, &[r]).unwrap();
+        send_none(&a).unwrap();
+        assert_eq!(receive_descriptors(&b, 2).unwrap().unwrap().len(), 1);
+        drop(b);
+        send_none(&a).unwrap();
     }
 
     #[test]

@@ -15,9 +15,11 @@ use super::{changes, config, keep};
 
 use crate::base::id::{Id, Kind};
 use crate::base::text;
-use crate::jail::etc::{self, Etc};
+use crate::jail::etc;
 use crate::jail::launch;
 use crate::jail::plan;
+use crate::jail::ready::Ready;
+use crate::jail::root;
 use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec, inside_id};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
@@ -34,6 +36,7 @@ use crate::sys::sink;
 
 mod again;
 mod alias;
+mod beside;
 mod check;
 mod dry;
 mod end;
@@ -47,11 +50,15 @@ mod spec;
 mod streams;
 mod veil;
 
+use beside::Beside;
 use relay::Relay;
 
 pub use check::WayOut;
 pub use dry::explain;
 pub use missing::{OnHost, on_host};
+
+/// Where in the state directory what is ready-made lies.
+const CACHE: &str = "cache";
 
 /// What the user asked for.
 #[derive(Debug, Default)]
@@ -337,12 +344,13 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _ } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, root, tools: _, beside } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, (ids, held.pid()), older, &mut warnings) {
+    let begun = ((&spec, &beside[..]), (ids, held.pid()));
+    let tree = match record_start(&state, begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -357,7 +365,10 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         ticks: request.ticks,
     };
     let mut relay = Relay::new(watcher, status, &state, tree);
-    let ended = held.release().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    relay.wanted = root.as_ref().err();
+    let ended = held
+        .release(&plan, !spec::test_takes("own-overlays"))
+        .and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let ended = match ended {
         Ok(mut ended) => {
             let exit = exit_code(&ended);
@@ -443,9 +454,13 @@ struct Prepared {
     policy: Effective,
     watch_memory: Option<u64>,
     /// Kept for the length of the run.
-    etc: Etc,
+    etc: Ready,
+    /// Likewise; or what is to be made for later runs.
+    root: Result<Ready, root::Wanted>,
     /// The tools that are shown.
     tools: Vec<Found>,
+    /// What has an overlay beside the workspace.
+    beside: Vec<Beside>,
 }
 
 fn prepare(
@@ -466,7 +481,8 @@ fn prepare(
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
-    let etc = etc::ready(&state.path().join("cache")).map_err(Error::Etc)?;
+    let cache = state.path().join(CACHE);
+    let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
     let names = shown.tools.names();
@@ -477,31 +493,43 @@ fn prepare(
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     let tree_of = older.map_or(id, Tree::id);
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, tree_of));
+    let beside: Vec<Beside> = Vec::new();
+    if let Some(tree) = &spec.tree {
+        spec.sides = beside.iter().map(|b| b.side(tree)).collect();
+        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
+    }
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
+    let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
+    let mut root = root::ready(&cache, &mut plan, owner);
+    if let (Err(wanted), true) = (&root, spec::test_takes("ready-root")) {
+        wanted.make(&cache);
+        root = root::ready(&cache, &mut plan, owner);
+    }
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, beside })
 }
 
 /// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
 /// fails.
 fn record_start(
     state: &StateDir,
-    spec: &Spec,
+    ((spec, beside), (ids, init)): ((&Spec, &[Beside]), (Ids, i32)),
     policy: &Effective,
-    (ids, init): (Ids, i32),
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let tree = if let Some(tree) = older {
-        Some(again::begin(state, tree, spec.id, warnings)?)
-    } else if spec.tree.is_some() {
-        let inside = RANGE_BASE + spec.inside_id();
-        let owner = (ids == Ids::Range).then_some((inside, inside));
-        Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
-    } else {
-        None
+    let inside = RANGE_BASE + spec.inside_id();
+    let owner = (ids == Ids::Range).then_some((inside, inside));
+    let tree = match older {
+        Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
+        None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
+        None => None,
     };
+    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(tree, owner))) {
+        discard(tree, state);
+        return Err(e.into());
+    }
     let of = tree.as_ref().map(Tree::id);
     match spool::append_start(state, &record::start(spec, policy, of, init)) {
         Ok(set_aside) => {

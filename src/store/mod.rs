@@ -28,6 +28,7 @@ pub mod origin;
 pub mod peek;
 mod query;
 mod remove;
+pub mod sides;
 mod spare;
 pub mod spool;
 pub mod sweep;

@@ -18,8 +18,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstat
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
-use super::dirfd;
 use super::trees::{Tree, open_tree_dir, upper_mode};
+use super::{dirfd, sides};
 use crate::base::id::Id;
 use crate::sys::xattr;
 
@@ -36,7 +36,7 @@ fn ready(n: u32) -> String {
 
 /// Put the tree of `id` aside. `false` when enough are there, or when it must not be used again.
 pub(super) fn put(trees: &File, id: Id, tree: impl AsFd) -> bool {
-    if !is_pristine(tree).unwrap_or(false) {
+    if sides::any(&tree) || !is_pristine(tree).unwrap_or(false) {
         return false;
     }
     // A tree is never empty, so a rename never replaces one (ENOTEMPTY).

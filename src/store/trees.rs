@@ -1,5 +1,6 @@
-//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, and what `origin`, `kept` and `applied`
-//! note beside them. None of it is ever shown to a jail but the upper layer, through the overlay.
+//! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, further overlays (see
+//! [`sides`](super::sides)), and what `origin`, `kept` and `applied` note beside them. None of it is ever
+//! shown to a jail but the upper layers, through the overlays.
 //!
 //! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one
 //! for the length of the run, `aj diff` and `aj apply` shared ones for theirs, so that a shared lock
@@ -17,15 +18,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, fchown, symlinkat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
-use super::remove::remove_dir;
-use super::{origin, spare};
+use super::{origin, sides, spare};
 use crate::base::id::Id;
 
 pub(super) const DIR: &str = "trees";
@@ -70,7 +70,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
         return Err(tree.busy());
     }
     drop(trees);
-    tree.populate(base, owner)?;
+    populate(&tree.dir, &tree.path, base, owner)?;
     origin::note(&tree, base);
     Ok(tree)
 }
@@ -242,27 +242,15 @@ impl Tree {
     /// without permission bits in `work`. Failing is no loss: aj itself removes them all the same.
     pub fn make_removable(&self) {
         spare::open_work(&self.dir).ok();
+        sides::make_removable(self);
     }
 
-    /// Whether nothing was ever changed: the upper layer has no entries.
+    /// Whether nothing was ever changed: the upper layers have no entries.
     pub fn is_unchanged(&self) -> Result<bool> {
-        dirfd::open_dir(&self.dir, c"upper")
+        let empty = dirfd::open_dir(&self.dir, c"upper")
             .and_then(dirfd::is_empty)
-            .map_err(|e| Error::call("open", &self.upper(), e))
-    }
-
-    /// Remove it if nothing was ever changed; otherwise it is given back. The caller holds the lock.
-    ///
-    /// For the end of a run: cheaper than [`Tree::remove`], and one call both asks and answers.
-    pub fn remove_if_unchanged(self, state: &StateDir) -> Result<Option<Tree>> {
-        match unlinkat(&self.dir, "upper", UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => return Ok(Some(self)),
-            Err(e) => return Err(Error::call("rmdir", &self.upper(), e)),
-        }
-        // Without `upper` it is no tree any more: if we die now, a sweep finishes.
-        let name = CString::new(self.id.as_str()).unwrap_or_default();
-        remove_dir(state.subdir(DIR)?, &name, &state.path().join(DIR)).map(|()| None)
+            .map_err(|e| Error::call("open", &self.upper(), e))?;
+        Ok(empty && sides::parts_unchanged(self)?)
     }
 
     /// Remove it. The caller holds the lock.
@@ -304,28 +292,29 @@ impl Tree {
         self.again
     }
 
-    fn populate(&self, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
-        symlinkat(base, &self.dir, "base").map_err(|e| Error::call("symlink", &self.path.join("base"), e))?;
-        let mode = upper_mode(base);
-        for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
-            let fail = |call| move |e| Error::call(call, &self.path.join(name.to_string_lossy().as_ref()), e);
-            mkdirat(&self.dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;
-            if owner.is_none() && mode == 0o700 {
-                continue;
-            }
-            let made = dirfd::open_dir(&self.dir, name).map_err(fail("open"))?;
-            // Set apart from mkdir, which the umask cuts down.
-            fchmod(&made, Mode::from_bits_truncate(mode)).map_err(fail("chmod"))?;
-            if let Some((uid, gid)) = owner {
-                fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail("chown"))?;
-            }
-        }
-        Ok(())
-    }
-
     fn busy(&self) -> Error {
         Error::Busy { path: crate::base::text::os(&self.path), waited: Duration::ZERO }
     }
+}
+
+/// Make `base`, `work` and `upper` in `dir`, which is at `path`; `upper` last.
+pub(super) fn populate(dir: &File, path: &Path, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    symlinkat(base, dir, "base").map_err(|e| Error::call("symlink", &path.join("base"), e))?;
+    let mode = upper_mode(base);
+    for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
+        let fail = |call| move |e| Error::call(call, &path.join(name.to_string_lossy().as_ref()), e);
+        mkdirat(dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;
+        if owner.is_none() && mode == 0o700 {
+            continue;
+        }
+        let made = dirfd::open_dir(dir, name).map_err(fail("open"))?;
+        // Set apart from mkdir, which the umask cuts down.
+        fchmod(&made, Mode::from_bits_truncate(mode)).map_err(fail("chmod"))?;
+        if let Some((uid, gid)) = owner {
+            fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(fail("chown"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Permission bits of an upper layer over `base`.
@@ -428,24 +417,6 @@ mod tests {
         fs::create_dir_all(state.path().join(format!("trees/{GONE}{a}/x"))).unwrap();
         tree.remove(&state).unwrap();
         assert_eq!(list_trees(&state).unwrap(), []);
-    }
-
-    #[test]
-    fn a_run_that_changed_nothing_leaves_no_tree() {
-        let (_dir, state) = state();
-        let make = || create_tree(&state, id(), "/".as_ref(), None).unwrap();
-        let tree = make();
-        // What overlayfs leaves in its working directory.
-        fs::create_dir_all(tree.work().join("work")).unwrap();
-        fs::create_dir_all(tree.work().join("incompat/volatile")).unwrap();
-        fs::set_permissions(tree.work().join("work"), Permissions::from_mode(0o0)).unwrap();
-        assert!(tree.remove_if_unchanged(&state).unwrap().is_none());
-        assert_eq!(fs::read_dir(state.path().join("trees")).unwrap().count(), 0);
-        let tree = make();
-        fs::write(tree.upper().join("x"), "").unwrap();
-        let tree = tree.remove_if_unchanged(&state).unwrap().unwrap();
-        assert!(tree.upper().join("x").exists() && tree.work().exists());
-        assert!(is_locked(&state, &tree.id(), &tree.id()));
     }
 
     #[test]

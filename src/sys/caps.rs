@@ -70,6 +70,16 @@ pub fn not_dumpable() -> Result<()> {
     prctl("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, 0, 0).map(drop)
 }
 
+/// Whether others may (see [`not_dumpable`]), as a number of the kernel's.
+pub fn dumpable() -> Result<i32> {
+    prctl("prctl(PR_GET_DUMPABLE)", libc::PR_GET_DUMPABLE, 0, 0)
+}
+
+/// Set back what [`dumpable`] said.
+pub fn set_dumpable(value: i32) -> Result<()> {
+    prctl("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, (value == 1).into(), 0).map(drop)
+}
+
 /// SIGKILL when the parent thread dies. Cleared by a change of ids: call it after [`become_ids`].
 pub fn die_with_parent() -> Result<()> {
     prctl("prctl(PR_SET_PDEATHSIG)", libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).map(drop)

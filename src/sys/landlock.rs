@@ -1,14 +1,15 @@
 //! Landlock on the pivoted view: the second lock on files, and the scopes that keep signals and
 //! abstract sockets inside.
 
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::CString;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope,
 };
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, check};
@@ -98,8 +99,9 @@ pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
                 }
             };
         let name = || crate::base::text::c(path);
-        let fd = PathFd::new(OsStr::from_bytes(path.to_bytes()))
-            .map_err(|_| Error::new("open", name(), Errno::last()))?;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let fd = openat(AT_FDCWD, path.as_c_str(), flags, Mode::empty())
+            .map_err(|e| Error::new("open", name(), e))?;
         created = created
             .add_rule(PathBeneath::new(fd, access))
             .map_err(|_| Error::new("landlock_add_rule", name(), Errno::last()))?;

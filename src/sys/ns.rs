@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::{Error, Result, clone, errno, pidfd};
+use super::{Error, Result, check, clone, errno, pidfd};
 
 /// One line of `uid_map`/`gid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,14 @@ fn map(process: &str, uids: &[IdMap], gids: &[IdMap], deny_setgroups: bool) -> R
     }
     write_file("write uid_map", &format!("/proc/{process}/uid_map"), &lines(uids))?;
     write_file("write gid_map", &format!("/proc/{process}/gid_map"), &lines(gids))
+}
+
+/// Join the user and mount namespaces of a process, with every capability there. The caller is alone in
+/// its process and has made the user namespace. `EINVAL` before Linux 5.8.
+pub fn join_files(process: &OwnedFd) -> Result<()> {
+    // SAFETY: takes a descriptor and flags.
+    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
+    check("setns", libc::c_long::from(r)).map(drop)
 }
 
 /// Forbid further user namespaces below ours (`user.max_user_namespaces`, counted per namespace).

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::{Error, Watcher};
+use crate::jail::root;
 use crate::jail::status::Layers;
 use crate::jail::supervise;
 use crate::schema::jail::Usage;
@@ -51,6 +52,8 @@ pub(super) struct Relay<'a> {
     status: Option<StatusLines>,
     state: &'a StateDir,
     pub(super) tree: Option<Tree>,
+    /// What later runs would like to find made.
+    pub(super) wanted: Option<&'a root::Wanted>,
     /// Whether `tree` was looked at and kept for its changes.
     pub(super) kept: Option<Result<(), Error>>,
 }
@@ -62,7 +65,7 @@ impl<'a> Relay<'a> {
         state: &'a StateDir,
         tree: Option<Tree>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, kept: None }
+        Relay { to, status, state, tree, wanted: None, kept: None }
     }
 
     /// Put the tree aside when nothing changed.
@@ -96,6 +99,9 @@ impl supervise::Watcher for Relay<'_> {
             // The command has only begun and a processor is free: before, the jail needed it for its
             // network namespace. Failing is no loss.
             trees::prepare_spare(self.state).ok();
+        }
+        if let Some(wanted) = self.wanted {
+            wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
     }
 

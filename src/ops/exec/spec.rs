@@ -83,6 +83,7 @@ pub(super) fn spec(
         tree: None,
         owner,
         durable: settings.durable,
+        sides: Vec::new(),
         binds,
         tools: tools.shown,
         hidden: tools.hidden,
@@ -110,6 +111,13 @@ fn half_of_inotify() -> Option<(u64, u64)> {
     };
     // A host without them has none to run out of.
     half("max_user_instances").zip(half("max_user_watches"))
+}
+
+/// Whether a test wants a start to take this way, which depends on what happened before otherwise. In
+/// debug builds only.
+pub(super) fn test_takes(way: &str) -> bool {
+    cfg!(debug_assertions)
+        && env::TEST_WAYS.get().is_some_and(|ways| ways.to_string_lossy().split(',').any(|w| w == way))
 }
 
 /// Layers to leave out, so that a test can show what each one stops. In debug builds only: a

@@ -1,0 +1,220 @@
+//! The jail's `/`, ready-made: the directories, links and empty files that things are mounted over.
+//!
+//! Thirty calls on a tmpfs are the better part of what it costs to make one; a ready-made directory is
+//! a bind. It depends on where the workspace and the tools are, so there is one for each of the last
+//! few kinds of jail. The first run of a kind makes its own on its tmpfs; the second one also leaves a
+//! ready-made one for the third, while its command runs: who only ever runs things in fresh directories
+//! is not to pay for what nobody will use.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::AtFlags;
+use nix::libc;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+
+use super::plan::Plan;
+use super::ready::{self, Ready};
+
+/// Format of the directory: a change here makes new ones.
+const FORMAT: u32 = 1;
+/// Its kind among what is ready-made.
+const KIND: &str = "root";
+/// Others that are kept: so many kinds of jail are in use at a time.
+const KEPT: usize = 31;
+/// The file that remembers which kinds were seen once: so many stamps, in the places that they choose.
+const SEEN: &str = "seen-roots";
+const PLACES: u64 = 256;
+
+/// A root that is not there yet.
+#[derive(Debug)]
+pub struct Wanted {
+    stamp: u64,
+    dirs: Vec<CString>,
+    files: Vec<CString>,
+    links: Vec<(CString, CString)>,
+    owner: Option<u32>,
+}
+
+/// Let `plan` use the ready-made root below `cache`, if there is one. As root everything in it belongs
+/// to `owner`, the host's id of the jail's user.
+pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready, Wanted> {
+    let stamp = stamp(plan, owner);
+    let path = cache.join(name(stamp));
+    let ready =
+        ready::hold(&path).and_then(|r| Some((r, CString::new(path.as_os_str().as_encoded_bytes()).ok()?)));
+    let Some((ready, path)) = ready else {
+        let inside = |paths: &[CString]| paths.iter().filter_map(|p| below(p)).collect();
+        let links = plan.links.iter().filter_map(|(to, at)| Some((to.clone(), below(at)?))).collect();
+        return Err(Wanted { stamp, dirs: inside(&plan.dirs), files: inside(&plan.files), links, owner });
+    };
+    plan.root = Some(path);
+    plan.dirs.retain(|d| below(d).is_none());
+    plan.files.retain(|f| below(f).is_none());
+    plan.links.retain(|(_, at)| below(at).is_none());
+    Ok(ready)
+}
+
+/// The path below the root of one in the tmpfs, if it is there.
+fn below(path: &CStr) -> Option<CString> {
+    let rest = path.to_bytes().strip_prefix(b"root/")?;
+    CString::new(rest).ok()
+}
+
+fn name(stamp: u64) -> String {
+    format!("{KIND}-{stamp:016x}")
+}
+
+fn stamp(plan: &Plan, owner: Option<u32>) -> u64 {
+    let mut h = blake3::Hasher::new();
+    h.update(&FORMAT.to_le_bytes());
+    h.update(&owner.unwrap_or(u32::MAX).to_le_bytes());
+    // With their NUL bytes, which no name has, texts cannot run into each other.
+    let links = plan.links.iter().flat_map(|(to, at)| [to, at]);
+    for (kind, path) in plan
+        .dirs
+        .iter()
+        .map(|p| (b"d", p))
+        .chain(plan.files.iter().map(|p| (b"f", p)))
+        .chain(links.map(|p| (b"l", p)))
+    {
+        h.update(kind);
+        h.update(path.to_bytes_with_nul());
+    }
+    h.finalize().as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+impl Wanted {
+    /// Make it below `cache` if an earlier run wanted it as well. Failing is no loss.
+    pub fn make_if_seen(&self, cache: &Path) {
+        if self.was_seen(cache).unwrap_or(false) {
+            self.make(cache);
+        }
+    }
+
+    /// Make it below `cache`. Failing is no loss.
+    pub fn make(&self, cache: &Path) {
+        drop(ready::make(cache, KIND, &name(self.stamp), KEPT, |to| self.fill(to)));
+    }
+
+    /// Whether an earlier run wanted it; later ones will be told so.
+    fn was_seen(&self, cache: &Path) -> io::Result<bool> {
+        let mut options = fs::File::options();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(cache.join(SEEN))?;
+        let (at, mut there) = (self.stamp % PLACES * 8, [0; 8]);
+        let mine = self.stamp.to_le_bytes();
+        // Short at first: nothing was seen.
+        let read = file.read_at(&mut there, at)?;
+        if read == there.len() && there == mine {
+            return Ok(true);
+        }
+        file.write_all_at(&mine, at)?;
+        Ok(false)
+    }
+
+    fn fill(&self, to: &Path) -> io::Result<()> {
+        let top = fs::File::open(to)?;
+        for dir in &self.dirs {
+            mkdirat(&top, dir.as_c_str(), Mode::S_IRWXU)?;
+            // Apart from mkdir, which the umask cuts down.
+            fchmodat(&top, dir.as_c_str(), Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
+        }
+        for file in &self.files {
+            mknodat(&top, file.as_c_str(), SFlag::S_IFREG, Mode::S_IRUSR, 0)?;
+            fchmodat(&top, file.as_c_str(), Mode::from_bits_truncate(0o644), FchmodatFlags::FollowSymlink)?;
+        }
+        for (target, at) in &self.links {
+            symlinkat(target.as_c_str(), &top, at.as_c_str())?;
+        }
+        let links = self.links.iter().map(|(_, at)| at);
+        for path in self.dirs.iter().chain(&self.files).chain(links).map(CString::as_c_str).chain([c""]) {
+            self.give_away(&top, path)?;
+        }
+        Ok(())
+    }
+
+    fn give_away(&self, top: impl AsFd, path: &CStr) -> io::Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
+        Ok(fchownat(top, path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)), flags)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    fn plan(workspace: &CStr) -> Plan {
+        let own = |path: &CStr| path.to_owned();
+        Plan {
+            dirs: [c"home", c"root", c"root/dev", c"root/srv"].map(own).to_vec(),
+            files: vec![own(c"root/dev/null")],
+            links: vec![(own(workspace), own(c"root/workspace"))],
+            ..Plan::default()
+        }
+    }
+
+    fn run(cache: &Path, workspace: &CStr) -> (bool, Plan) {
+        let mut plan = plan(workspace);
+        let ready = ready(cache, &mut plan, None);
+        if let Err(wanted) = &ready {
+            wanted.make_if_seen(cache);
+        }
+        (ready.is_ok(), plan)
+    }
+
+    #[test]
+    fn the_third_run_of_a_kind_finds_it_made_and_no_other_kind_does() {
+        let cache = tempfile::tempdir().unwrap();
+        let made = [c"/a", c"/a", c"/b", c"/a", c"/a"].map(|workspace| run(cache.path(), workspace).0);
+        assert_eq!(made, [false, false, false, true, true]);
+        let (_, plan) = run(cache.path(), c"/a");
+        assert_eq!(plan.dirs, [c"home".to_owned(), c"root".to_owned()]);
+        assert!(plan.files.is_empty() && plan.links.is_empty());
+        let root = std::path::PathBuf::from(plan.root.unwrap().into_string().unwrap());
+        let mode = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("dev") & 0o7777, 0o755);
+        assert_eq!((mode("dev/null"), mode("") & 0o7777), (0o100_644, 0o755));
+        assert_eq!(fs::read_link(root.join("workspace")).unwrap(), Path::new("/a"));
+    }
+
+    #[test]
+    fn a_file_that_was_damaged_or_planted_is_no_reason_to_fail() {
+        let cache = tempfile::tempdir().unwrap();
+        let seen = cache.path().join(SEEN);
+        fs::write(&seen, "short").unwrap();
+        assert_eq!([(); 3].map(|()| run(cache.path(), c"/a").0), [false, false, true]);
+        fs::remove_file(&seen).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &seen).unwrap();
+        assert_eq!([(); 3].map(|()| run(cache.path(), c"/b").0), [false, false, false]);
+    }
+
+    #[test]
+    fn as_root_it_belongs_to_the_jails_user() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: only root can give files away");
+            return;
+        }
+        let cache = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap_err().make_if_seen(cache.path());
+        }
+        let root = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap().path;
+        for name in ["", "dev", "dev/null", "workspace"] {
+            assert_eq!(fs::symlink_metadata(root.join(name)).unwrap().uid(), 1_001_000, "{name}");
+        }
+        assert!(ready(cache.path(), &mut plan(c"/a"), None).is_err(), "another owner's");
+    }
+}
