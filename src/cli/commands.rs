@@ -7,7 +7,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{apply, completions, config, diff, doctor, exec, help, jail, man, version};
+use super::{apply, completions, config, diff, discard, doctor, exec, help, jail, man, version};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,7 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
+    mount!("discard", Changes, discard),
     mount!("jail", Records, jail),
     mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),

@@ -10,6 +10,7 @@ use super::jail_view::shorten;
 use super::{commands, topics};
 use crate::base::env;
 use crate::ops::{config, ledger};
+use crate::policy::keep;
 use crate::policy::key::Key;
 
 /// Jails to propose at most: more than that is no choice.
@@ -40,9 +41,19 @@ pub(super) fn jails(typed: &OsStr) -> Vec<CompletionCandidate> {
     newest.into_iter().chain(found.map(|(id, command)| candidate(id, &command))).collect()
 }
 
+/// The same of those whose changes are kept.
+pub(super) fn kept(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let kept = ledger::peek_kept();
+    let is_kept = |c: &CompletionCandidate| {
+        c.get_value().to_str().is_some_and(|id| if id == "@" { !kept.is_empty() } else { kept.contains(id) })
+    };
+    jails(typed).into_iter().filter(is_kept).collect()
+}
+
 /// The settings by name.
 pub(super) fn settings() -> Vec<CompletionCandidate> {
-    Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).collect()
+    let kept = keep::NAMES.into_iter().map(|name| candidate(name, "what is kept of runs"));
+    Key::ALL.iter().map(|key| candidate(key.name(), key.flag())).chain(kept).collect()
 }
 
 /// The presets that come with aj and those of config.toml.

@@ -12,6 +12,7 @@ use super::ui::Ui;
 use crate::base::text::os;
 use crate::ops::config;
 use crate::ops::project::{self, Choice};
+use crate::policy::keep;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
 use crate::schema::policy::{Caches, Check, Document, FORMAT, Location, Paths, Tools, Tree};
@@ -138,17 +139,17 @@ pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>, Vec<C
 }
 
 fn get(ui: &Ui, cwd: &Path, name: &str, sources: Sources) -> CmdResult {
-    let Some(key) = Key::from_name(name) else {
-        let names: Vec<&str> = Key::ALL.iter().map(|k| k.name()).collect();
+    let names: Vec<&str> = Key::ALL.iter().map(|k| k.name()).chain(keep::NAMES).collect();
+    if !names.contains(&name) {
         return Err(CommandError::new(
             exit::NOT_FOUND,
             "setting_not_found",
             format!("there is no setting `{}`", os(name)),
         )
         .hint(format!("settings: {}", names.join(", "))));
-    };
+    }
     let mut document: Document = resolve(cwd, sources)?.document();
-    document.settings.retain(|row| row.key == key.name());
+    document.settings.retain(|row| row.key == name);
     if ui.json {
         ui.document(&document);
     } else {

@@ -26,7 +26,8 @@ Examples:
 /// --allow-exec-files. Nothing is changed.
 ///
 /// Without a jail the newest one over this directory (or one above it) whose changes are kept is
-/// meant; `@` is the newest of all, as in `aj jail show`, whether its changes are kept or not. A first
+/// meant; `@` is the newest of all, as in `aj jail show`, whether its changes are kept or not. A jail that
+/// went on in the changes of another (`aj exec JAIL -- COMMAND`) stands for those of both. A first
 /// word without `jl-` is a path where there is such a path, and otherwise the start of an id, of four
 /// characters at least. Paths are shown and taken from the current directory; in JSON they are below
 /// `base`. Those in a part of the project that lies elsewhere (the git directory that a linked worktree or

@@ -3,6 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap_complete::engine::ArgValueCompleter;
+
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
@@ -16,6 +19,7 @@ use crate::schema::jail::{Outcome, Usage};
 const EXAMPLES: &str = "\
 Examples:
   aj exec -- npm test                    run over a copy-on-write view of this directory
+  aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
@@ -31,6 +35,11 @@ Examples:
 ///
 /// git works as outside, in linked worktrees and submodules too: the git directory that they share is
 /// seen in the same way. With --rw, git's settings and hooks stay read-only.
+///
+/// With JAIL the command goes on in the kept changes of that jail and adds to them: `@` is the newest
+/// kept of this project, an id or the start of one is that jail, whatever directory it ran over. The
+/// policy is that of this command line. It starts in this directory where that is in the tree,
+/// otherwise at its top. Changes that are in use are refused.
 ///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
 /// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
@@ -70,6 +79,9 @@ pub struct Args {
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     status_fd: Option<i32>,
+    /// Go on in the kept changes of this jail (id, start of one, or `@` for the newest of this project)
+    #[arg(value_name = "JAIL", value_parser = jail(), add = ArgValueCompleter::new(super::complete::kept))]
+    jail: Option<OsString>,
     /// The command and its arguments, untouched
     #[arg(last = true, required_unless_present = "sh", value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -100,6 +112,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
         ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
+        ("@", Take::Flag(|a| a.jail.replace("@".into()).is_none())),
         ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
     ],
     command: |a, words| {
@@ -107,6 +120,18 @@ pub(super) const QUICK: Quick<Args> = Quick {
         true
     },
 };
+
+/// A jail is told from a command without its `--` by how it is written: `make` could be digits of one.
+fn jail() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|word| {
+        let text = word.to_string_lossy().to_ascii_lowercase();
+        if matches!(text.as_str(), "@" | "latest") || text.starts_with("jl-") {
+            return Ok(word);
+        }
+        // `usage` says the rest.
+        Err("a jail is `@` or begins with `jl-`")
+    })
+}
 
 /// Run it.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
@@ -128,6 +153,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             None if args.here => Choice::Here,
             None => Choice::Project,
         },
+        again: args.jail,
         cwd: args.cwd,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
@@ -257,7 +283,8 @@ fn say_why(ui: &Ui, outcome: &Outcome) {
 /// Say what changed, or apply it.
 fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
     let Some(diff) = &report.changes else { return Ok(()) };
-    let (id, what) = (report.id, super::changes::summary(&diff.totals));
+    // One name for a tree, however many runs went on in it.
+    let (id, what) = (diff.tree, super::changes::summary(&diff.totals));
     match apply {
         Some(allow) if code == 0 => {
             let done = op::apply(id, allow, ui).map_err(failed)?;
@@ -358,6 +385,14 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::InUse { by_run: true, .. } => shown
+            .hint("wait until it has ended: `aj jail list --status running`")
+            .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),
+        op::Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
+        op::Error::NotAgain { .. } => shown.hint("leave out one of the two"),
+        op::Error::OtherId { as_root: true, .. } => shown.hint("leave out `--as-root`"),
+        op::Error::OtherId { as_root: false, .. } => shown.hint("add `--as-root`"),
+        op::Error::OtherOwner { id, .. } => shown.hint(format!("look at them: `aj diff {id}`")),
         op::Error::Launch(_)
         | op::Error::Store(_)
         | op::Error::Plan(_)
@@ -393,7 +428,40 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::UnknownCache { .. } => "cache_not_found",
         op::Error::Limit { .. } => "limit",
         op::Error::StatusFd { .. } => "status_fd",
+        op::Error::InUse { .. } => "tree_in_use",
+        op::Error::NotAgain { .. } => "usage",
+        op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
         op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::super::globals::Globals;
+    use super::*;
+
+    #[test]
+    fn the_newest_is_read_alike_with_and_without_clap() {
+        let clap = |words: &[OsString]| {
+            let command = Globals::augment_args(Args::augment_args(clap::Command::new("exec")));
+            let matches = command.no_binary_name(true).try_get_matches_from(words).ok()?;
+            Args::from_arg_matches(&matches).ok()
+        };
+        let read = |words: &str| {
+            let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
+            (QUICK.parse(words.iter()), clap(&words))
+        };
+        for words in ["@ -- true", "--apply @ --net none -- true", "--env @ -- true", "-e A=b @ -- true @"] {
+            let (quick, slow) = read(words);
+            assert!(quick.is_some() && quick == slow, "{words}: {quick:?} {slow:?}");
+        }
+        for words in ["@ @ -- true", "jl-7k3m -- true", "make -- true", "@", "@ true"] {
+            assert_eq!(read(words).0, None, "{words}");
+        }
+        assert_eq!(read("JL-7k -- true").1.unwrap().jail, Some("JL-7k".into()));
+        assert_eq!(read("make -- true").1, None);
     }
 }

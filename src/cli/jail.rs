@@ -11,7 +11,7 @@ use super::exit::{self, Exit};
 use super::jail_view as view;
 use super::state;
 use super::ui::Ui;
-use crate::base::{clock, duration, text};
+use crate::base::{clock, duration, size, text};
 use crate::ops::ledger::{self, Error, Filter, Listed};
 use crate::schema::ledger::{JailDetail, KINDS, Output, Status};
 
@@ -35,6 +35,9 @@ enum Command {
 }
 
 /// List jails, newest first
+///
+/// `kept` is what the changes of a jail take on the disk, as long as `aj diff` can show them (bytes when
+/// piped; `yes` where nobody measured them). Runs that went on in the same changes show the same.
 ///
 /// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing
 /// is shortened.
@@ -124,7 +127,7 @@ fn list(ui: &Ui, args: ListArgs) -> CmdResult {
         let terminal = ui.stdout_is_terminal();
         let now = clock::now_ms();
         let rows: Vec<_> = report.jails.iter().map(|j| row(j, terminal, now)).collect();
-        ui.listing(&["id", "status", "exit", "age", "duration", "command"], &rows);
+        ui.listing(&["id", "status", "exit", "age", "duration", "kept", "command"], &rows);
     }
     Ok(Exit(exit::OK))
 }
@@ -143,6 +146,12 @@ fn row(jail: &Listed, terminal: bool, now: u64) -> Vec<String> {
         s.exit_code.map_or_else(dash, |c| c.to_string()),
         jail.started_ms.map_or_else(dash, started),
         s.duration_ms.map_or_else(dash, took),
+        match s.kept_bytes {
+            Some(bytes) if terminal => size::human(bytes),
+            Some(bytes) => bytes.to_string(),
+            None if s.changes_kept => "yes".to_owned(),
+            None => dash(),
+        },
         jail.command.clone(),
     ]
 }

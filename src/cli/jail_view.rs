@@ -87,8 +87,10 @@ pub(super) fn detail(jail: &JailDetail, now: u64) -> String {
         page.put("peak memory", &size::human(u.peak_rss));
     }
     page.opt("files changed", jail.files_changed);
+    page.opt("went on in", jail.tree.as_deref());
     if jail.changes_kept {
-        page.put("changes", &format!("kept; see `aj diff {}`", jail.id));
+        let size = jail.kept_bytes.map(|n| format!(" ({})", size::human(n))).unwrap_or_default();
+        page.put("changes", &format!("kept{size}; see `aj diff {}`", jail.tree.as_ref().unwrap_or(&jail.id)));
     }
     if !jail.layers.is_empty() {
         page.put("layers", &jail.layers.join(", "));
@@ -189,7 +191,9 @@ mod tests {
             base_base64: None,
             pid: None,
             files_changed: Some(3),
+            tree: None,
             changes_kept: true,
+            kept_bytes: Some(1536),
             policy: Some(Effective {
                 mode: "full".to_owned(),
                 mem: Some(2 << 30),
@@ -217,7 +221,7 @@ mod tests {
             "duration: 4.2s\n",
             "cpu: 100ms user, 5ms system\n",
             "peak memory: 3 MiB\n",
-            "changes: kept; see `aj diff jl-7k3m000000000000`\n",
+            "changes: kept (1.5 KiB); see `aj diff jl-7k3m000000000000`\n",
             "  mem: 2 GiB\n",
             "  timeout_ms: 1m 30s\n",
             "  cpu_millis: 1.500\n",

@@ -15,6 +15,7 @@ pub mod complete;
 mod completions;
 pub mod config;
 pub mod diff;
+pub mod discard;
 mod doctor;
 pub mod error;
 pub mod exec;

@@ -86,8 +86,9 @@ without --json; a warning is one that has `warning` in the place of `error`, and
 
 A command that looked at everything and finished a part of it, or nothing, has both: the document
 says what was done and what was not, the line on stderr says that it is not all, and the exit code
-is not 0. These are `aj apply` with the codes conflict, partly_applied and exec_files_withheld, and
-`aj exec --apply`, whose document is about the command.
+is not 0. These are `aj apply` with the codes conflict, partly_applied and exec_files_withheld,
+`aj discard` with tree_in_use and not_removed, and `aj exec --apply`, whose document is about the
+command.
 ";
 
 const POLICY: &str = "\
@@ -112,6 +113,11 @@ A layer of the jail that was asked for and cannot be applied is an error, not a 
 a limit of memory or processors that this machine cannot enforce, when a flag or config.toml asks
 for it and --best-effort does not. One that only aj.toml asks for is warned of instead: a project
 may narrow its jails, not keep them from starting.
+
+How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
+it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the
+last run in them; `none` is no bound. A run that keeps its changes removes what is beyond, older
+changes first, never its own or what is in use, and says so.
 
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
 ";

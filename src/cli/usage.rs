@@ -46,13 +46,30 @@ pub(super) fn answer(e: &clap::Error, line: &Line, ui: &Ui, exit: u8) -> CmdResu
             Err(CommandError::new(exit, "usage", "a subcommand is missing"))
         }
         _ => {
-            let mut error = mistake(e, exit);
+            let earlier = earlier(e, line);
+            let mut error = mistake(earlier.as_ref().unwrap_or(e), exit);
             if let Some(message) = negative(e, line) {
                 error.message = message;
             }
             Err(error)
         }
     }
+}
+
+/// What is wrong before a word too many: in `aj exec make all` the command begins with `make`.
+fn earlier(e: &clap::Error, line: &Line) -> Option<clap::Error> {
+    let word =
+        context(e, ContextKind::InvalidArg).pop().filter(|_| e.kind() == ErrorKind::UnknownArgument)?;
+    let entry = commands::find(line.command()?)?;
+    let before = line.for_command().take_while(|w| *w != word.as_str());
+    let earlier = commands::alone(entry).try_get_matches_from(before).err()?;
+    stray(&earlier).is_some().then_some(earlier)
+}
+
+/// The word of a command without its `--` that was taken for a jail.
+fn stray(e: &clap::Error) -> Option<String> {
+    let of = context(e, ContextKind::InvalidArg).pop().filter(|_| e.kind() == ErrorKind::ValueValidation)?;
+    context(e, ContextKind::InvalidValue).pop().filter(|_| of == "[JAIL]")
 }
 
 /// A negative number for a value: clap takes it for a cluster of short flags, and none of ours is a
@@ -103,13 +120,21 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
         // A flag that another one is nothing without.
         error.hints.push(format!("add `{flag}`"));
     } else if answers_for_another {
-        let word = context(e, ContextKind::InvalidArg).pop().filter(|w| !w.starts_with(['-', '<']));
-        if e.kind() == ErrorKind::UnknownArgument && word.is_some() || is_missing(e) {
+        let unexpected = || {
+            let word = context(e, ContextKind::InvalidArg).pop().filter(|w| !w.starts_with(['-', '<']));
+            word.filter(|_| e.kind() == ErrorKind::UnknownArgument)
+        };
+        let stray = stray(e);
+        if let Some(word) = &stray {
+            error.message = format!(
+                "unexpected argument '{}' found: a jail is `@`, or begins with `jl-`",
+                printable(word)
+            );
+        }
+        let word = stray.or_else(unexpected);
+        if word.is_some() || is_missing(e) {
             let word = word.unwrap_or_else(|| "COMMAND".to_owned());
-            error.hints.push(format!(
-                "put `--` before the command: `{command} -- {}`",
-                text::printable(word.as_bytes())
-            ));
+            error.hints.push(format!("put `--` before the command: `{command} -- {}`", printable(&word)));
         }
     }
     error.hint(format!("see `{command} --help`"))
@@ -138,6 +163,10 @@ pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
 /// The command line was accepted, but its values could not be read back: our mistake.
 pub(super) fn bug(e: clap::Error) -> CommandError {
     CommandError::bug(e.render())
+}
+
+fn printable(word: &str) -> String {
+    text::printable(word.as_bytes())
 }
 
 fn is_missing(e: &clap::Error) -> bool {

@@ -132,6 +132,11 @@ impl Held {
         self.without
     }
 
+    /// Pid of the jail's pid 1, as the host numbers it.
+    pub fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
     /// Let it go on, with the plan that it has: the tree exists and the start is recorded. `lend`: make
     /// its overlays for it.
     pub fn release(self, plan: &Plan, lend: bool) -> Result<Running> {

@@ -22,6 +22,7 @@ use crate::sys::openat2::{self, For};
 use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
+pub(super) use find::{newest_of, selected};
 mod base;
 mod find;
 #[cfg(test)]
@@ -195,17 +196,26 @@ impl Noted {
     }
 }
 
-/// As [`diff`] of a whole tree whose run has just ended.
-pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Noted), Error> {
-    let (mut document, mut noted) = (empty(tree), Vec::new());
+/// As [`diff`] of a whole tree whose run has just ended; with it, what to note, and the bytes that the
+/// upper layers take on the disk.
+pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Noted, u64), Error> {
+    let (mut document, mut noted, mut bytes) = (empty(tree), Vec::new(), 0);
     for layer in tree.layers() {
-        let Some(options) = layer.options(&DiffOptions::default()) else { continue };
-        let r = compare::diff_at_end(listing(tree, layer)?, base::open(layer)?, &options);
-        let (r, places) = r.map_err(|e| not_compared(tree, layer, e))?;
-        add(&mut document, layer, r);
-        noted.push(places);
+        let Some(mut options) = layer.options(&DiffOptions::default()) else { continue };
+        // Where this run is the first to have changes is not in the notes of those before it.
+        options.places = options.places.map(Places::open_ended);
+        let end = compare::diff_at_end(listing(tree, layer)?, base::open(layer)?, &options);
+        let end = end.map_err(|e| not_compared(tree, layer, e))?;
+        add(&mut document, layer, end.report);
+        noted.push(end.places);
+        bytes += end.allocated;
     }
-    Ok((document, Noted(noted)))
+    Ok((document, Noted(noted), bytes))
+}
+
+/// Whether the directories that a tree was made over are still in their places.
+pub(super) fn check_base(tree: &Tree) -> Result<(), Error> {
+    tree.layers().try_for_each(|layer| base::open(layer).map(drop))
 }
 
 fn listing(tree: &Tree, layer: Layer<'_>) -> Result<OwnedFd, Error> {
@@ -257,7 +267,12 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
         let upper = openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
         // The user's word covers the directory itself, too.
         let opened = if options.overwrite { base::open_any(layer)? } else { base::open(layer)? };
-        merge::apply(upper, opened, &choice(options_here, dry_run), monitor).map_err(failed)
+        let r = merge::apply(upper, opened, &choice(options_here, dry_run), monitor).map_err(failed)?;
+        if !r.put.is_empty() {
+            // Without it, what a later run changes again is asked about.
+            base::note_applied(layer, &r.put);
+        }
+        Ok(r)
     };
     if let [(layer, options_here)] = layers.as_slice() {
         let mut document = nothing_yet(tree, options.dry_run);

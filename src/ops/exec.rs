@@ -1,7 +1,6 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +11,9 @@ use serde_json::json;
 use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
 use super::tools::Found;
-use super::{changes, config};
+use super::{changes, config, keep};
 
 use crate::base::id::{Id, Kind as IdKind};
-use crate::base::text;
 use crate::jail::etc;
 use crate::jail::launch;
 use crate::jail::plan;
@@ -36,11 +34,14 @@ use crate::store::trees::{self, Tree};
 use crate::sys;
 use crate::sys::sink;
 
+mod again;
 mod alias;
 mod beside;
 mod beyond;
 mod check;
 mod dry;
+mod end;
+mod error;
 mod foreign;
 mod missing;
 mod parts;
@@ -57,6 +58,7 @@ use relay::Relay;
 
 pub use check::WayOut;
 pub use dry::explain;
+pub use error::Error;
 pub use missing::{OnHost, on_host};
 
 /// Where in the state directory what is ready-made lies.
@@ -71,8 +73,10 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// The command. Never empty.
     pub argv: Vec<OsString>,
-    /// Which tree it sees.
+    /// Which directory it sees.
     pub tree: Choice,
+    /// The jail in whose tree it goes on; `@` is the newest of this directory.
+    pub again: Option<OsString>,
     /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
     /// Show directories that are refused otherwise.
@@ -147,6 +151,8 @@ pub struct Report {
     pub too_few_files: Option<(String, u64)>,
     /// The start failed because of what is mounted below the tree: names of it.
     pub mounts_in_the_way: Option<String>,
+    /// Keeps the changes from being removed as long as they may be applied.
+    _held: Option<Tree>,
 }
 
 impl Report {
@@ -180,131 +186,26 @@ fn exit_code(ended: &Ended) -> u8 {
     u8::try_from(code).unwrap_or(255)
 }
 
-/// Why nothing ran, or why what ran could not be recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The policy could not be made.
-    #[error(transparent)]
-    Policy(#[from] config::Error),
-    /// The state directory.
-    #[error(transparent)]
-    Store(#[from] crate::store::Error),
-    /// The plan.
-    #[error(transparent)]
-    Plan(#[from] plan::Error),
-    /// A system call on the host side.
-    #[error("start the jail")]
-    Launch(#[source] sys::Error),
-    /// The tree.
-    #[error(transparent)]
-    Place(#[from] project::Error),
-    /// A directory that is not shown unless the user insists.
-    #[error("`{}` {why}", text::os(.path))]
-    Refused {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-        /// What would do.
-        way: WayOut,
-    },
-    /// The overlay could not copy up files of this owner.
-    #[error(
-        "`{}` belongs to {} {theirs}, not to you ({ours}): an overlay over it could not change its files (EOVERFLOW)",
-        text::os(.path), .what
-    )]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// `user` or `group`.
-        what: &'static str,
-        /// Its id.
-        theirs: u32,
-        /// The caller's.
-        ours: u32,
-    },
-    /// A working directory that is not in the workspace.
-    #[error("`--cwd {}` is not below `{}`", text::os(.path), text::os(.at))]
-    Cwd {
-        /// The path.
-        path: PathBuf,
-        /// Where the workspace is shown.
-        at: PathBuf,
-    },
-    /// A host path given by `--ro` or `--rw`.
-    #[error("cannot show `{}`: {}", text::os(.path), config::why(.why))]
-    Bind {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        why: io::Error,
-    },
-    /// `--tools` names what is in no catalogue.
-    #[error("there are no tools of the name `{name}`")]
-    UnknownTools {
-        /// As given.
-        name: String,
-        /// The nearest known one.
-        meant: Option<String>,
-    },
-    /// `--caches` names what is in no catalogue.
-    #[error("there is no cache of the name `{name}`")]
-    UnknownCache {
-        /// As given.
-        name: String,
-        /// The nearest known one.
-        meant: Option<String>,
-    },
-    /// The jail's `/etc` could not be prepared.
-    #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
-    Etc(io::Error),
-    /// A limit that was asked for cannot be held here.
-    #[error("{what} cannot be enforced here: {why}")]
-    Limit {
-        /// The flag, or the setting and the file and line where it stands.
-        what: String,
-        /// Why.
-        why: &'static str,
-    },
-    /// `--status-fd` is not open.
-    #[error("`--status-fd {fd}`")]
-    StatusFd {
-        /// The number.
-        fd: i32,
-        /// Why.
-        source: sys::Error,
-    },
-    /// What changed could not be compared or applied.
-    #[error(transparent)]
-    Changes(#[from] changes::Error),
-    /// No randomness.
-    #[error("no random bytes for an id: {0}")]
-    Random(getrandom::Error),
-}
-
-impl Error {
-    /// Whether a directory was refused because the jail has one of its own in that place.
-    pub fn place_is_taken(&self) -> bool {
-        matches!(self, Error::Plan(plan::Error::Occupied { .. }))
-    }
-}
-
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let status = streams::inherited(request.status_fd)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let place = project::find(&request.tree)?;
+    let mut warnings = Vec::new();
+    let (older, place) = match again::take(request, &mut warnings)? {
+        Some((tree, place)) => (Some(tree), place),
+        None => (None, project::find(&request.tree)?),
+    };
     let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let mut warnings = resolved.warnings.clone();
+    warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = birth(settings);
     let ids = birth.ids;
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, birth, umask.bits(), &mut warnings);
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -320,7 +221,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, (&spec, &beside), &policy, ids, &mut warnings) {
+    let begun = ((&spec, &beside[..]), (ids, held.pid()));
+    let tree = match record_start(&state, begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -364,18 +266,22 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     let kept = relay.kept.take().unwrap_or(Ok(()));
-    let changes = match kept.and_then(|()| relay.tree.take().map(|t| compare(&state, t)).transpose()) {
-        Ok(changes) => changes.flatten(),
+    let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
+        Ok(left) => left.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
             None
         }
     };
-    let files_changed = overlay.then(|| changes.as_ref().map_or(0, |d| d.totals.changes));
+    let changes = left.as_ref().map(|left| &left.diff);
+    let files_changed = overlay.then(|| changes.map_or(0, |d| d.totals.changes));
     let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
     match spool::append_end(&state, &end) {
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
+    }
+    if let Some(left) = &left {
+        keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
@@ -393,6 +299,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
     let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
     let tools = resolved.settings.tools;
+    let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
     Ok(Report {
         id,
         ended,
@@ -404,6 +311,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         patience,
         too_few_files,
         mounts_in_the_way,
+        _held: held,
     })
 }
 
@@ -441,11 +349,15 @@ fn prepare(
     request: &Request,
     resolved: &Resolved,
     place: Place,
+    older: Option<&Tree>,
     birth: Birth,
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
+    if let Some(tree) = older {
+        again::check(tree, resolved, &birth)?;
+    }
     let state = StateDir::open()?;
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
@@ -467,7 +379,7 @@ fn prepare(
     // What a network brings may be large.
     let memory = settings.net == Net::None && beside::memory_has_attributes();
     beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
-    let tree = trees::path_of(&state, id);
+    let tree = trees::path_of(&state, older.map_or(id, Tree::id));
     spec.caches = beside::caches(shown_caches, &tree, memory);
     if settings.access == Access::Overlay {
         spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
@@ -492,27 +404,28 @@ fn cache_names(found: &[FoundCache]) -> Vec<String> {
     found.iter().map(|f| f.name.clone()).collect()
 }
 
-/// Make the tree and write the start record; leave nothing when either fails.
+/// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
+/// fails.
 fn record_start(
     state: &StateDir,
-    (spec, beside): (&Spec, &[Beside]),
+    ((spec, beside), (ids, init)): ((&Spec, &[Beside]), (Ids, i32)),
     policy: &Effective,
-    ids: Ids,
+    older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let tree = if spec.tree.is_some() {
-        let inside = RANGE_BASE + spec.inside_id();
-        let owner = (ids == Ids::Range).then_some((inside, inside));
-        let tree = trees::create_tree(state, spec.id, &spec.workspace, owner)?;
-        if let Err(e) = beside.iter().try_for_each(|b| b.make(&tree, owner)) {
-            discard(Some(tree), state);
-            return Err(e.into());
-        }
-        Some(tree)
-    } else {
-        None
+    let inside = RANGE_BASE + spec.inside_id();
+    let owner = (ids == Ids::Range).then_some((inside, inside));
+    let tree = match older {
+        Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
+        None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
+        None => None,
     };
-    match spool::append_start(state, &record::start(spec, policy)) {
+    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(tree, owner))) {
+        discard(tree, state);
+        return Err(e.into());
+    }
+    let of = tree.as_ref().map(Tree::id);
+    match spool::append_start(state, &record::start(spec, policy, of, init)) {
         Ok(set_aside) => {
             warnings.extend(set_aside);
             Ok(tree)
@@ -525,7 +438,8 @@ fn record_start(
 }
 
 fn discard(tree: Option<Tree>, state: &StateDir) {
-    if let Some(tree) = tree {
+    // What earlier runs left is not this one's to take away.
+    if let Some(tree) = tree.filter(|tree| !tree.is_older()) {
         // Whatever is left is swept by the next command that looks.
         drop(tree.remove(state));
     }
@@ -540,18 +454,6 @@ fn chain(e: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
-}
-
-/// What a finished run left in its tree. A tree that equals its base after all is put aside.
-fn compare(state: &StateDir, tree: Tree) -> Result<Option<Diff>, Error> {
-    let run = changes::tree_of_run(&tree)?;
-    let (diff, noted) = changes::diff_at_end(&run)?;
-    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
-        tree.remove(state)?;
-        return Ok(None);
-    }
-    noted.keep(&run);
-    Ok(Some(diff))
 }
 
 /// Bring the changes of a run back to the host directory.

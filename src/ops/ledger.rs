@@ -9,6 +9,7 @@ use crate::monitor::Monitor;
 use crate::schema::jail::bytes64::encode;
 use crate::schema::jail::{Excerpt, Outcome};
 use crate::schema::ledger::{FORMAT_VERSION, Failure, JailDetail, JailList, JailSummary, Output, Status};
+use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::ledger::{self, Full, Ledger, Row};
 use crate::store::peek;
@@ -108,10 +109,16 @@ pub fn peek(limit: usize) -> Vec<(String, String)> {
     rows.map(|(id, command)| (printable(id.as_bytes()), printable(command.as_bytes()))).collect()
 }
 
+/// Ids of the jails that made the trees that are kept, by their names alone.
+pub fn peek_kept() -> BTreeSet<String> {
+    let Ok(Some(state)) = StateDir::open_if_present() else { return BTreeSet::new() };
+    trees::list_trees(&state).unwrap_or_default().iter().map(Id::to_string).collect()
+}
+
 fn list_in(state: &StateDir, filter: &Filter, monitor: &dyn Monitor) -> Result<Report, Error> {
     let jails = ledger::read(state, monitor, |ledger| {
         tidy(state, ledger, monitor)?;
-        ledger.list(filter)?.into_iter().map(|row| listed(ledger, row)).collect()
+        ledger.list(filter)?.into_iter().map(|row| listed(ledger, row, state)).collect()
     })?;
     Ok(Report { jails })
 }
@@ -121,24 +128,36 @@ fn tidy(state: &StateDir, ledger: &Ledger<'_>, monitor: &dyn Monitor) -> Result<
         return Ok(());
     }
     let running = Filter { status: vec![Status::Running], ..Filter::default() };
-    let running: BTreeSet<Id> = ledger.list(&running)?.iter().filter_map(|r| r.id.parse().ok()).collect();
-    // Changes are kept until `aj gc` knows how long.
+    let of = |r: &Row| r.tree.as_ref().unwrap_or(&r.id).parse().ok();
+    let running: BTreeSet<Id> = ledger.list(&running)?.iter().filter_map(of).collect();
+    // How long changes are kept is looked after by the runs that keep some.
     let rules = Rules { running: &running, expired: &|_| false };
     sweep::sweep(state, &rules, monitor).map(drop)
 }
 
-fn listed(ledger: &Ledger<'_>, row: Row) -> Result<Listed, StateError> {
+fn listed(ledger: &Ledger<'_>, row: Row, state: &StateDir) -> Result<Listed, StateError> {
     let least = Kind::Jail.prefix().len() + MIN_DIGITS;
     let digits = ledger.unique_len(&row.id)?.max(least);
     Ok(Listed {
         short: printable(row.id.get(..digits).unwrap_or(&row.id).as_bytes()),
         command: printable(row.command.as_bytes()),
         started_ms: row.started_ms,
-        summary: summary(row),
+        summary: summary(row, state),
     })
 }
 
-fn summary(row: Row) -> JailSummary {
+/// Whether the changes of a jail are kept, and the bytes that they take on the disk where that is known.
+fn kept(state: &StateDir, row: &Row) -> (bool, Option<u64>) {
+    let id = row.tree.as_ref().unwrap_or(&row.id).parse().ok();
+    let tree = id.and_then(|id| trees::open_tree(state, id).ok().flatten());
+    match tree.filter(|tree| !tree.is_unchanged().unwrap_or(false)) {
+        Some(tree) => (true, Kept::read(&tree).and_then(|k| k.bytes)),
+        None => (false, None),
+    }
+}
+
+fn summary(row: Row, state: &StateDir) -> JailSummary {
+    let (changes_kept, kept_bytes) = kept(state, &row);
     JailSummary {
         id: row.id,
         kind: row.kind,
@@ -153,6 +172,9 @@ fn summary(row: Row) -> JailSummary {
         argv_base64: row.exact.argv,
         cwd_base64: row.exact.cwd,
         base_base64: row.exact.base,
+        tree: row.tree,
+        changes_kept,
+        kept_bytes,
     }
 }
 
@@ -208,10 +230,6 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
     if damaged {
         monitor.warn(&format!("a part of the record of `{}` is damaged", printable(row.id.as_bytes())));
     }
-    let id: Option<Id> = row.id.parse().ok();
-    let changes_kept = id.is_some_and(|id| {
-        trees::open_tree(state, id).ok().flatten().is_some_and(|tree| !tree.is_unchanged().unwrap_or(false))
-    });
     let (signal, failure) = match end.as_ref().map(|e| &e.outcome) {
         Some(Outcome::Signaled { signal } | Outcome::Interrupted { signal }) => (Some(*signal), None),
         Some(Outcome::Failed { step, errno, .. }) => {
@@ -224,7 +242,7 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
     let (layers, stdout, stderr) =
         end.map_or_else(Default::default, |e| (e.layers, output(e.stdout), output(e.stderr)));
     let pid = start.as_ref().map(|s| s.pid);
-    let row = summary(row);
+    let row = summary(row, state);
     JailDetail {
         format_version: FORMAT_VERSION,
         id: row.id,
@@ -244,7 +262,9 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         base_base64: row.base_base64,
         pid,
         files_changed,
-        changes_kept,
+        tree: row.tree,
+        changes_kept: row.changes_kept,
+        kept_bytes: row.kept_bytes,
         policy: start.map(|s| s.policy),
         layers,
         usage,
@@ -366,6 +386,7 @@ mod tests {
                 "duration_ms": 1000, "argv": ["make", "a b"],
                 "cwd": "/home/u/project", "base": "/home/u/project",
                 "argv_base64": null, "cwd_base64": null, "base_base64": null,
+                "tree": null, "changes_kept": false, "kept_bytes": null,
             }]})
         );
         let detail = show_in(&state, "@", &Silent).unwrap();

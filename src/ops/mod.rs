@@ -2,8 +2,10 @@
 pub mod caches;
 pub mod changes;
 pub mod config;
+pub mod discard;
 pub mod doctor;
 pub mod exec;
+mod keep;
 pub mod ledger;
 pub mod project;
 pub mod repository;

@@ -94,6 +94,14 @@ pub fn find(choice: &Choice) -> Result<Place, Error> {
     }
 }
 
+/// The tree over `root`, which a kept tree was made over.
+pub fn over(root: PathBuf) -> Result<Place, Error> {
+    let (cwd, _) = current_dir()?;
+    let meta = std::fs::metadata(&root).map_err(|why| Error::Root { path: root.clone(), why })?;
+    let start = if cwd.starts_with(&root) { cwd.clone() } else { root.clone() };
+    Ok(Place { root, meta, start, cwd, why: "the kept tree" })
+}
+
 /// The nearest directory at or above `cwd` with an `aj.toml` or a `.git` (a directory, a file or a
 /// link), below the home directory; `cwd` itself when there is none. With it, what marks it.
 ///

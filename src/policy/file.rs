@@ -10,6 +10,8 @@
 //! PAGER = "cat"
 //! [limits.max]
 //! mem = "16G"
+//! [keep]
+//! age = "30d"
 //! [presets.night]
 //! timeout = "8h"
 //! ```
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::keep::Keep;
 use super::key::Key;
 use super::layer::{At, Layer};
 use super::read::{Paths, Reader, short};
@@ -112,6 +115,8 @@ pub struct UserFile {
     pub defaults: Layer,
     /// `[limits.max]`.
     pub max: Max,
+    /// `[keep]`.
+    pub keep: Keep,
     /// `[presets.NAME]`. One with the name of a built-in preset changes the keys it names.
     pub presets: BTreeMap<String, Layer>,
     /// What was not understood.
@@ -159,6 +164,10 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                     }
                 }
             }
+            "keep" => {
+                let table = reader.table("[keep]", value)?;
+                file.keep = reader.keep(table)?;
+            }
             "presets" => {
                 for (name, value) in reader.table("[presets]", value)? {
                     let (span, name) = (name.span(), name.get_ref().as_ref());
@@ -172,7 +181,7 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                     file.presets.insert(name.to_owned(), layer);
                 }
             }
-            other => reader.unknown(other, span, "", ["defaults", "env", "limits", "presets"]),
+            other => reader.unknown(other, span, "", ["defaults", "env", "keep", "limits", "presets"]),
         }
     }
     file.warnings = reader.finish();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::file::{Max, UserFile};
+use super::keep::Keep;
 use super::key::Key;
 use super::layer::{At, Layer, Rule, visit};
 use super::presets;
@@ -312,6 +313,7 @@ impl Fold {
         let (pass, pass_origins) = self.pass.split();
         Resolved {
             settings: Settings { ro, rw, env, pass, ..self.settings },
+            keep: Keep::default(),
             warnings: self.warnings,
             weakened,
             origins: self.origins,

@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         self.warnings.push(text);
     }
 
-    fn line(&self, span: &Range<usize>) -> u32 {
+    pub(super) fn line(&self, span: &Range<usize>) -> u32 {
         let before = self.lines.partition_point(|newline| *newline < span.start);
         u32::try_from(before).unwrap_or(u32::MAX - 1) + 1
     }
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string in our notation or a bare number.
-    fn number<T>(
+    pub(super) fn number<T>(
         &self,
         name: &str,
         value: &Spanned<DeValue<'a>>,
@@ -336,10 +336,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-const SIZE: &str = "a size like \"2G\"";
-const DURATION: &str = "a duration like \"90s\"";
+pub(super) const SIZE: &str = "a size like \"2G\"";
+pub(super) const DURATION: &str = "a duration like \"90s\"";
 const CPUS: &str = "a number of processors like 2 or 0.5";
-const COUNT: &str = "a whole number";
+pub(super) const COUNT: &str = "a whole number";
 
 fn variable(name: &str) -> Result<OsString, ValueError> {
     if value::is_variable_name(name.as_bytes()) {

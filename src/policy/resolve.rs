@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::file::{ProjectFile, UserFile};
 use super::fold::Fold;
+use super::keep::Keep;
 use super::key::Key;
 use super::layer::Layer;
 use super::settings::{Access, Caches, Net, Seccomp, Settings, Tools};
@@ -138,6 +139,8 @@ pub enum Error {
 pub struct Resolved {
     /// What the jail is made from.
     pub settings: Settings,
+    /// How much of what runs changed is kept.
+    pub keep: Keep,
     /// What did not go as written, one line each: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers of the jail that are weaker than usual because somebody chose so, one line each.
@@ -233,7 +236,8 @@ pub fn resolve(sources: Sources<'_>, facts: &Facts) -> Result<Resolved, Error> {
     if let Some(user) = sources.user {
         fold.clamp(&user.max, &user.path)?;
     }
-    Ok(fold.finish(facts))
+    let keep = sources.user.map(|u| u.keep.clone()).unwrap_or_default();
+    Ok(Resolved { keep, ..fold.finish(facts) })
 }
 
 fn built_in(facts: &Facts) -> Settings {

@@ -531,7 +531,7 @@ fn user_file(defaults: Layer, mut mine: Layer, max: [Option<u64>; 3]) -> UserFil
             ..Max::default()
         },
         presets: [("mine".to_owned(), mine)].into(),
-        warnings: Vec::new(),
+        ..UserFile::default()
     }
 }
 

@@ -26,7 +26,7 @@ impl Resolved {
         }
     }
 
-    /// One row per setting and per entry of a list, in the order of [`Key::ALL`].
+    /// One row per setting and per entry of a list, in the order of [`Key::ALL`], then what is kept.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::with_capacity(Key::ALL.len());
         for key in Key::ALL {
@@ -37,6 +37,7 @@ impl Resolved {
                 None => self.list(key, &mut rows),
             }
         }
+        rows.extend(self.keep_rows());
         rows
     }
 
@@ -135,7 +136,7 @@ impl Names {
         }
     }
 
-    fn place(&self, origin: Origin) -> (&'static str, Option<String>, Option<u32>) {
+    pub(super) fn place(&self, origin: Origin) -> (&'static str, Option<String>, Option<u32>) {
         match origin {
             Origin::BuiltIn => ("built-in", None, None),
             Origin::Preset => ("preset", None, None),

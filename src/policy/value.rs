@@ -182,7 +182,7 @@ pub fn file_limit(text: &str) -> Result<Option<u64>, ValueError> {
     count_limit(text, "a number of open files")
 }
 
-fn count_limit(text: &str, what: &'static str) -> Result<Option<u64>, ValueError> {
+pub(super) fn count_limit(text: &str, what: &'static str) -> Result<Option<u64>, ValueError> {
     if is_none(text) {
         return Ok(None);
     }

@@ -33,8 +33,15 @@ pub struct Start {
     /// What the three above stand for, when making them printable changed any of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<Box<Exact>>,
-    /// Whether an overlay tree of this jail may be kept under `trees/<id>`.
+    /// Whether the changes of this jail may be kept in an overlay tree.
     pub overlay: bool,
+    /// The jail whose tree this one went on in; `None` when it has its own, under `trees/<id>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Id>,
+    /// Pid of the jail's pid 1, as this machine numbers it: what a killed `aj` leaves may take a moment
+    /// to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<u32>,
     /// The policy as enforced.
     pub policy: Effective,
 }

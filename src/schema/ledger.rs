@@ -103,6 +103,12 @@ pub struct JailSummary {
     pub cwd_base64: Option<String>,
     /// The same of `base`.
     pub base_base64: Option<String>,
+    /// The jail whose kept changes it went on in; `null` when it began with none.
+    pub tree: Option<String>,
+    /// Whether the overlay's changes are still there to be applied: its own, or those of `tree`.
+    pub changes_kept: bool,
+    /// Bytes that they take on the disk; `null` when none are kept, or nobody has measured them.
+    pub kept_bytes: Option<u64>,
 }
 
 /// The answer of `aj jail show`.
@@ -140,12 +146,16 @@ pub struct JailDetail {
     pub cwd_base64: Option<String>,
     /// The same of `base`.
     pub base_base64: Option<String>,
+    /// The jail whose kept changes it went on in; `null` when it began with none.
+    pub tree: Option<String>,
     /// Pid of its `aj`.
     pub pid: Option<u32>,
     /// Files changed in the overlay; `null` when not counted.
     pub files_changed: Option<u64>,
-    /// Whether the overlay's changes are still there to be applied.
+    /// Whether the overlay's changes are still there to be applied: its own, or those of `tree`.
     pub changes_kept: bool,
+    /// Bytes that they take on the disk; `null` when none are kept, or nobody has measured them.
+    pub kept_bytes: Option<u64>,
     /// The policy as enforced; `null` when its record is lost.
     pub policy: Option<Effective>,
     /// Layers that were in force, in the order they were applied.

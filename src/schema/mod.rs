@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod changes;
+pub mod discard;
 pub mod doctor;
 pub mod exec;
 pub mod jail;

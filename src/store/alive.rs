@@ -45,6 +45,17 @@ pub fn is_alive(pid: u32, pid_start: u64, boot: &str) -> bool {
     }
 }
 
+/// Whether `pid` may be a process that one which started at `parent_start` made soon after, and which has
+/// not ended. `false` when it cannot be told.
+pub fn may_be_child(pid: u32, parent_start: u64, boot: &str) -> bool {
+    /// Clock ticks, a hundred a second: pids do not come around as fast.
+    const SOON: u64 = 1000;
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    boot_id().is_some_and(|now| now == boot)
+        && parse(&stat)
+            .is_some_and(|s| !s.dead && (parent_start..=parent_start.saturating_add(SOON)).contains(&s.start))
+}
+
 struct Stat {
     dead: bool,
     start: u64,

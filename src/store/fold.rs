@@ -260,6 +260,8 @@ struct Owner {
     pid_start: u64,
     boot_id: String,
     overlay: bool,
+    #[serde(default)]
+    tree: Option<Id>,
 }
 
 /// Rows whose process is gone become `lost`. Under the exclusive lock this is exact: a process that is
@@ -285,5 +287,5 @@ fn mark_lost(tx: &Transaction<'_>, state: &StateDir) -> rusqlite::Result<()> {
 fn lives(owner: &Owner, state: &StateDir) -> bool {
     // The lock of its tree speaks across pid namespaces, where the pid means nothing.
     alive::is_alive(owner.pid, owner.pid_start, &owner.boot_id)
-        || (owner.overlay && trees::is_locked(state, &owner.id))
+        || (owner.overlay && trees::is_locked(state, owner.tree.as_ref().unwrap_or(&owner.id), &owner.id))
 }

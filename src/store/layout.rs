@@ -6,7 +6,8 @@
 //! spool.lock     held by the one process that folds the spool or replaces the database
 //! spool.bad-MS   bytes that were no frame, or what stood there and was no file; set aside
 //! ledger.db      what the spool is folded into; ledger.db.corrupt-MS: a damaged one, set aside
-//! trees/ID/      one-shot overlays: base (link to the host directory), upper/, work/
+//! trees/ID/      one-shot overlays: base (link to the host directory), upper/, work/, and notes
+//! keep.lock      held by the one process that holds kept trees to their bounds
 //! cache/         whatever can be made again
 //! ```
 

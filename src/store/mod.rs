@@ -6,7 +6,9 @@
 //! [`Monitor`](crate::monitor::Monitor).
 #![forbid(unsafe_code)]
 
+pub mod again;
 pub mod alive;
+pub mod applied;
 pub mod atomic;
 #[cfg(test)]
 mod damage_tests;
@@ -15,6 +17,8 @@ mod dirfd;
 mod error;
 mod fold;
 mod frame;
+pub mod gone;
+pub mod kept;
 pub mod layout;
 pub mod ledger;
 #[cfg(test)]

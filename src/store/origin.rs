@@ -4,7 +4,8 @@
 //! - the attribute `user.aj.base`: the identity of the base itself, noted before the run. It is bound
 //!   to the path, because an older `aj` gives a spare tree another base and leaves the attribute;
 //! - the file `places`: the identities of the directories of the base that the run had changes in,
-//!   noted after it. Only runs that changed something pay for it.
+//!   noted after it. Only runs that changed something pay for it. A further run in the same tree adds
+//!   to it and takes nothing back: what the first one saw is what its changes belong to.
 //!
 //! A tree without a record, or with one that cannot be read, is judged by times alone.
 
@@ -95,7 +96,9 @@ pub enum Known {
 impl Places {
     /// Note the directory at `path`, while there is room.
     pub fn add(&mut self, path: &[u8], identity: Identity) {
-        self.bytes += path.len() + 48;
+        if !self.known.contains_key(path) {
+            self.bytes += path.len() + 48;
+        }
         if self.bytes <= LIMIT {
             self.known.insert(path.to_vec(), identity);
         } else {
@@ -110,6 +113,18 @@ impl Places {
             None if self.cut => Known::Unknown,
             None => Known::Absent,
         }
+    }
+
+    /// The same, about a tree that a run goes on in: what is not known may be there by now.
+    pub fn open_ended(mut self) -> Places {
+        self.cut = true;
+        self
+    }
+
+    /// The same when all there is is about to be added.
+    pub fn to_be_completed(mut self) -> Places {
+        self.cut = false;
+        self
     }
 
     /// Keep them in the directory of a tree.

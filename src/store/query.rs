@@ -51,6 +51,8 @@ pub struct Row {
     pub base: String,
     /// What the three above stand for, where it is more than they say.
     pub exact: Exact,
+    /// The jail whose tree it went on in, if it has none of its own.
+    pub tree: Option<String>,
 }
 
 /// A row with everything that was recorded.
@@ -200,9 +202,11 @@ fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         argv: Vec<String>,
         #[serde(default)]
         exact: Option<Exact>,
+        #[serde(default)]
+        tree: Option<String>,
     }
     let words = text(row, 10).and_then(|j| serde_json::from_str::<Words>(&j).ok());
-    let (argv, exact) = words.map_or_else(Default::default, |w| (w.argv, w.exact));
+    let (argv, exact, tree) = words.map_or_else(Default::default, |w| (w.argv, w.exact, w.tree));
     Ok(Row {
         id: text(row, 0).unwrap_or_default(),
         kind: text(row, 1).unwrap_or_default(),
@@ -216,6 +220,7 @@ fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         base: text(row, 9).unwrap_or_default(),
         argv,
         exact: exact.unwrap_or_default(),
+        tree,
     })
 }
 

@@ -27,22 +27,33 @@ const MAX_PASSES: u32 = 3;
 /// Remove the directory `name` of `parent` with everything in it. Goes on after a failure, to remove
 /// all that can be removed, and reports the first one. `shown` is the path for that error.
 pub(super) fn remove_dir(parent: impl AsFd, name: &CStr, shown: &Path) -> Result<()> {
-    let mut work = Work { failure: None, hoisted: 0 };
+    remove_dir_while(parent, name, shown, &mut || true).map(drop)
+}
+
+/// The same as long as `go_on`, asked for each entry, says yes. `false`: it said no, and a part is left.
+pub(super) fn remove_dir_while(
+    parent: impl AsFd,
+    name: &CStr,
+    shown: &Path,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<bool> {
+    let mut work = Work { failure: None, hoisted: 0, go_on, stopped: false };
     match open_for_removal(&parent, name) {
         Ok(top) => match Level::new(top, name.to_owned()) {
             Ok(level) => work.empty(level),
             Err(e) => work.fail("open", name, e),
         },
-        Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::ENOENT) => return Ok(true),
         Err(e) => work.fail("open", name, e),
     }
     if work.failure.is_none()
+        && !work.stopped
         && let Err(e) = unlink(&parent, name, UnlinkatFlags::RemoveDir)
     {
         work.fail("rmdir", name, e);
     }
     match work.failure {
-        None => Ok(()),
+        None => Ok(!work.stopped),
         Some((call, at, errno)) => {
             let arg = format!("{} (in {})", at, text::os(shown));
             Err(Error::Sys(sys::Error::new(call, arg, errno)))
@@ -72,12 +83,14 @@ fn read(fd: &OwnedFd) -> Result<OwningIter, Errno> {
     Ok(Dir::openat(fd, ".", flags, Mode::empty())?.into_iter())
 }
 
-struct Work {
+struct Work<'a> {
     failure: Option<(&'static str, String, Errno)>,
     hoisted: u64,
+    go_on: &'a mut dyn FnMut() -> bool,
+    stopped: bool,
 }
 
-impl Work {
+impl Work<'_> {
     fn fail(&mut self, call: &'static str, name: &CStr, errno: Errno) {
         self.failure.get_or_insert_with(|| (call, text::printable(name.to_bytes()), errno));
     }
@@ -92,6 +105,10 @@ impl Work {
                     let name = entry.file_name();
                     if matches!(name.to_bytes(), b"." | b"..") {
                         continue;
+                    }
+                    if !(self.go_on)() {
+                        self.stopped = true;
+                        return;
                     }
                     match self.remove_entry(&mut stack, name, entry.file_type()) {
                         Ok(Some(child)) => stack.push(child),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::Result;
+use super::gone;
 use super::layout::StateDir;
 use super::trees::{self, GONE, Tree};
 use crate::base::id::Id;
@@ -12,7 +13,7 @@ use crate::monitor::Monitor;
 pub struct Rules<'a> {
     /// Jails that the ledger says are running: never touched, whatever their lock says.
     pub running: &'a BTreeSet<Id>,
-    /// Whether a tree with changes may go. The hook for bounded retention.
+    /// Whether a tree with changes may go.
     pub expired: &'a dyn Fn(&Tree) -> bool,
 }
 
@@ -43,7 +44,7 @@ pub fn sweep(state: &StateDir, rules: &Rules<'_>, monitor: &dyn Monitor) -> Resu
         let Ok(text) = name.to_str() else { continue };
         let outcome = if text.starts_with(GONE) {
             swept.leftovers += 1;
-            trees::finish_removal(state, &name)
+            gone::finish(state, &name, &mut || true).map(drop)
         } else if let Ok(id) = text.parse() {
             judge(state, id, rules, &mut swept)
         } else {

@@ -33,6 +33,8 @@ pub(crate) fn start(id: Id, argv: &[&str]) -> Start {
         base: "/home/u/project".to_owned(),
         exact: None,
         overlay: true,
+        tree: None,
+        init: None,
         policy: Effective { mode: "full".to_owned(), net: "none".to_owned(), ..Effective::default() },
     }
 }

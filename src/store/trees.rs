@@ -1,5 +1,6 @@
 //! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, further overlays (see
-//! [`sides`](super::sides)), and what `origin` notes.
+//! [`sides`](super::sides)), and what `origin`, `kept` and `applied` note beside them. None of it is ever
+//! shown to a jail but the upper layers, through the overlays.
 //!
 //! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one
 //! for the length of the run, `aj diff` and `aj apply` shared ones for theirs, so that a shared lock
@@ -15,19 +16,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat, renameat};
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, symlinkat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
+use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
-use super::remove::remove_dir;
 use super::{origin, sides, spare};
 use crate::base::id::Id;
 
-const DIR: &str = "trees";
+pub(super) const DIR: &str = "trees";
 /// How long a sweep may hold the lock of a tree it judges; whoever holds it longer is a run.
 const A_SWEEP: Duration = Duration::from_millis(100);
 /// Prefix of a tree on its way out: no longer found, removed by the next sweep if we die.
@@ -39,6 +40,8 @@ pub struct Tree {
     id: Id,
     dir: File,
     path: PathBuf,
+    /// A run went on in it: see [`super::again`].
+    again: bool,
 }
 
 /// Where the tree of jail `id` is or will be.
@@ -62,7 +65,7 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
     }
     mkdirat(&trees, id.as_str(), Mode::S_IRWXU).map_err(|e| Error::call("mkdir", &path, e))?;
     let dir = open_tree_dir(&trees, id.as_str()).map_err(|e| Error::call("open", &path, e))?;
-    let tree = Tree { id, dir, path };
+    let tree = Tree::from_parts(id, dir, path);
     if !tree.try_lock()? {
         return Err(tree.busy());
     }
@@ -83,7 +86,7 @@ pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let path = state.path().join(DIR).join(id.as_str());
     match open_tree_dir(state, &format!("{DIR}/{id}")) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             Ok(tree.is_whole().then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
@@ -104,7 +107,7 @@ pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
     let path = state.path().join(DIR).join(id.as_str());
     match open_tree_dir(state, &format!("{DIR}/{id}")) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             if tree.try_lock()? { tree.remove(state) } else { Err(tree.busy()) }
         }
         Err(Errno::ENOENT) => Ok(()),
@@ -112,10 +115,37 @@ pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
     }
 }
 
-/// Whether the tree of jail `id` exists and is in use.
-pub(super) fn is_locked(state: &StateDir, id: &Id) -> bool {
+/// Whether the tree `id` exists and is in use by jail `jail`.
+pub(super) fn is_locked(state: &StateDir, id: &Id, jail: &Id) -> bool {
     let Ok(dir) = open_tree_dir(state, &format!("{DIR}/{id}")) else { return false };
     matches!(lock::try_acquire(&dir, lock::Mode::Shared, Path::new(DIR)), Ok(false))
+        // A later run may hold the tree of one that was killed.
+        && Kept::read(&dir).and_then(|k| k.last).is_none_or(|last| last == *jail)
+}
+
+/// Whether `tree` still has its name.
+pub(super) fn is_current(state: &StateDir, tree: &Tree) -> bool {
+    open_tree(state, tree.id).is_ok_and(|named| named.is_some_and(|named| named.is(tree)))
+}
+
+/// Open and lock a kept tree to remove it; `None` when it is in use or gone.
+pub fn claim_kept(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+    let Some(tree) = open_tree(state, id)? else { return Ok(None) };
+    Ok((tree.try_lock()? && is_current(state, &tree)).then_some(tree))
+}
+
+/// The turn of one process among those that hold the kept trees to their bounds, until it is dropped.
+/// `None`: another one has it for longer than `wait`.
+pub fn take_turn(state: &StateDir, wait: Duration) -> Result<Option<File>> {
+    const NAME: &str = "keep.lock";
+    let path = state.path().join(NAME);
+    let file = open_file(state, NAME, OFlag::O_RDWR | OFlag::O_CREAT);
+    let file = file.map_err(|e| Error::call("open", &path, e))?;
+    match lock::acquire(&file, lock::Mode::Exclusive, wait, &path) {
+        Ok(()) => Ok(Some(file)),
+        Err(Error::Busy { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// All names in `trees`, none when it does not exist.
@@ -130,7 +160,7 @@ pub(super) fn names(state: &StateDir) -> Result<Vec<CString>> {
 }
 
 /// Open and lock a tree to judge it; `None` when it is in use, being made, or gone.
-pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
+pub fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let trees = state.subdir(DIR)?;
     let path = state.path().join(DIR).join(id.as_str());
     // Held by a tree being made; that one is not ours to judge, and neither is anything right now.
@@ -139,18 +169,12 @@ pub(super) fn claim(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     }
     match open_tree_dir(&trees, id.as_str()) {
         Ok(dir) => {
-            let tree = Tree { id, dir, path };
+            let tree = Tree::from_parts(id, dir, path);
             Ok(tree.try_lock()?.then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
         Err(e) => Err(Error::call("open", &path, e)),
     }
-}
-
-/// Finish the removal of a tree that was on its way out.
-pub(super) fn finish_removal(state: &StateDir, name: &CString) -> Result<()> {
-    let trees = state.subdir(DIR)?;
-    remove_dir(&trees, name, &state.path().join(DIR))
 }
 
 pub(super) fn open_tree_dir(parent: impl AsFd, name: &str) -> nix::Result<File> {
@@ -190,6 +214,15 @@ impl Tree {
         lock::try_acquire(&self.dir, lock::Mode::Exclusive, &self.path)
     }
 
+    /// Take the lock; a sweep that judges the tree is waited for.
+    pub fn lock_patiently(&self) -> Result<bool> {
+        match lock::acquire(&self.dir, lock::Mode::Exclusive, A_SWEEP, &self.path) {
+            Ok(()) => Ok(true),
+            Err(Error::Busy { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Keep the tree from being swept or removed while this value lives. `false`: its run still goes on.
     pub fn try_share(&self) -> Result<bool> {
         match lock::acquire(&self.dir, lock::Mode::Shared, A_SWEEP, &self.path) {
@@ -197,6 +230,12 @@ impl Tree {
             Err(Error::Busy { .. }) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// The run is over: let readers in, while the tree is kept from being removed as long as this value
+    /// lives.
+    pub fn share(&self) -> Result<()> {
+        lock::try_acquire(&self.dir, lock::Mode::Shared, &self.path).map(drop)
     }
 
     /// Let an ordinary user's `rm -rf` remove it: the run is over, but the kernel leaves directories
@@ -216,27 +255,19 @@ impl Tree {
 
     /// Remove it. The caller holds the lock.
     pub fn remove(self, state: &StateDir) -> Result<()> {
-        let trees = state.subdir(DIR)?;
-        // Renamed first, so that half a tree is never taken for a whole one.
-        for turn in 0.. {
-            let gone =
-                format!("{GONE}{}{}", self.id, if turn == 0 { String::new() } else { format!("-{turn}") });
-            match renameat(&trees, self.id.as_str(), &trees, gone.as_str()) {
-                Ok(()) => {
-                    let name = CString::new(gone).unwrap_or_default();
-                    return remove_dir(&trees, &name, &state.path().join(DIR));
-                }
-                Err(Errno::ENOENT) => return Ok(()),
-                Err(Errno::ENOTEMPTY | Errno::EEXIST) if turn < 100 => {}
-                Err(e) => return Err(Error::call("rename", &self.path, e)),
-            }
+        match self.take_away(state)? {
+            Some(gone) => gone.remove(state, &mut || true).map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
+        if self.again {
+            // What is noted beside its layers is about this jail.
+            return self.remove(state);
+        }
         let trees = state.subdir(DIR)?;
         if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
     }
@@ -248,7 +279,17 @@ impl Tree {
 
     /// A tree of these parts.
     pub(super) fn from_parts(id: Id, dir: File, path: PathBuf) -> Tree {
-        Tree { id, dir, path }
+        Tree { id, dir, path, again: false }
+    }
+
+    /// From now on it is a tree that a further run goes on in.
+    pub(super) fn goes_on(&mut self) {
+        self.again = true;
+    }
+
+    /// Whether it was made for an earlier run than the one that holds it.
+    pub fn is_older(&self) -> bool {
+        self.again
     }
 
     fn busy(&self) -> Error {
@@ -308,7 +349,7 @@ mod tests {
         assert_eq!(fs::metadata(tree.path()).unwrap().mode() & 0o7777, 0o700);
         assert!(tree.is_unchanged().unwrap());
         assert_eq!(list_trees(&state).unwrap(), [a]);
-        assert!(is_locked(&state, &a));
+        assert!(is_locked(&state, &a, &a));
         assert!(!open_tree(&state, a).unwrap().unwrap().try_lock().unwrap());
         assert!(matches!(remove_tree(&state, a), Err(Error::Busy { .. })));
         let e = create_tree(&state, a, &base, None).unwrap_err();
@@ -316,7 +357,7 @@ mod tests {
         fs::write(tree.upper().join("x"), "").unwrap();
         assert!(!tree.is_unchanged().unwrap());
         drop(tree);
-        assert!(!is_locked(&state, &a));
+        assert!(!is_locked(&state, &a, &a));
         remove_tree(&state, a).unwrap();
         remove_tree(&state, a).unwrap();
         assert!(open_tree(&state, a).unwrap().is_none());

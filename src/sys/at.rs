@@ -82,6 +82,14 @@ impl Meta {
     }
 }
 
+/// What one name of an inode takes on the disk, in bytes: of a file with several names its part.
+pub fn share(meta: &Meta) -> u64 {
+    match meta.kind {
+        FileKind::Dir => meta.allocated,
+        _ => meta.allocated / u64::from(meta.nlink.max(1)),
+    }
+}
+
 /// What an inode keeps for as long as it exists, and shares with none that gets its number later. The
 /// device is no part of it: its number may be another one after the next start of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,7 +36,7 @@ use super::scan::{Event, Item, Scan};
 use super::upper;
 use crate::monitor::Monitor;
 use crate::sys;
-use crate::sys::at::{self, FileKind};
+use crate::sys::at::{self, FileKind, Stamp};
 use crate::sys::openat2::{self, For};
 
 /// Bytes of path text that a report holds at most; further entries are counted only.
@@ -95,6 +95,9 @@ pub struct Outcome {
     pub cleaned: u64,
     /// Entries that the lists had no room for.
     pub truncated: u64,
+    /// Inodes that were put on the host, with the times they are known by: see
+    /// [`Applied`](crate::store::applied::Applied).
+    pub put: Vec<(u64, Stamp)>,
     listed: usize,
     /// There are new objects, and objects that are gone, in a repository's store.
     objects: (bool, bool),
@@ -269,6 +272,8 @@ struct Level {
     mode: Option<u32>,
     /// It stands for something that stays on the host, so nothing can be put into it.
     withheld: bool,
+    /// Something in it was put there or removed, or its own bits were set.
+    touched: bool,
 }
 
 struct Work<'a> {
@@ -451,7 +456,23 @@ impl<'a> Work<'a> {
         if let Some(meta) = linked.and_then(|fd| at::fstat(fd).ok()) {
             self.scan.own_changes.insert((meta.dev, meta.ino), meta.ctime);
         }
+        self.note(item);
         Ok(())
+    }
+
+    /// Remember what was put there, unless somebody has been at it already.
+    fn note(&mut self, item: &Item) {
+        if let Some(level) = self.levels.last_mut() {
+            level.touched = true;
+        }
+        let found = self.scan.base.top().and_then(|dir| at::stat(dir, self.scan.name()));
+        if let (Ok(now), Some(new)) = (found, &item.new)
+            && now.kind == new.kind
+            && (now.size, now.mode & 0o777) == (new.size, expected_mode(new))
+            && (now.mtime == new.mtime || item.change.status == Status::ModeChanged)
+        {
+            self.out.put.push((now.ino, now.ctime));
+        }
     }
 
     fn change_entry(&self, item: &Item, place: &Place<'_>) -> Result<(), Refused> {
@@ -485,6 +506,12 @@ impl<'a> Work<'a> {
             put::directory(&place, mode)?;
             let name = name.to_vec();
             self.scan.base.enter(&name)?;
+            let made = self.scan.base.meta()?;
+            self.out.put.extend(made.btime.map(|born| (made.ino, born)));
+            // Each directory on the way from the first that was made.
+            for level in self.levels.iter_mut().skip(at.saturating_sub(2)) {
+                level.touched = true;
+            }
             if mode & 0o700 != 0o700
                 && let Some(level) = self.levels.get_mut(at - 1)
             {
@@ -497,6 +524,22 @@ impl<'a> Work<'a> {
     /// The directory entered last is done: its permission bits, if they had to wait.
     fn leave(&mut self) {
         let Some(level) = self.levels.pop() else { return };
+        self.set_bits(&level);
+        if self.act && (level.touched || level.mode.is_some()) {
+            self.note_directory(&level.name);
+        }
+    }
+
+    /// Remember a directory that was made, or that entries came to and went from.
+    fn note_directory(&mut self, name: &[u8]) {
+        if let Ok(now) = self.scan.base.top().and_then(|dir| at::stat(dir, name))
+            && now.kind == FileKind::Dir
+        {
+            self.out.put.push((now.ino, now.ctime));
+        }
+    }
+
+    fn set_bits(&mut self, level: &Level) {
         let (true, Some(mode)) = (self.act, level.mode) else { return };
         let done = self
             .scan
@@ -512,4 +555,9 @@ impl<'a> Work<'a> {
             self.fail(error);
         }
     }
+}
+
+/// Permission bits that an entry put on the host has.
+fn expected_mode(new: &at::Meta) -> u32 {
+    if new.kind == FileKind::Symlink { 0o777 } else { new.mode & 0o777 }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::store::applied::Applied;
 use crate::store::origin::Places;
 use crate::sys::at::{FileKind, Stamp};
 
@@ -190,6 +191,8 @@ pub struct Options {
     pub only: Vec<Vec<u8>>,
     /// The directories of the base that the run had changes in, as they were when it ended.
     pub places: Option<Places>,
+    /// What was put on the host from the same tree before: no change of the host's own.
+    pub applied: Applied,
     /// Paths whose whiteouts `aj` itself made to hide them from the jail; they are no deletions.
     pub hidden: Vec<Vec<u8>>,
     /// The base is itself a git directory, whatever its name.

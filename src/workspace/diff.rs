@@ -99,16 +99,23 @@ pub fn diff(upper: OwnedFd, base: OwnedFd, options: &Options) -> sys::Result<Rep
     compare(&mut Scan::new(upper, base, options)?)
 }
 
-/// As [`fn@diff`] when a run has ended: also the directories of the base that later comparisons must
-/// find again, where they can be told from others.
-pub fn diff_at_end(
-    upper: OwnedFd,
-    base: OwnedFd,
-    options: &Options,
-) -> sys::Result<(Report, Option<Places>)> {
+/// What is found when a run has ended.
+#[derive(Debug)]
+pub struct AtEnd {
+    /// The comparison.
+    pub report: Report,
+    /// The directories of the base that later comparisons must find again, where they can be told from
+    /// others.
+    pub places: Option<Places>,
+    /// Bytes that the upper layer takes on the disk.
+    pub allocated: u64,
+}
+
+/// As [`fn@diff`] when a run has ended.
+pub fn diff_at_end(upper: OwnedFd, base: OwnedFd, options: &Options) -> sys::Result<AtEnd> {
     let mut scan = Scan::new(upper, base, options)?.noting();
     let report = compare(&mut scan)?;
-    Ok((report, scan.places))
+    Ok(AtEnd { report, places: scan.places, allocated: scan.allocated })
 }
 
 fn compare(scan: &mut Scan<'_>) -> sys::Result<Report> {

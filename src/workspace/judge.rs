@@ -137,9 +137,17 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether the host's entry changed after the jail started, other than by this walk.
-    fn changed(&self, old: &Meta) -> bool {
-        old.ctime > self.options.started && self.own_changes.get(&(old.dev, old.ino)) != Some(&old.ctime)
+    /// Whether the host's entry changed after the jail started, other than by this walk or an earlier one.
+    pub(super) fn changed(&self, old: &Meta) -> bool {
+        old.ctime > self.options.started
+            && self.own_changes.get(&(old.dev, old.ino)) != Some(&old.ctime)
+            && !self.options.applied.has(old.ino, old.ctime)
+    }
+
+    /// Whether a directory was made on the host after the jail started, other than by applying what the
+    /// jail made.
+    pub(super) fn made_since(&self, old: &Meta) -> bool {
+        old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
     }
 
     /// What speaks against removing or replacing `old`, and how much is below it.

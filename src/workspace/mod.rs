@@ -9,6 +9,7 @@ pub mod gitconfig;
 pub mod hostexec;
 mod judge;
 mod manifest;
+pub mod measure;
 mod names;
 mod patterns;
 mod put;

@@ -87,6 +87,8 @@ pub(super) struct Scan<'a> {
     override_conflicts: bool,
     /// Whether identities and times of the base's directories mean anything.
     lasting: bool,
+    /// Bytes on the disk that the upper layer's entries seen so far take.
+    pub(super) allocated: u64,
     /// Directories of the base that were entered and are those that the jail saw.
     pub(super) places: Option<Places>,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
@@ -113,6 +115,7 @@ impl<'a> Scan<'a> {
             options,
             override_conflicts: false,
             lasting,
+            allocated: 0,
             places: None,
             own_changes: HashMap::new(),
         };
@@ -143,9 +146,11 @@ impl<'a> Scan<'a> {
         self
     }
 
-    /// Note the directories of the base that are entered, where that is of use later.
+    /// Note the directories of the base that are entered, where that is of use later, beside those that
+    /// were noted before.
     pub(super) fn noting(mut self) -> Self {
-        self.places = self.lasting.then(Places::default);
+        let known = || self.options.places.clone().map(Places::to_be_completed).unwrap_or_default();
+        self.places = self.lasting.then(known);
         self
     }
 
@@ -237,6 +242,7 @@ impl<'a> Scan<'a> {
             Ok(seen) => seen,
             Err(e) => return Ok(self.unreadable(&e)),
         };
+        self.allocated = self.allocated.saturating_add(at::share(&new));
         let old = match self.host_entry(name) {
             Ok(old) => old,
             Err(e) => return Ok(self.unreadable(&e)),
@@ -311,8 +317,7 @@ impl<'a> Scan<'a> {
                         let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
                         // Entries coming and going move ctime and mtime together; ctime alone is a
                         // chmod, chown or rename.
-                        let newer = old.btime.is_some_and(|b| b > self.options.started);
-                        if old.ctime > self.options.started && old.ctime != old.mtime && !newer {
+                        if self.changed(old) && old.ctime != old.mtime && !self.made_since(old) {
                             c.conflict = c.conflict.or(Some(Conflict::Changed));
                         }
                         c.conflict = c.conflict.or(unlike);
@@ -338,7 +343,7 @@ impl<'a> Scan<'a> {
             }
         }
         // Made on the host after the jail started: nothing of it was there for the jail to delete.
-        let newer = old.as_ref().and_then(|m| m.btime).is_some_and(|b| b > self.options.started);
+        let newer = old.as_ref().is_some_and(|old| self.made_since(old));
         let name_at = self.path.len() - name.len();
         let mut frame = match self.frame(name_at, inherited && !newer, newer && here) {
             Ok(frame) => frame,

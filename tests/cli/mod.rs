@@ -1,10 +1,12 @@
 //! The command line as a user meets it: streams, exit codes, errors.
 
+mod again;
 mod caches;
 mod changes;
 mod doctor;
 mod install;
 mod json;
+mod kept;
 mod policy;
 mod shell;
 mod tools;

@@ -184,7 +184,21 @@ fn names_complete_without_a_lock_and_without_a_trace() {
     std::fs::write(state.join("version"), "99").unwrap();
     assert_eq!(completed(&state, &["jail", "show", ""]), ["@"]);
 
+    // Where kept changes are meant, jails that keep none are no candidates.
+    for command in ["exec", "discard"] {
+        assert_eq!(completed(&state, &[command, ""]), [""; 0]);
+    }
+    std::fs::write(state.join("version"), "1").unwrap();
+    drop(spool);
+    p.aj(["exec", "--", "touch", "kept"]);
+    let kept = p.aj(["-q", "jail", "list", "--limit", "1"]).stdout.trim().to_owned();
+    for command in ["exec", "discard"] {
+        assert_eq!(completed(&state, &[command, ""]), ["@", kept.as_str()]);
+        assert_eq!(completed(&state, &[command, &kept[..7]]), [kept.as_str()]);
+    }
+
     assert_eq!(completed(&state, &["config", "get", "ni"]), [""; 0]);
+    assert_eq!(completed(&state, &["config", "get", "keep.t"]), ["keep.trees"]);
     assert_eq!(completed(&state, &["config", "get", "nof"]), ["nofile"]);
     std::fs::create_dir(state.join("config")).unwrap();
     std::fs::write(state.join("config/config.toml"), "[presets.alone]\npids = 9\n").unwrap();

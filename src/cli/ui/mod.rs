@@ -68,6 +68,11 @@ impl Ui {
         io::stderr().is_terminal()
     }
 
+    /// Whether a question reaches somebody who can answer it.
+    pub fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
     /// Write data to stdout. A closed pipe is a quiet end; any other failure is reported once and
     /// makes the command fail.
     pub fn out(&self, text: &str) {

@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 
 use super::{Error, Layer};
 use crate::base::text;
+use crate::store::applied::Applied;
 use crate::store::origin::{self, Places};
-use crate::sys::at;
+use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
 
 /// Open the base of `layer`, if it is still the directory that the jail ran over.
@@ -37,6 +38,18 @@ pub(super) fn places(layer: Layer<'_>) -> Option<Places> {
 pub(super) fn note(layer: Layer<'_>, places: &Places) {
     if let Some(dir) = directory(layer) {
         places.write(dir).ok();
+    }
+}
+
+/// What was put on the host from the tree.
+pub(super) fn applied(layer: Layer<'_>) -> Applied {
+    directory(layer).map(Applied::read).unwrap_or_default()
+}
+
+/// Note more of that.
+pub(super) fn note_applied(layer: Layer<'_>, put: &[(u64, Stamp)]) {
+    if let Some(directory) = directory(layer) {
+        Applied::append(directory, put).ok();
     }
 }
 

@@ -11,6 +11,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::ops::ledger::{CANDIDATES, Filter, MIN_DIGITS, StateError, prefix};
+use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{ledger, sides, trees};
 use crate::sys;
@@ -127,17 +128,44 @@ fn named(
     id: Option<&str>,
     monitor: &dyn Monitor,
 ) -> Result<Tree, Error> {
-    let not_found = || Error::NotFound(text::os(word));
-    let (Some(state), Some(id)) = (state, id) else { return Err(not_found()) };
+    let (Some(state), Some(id)) = (state, id) else { return Err(Error::NotFound(text::os(word))) };
+    let (jail, tree) = tree_named(state, word, id, monitor)?;
+    open(state, tree)?.ok_or_else(|| Error::NothingKept(jail.to_string()))
+}
+
+/// Which jail that is, and the one that made the tree it ran in. That need not be there.
+fn tree_named(state: &StateDir, word: &OsStr, id: &str, monitor: &dyn Monitor) -> Result<(Id, Id), Error> {
+    // Also of one that cannot be read: whoever opens it says why.
+    let has_tree = |id| !matches!(trees::open_tree(state, id), Ok(None));
     // A full id needs no ledger: it works whatever became of that.
     if let Ok(id) = id.parse()
-        && let Some(tree) = open(state, id)?
+        && has_tree(id)
     {
-        return Ok(tree);
+        return Ok((id, id));
     }
-    let id = if id == "@" { latest(state, monitor)? } else { starting_with(state, id, word, monitor)? };
-    let id = id.ok_or_else(not_found)?;
-    open(state, id)?.ok_or_else(|| Error::NothingKept(id.to_string()))
+    let found = if id == "@" { latest(state, monitor)? } else { starting_with(state, id, word, monitor)? };
+    let id = found.ok_or_else(|| Error::NotFound(text::os(word)))?;
+    if has_tree(id) {
+        return Ok((id, id));
+    }
+    // It may have gone on in the tree of another.
+    let record = ledger::read(state, monitor, |l| l.get(id.as_str()))?;
+    Ok((id, record.and_then(|r| r.start).and_then(|s| s.tree).unwrap_or(id)))
+}
+
+/// The same for a word that can be nothing but a jail.
+pub(crate) fn selected(state: &StateDir, word: &OsStr, monitor: &dyn Monitor) -> Result<(Id, Id), Error> {
+    let id = word.to_str().and_then(prefix).ok_or_else(|| Error::NotFound(text::os(word)))?;
+    tree_named(state, word, &id, monitor)
+}
+
+/// The newest tree whose base is wanted.
+pub(crate) fn newest_of(
+    state: &StateDir,
+    wanted: impl Fn(&Path) -> bool,
+    monitor: &dyn Monitor,
+) -> Result<Option<Id>, Error> {
+    newest(state, list(state, wanted)?, monitor)
 }
 
 /// The jail whose id begins with `start`: on record or not, with a tree or without, so that a start
@@ -172,8 +200,7 @@ fn latest(state: &StateDir, monitor: &dyn Monitor) -> Result<Option<Id>, Error> 
 }
 
 fn newest_over(state: &StateDir, cwd: &Path, monitor: &dyn Monitor) -> Result<Option<Tree>, Error> {
-    let found = list(state, |base| cwd.starts_with(base))?;
-    match newest(state, found, monitor)? {
+    match newest_of(state, |base| cwd.starts_with(base), monitor)? {
         Some(id) => open(state, id),
         None => Ok(None),
     }
@@ -183,6 +210,8 @@ fn newest_over(state: &StateDir, cwd: &Path, monitor: &dyn Monitor) -> Result<Op
 struct Found {
     id: Id,
     started: Stamp,
+    /// The jail that ran in it last, when that is another one.
+    last: Option<Id>,
 }
 
 /// Every tree with a readable record and a base that is wanted.
@@ -190,19 +219,24 @@ fn list(state: &StateDir, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Found>, 
     let look = |id| {
         let tree = trees::open_tree(state, id).ok().flatten()?;
         let started = at::stat(&tree, b"base").ok()?.ctime;
-        tree.base().is_ok_and(|base| wanted(&base)).then_some(Found { id, started })
+        let last = || Kept::read(&tree).and_then(|k| k.last);
+        tree.base().is_ok_and(|base| wanted(&base)).then(|| Found { id, started, last: last() })
     };
     Ok(trees::list_trees(state)?.into_iter().filter_map(look).collect())
 }
 
-/// The one that started last. The ledger has the order in which jails started, whatever the clock did
+/// The one that was run in last. The ledger has the order in which jails started, whatever the clock did
 /// since. A tree that it does not know is from before the ledger was lost, so it comes after all
 /// others, and among its like the time of its files has to do.
 fn newest(state: &StateDir, found: Vec<Found>, monitor: &dyn Monitor) -> Result<Option<Id>, Error> {
     if found.len() < 2 {
         return Ok(found.first().map(|f| f.id));
     }
-    let order = |l: &ledger::Ledger<'_>| found.iter().map(|f| l.seq(f.id.as_str())).collect();
+    let seq = |l: &ledger::Ledger<'_>, f: &Found| {
+        let last = f.last.map_or(Ok(None), |last| l.seq(last.as_str()))?;
+        Ok(l.seq(f.id.as_str())?.max(last))
+    };
+    let order = |l: &ledger::Ledger<'_>| found.iter().map(|f| seq(l, f)).collect();
     let order: Vec<Option<i64>> = ledger::read(state, monitor, order)?;
     Ok(found.iter().zip(order).max_by_key(|(f, seq)| (*seq, f.started, f.id)).map(|(f, _)| f.id))
 }

@@ -84,6 +84,7 @@ impl Layer<'_> {
             base: self.base.to_owned(),
             only,
             places: base::places(*self),
+            applied: base::applied(*self),
             hidden: if self.part { Vec::new() } else { asked.hidden.clone() },
             git_directory: self.part,
         })

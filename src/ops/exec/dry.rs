@@ -2,7 +2,7 @@
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{Error, Request, birth, config, prepare, streams};
+use super::{Error, Request, again, birth, config, prepare, streams};
 use crate::base::text::os;
 use crate::ops::caches;
 use crate::ops::project;
@@ -29,11 +29,15 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     drop(streams::inherited(request.status_fd)?);
     // The state directory may be made on the way, as by a run.
     umask(Mode::from_bits_truncate(0o077));
-    let place = project::find(&request.tree)?;
+    let mut warnings = Vec::new();
+    let (older, place) = match again::take(request, &mut warnings)? {
+        Some((tree, place)) => (Some(tree), place),
+        None => (None, project::find(&request.tree)?),
+    };
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let mut warnings = Vec::new();
-    let prepared = prepare(request, &resolved, place, birth(&resolved.settings), 0o022, &mut warnings)?;
+    let birth = birth(&resolved.settings);
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, 0o022, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };

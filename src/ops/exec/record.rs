@@ -69,7 +69,8 @@ pub(super) fn effective(
     }
 }
 
-pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
+/// The tree is `of` the jail that made it; `init` is the jail's pid 1.
+pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>, init: i32) -> record::Start {
     let me = alive::Identity::current();
     let argv: Vec<String> = spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect();
     let (cwd, base) = (text::os(&spec.cwd), text::os(&spec.workspace));
@@ -86,6 +87,8 @@ pub(super) fn start(spec: &Spec, policy: &Effective) -> record::Start {
         cwd,
         base,
         overlay: spec.access == Access::Overlay,
+        tree: of.filter(|id| *id != spec.id),
+        init: u32::try_from(init).ok(),
         policy: policy.clone(),
     }
 }

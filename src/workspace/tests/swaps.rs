@@ -27,7 +27,7 @@ fn two_directories() -> Option<Fixture> {
 /// The run has ended: what it leaves is noted.
 fn end(f: &Fixture) -> Options {
     let (upper, base) = f.fds();
-    let (_, places) = super::super::diff::diff_at_end(upper, base, &f.options()).unwrap();
+    let places = super::super::diff::diff_at_end(upper, base, &f.options()).unwrap().places;
     Options { places, ..f.options() }
 }
 

@@ -1,0 +1,112 @@
+//! `aj exec JAIL -- COMMAND`: one more run in a tree that an earlier one left.
+//!
+//! The policy is that of the new command line. What the tree fixes is the directory it lies over and,
+//! as root, the id that its files belong to.
+
+use std::ffi::OsString;
+
+use super::{Error, Request};
+use crate::base::id::Id;
+use crate::base::text;
+use crate::jail::spec::{Birth, Ids, RANGE_BASE, inside_id};
+use crate::monitor::{Recording, Silent};
+use crate::ops::changes;
+use crate::ops::project::{self, Choice, Place};
+use crate::policy::key::Key;
+use crate::policy::resolve::Resolved;
+use crate::policy::settings::Access;
+use crate::store::again::{self, Taken, User};
+use crate::store::layout::StateDir;
+use crate::store::ledger;
+use crate::store::trees::Tree;
+
+/// Find the tree that is asked for, lock it, and make sure that its base is still there. `None`: a
+/// tree of its own is asked for.
+pub(super) fn take(request: &Request, warnings: &mut Vec<String>) -> Result<Option<(Tree, Place)>, Error> {
+    let Some(word) = &request.again else { return Ok(None) };
+    let state = StateDir::open_if_present()?;
+    let id = find(state.as_ref(), word, &request.tree, warnings)?;
+    let none = || Error::Changes(changes::Error::NothingKept(id.to_string()));
+    let tree = match again::take(state.as_ref().ok_or_else(none)?, id)? {
+        Taken::Tree(tree) => tree,
+        Taken::Gone => return Err(none()),
+        Taken::By(user) => return Err(Error::InUse { id, by_run: user == User::Run }),
+    };
+    let described = changes::tree_of_run(&tree)?;
+    changes::check_base(&described)?;
+    Ok(Some((tree, project::over(described.base)?)))
+}
+
+/// `@` is the newest tree of this project, whether over all of it or over a part that the current
+/// directory is in (`--here`); everything else is a jail, as for `aj diff`.
+fn find(
+    state: Option<&StateDir>,
+    word: &OsString,
+    choice: &Choice,
+    warnings: &mut Vec<String>,
+) -> Result<Id, Error> {
+    let monitor = Recording::default();
+    let found = if word == "@" || word == "latest" {
+        let place = project::find(choice)?;
+        let none = || changes::Error::NoTree(text::os(&place.root));
+        let state = state.ok_or_else(none)?;
+        let over = |base: &std::path::Path| base.starts_with(&place.root) && place.start.starts_with(base);
+        changes::newest_of(state, over, &monitor).and_then(|id| id.ok_or_else(none))
+    } else if *choice == Choice::Project {
+        let not_found = || changes::Error::NotFound(text::os(word));
+        let state = state.ok_or_else(not_found)?;
+        changes::selected(state, word, &monitor).map(|(_, tree)| tree)
+    } else {
+        return Err(Error::NotAgain {
+            what: if *choice == Choice::Here { "`--here`" } else { "`--root-dir`" }.to_owned(),
+            why: format!("says which directory `@` is looked for in; `{}` says it itself", text::os(word)),
+        });
+    };
+    warnings.extend(monitor.warnings());
+    Ok(found?)
+}
+
+/// Refuse what cannot be had in this tree.
+pub(super) fn check(tree: &Tree, resolved: &Resolved, birth: &Birth) -> Result<(), Error> {
+    if resolved.settings.access != Access::Overlay {
+        let origin = resolved.origin(Key::Workspace).unwrap_or(crate::policy::resolve::Origin::BuiltIn);
+        return Err(Error::NotAgain {
+            what: resolved.setting_text(Key::Workspace, origin),
+            why: "does without an overlay, and the kept changes are one".to_owned(),
+        });
+    }
+    let owner = tree.owner()?;
+    let (mine, other) = match birth.ids {
+        Ids::Caller { owner } => (owner.uid, None),
+        Ids::Range => (RANGE_BASE + inside_id(birth.as_root), Some(RANGE_BASE + inside_id(!birth.as_root))),
+    };
+    match owner {
+        _ if owner == mine => Ok(()),
+        // Its files would belong to somebody else inside, who could not change them.
+        _ if Some(owner) == other => Err(Error::OtherId { id: tree.id(), as_root: birth.as_root }),
+        _ => Err(Error::OtherOwner { id: tree.id(), owner }),
+    }
+}
+
+/// Make the tree fit to be mounted by `jail`.
+pub(super) fn begin(
+    state: &StateDir,
+    tree: Tree,
+    jail: Id,
+    warnings: &mut Vec<String>,
+) -> Result<Tree, Error> {
+    let record_of =
+        |run: Id| ledger::read(state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start);
+    let before = again::begin(&tree, jail, record_of)?;
+    if before.still_runs {
+        return Err(Error::InUse { id: tree.id(), by_run: true });
+    }
+    if before.may_be_torn {
+        warnings.push(format!(
+            "the machine was started again since the changes of `{}` were made: if it lost power, a part of \
+             them may be missing (`--durable` is slower and waits for the disk)",
+            tree.id()
+        ));
+    }
+    Ok(tree)
+}

@@ -1,0 +1,40 @@
+//! What a finished run leaves.
+
+use super::Error;
+use crate::base::clock;
+use crate::base::id::Id;
+use crate::ops::changes;
+use crate::schema::changes::Diff;
+use crate::store::alive;
+use crate::store::kept::Kept;
+use crate::store::layout::StateDir;
+use crate::store::trees::Tree;
+
+/// Changes that are kept.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// What they are.
+    pub(super) diff: Diff,
+    /// Bytes that they take on the disk.
+    pub(super) bytes: u64,
+    /// Where they are: open to readers, and not to be removed while this lives.
+    pub(super) tree: Tree,
+}
+
+/// Look at what the run of `jail` left in its tree. A tree that equals its base after all goes.
+pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Left>, Error> {
+    let run = changes::tree_of_run(&tree)?;
+    let (diff, noted, bytes) = changes::diff_at_end(&run)?;
+    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
+        tree.remove(state)?;
+        return Ok(None);
+    }
+    noted.keep(&run);
+    let boot = alive::boot_id().unwrap_or_default();
+    let used_ms = clock::now_ms();
+    let kept = Kept { boot, last: Some(jail), bytes: Some(bytes), used_ms, open: false, torn: false };
+    // Without it the tree is measured again.
+    kept.write(&tree).ok();
+    tree.share()?;
+    Ok(Some(Left { diff, bytes, tree }))
+}

@@ -1,0 +1,155 @@
+//! Why nothing ran.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::check::WayOut;
+use crate::base::id::Id;
+use crate::base::text;
+use crate::jail::plan;
+use crate::jail::spec::inside_id;
+use crate::ops::{changes, config, project};
+use crate::sys;
+
+/// Why nothing ran, or why what ran could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The policy could not be made.
+    #[error(transparent)]
+    Policy(#[from] config::Error),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// A system call on the host side.
+    #[error("start the jail")]
+    Launch(#[source] sys::Error),
+    /// The tree.
+    #[error(transparent)]
+    Place(#[from] project::Error),
+    /// A directory that is not shown unless the user insists.
+    #[error("`{}` {why}", text::os(.path))]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What would do.
+        way: WayOut,
+    },
+    /// The overlay could not copy up files of this owner.
+    #[error(
+        "`{}` belongs to {} {theirs}, not to you ({ours}): an overlay over it could not change its files (EOVERFLOW)",
+        text::os(.path), .what
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// `user` or `group`.
+        what: &'static str,
+        /// Its id.
+        theirs: u32,
+        /// The caller's.
+        ours: u32,
+    },
+    /// A working directory that is not in the workspace.
+    #[error("`--cwd {}` is not below `{}`", text::os(.path), text::os(.at))]
+    Cwd {
+        /// The path.
+        path: PathBuf,
+        /// Where the workspace is shown.
+        at: PathBuf,
+    },
+    /// A host path given by `--ro` or `--rw`.
+    #[error("cannot show `{}`: {}", text::os(.path), config::why(.why))]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// `--tools` names what is in no catalogue.
+    #[error("there are no tools of the name `{name}`")]
+    UnknownTools {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
+    /// `--caches` names what is in no catalogue.
+    #[error("there is no cache of the name `{name}`")]
+    UnknownCache {
+        /// As given.
+        name: String,
+        /// The nearest known one.
+        meant: Option<String>,
+    },
+    /// The jail's `/etc` could not be prepared.
+    #[error("prepare the jail's /etc in the state directory: {}", config::why(.0))]
+    Etc(io::Error),
+    /// A limit that was asked for cannot be held here.
+    #[error("{what} cannot be enforced here: {why}")]
+    Limit {
+        /// The flag, or the setting and the file and line where it stands.
+        what: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// `--status-fd` is not open.
+    #[error("`--status-fd {fd}`")]
+    StatusFd {
+        /// The number.
+        fd: i32,
+        /// Why.
+        source: sys::Error,
+    },
+    /// The kept tree is in use.
+    #[error("the kept changes of `{id}` are in use: {}", if *.by_run { "a run goes on in them" } else { "`aj diff` or `aj apply` is at work" })]
+    InUse {
+        /// The jail that made the tree.
+        id: Id,
+        /// By a run; otherwise by somebody who reads.
+        by_run: bool,
+    },
+    /// A kept tree and something else that was asked for do not go together.
+    #[error("a run cannot go on in kept changes: {what} {why}")]
+    NotAgain {
+        /// The flag, or the setting and where it stands.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// As root: the files of the kept tree belong to another id of the jail.
+    #[error("the kept changes of `{id}` were made as uid {}, not as uid {}", inside_id(!*.as_root), inside_id(*.as_root))]
+    OtherId {
+        /// The jail that made the tree.
+        id: Id,
+        /// Uid 0 is asked for now.
+        as_root: bool,
+    },
+    /// The files of the kept tree are somebody else's.
+    #[error(
+        "the kept changes of `{id}` belong to uid {owner} of this machine, which no jail of yours runs as"
+    )]
+    OtherOwner {
+        /// The jail that made the tree.
+        id: Id,
+        /// Their owner.
+        owner: u32,
+    },
+    /// What changed could not be compared or applied.
+    #[error(transparent)]
+    Changes(#[from] changes::Error),
+    /// No randomness.
+    #[error("no random bytes for an id: {0}")]
+    Random(getrandom::Error),
+}
+
+impl Error {
+    /// Whether a directory was refused because the jail has one of its own in that place.
+    pub fn place_is_taken(&self) -> bool {
+        matches!(self, Error::Plan(plan::Error::Occupied { .. }))
+    }
+}

@@ -1,0 +1,161 @@
+//! How much of what runs changed is kept: `[keep]` of the user's configuration.
+//!
+//! No other source has a say. A project that could lower these would remove what other projects keep.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use toml::de::DeTable;
+
+use super::layer::At;
+use super::read::{COUNT, DURATION, Read, Reader, SIZE};
+use super::resolve::{Names, Origin, Resolved};
+use super::value::{self, ValueError, limit_text, size_text, time_text};
+use crate::schema::policy::Row;
+
+/// The section.
+const SECTION: &str = "[keep]";
+/// Its keys.
+const KEYS: [&str; 3] = ["trees", "size", "age"];
+/// The same as `aj config` calls them.
+pub const NAMES: [&str; 3] = ["keep.trees", "keep.size", "keep.age"];
+
+/// The bounds; `None` is no bound. Line 0 is built in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Trees.
+    pub trees: At<Option<u64>>,
+    /// Bytes on the disk of all of them together.
+    pub size: At<Option<u64>>,
+    /// Time since the last run in a tree.
+    pub age: At<Option<Duration>>,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep {
+            trees: Some(20).into(),
+            size: Some(2 << 30).into(),
+            age: Some(Duration::from_secs(7 * 86_400)).into(),
+        }
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn keep(&mut self, table: &DeTable<'_>) -> Read<Keep> {
+        let mut keep = Keep::default();
+        for (name, value) in table {
+            let line = self.line(&name.span());
+            let n = &format!("{SECTION} {}", name.get_ref());
+            match name.get_ref().as_ref() {
+                "trees" => keep.trees = self.number(n, value, line, COUNT, count)?,
+                "size" => keep.size = self.number(n, value, line, SIZE, value::size_limit)?,
+                "age" => keep.age = self.number(n, value, line, DURATION, value::time_limit)?,
+                other => self.unknown(other, name.span(), SECTION, KEYS),
+            }
+        }
+        Ok(keep)
+    }
+}
+
+fn count(text: &str) -> Result<Option<u64>, ValueError> {
+    value::count_limit(text, "a number of trees")
+}
+
+/// Whole days as such: `7d`.
+pub fn age_text(age: Duration) -> String {
+    match (age.as_secs() / 86_400, Duration::from_secs(age.as_secs() / 86_400 * 86_400) == age) {
+        (days, true) if days > 0 => format!("{days}d"),
+        _ => time_text(age),
+    }
+}
+
+impl Resolved {
+    /// The rows of `aj config list`.
+    pub(super) fn keep_rows(&self) -> impl Iterator<Item = Row> {
+        let keep = &self.keep;
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let [trees, size, age] = NAMES;
+        let count = limit_text(keep.trees.value, |n| n.to_string());
+        [
+            self.keep_row(trees, Value::from(keep.trees.value), None, count, keep.trees.line),
+            self.keep_row(
+                size,
+                Value::from(keep.size.value),
+                Some("bytes"),
+                limit_text(keep.size.value, size_text),
+                keep.size.line,
+            ),
+            self.keep_row(
+                age,
+                Value::from(keep.age.value.map(ms)),
+                Some("ms"),
+                limit_text(keep.age.value, age_text),
+                keep.age.line,
+            ),
+        ]
+        .into_iter()
+    }
+
+    fn keep_row(
+        &self,
+        key: &'static str,
+        value: Value,
+        unit: Option<&'static str>,
+        text: String,
+        line: u32,
+    ) -> Row {
+        let origin = if line == 0 { Origin::BuiltIn } else { Origin::User(line) };
+        let (layer, file, line) = self.names.place(origin);
+        Row { key, value, unit, text, origin: self.names.plain_text(origin), layer, file, line }
+    }
+}
+
+impl Names {
+    /// The text of an origin that does not depend on the key.
+    fn plain_text(&self, origin: Origin) -> String {
+        self.origin_text(super::key::Key::Preset, origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::{parse_project, parse_user};
+    use super::super::{Facts, Layer, Sources, resolve};
+
+    fn rows(text: &str) -> Vec<(String, String)> {
+        let user = parse_user("c.toml", text.as_bytes(), None).unwrap();
+        assert_eq!(user.warnings, Vec::<String>::new());
+        let facts = Facts { ram: 8 << 30, cpus: 4, nofile_soft: 1024, nofile_hard: 4096 };
+        let flags = Layer::default();
+        let resolved = resolve(Sources { user: Some(&user), project: None, flags: &flags }, &facts).unwrap();
+        resolved.keep_rows().map(|r| (r.text, r.origin)).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_the_users_to_say() {
+        let built_in = |text: &str| (text.to_owned(), "built-in".to_owned());
+        assert_eq!(rows(""), [built_in("20"), built_in("2G"), built_in("7d")]);
+        let said = rows("[keep]\ntrees = 3\nage = \"none\"\n");
+        assert_eq!(said[0], ("3".to_owned(), "c.toml:2".to_owned()));
+        assert_eq!((&said[1], said[2].0.as_str()), (&built_in("2G"), "none"));
+        for (bad, why) in [
+            ("trees = 0", "[keep] trees"),
+            ("trees = -1", "negative"),
+            ("size = true", "a size like"),
+            ("age = \"soon\"", "[keep] age"),
+        ] {
+            let e = parse_user("c.toml", format!("[keep]\n{bad}\n").as_bytes(), None).unwrap_err();
+            assert!(e.to_string().starts_with("c.toml:2: ") && e.to_string().contains(why), "{e}");
+        }
+        let odd = parse_user("c.toml", b"[keep]\ntree = 3\n", None).unwrap();
+        assert!(odd.warnings[0].contains("did you mean `trees`?"), "{:?}", odd.warnings);
+    }
+
+    #[test]
+    fn a_project_cannot_lower_what_others_keep() {
+        let project = parse_project("aj.toml", b"[keep]\ntrees = 1\n[jail.keep]\ntrees = 1\n").unwrap();
+        assert_eq!(project.warnings.len(), 2, "{:?}", project.warnings);
+        assert_eq!(project.layer, Layer::default());
+    }
+}
