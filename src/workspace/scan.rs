@@ -83,6 +83,8 @@ pub(super) struct Scan<'a> {
     pub(super) named: Named,
     pub(super) options: &'a Options,
     override_conflicts: bool,
+    /// Give files of the host that equal those of the upper layer the times of these.
+    pub(super) touch: bool,
     /// Whether identities and times of the base's directories mean anything.
     lasting: bool,
     /// Directories of the base that were entered and are those that the jail saw.
@@ -110,6 +112,7 @@ impl<'a> Scan<'a> {
             named: Named::default(),
             options,
             override_conflicts: false,
+            touch: false,
             lasting,
             places: None,
             own_changes: HashMap::new(),
