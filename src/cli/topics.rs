@@ -194,10 +194,10 @@ settings.xml) are not read, and not shown: neither are credentials.toml, config.
 gradle.properties, init.d, or logs. Of pip only wheels are shown: with whole responses it may keep
 passwords that were sent.
 
-A directory that is reached through a link, that everyone may write, that is somebody else's, or that
-holds your home directory, secrets, the workspace or the state of aj is left out, with one warning
-for all. Where a link is in the way, a variable that names the true place helps. When no overlay can
-be mounted over the file system of a cache, it is empty inside, with a warning.
+A directory that is reached through a link, that everyone may write, that is somebody else's, or
+that holds your home directory, secrets, the workspace or the state of aj is left out, with one
+warning for all. Where a link is in the way, a variable that names the true place helps. When no
+overlay can be mounted over the file system of a cache, it is empty inside, with a warning.
 
 In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project
 may only name fewer.
@@ -212,8 +212,8 @@ To add a cache, describe it in ~/.config/agentjail/flavors/NAME.toml:
   where = { ACME_CACHE = \"~/.cache/acme\" }        a variable, and its usual value
   set = { ACME_CACHE = \"$ACME_CACHE\" }            set inside
 
-A file with the name of one below takes its place. The files of these are the flavors/ of the source,
-where cargo.toml explains every key.
+A file with the name of one below takes its place. The files of these are the flavors/ of the
+source, where cargo.toml explains every key.
 ";
 
 /// Two columns, the second one aligned.

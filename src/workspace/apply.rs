@@ -20,6 +20,9 @@
 //! so applying again completes the work, and removes temporary files. A full disk stops the work at
 //! the file that did not fit.
 //!
+//! # What comes back without being a change
+//! The times of files that were written again with the same bytes: build tools compare them.
+//!
 //! # What does not come back
 //! Setuid, setgid and sticky bits, extended attributes, ACLs, access times, times of directories, hard
 //! links as such, and special files. As root everything put on the host is given to the owner of the
@@ -288,6 +291,8 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(scan: Scan<'a>, choice: &'a Choice, monitor: &'a dyn Monitor, act: bool) -> Work<'a> {
+        let mut scan = scan;
+        scan.touch = act;
         Work { scan, choice, monitor, act, pass: Pass::All, levels: Vec::new(), out: Outcome::default() }
     }
 

@@ -25,7 +25,10 @@ impl Scan<'_> {
             None => Status::Added,
             Some(old) if old.kind != FileKind::File => Status::TypeChanged,
             Some(old) => match self.same_file(name, &new, old) {
-                Ok(true) if new.mode & 0o777 == old.mode & 0o777 => return None,
+                Ok(true) if new.mode & 0o777 == old.mode & 0o777 => {
+                    self.touch(name, &new, old);
+                    return None;
+                }
                 Ok(true) => Status::ModeChanged,
                 Ok(false) => Status::Modified,
                 Err(e) => return self.unreadable(&e),
@@ -47,6 +50,27 @@ impl Scan<'_> {
             self.host_executed(name)
         };
         Some(Event::Item(Item { change, new: Some(new), old, content }))
+    }
+
+    /// A build that wrote the same bytes again did so at another time, by which build tools tell what is
+    /// up to date: cargo's marks of a build never hold anything else. The time moves forward only, and
+    /// only where nobody on the host wrote meanwhile. Failing is no loss but that of work.
+    fn touch(&mut self, name: &[u8], new: &Meta, old: &Meta) {
+        if !self.touch || old.kind != FileKind::File || new.mtime <= old.mtime {
+            return;
+        }
+        let mut change = self.change(Status::Modified, Kind::File, Some(new), Some(old));
+        self.conflict_of_replacing(name, old, &mut change);
+        let Ok(dir) = self.base.top() else { return };
+        let unchanged = |now: Meta| now.same_inode(old) && now.ctime == old.ctime;
+        if change.conflict.is_some() || !at::stat(dir, name).is_ok_and(unchanged) {
+            return;
+        }
+        if at::set_mtime(dir, name, new.mtime).is_ok()
+            && let Ok(now) = at::stat(dir, name)
+        {
+            self.own_changes.insert((now.dev, now.ino), now.ctime);
+        }
     }
 
     fn same_file(&self, name: &[u8], new: &Meta, old: &Meta) -> sys::Result<bool> {

@@ -85,6 +85,8 @@ pub(super) struct Scan<'a> {
     pub(super) named: Named,
     pub(super) options: &'a Options,
     override_conflicts: bool,
+    /// Give files of the host that equal those of the upper layer the times of these.
+    pub(super) touch: bool,
     /// Whether identities and times of the base's directories mean anything.
     lasting: bool,
     /// Bytes on the disk that the upper layer's entries seen so far take.
@@ -114,6 +116,7 @@ impl<'a> Scan<'a> {
             named: Named::default(),
             options,
             override_conflicts: false,
+            touch: false,
             lasting,
             allocated: 0,
             places: None,

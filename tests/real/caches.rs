@@ -1,7 +1,7 @@
 //! Package caches that are warm on the host: what builds from them outside builds inside without a
 //! network, and the host's are what they were.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::project::{has, is_root, skip, snapshot};
 use super::registry::Registry;
@@ -21,8 +21,12 @@ fn with_cargo() -> Option<Caller> {
     let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());
     let mut caller = Caller::new();
     if sysroot.join("bin/cargo").is_file() && !sysroot.starts_with("/usr") {
-        let home = sysroot.parent().and_then(Path::parent).unwrap();
-        caller.var("RUSTUP_HOME", home.to_str().unwrap()).path(sysroot.join("bin").to_str().unwrap());
+        // Shown by its name: it may lie in the home of somebody else than this caller.
+        caller.path(sysroot.join("bin").to_str().unwrap());
+        let config = caller.p.top().join("config");
+        std::fs::create_dir_all(&config).unwrap();
+        let shown = format!("[defaults]\nro = [{:?}]\n", sysroot.to_str().unwrap());
+        std::fs::write(config.join("config.toml"), shown).unwrap();
     }
     if caller.outside("cargo --version").code != Some(0) {
         skip("cargo is not where its tool chain is");

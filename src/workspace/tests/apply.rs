@@ -494,3 +494,31 @@ fn a_new_object_that_cannot_be_put_there_stops_what_would_name_it() {
     assert!(r.stopped && r.failed.len() == 1, "{r:#?}");
     assert_eq!(std::fs::read_to_string(f.base(".git/refs/heads/main")).unwrap(), "old");
 }
+
+/// Build tools compare times: cargo's mark of a build is a file that never holds anything else.
+#[test]
+fn the_same_bytes_written_again_bring_their_time_and_are_no_change() {
+    let mut f = Fixture::new(&[("mark", "same"), ("older", "same"), ("twin", "same"), ("x", "old")]);
+    std::fs::hard_link(f.base("twin"), f.base("twin2")).unwrap();
+    f.start();
+    f.jail("x", "new");
+    for name in ["mark", "older", "twin", "twin2", "raced"] {
+        f.jail(name, "same");
+    }
+    let time = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+    let past = time(f.base("older")) - std::time::Duration::from_secs(100);
+    std::fs::File::options().write(true).open(f.upper("older")).unwrap().set_modified(past).unwrap();
+    f.host("raced", "same");
+    let host = ["older", "raced"].map(|name| time(f.base(name)));
+    let ahead = host[1] + std::time::Duration::from_secs(100);
+    std::fs::File::options().write(true).open(f.upper("raced")).unwrap().set_modified(ahead).unwrap();
+    let marked = time(f.base("mark"));
+    assert!(f.apply_with(|c| c.dry_run = true).conflicts.is_empty());
+    assert_eq!(time(f.base("mark")), marked, "a dry run");
+    let r = f.apply();
+    assert_eq!((r.applied.len(), r.totals.changes(), r.conflicts.len()), (1, 1, 0), "{r:?}");
+    assert_eq!(time(f.base("mark")), time(f.upper("mark")));
+    assert_eq!(time(f.base("twin")), time(f.upper("twin2")).max(time(f.upper("twin"))));
+    assert_eq!(["older", "raced"].map(|name| time(f.base(name))), host, "never back, nor over the host's");
+    assert_eq!((f.read("mark"), f.read("x")), ("same".into(), "new".into()));
+}
