@@ -14,7 +14,7 @@ use crate::ops::config;
 use crate::ops::project::{self, Choice};
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Check, Document, FORMAT, Location, Paths, Tools, Tree};
+use crate::schema::policy::{Check, Document, FORMAT, Hidden, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,10 +100,13 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
-    let (tree, tools) = found.unzip();
+pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>, Vec<Hidden>)>) {
+    let (tree, tools, hidden) = match found {
+        Some((tree, tools, hidden)) => (Some(tree), Some(tools), Some(hidden)),
+        None => (None, None, None),
+    };
     if ui.json {
-        ui.document(&Document { tree, tools, ..resolved.document() });
+        ui.document(&Document { tree, tools, hidden, ..resolved.document() });
         return;
     }
     let tree = tree.map(|t| vec!["tree".to_owned(), t.path, t.found_by.to_owned()]);
@@ -115,6 +118,11 @@ pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>)>) {
             |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);
         let rows: Vec<Vec<String>> = tools.into_iter().flat_map(row).collect();
         ui.table(&["tools", "shown read-only", "found by"], &rows);
+    }
+    if let Some(hidden) = hidden.filter(|hidden| !hidden.is_empty()) {
+        let rows: Vec<Vec<String>> =
+            hidden.into_iter().map(|h| vec![h.path, h.how.to_owned(), h.by]).collect();
+        ui.table(&["hidden", "what", "by"], &rows);
     }
     for warning in resolved.warnings.iter().chain(&resolved.weakened) {
         ui.warn(warning);

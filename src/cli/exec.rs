@@ -87,6 +87,8 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
         ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
+        ("--show", Take::Value(|a, v| a.policy.quick_value("--show", v))),
+        ("--hide", Take::Value(|a, v| a.policy.quick_value("--hide", v))),
         ("--best-effort", Take::Flag(|a| a.policy.quick_flag("--best-effort"))),
         ("--durable", Take::Flag(|a| a.policy.quick_flag("--durable"))),
         ("--as-root", Take::Flag(|a| a.policy.quick_flag("--as-root"))),
@@ -132,7 +134,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     };
     if args.dry_run {
         let explained = op::explain(&request).map_err(failed)?;
-        super::config::show(ui, &explained.resolved, Some((explained.tree, explained.tools)));
+        super::config::show(
+            ui,
+            &explained.resolved,
+            Some((explained.tree, explained.tools, explained.hidden)),
+        );
         return Ok(Exit(exit::OK));
     }
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
@@ -207,6 +213,9 @@ fn finish(
     super::ui::hurry(report.patience);
     for warning in &report.warnings {
         ui.warn(warning);
+    }
+    if let Some(hidden) = &report.hidden {
+        ui.status(hidden);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
         let e = not_started(program, step, errno, code, &report);
@@ -353,7 +362,9 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Place(_)
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
-        | op::Error::Etc(_) => super::hints::for_error(shown, &e),
+        | op::Error::Etc(_)
+        | op::Error::Secrets(_)
+        | op::Error::Unhidden(_) => super::hints::for_error(shown, &e),
         op::Error::UnknownTools { meant: Some(meant), .. } => shown.hint(format!("did you mean `{meant}`?")),
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
@@ -367,6 +378,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Policy(_) => "policy",
         op::Error::Store(_) | op::Error::Etc(_) => "state",
         op::Error::Plan(_) => "plan",
+        op::Error::Secrets(_) | op::Error::Unhidden(_) => "secrets",
         op::Error::Launch(_) => "jail_not_started",
         op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
         op::Error::Place(project::Error::Root { .. }) => "root_dir",

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Owner, Spec};
+use super::spec::{BindKind, Covered, Ids, Mask, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -61,6 +61,8 @@ pub enum What {
     Veil,
     /// An empty directory that nobody can write.
     Void,
+    /// A file with this content (index into [`Plan::texts`]) that nobody can write.
+    Text(usize),
 }
 
 /// The overlay's parts.
@@ -98,6 +100,8 @@ pub struct Plan {
     pub dirs: Vec<CString>,
     /// Empty files in the tmpfs to mount over.
     pub files: Vec<CString>,
+    /// What is in the files that [`What::Text`] shows.
+    pub texts: Vec<Vec<u8>>,
     /// Links in the tmpfs: target, path.
     pub links: Vec<(CString, CString)>,
     /// Mounts in order.
@@ -124,8 +128,34 @@ impl Plan {
     /// Open files that carrying it out takes: every mount is a descriptor for a while. The command's
     /// own limit is another matter.
     pub fn descriptors(&self) -> u64 {
-        // A covered file is none any more when the next one comes.
-        64 + 2 * self.mounts.iter().filter(|m| !matches!(m.what, What::Itself(_))).count() as u64
+        // A covered or hidden file is none any more when the next one comes.
+        let kept = |m: &&Mount| !matches!(m.what, What::Itself(_) | What::Text(_) | What::Void);
+        64 + 2 * self.mounts.iter().filter(kept).count() as u64
+    }
+
+    /// Show something else in the place of these, which nobody inside can take away: a mount point can
+    /// be neither removed nor renamed where it is one. After everything else, [`Plan::cover`] included.
+    pub fn mask(&mut self, masks: &[Mask]) -> Result<(), Error> {
+        for mask in masks {
+            let what = match &mask.shows {
+                None => {
+                    let empty = CString::from(EMPTY);
+                    if !self.dirs.contains(&empty) {
+                        self.dirs.push(empty);
+                    }
+                    What::Void
+                }
+                Some(content) => {
+                    let known = self.texts.iter().position(|t| t == content);
+                    What::Text(known.unwrap_or_else(|| {
+                        self.texts.push(content.clone());
+                        self.texts.len() - 1
+                    }))
+                }
+            };
+            self.mounts.push(Mount { what, at: relative(&mask.path)?, ours: false });
+        }
+        Ok(())
     }
 
     /// Keep these files read-only: last of all, when everything that may show them is there.
@@ -184,6 +214,11 @@ pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tt
 /// A directory of the tmpfs that stays empty: what a hidden directory shows, and the second layer that
 /// an overlay without an upper one must have.
 pub(super) const EMPTY: &CStr = c"empty";
+
+/// The file of the tmpfs that a [`What::Text`] shows.
+pub(super) fn text_file(index: usize) -> CString {
+    CString::new(format!("text-{index}")).unwrap_or_default()
+}
 
 const SCRATCH: [(&str, &str); 4] =
     [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];

@@ -61,6 +61,15 @@ pub struct Hidden {
     pub directory: bool,
 }
 
+/// What is shown in the place of a secret where no overlay hides it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Absolute path in the jail.
+    pub path: PathBuf,
+    /// The content of a file; `None`: an empty directory.
+    pub shows: Option<Vec<u8>>,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

@@ -47,8 +47,6 @@ pub struct Tree {
 pub struct DiffOptions {
     /// Paths to keep to, below the base as [`choose`] makes them; empty: all.
     pub only: Vec<Vec<u8>>,
-    /// Paths below the base that `aj` itself hid from the jail by whiteouts.
-    pub hidden: Vec<Vec<u8>>,
 }
 
 /// How to apply.
@@ -171,7 +169,7 @@ pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
     let base = text::os(&tree.base);
     let failed = |source| Error::Compare { id: tree.id.to_string(), base: base.clone(), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let r = compare::diff(upper, base::open(tree)?, &options.compare(tree)).map_err(failed)?;
+    let r = compare::diff(upper, base::open(tree)?, &options.compare(tree)?).map_err(failed)?;
     Ok(document(tree, r))
 }
 
@@ -180,7 +178,7 @@ pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
 pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Option<Places>), Error> {
     let failed = |source| Error::Compare { id: tree.id.to_string(), base: text::os(&tree.base), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(failed)?;
-    let options = DiffOptions::default().compare(tree);
+    let options = DiffOptions::default().compare(tree)?;
     let (r, places) = compare::diff_at_end(upper, base::open(tree)?, &options).map_err(failed)?;
     Ok((document(tree, r), places))
 }
@@ -208,7 +206,7 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     let failed = |source| Error::Apply { base: base.clone(), source };
     let upper = openat2::beneath(&tree.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
     let choice = merge::Choice {
-        options: options.diff.compare(tree),
+        options: options.diff.compare(tree)?,
         dry_run: options.dry_run,
         allow_exec_files: options.allow_exec_files,
         partial: options.partial,
@@ -239,14 +237,14 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
 }
 
 impl DiffOptions {
-    fn compare(&self, tree: &Tree) -> compare::Options {
-        compare::Options {
+    fn compare(&self, tree: &Tree) -> Result<compare::Options, Error> {
+        Ok(compare::Options {
             started: tree.started,
             base: tree.base.clone(),
             only: self.only.clone(),
             places: base::places(tree),
-            hidden: self.hidden.clone(),
-        }
+            hidden: base::hidden(tree)?,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 use serde_json::json;
 
 use super::project::{self, Choice, Place};
+use super::secrets::{self, Placed, Secrets};
 use super::tools::Found;
 use super::{changes, config};
 
@@ -27,6 +28,7 @@ use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::planted::{self, Seed};
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
@@ -36,6 +38,7 @@ mod alias;
 mod check;
 mod dry;
 mod foreign;
+mod hide;
 mod missing;
 mod record;
 mod relay;
@@ -123,6 +126,8 @@ pub struct Report {
     pub policy: Effective,
     /// The tool chains that it allowed.
     pub tools: Tools,
+    /// What was hidden of the tree, as a line.
+    pub hidden: Option<String>,
     /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
     pub changes: Option<Diff>,
     /// Files changed in the overlay.
@@ -226,6 +231,12 @@ pub enum Error {
         /// Why.
         why: io::Error,
     },
+    /// What may be a secret could not be told, or is too much.
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    /// It could not be hidden.
+    #[error("could not hide the secrets of the tree")]
+    Unhidden(#[source] crate::store::Error),
     /// `--tools` names what is in no catalogue.
     #[error("there are no tools of the name `{name}`")]
     UnknownTools {
@@ -293,12 +304,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _ } = prepared;
+    let Prepared { state, spec, plan, policy, watch_memory, etc: _etc, tools: _, secrets, seeds } = prepared;
     let (id, overlay) = (spec.id, spec.tree.is_some());
     let held = born.instruct(&spec, &plan).map_err(Error::Launch)?;
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let tree = match record_start(&state, &spec, &policy, ids, &mut warnings) {
+    let tree = match record_start(&state, &spec, &policy, (ids, &seeds), &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -363,7 +374,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
     let tools = resolved.settings.tools;
-    Ok(Report { id, ended, policy, tools, files_changed, changes, warnings, patience, too_few_files })
+    let hidden = secrets.line();
+    Ok(Report { id, ended, policy, tools, hidden, files_changed, changes, warnings, patience, too_few_files })
 }
 
 /// What pid 1 needs to be born.
@@ -386,6 +398,10 @@ struct Prepared {
     etc: Etc,
     /// The tools that are shown.
     tools: Vec<Found>,
+    /// What is hidden.
+    secrets: Secrets,
+    /// What the tree has in it before anything runs.
+    seeds: Vec<Seed>,
 }
 
 fn prepare(
@@ -412,10 +428,13 @@ fn prepare(
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, settings, &state, request.i_mean_it)?;
     spec.tree = (settings.access == Access::Overlay).then(|| trees::path_of(&state, id));
-    let policy = record::effective(settings, &spec, names, watch_memory);
+    let secrets = hide::find(resolved, &spec, (&state, request.cwd.is_some()), warnings)?;
+    let policy = record::effective(settings, &spec, names, secrets.names(), watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools })
+    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
+    plan.mask(&masks)?;
+    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, tools, secrets, seeds })
 }
 
 /// Make the tree and write the start record; leave nothing when either fails.
@@ -423,13 +442,20 @@ fn record_start(
     state: &StateDir,
     spec: &Spec,
     policy: &Effective,
-    ids: Ids,
+    (ids, seeds): (Ids, &[Seed]),
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
     let tree = if spec.tree.is_some() {
         let inside = RANGE_BASE + spec.inside_id();
         let owner = (ids == Ids::Range).then_some((inside, inside));
-        Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?)
+        let tree = trees::create_tree(state, spec.id, &spec.workspace, owner)?;
+        match planted::plant(&tree, seeds) {
+            Ok(()) => Some(tree),
+            Err(e) => {
+                discard(Some(tree), state);
+                return Err(Error::Unhidden(e));
+            }
+        }
     } else {
         None
     };

@@ -5,4 +5,5 @@ pub mod doctor;
 pub mod exec;
 pub mod ledger;
 pub mod project;
+pub mod secrets;
 pub mod tools;

@@ -39,6 +39,10 @@ pub enum Key {
     Ro,
     /// Further writable directories.
     Rw,
+    /// What is shown although it is hidden by custom.
+    Show,
+    /// What is hidden in the tree.
+    Hide,
     /// Variables set.
     Env,
     /// Variables copied from the caller.
@@ -50,7 +54,7 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 20] = [
+    pub const ALL: [Key; 22] = [
         Key::Preset,
         Key::Workspace,
         Key::Net,
@@ -69,6 +73,8 @@ impl Key {
         Key::Durable,
         Key::Ro,
         Key::Rw,
+        Key::Show,
+        Key::Hide,
         Key::Env,
         Key::Pass,
     ];
@@ -94,6 +100,8 @@ impl Key {
             Key::Durable => "durable",
             Key::Ro => "ro",
             Key::Rw => "rw",
+            Key::Show => "show",
+            Key::Hide => "hide",
             Key::Env => "env",
             Key::Pass => "pass",
         }
@@ -120,6 +128,8 @@ impl Key {
             Key::Durable => "--durable",
             Key::Ro => "--ro",
             Key::Rw => "--rw",
+            Key::Show => "--show",
+            Key::Hide => "--hide",
             Key::Env => "--env",
             Key::Pass => "--pass",
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::file::{ProjectFile, UserFile};
 use super::fold::Fold;
+use super::hide::Pattern;
 use super::key::Key;
 use super::layer::Layer;
 use super::settings::{Access, Net, Seccomp, Settings, Tools};
@@ -143,8 +144,8 @@ pub struct Resolved {
     /// Layers of the jail that are weaker than usual because somebody chose so, one line each.
     pub weakened: Vec<String>,
     pub(super) origins: [Origin; Key::SCALARS],
-    /// In the order of `settings.ro`, `rw`, `env`, `pass`.
-    pub(super) list_origins: [Vec<Origin>; 4],
+    /// In the order of `settings.ro`, `rw`, `show`, `hide`, `env`, `pass`.
+    pub(super) list_origins: [Vec<Origin>; 6],
     pub(super) names: Names,
     /// Of memory and processors: what the user asked for below what the project narrowed.
     pub(super) demands: Demands,
@@ -188,6 +189,13 @@ impl Resolved {
                 Asked::User(self.setting_text(key, origin))
             }
         }
+    }
+
+    /// Whether this pattern of `hide` comes from the command line.
+    pub fn is_flag(&self, pattern: &Pattern) -> bool {
+        let [_, _, _, origins, ..] = &self.list_origins;
+        let mut all = self.settings.hide.iter().zip(origins);
+        all.any(|(p, origin)| p == pattern && *origin == Origin::Flag)
     }
 
     /// The setting as whoever set it would look for it: `--mem`, or `mem` and the file and line.
@@ -259,6 +267,8 @@ fn built_in(facts: &Facts) -> Settings {
         durable: false,
         ro: Vec::new(),
         rw: Vec::new(),
+        show: Vec::new(),
+        hide: Vec::new(),
         env: Vec::new(),
         pass: Vec::new(),
     }

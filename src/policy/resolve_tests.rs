@@ -1,3 +1,4 @@
+use super::super::hide::{Rules, by_custom};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -421,7 +422,10 @@ fn layer() -> impl Strategy<Value = Layer> {
     let tools = prop::option::of(prop_oneof![Just(Tools::None), Just(Tools::Auto), names]);
     let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6), tools);
     let lists = [0u8; 4].map(|_| prop::collection::vec(prop::sample::select(vec!["/a", "/b", "/c"]), 0..3));
-    (word, flags, limits, rest, lists).prop_map(|(word, flags, limits, rest, lists)| {
+    let globs = prop::sample::select(vec!["*", "**", ".env", ".e*", "**/a", "a"]);
+    let globs = [0u8; 2].map(|_| prop::collection::vec(globs.clone(), 0..3));
+    (word, flags, limits, rest, (lists, globs)).prop_map(|(word, flags, limits, rest, (lists, globs))| {
+        let [show, hide] = globs.map(|g| g.into_iter().map(|g| g.to_owned().into()).collect());
         let [nested_userns, as_root, best_effort, durable] = flags.map(|f| f.map(At::from));
         let [mem, cpu_millis, pids, nofile] = limits;
         let [ro, rw, env, pass] = lists;
@@ -444,10 +448,51 @@ fn layer() -> impl Strategy<Value = Layer> {
             tmp: rest.2.map(At::from),
             ro: ro.into_iter().map(|p| PathBuf::from(p).into()).collect(),
             rw: rw.into_iter().map(|p| PathBuf::from(p).into()).collect(),
+            show,
+            hide,
             env: env.into_iter().map(|p| (OsString::from(p), OsString::new()).into()).collect(),
             pass: pass.into_iter().map(|p| OsString::from(p).into()).collect(),
         }
     })
+}
+
+/// Whether a name in the root of the tree is hidden.
+fn hides(settings: &Settings, path: &str) -> bool {
+    let (rules, path) = (Rules::of(settings, "/p"), path.as_bytes());
+    let looked = !path.contains(&b'/');
+    let by = rules.hide.iter().filter(|(_, g)| g.matches(path, looked)).map(|(p, _)| p.rank).max();
+    let custom = looked && rules.custom && by_custom(path).is_some();
+    (by.is_some() || custom) && !rules.is_shown(path, looked, by.unwrap_or(0))
+}
+
+#[test]
+fn the_stronger_source_decides_what_is_hidden_and_a_project_only_hides() {
+    let user = "[defaults]\nshow = ['.env']\nhide = ['*.key', 'a']";
+    let project = "[jail]\nhide = ['b', '.env']\nshow = ['a', '*']";
+    let flags = |show: &[&str], hide: &[&str]| {
+        let list = |l: &[&str]| l.iter().map(|p| (*p).to_owned().into()).collect();
+        Layer { show: list(show), hide: list(hide), ..Layer::default() }
+    };
+    let none = Layer::default();
+    let all = |r: &Resolved| [".env", "x.key", "a", "b", ".netrc"].map(|p| hides(&r.settings, p));
+    assert_eq!(all(&merged("", "", &none)), [true, false, false, false, true]);
+    assert_eq!(all(&merged(user, "", &none)), [false, true, true, false, true]);
+    let both = merged(user, project, &none);
+    assert_eq!(all(&both), [true, true, true, true, true]);
+    assert!(both.warnings.iter().any(|w| w.contains("`show` (`a` and 1 more)")), "{:?}", both.warnings);
+    assert_eq!(all(&merged(user, project, &flags(&["*"], &["a"]))), [false, false, true, false, false]);
+    assert_eq!(
+        all(&merged(user, project, &flags(&[".env", "b"], &[".env"]))),
+        [true, true, true, false, true]
+    );
+    let rows = merged(user, project, &none).rows();
+    let of = |key: &str| {
+        rows.iter().filter(|r| r.key == key).map(|r| (r.text.clone(), r.layer)).collect::<Vec<_>>()
+    };
+    let row = |text: &str, layer| (text.to_owned(), layer);
+    assert_eq!(of("show"), [row(".env", "user")]);
+    let hidden = [row("*.key", "user"), row("a", "user"), row("b", "project"), row(".env", "project")];
+    assert_eq!(of("hide"), hidden);
 }
 
 /// Written out a second time on purpose, not by way of the code under test.
@@ -479,6 +524,7 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
         ("tmp", a.tmp <= b.tmp),
         ("ro", a.ro == b.ro),
         ("rw", a.rw == b.rw),
+        ("hidden", [".env", "a", "x/a", ".ex"].iter().all(|p| hides(a, p) || !hides(b, p))),
         ("env", a.env == b.env),
         ("pass", a.pass == b.pass),
     ] {

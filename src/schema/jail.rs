@@ -114,6 +114,8 @@ pub struct Effective {
     pub tools: Vec<String>,
     /// Host directories and files of theirs, read-only, printable.
     pub tool_dirs: Vec<String>,
+    /// What was hidden of the workspace, below its top, printable.
+    pub hidden: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.

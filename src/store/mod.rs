@@ -22,6 +22,7 @@ mod ledger_tests;
 pub mod lock;
 pub mod origin;
 pub mod peek;
+pub mod planted;
 mod query;
 mod remove;
 mod spare;

@@ -23,7 +23,7 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
-use super::{origin, spare};
+use super::{origin, planted, spare};
 use crate::base::id::Id;
 
 const DIR: &str = "trees";
@@ -204,11 +204,9 @@ impl Tree {
         spare::open_work(&self.dir).ok();
     }
 
-    /// Whether nothing was ever changed: the upper layer has no entries.
+    /// Whether nothing was ever changed: the upper layer has no entries but those that hide something.
     pub fn is_unchanged(&self) -> Result<bool> {
-        dirfd::open_dir(&self.dir, c"upper")
-            .and_then(dirfd::is_empty)
-            .map_err(|e| Error::call("open", &self.upper(), e))
+        planted::is_untouched(self).map_err(|e| Error::call("open", &self.upper(), e))
     }
 
     /// Remove it if nothing was ever changed; otherwise it is given back. The caller holds the lock.
@@ -248,6 +246,10 @@ impl Tree {
     /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
+        // Out of it first: what is hidden from one jail is no business of the next one over another base.
+        if !planted::uproot(&self).unwrap_or(false) {
+            return self.remove(state);
+        }
         let trees = state.subdir(DIR)?;
         if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
     }

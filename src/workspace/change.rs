@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::store::origin::Places;
+use crate::store::planted::Planted;
 use crate::sys::at::{FileKind, Stamp};
 
 /// How an entry differs.
@@ -100,6 +101,8 @@ pub enum Conflict {
     Mount,
     /// A part of what would be removed cannot be read, so nobody knows whether it changed.
     Unreadable,
+    /// A part of what would be removed was hidden from the jail, which never knew that it was there.
+    Hidden,
 }
 
 impl Conflict {
@@ -117,6 +120,7 @@ impl Conflict {
             }
             Conflict::Mount => "another file system is mounted there",
             Conflict::Unreadable => "a part of it cannot be read",
+            Conflict::Hidden => "something in it was hidden from the jail",
         }
     }
 
@@ -124,7 +128,7 @@ impl Conflict {
     pub fn may_be_overridden(self) -> bool {
         match self {
             Conflict::Changed | Conflict::ChangedBelow | Conflict::Moved | Conflict::Replaced => true,
-            Conflict::Above | Conflict::Mount | Conflict::Unreadable => false,
+            Conflict::Above | Conflict::Mount | Conflict::Unreadable | Conflict::Hidden => false,
         }
     }
 }
@@ -190,8 +194,8 @@ pub struct Options {
     pub only: Vec<Vec<u8>>,
     /// The directories of the base that the run had changes in, as they were when it ended.
     pub places: Option<Places>,
-    /// Paths whose whiteouts `aj` itself made to hide them from the jail; they are no deletions.
-    pub hidden: Vec<Vec<u8>>,
+    /// What `aj` itself put into the upper layer to hide things from the jail: no changes of the jail's.
+    pub hidden: Planted,
 }
 
 /// Whether `target`, a link at `path`, leads out of the tree, judged by its text alone.

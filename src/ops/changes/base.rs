@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use super::{Error, Tree};
 use crate::base::text;
 use crate::store::origin::{self, Places};
+use crate::store::planted::Planted;
 use crate::sys::at;
 use crate::sys::openat2::{self, For};
 
@@ -31,6 +32,17 @@ pub(super) fn open_any(tree: &Tree) -> Result<OwnedFd, Error> {
 /// What was noted about the directories of the base when the run ended.
 pub(super) fn places(tree: &Tree) -> Option<Places> {
     directory(tree).and_then(Places::read)
+}
+
+/// What was hidden from the jail. Without knowing it nothing is compared: a whiteout of ours would be
+/// a deletion.
+pub(super) fn hidden(tree: &Tree) -> Result<Planted, Error> {
+    let failed = |e| {
+        let source = crate::sys::Error::new("read", "hidden", e).into();
+        Error::Damaged { id: tree.id.to_string(), source }
+    };
+    let dir = openat2::parent(&tree.upper, For::Listing).map_err(|e| failed(e.errno))?;
+    Ok(Planted::read(dir).map_err(failed)?.unwrap_or_default())
 }
 
 /// The directory of the tree, which the upper layer lies in. No jail can move that.

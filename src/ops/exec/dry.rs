@@ -18,6 +18,8 @@ pub struct Explained {
     pub tree: policy::Tree,
     /// The tools that it would show.
     pub tools: Vec<policy::Tools>,
+    /// What it would hide.
+    pub hidden: Vec<policy::Hidden>,
 }
 
 /// The effective policy and its origins, and the tools that it shows. What a run would be refused for before it starts anything is
@@ -37,5 +39,6 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         found_by: found.by,
         shows: found.places.iter().map(os).collect(),
     };
-    Ok(Explained { resolved, tree, tools: prepared.tools.into_iter().map(row).collect() })
+    let hidden = prepared.secrets.rows();
+    Ok(Explained { resolved, tree, tools: prepared.tools.into_iter().map(row).collect(), hidden })
 }

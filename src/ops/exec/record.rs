@@ -24,6 +24,7 @@ pub(super) fn effective(
     settings: &Settings,
     spec: &Spec,
     tools: Vec<String>,
+    hidden: Vec<String>,
     watch_memory: Option<u64>,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -55,6 +56,7 @@ pub(super) fn effective(
         nested_userns: settings.nested_userns,
         tools,
         tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
+        hidden,
         ro: paths(false),
         rw: paths(true),
         env: settings
