@@ -208,20 +208,11 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
     }
 }
 
-/// First of the ids that other owners than the tree's get.
-const OTHERS: u32 = 1_100_000;
-/// Ids above it have none.
-const LIMIT: u32 = 1_000_000_000;
-
-/// The id by which the jail of root sees what belongs to `id` on the host, and by which a copy of it in
-/// the upper layer belongs to it: `inside` for the owner of the tree.
-pub fn mapped_id(id: u32, owner: u32, inside: u32) -> u32 {
-    if id == owner || id > LIMIT { inside } else { OTHERS + id }
-}
-
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner
 /// keeps an id of its own that the jail does not have, so that it can be seen but never taken.
 fn mapping_for(owner: Owner, inside: u32) -> Result<Mapping> {
+    const OTHERS: u32 = 1_100_000;
+    const LIMIT: u32 = 1_000_000_000;
     let lines = |id: u32| {
         let mut lines = vec![IdMap { inside: id, outside: inside, count: 1 }];
         if id > 0 {

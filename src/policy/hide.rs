@@ -227,16 +227,18 @@ pub enum Look {
     Key,
 }
 
+/// Whether a file of this name says by it that what is in it is made up.
+pub fn is_harmless(name: &[u8]) -> bool {
+    [&b".example"[..], b".sample", b".template", b".test"].iter().any(|end| name.ends_with(end))
+}
+
 /// Whether an entry of the root that has this name may be a secret by custom.
 pub fn by_custom(name: &[u8]) -> Option<Look> {
-    const HARMLESS: [&[u8]; 4] = [b".example", b".sample", b".template", b".test"];
     match name {
         b".env" => Some(Look::Name),
         b".netrc" | b".pypirc" | b".git-credentials" | b"credentials.json" => Some(Look::File),
         b".npmrc" => Some(Look::Npmrc),
-        _ if name.starts_with(b".env.") => {
-            (!HARMLESS.iter().any(|h| name.ends_with(h))).then_some(Look::Name)
-        }
+        _ if name.starts_with(b".env.") => (!is_harmless(name)).then_some(Look::Name),
         _ if name.starts_with(b"id_") || name.ends_with(b".pem") => Some(Look::Key),
         _ => None,
     }

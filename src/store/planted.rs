@@ -48,7 +48,7 @@ pub enum Sown {
     Whiteout,
     /// A directory of the base, as a copy up would make it.
     Way {
-        /// Its permission bits.
+        /// Its permission bits, with setgid and sticky.
         mode: u32,
         /// When its entries changed.
         mtime: Stamp,
@@ -192,7 +192,7 @@ impl Planted {
     fn of(seeds: &[Seed]) -> Planted {
         let what = |seed: &Seed| match &seed.what {
             Sown::Whiteout => What::Whiteout,
-            Sown::Way { mode, .. } => What::Way(*mode),
+            Sown::Way { mode, .. } => What::Way(*mode & 0o777),
             Sown::File { mode, content, .. } => What::File(*mode, *blake3::hash(content).as_bytes()),
         };
         Planted(seeds.iter().map(|seed| (seed.path.clone(), what(seed))).collect())

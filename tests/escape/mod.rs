@@ -8,6 +8,7 @@ mod files;
 mod mounts;
 mod peers;
 mod processes;
+mod secrets;
 mod setid;
 mod sockets;
 mod terminal;

@@ -23,6 +23,26 @@ pub(super) fn is_secret(look: Look, dir: Dir<'_>, name: &[u8], meta: &Meta) -> b
     }
 }
 
+/// Where a link at `path` with this text leads in the tree at `root`, judged by the text alone; `None`: out
+/// of it. Paths are below the root.
+pub(super) fn target(root: &[u8], path: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+    let (mut parts, text): (Vec<&[u8]>, &[u8]) = if text.first() == Some(&b'/') {
+        (Vec::new(), text.strip_prefix(root)?.strip_prefix(b"/")?)
+    } else {
+        let mut parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+        parts.pop();
+        (parts, text)
+    };
+    for part in text.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()?),
+            _ => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join(&b'/'))
+}
+
 /// Python's, which some people keep in `.env`.
 fn is_virtual_environment(dir: Dir<'_>, name: &[u8]) -> bool {
     let inner = openat2::beneath(dir, name, For::Passing).and_then(|d| at::stat(&d, b"pyvenv.cfg"));
@@ -111,6 +131,22 @@ mod tests {
         }
         assert!(has_private_key(&[0x30, 0x82, 1, 2, 0x02, 1, 0]) && has_private_key(&[0x30, 0x20, 0x02]));
         assert!(!has_private_key(&[0x30, 0x82, 1, 2, 0x30, 0x82]) && !has_private_key(&[0x30]));
+    }
+
+    #[test]
+    fn links_are_followed_by_their_text_within_the_tree() {
+        for (path, text, want) in [
+            (".env", "config/prod.env", Some("config/prod.env")),
+            ("a/.env", "../b//./c", Some("b/c")),
+            ("a/.env", "/p/x", Some("x")),
+            (".env", "../x", None),
+            (".env", "/px", None),
+            (".env", "/p", None),
+            (".env", "a/..", None),
+        ] {
+            let found = target(b"/p", path.as_bytes(), text.as_bytes());
+            assert_eq!(found.as_deref(), want.map(str::as_bytes), "{path} -> {text}");
+        }
     }
 
     #[test]

@@ -111,7 +111,12 @@ pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -
     walk.run()?;
     let walk::Done { mut found, repositories, matched } = walk.done();
     git::find(&top, &rules, &repositories, &mut found).map_err(fail)?;
+    // What a link leads to may have been found by itself, or lie in a directory that is hidden.
+    let directory = |s: &Secret| (s.kind == Kind::Directory).then(|| [&s.path, &b"/"[..]].concat());
+    let hidden: Vec<Vec<u8>> = found.iter().filter_map(directory).collect();
+    found.retain(|s| !hidden.iter().any(|dir| s.path.starts_with(dir)));
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.dedup_by(|a, b| a.path == b.path);
     let mut warnings = links(&found);
     for ((pattern, _), matched) in rules.hide.iter().zip(matched) {
         if !matched && resolved.is_flag(pattern) {
@@ -164,7 +169,8 @@ impl Secrets {
             (true, false) => credentials(parts),
             (false, false) => format!("{}; {}", names(whole), credentials(parts)),
         };
-        Some(format!("hidden from the command as secrets: {what} (to show one: `--show NAME`)"))
+        let all = if self.found.len() > NAMED { "all of them: `aj exec --dry-run`; " } else { "" };
+        Some(format!("hidden from the command: {what} ({all}to show one: `--show NAME`)"))
     }
 
     /// The paths for records.

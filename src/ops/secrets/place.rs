@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Error, Kind, Secrets};
-use crate::jail::launch::mapped_id;
 use crate::jail::spec::{Ids, Mask, RANGE_BASE, Spec};
 use crate::policy::settings::Access;
 use crate::store::planted::{Seed, Sown};
-use crate::sys::at::{self, Meta};
 use crate::sys::openat2::{self, For};
+use crate::sys::{
+    self,
+    at::{self, Meta},
+};
 
 /// Both.
 #[derive(Debug, Default)]
@@ -40,50 +43,68 @@ impl Placed {
             }
             let bound = spec.binds.iter().any(|b| b.directory && path.starts_with(&b.path));
             if spec.access == Access::Overlay && !bound {
-                if top.is_none() {
-                    top = Some(openat2::resolved(spec.workspace.as_os_str().as_bytes()).map_err(fail)?);
-                }
-                for way in below.ancestors().skip(1).filter(|w| !w.as_os_str().is_empty()) {
-                    let way = way.as_os_str().as_bytes();
-                    if let (false, Some(top)) = (sown.contains_key(way), &top) {
-                        let dir = openat2::beneath(top, way, For::Passing).map_err(fail)?;
-                        let meta = at::fstat(&dir).map_err(fail)?;
-                        let what = Sown::Way { mode: meta.mode & 0o777, mtime: meta.mtime };
-                        sown.insert(
-                            way.to_vec(),
-                            Seed { path: way.to_vec(), what, owner: owner(spec, &meta) },
-                        );
+                let top = match &top {
+                    Some(top) => top,
+                    None => {
+                        let open = openat2::resolved(spec.workspace.as_os_str().as_bytes()).map_err(fail)?;
+                        top.insert(open)
+                    }
+                };
+                if let Some(ways) = ways(top, below, spec).map_err(fail)? {
+                    let (mode, mtime) = (secret.meta.mode & 0o777, secret.meta.mtime);
+                    let what = match &secret.kind {
+                        Kind::File | Kind::Directory => Some(Sown::Whiteout),
+                        Kind::Part(_) if !is_owners(&secret.meta, spec) => None,
+                        Kind::Part(text) => Some(Sown::File { mode, mtime, content: text.clone() }),
+                    };
+                    if let Some(what) = what {
+                        let path = secret.path.clone();
+                        let seeds = ways.into_iter().chain([Seed { path, what, owner: owner(spec) }]);
+                        seeds.for_each(|seed| drop(sown.insert(seed.path.clone(), seed)));
+                        continue;
                     }
                 }
-                let (mode, mtime) = (secret.meta.mode & 0o777, secret.meta.mtime);
-                let what = match &secret.kind {
-                    Kind::File | Kind::Directory => Sown::Whiteout,
-                    Kind::Part(text) => Sown::File { mode, mtime, content: text.clone() },
-                };
-                let seed = Seed { path: secret.path.clone(), what, owner: owner(spec, &secret.meta) };
-                sown.insert(secret.path.clone(), seed);
-            } else {
-                let shows = match &secret.kind {
-                    Kind::File => Some(Vec::new()),
-                    Kind::Directory => None,
-                    Kind::Part(text) => Some(text.clone()),
-                };
-                let path = if bound { path } else { spec.at.join(below) };
-                placed.masks.push(Mask { path, shows });
             }
+            let shows = match &secret.kind {
+                Kind::File => Some(Vec::new()),
+                Kind::Directory => None,
+                Kind::Part(text) => Some(text.clone()),
+            };
+            placed.masks.push(Mask { path: if bound { path } else { spec.at.join(below) }, shows });
         }
         placed.seeds = sown.into_values().collect();
         Ok(placed)
     }
 }
 
-/// Who owns a copy in the upper layer, on the host.
-fn owner(spec: &Spec, meta: &Meta) -> Option<(u32, u32)> {
+/// The directories that lead to `below`, as a copy up of each would be. `None`: one of them belongs to
+/// somebody else, whose directories no overlay of the jail's can copy up (EOVERFLOW).
+fn ways(top: &OwnedFd, below: &Path, spec: &Spec) -> sys::Result<Option<Vec<Seed>>> {
+    let mut seeds = Vec::new();
+    for way in below.ancestors().skip(1).filter(|w| !w.as_os_str().is_empty()) {
+        let path = way.as_os_str().as_bytes().to_vec();
+        let meta = at::fstat(openat2::beneath(top, &path, For::Passing)?)?;
+        if !is_owners(&meta, spec) {
+            return Ok(None);
+        }
+        let what = Sown::Way { mode: meta.mode & 0o3777, mtime: meta.mtime };
+        seeds.push(Seed { path, what, owner: owner(spec) });
+    }
+    Ok(Some(seeds))
+}
+
+/// Whether it belongs to the owner of the tree.
+fn is_owners(meta: &Meta, spec: &Spec) -> bool {
+    (meta.uid, meta.gid) == (spec.owner.uid, spec.owner.gid)
+}
+
+/// Who owns what is in the upper layer, on the host: whom the jail's user is mapped to.
+fn owner(spec: &Spec) -> Option<(u32, u32)> {
     match spec.ids {
         Ids::Caller { .. } => None,
         Ids::Range => {
             let inside = RANGE_BASE + spec.inside_id();
-            Some((mapped_id(meta.uid, spec.owner.uid, inside), mapped_id(meta.gid, spec.owner.gid, inside)))
+            Some((inside, inside))
         }
     }
 }

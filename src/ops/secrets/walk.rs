@@ -2,6 +2,7 @@
 //! ask for beyond. It is bounded, and a walk that was cut short is an error: what was not looked at may
 //! be what was to be hidden.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,17 @@ use nix::errno::Errno;
 
 use super::cache::{Cache, Listing};
 use super::{Dir, Error, Kind, MOST, Secret, look};
-use crate::policy::hide::{Rules, by_custom};
+use crate::policy::hide::{Look, Rules, by_custom, is_harmless};
 use crate::sys;
-use crate::sys::at::{self, FileKind};
+use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 
 /// Entries that are looked at: half a second.
 const MOST_ENTRIES: usize = 500_000;
 /// Levels of directories that a pattern leads down.
 const DEEPEST: usize = 64;
+/// Bytes of a directory that is worth remembering: a thousand names take longer to list than that takes.
+const LARGE: u64 = 32 << 10;
 /// Time for all of it.
 const LONGEST: Duration = Duration::from_secs(3);
 
@@ -76,7 +79,8 @@ impl<'a> Walk<'a> {
 
     /// Use what was seen the last time, if the walk is to be a long one. `state`: where that is kept.
     pub(super) fn remember(&mut self, state: &Path) {
-        if self.rules.hide.iter().any(|(_, glob)| glob.is_deep()) {
+        let large = || at::fstat(self.top).is_ok_and(|m| m.size > LARGE);
+        if self.rules.hide.iter().any(|(_, glob)| glob.is_deep()) || (self.rules.custom && large()) {
             self.cache = Cache::open(state, self.root, self.top, self.rules, self.start);
         }
     }
@@ -176,6 +180,38 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// A link with the name of a secret: hidden, with the file of the tree that it leads to, unless that
+    /// can be seen to be none.
+    fn link(
+        &mut self,
+        look: Look,
+        dir: Dir<'_>,
+        name: &[u8],
+        path: Vec<u8>,
+        meta: Meta,
+    ) -> Result<(), Error> {
+        let text = at::read_link(dir, name).unwrap_or_default();
+        let to = look::target(self.root.as_os_str().as_bytes(), &path, &text);
+        let file = to.and_then(|to| {
+            let slash = to.iter().rposition(|b| *b == b'/');
+            let (parent, name) = slash.map_or((&b"."[..], to.as_slice()), |i| (&to[..i], &to[i + 1..]));
+            let parent = openat2::beneath(self.top, parent, For::Passing).ok()?;
+            let meta = at::stat(&parent, name).ok().filter(|m| m.kind == FileKind::File)?;
+            let secret = look::is_secret(look, &parent, name, &meta) && !is_harmless(name);
+            Some((secret, Secret { path: to.clone(), kind: Kind::File, meta, by: None }))
+        });
+        if let Some((secret, target)) = file {
+            if !secret {
+                return Ok(());
+            }
+            if !self.rules.is_shown(&target.path, false, 0) {
+                self.done.found.push(target);
+            }
+        }
+        self.done.found.push(Secret { path, kind: Kind::File, meta, by: None });
+        Ok(())
+    }
+
     fn cut(&self, why: &str) -> Error {
         let deep = self.rules.hide.iter().find(|(_, glob)| glob.is_deep());
         let pattern = deep.map(|(pattern, _)| pattern.text.clone());
@@ -217,6 +253,10 @@ impl<'a> Walk<'a> {
                 Ok(None) => return Ok(true),
                 Err(source) => return Err(Error::Sys { root: self.root.to_owned(), source }),
             };
+            if let (Some(look), FileKind::Symlink, None) = (custom, meta.kind, by) {
+                self.link(look, dir, name, child(), meta)?;
+                return Ok(true);
+            }
             if by.is_some() || custom.is_some_and(|look| look::is_secret(look, dir, name, &meta)) {
                 let kind = if meta.kind == FileKind::Dir { Kind::Directory } else { Kind::File };
                 let by = by.and_then(|(_, i)| rules.hide.get(i)).map(|(pattern, _)| pattern.text.clone());
