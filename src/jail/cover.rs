@@ -1,7 +1,7 @@
 //! What pid 1 puts over what it has just mounted, so that the host's own inode is out of reach:
 //! a read-only overlay over a directory, a read-only mount of a file over itself.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -49,27 +49,6 @@ pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
     openat2(root, m.at.as_c_str(), how).map_err(|e| Error::new("open mount point", text::c(&m.at), e))
-}
-
-/// Mount the entry `name` of the tmpfs read-only over what is there.
-pub(super) fn mask(store: &OwnedFd, name: &CStr, root: &OwnedFd, m: &Mount) -> Result<()> {
-    let fail = |e: Error| e.on(text::c(&m.at));
-    let below = match place(root, m) {
-        // Nor can the command get there: it is the same user with fewer rights.
-        Err(e) if e.errno == Errno::EACCES => return Ok(()),
-        other => other?,
-    };
-    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
-    let tree = mount::clone_tree(Some(store.as_fd()), name, false).map_err(fail)?;
-    mount::set_attr(&tree, attr, false).map_err(fail)?;
-    mount::attach(&tree, &below, c"").map_err(fail)?;
-    // Seen from where the command will be: somebody on the host may have moved it meanwhile.
-    let (seen, made) = (place(root, m)?, at::fstat(&tree).map_err(fail)?);
-    if at::fstat(&seen).map_err(fail)?.same_inode(&made) {
-        Ok(())
-    } else {
-        Err(Error::new("mask", text::c(&m.at), Errno::ESTALE))
-    }
 }
 
 /// Mount a file read-only over itself. The clone is of the jail's own view, so that it keeps the id

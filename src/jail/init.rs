@@ -5,7 +5,6 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -13,9 +12,10 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
-use super::cover::{cover, mask, place, veil};
+use super::cover::{cover, place, veil};
 use super::handover;
-use super::plan::{EMPTY, Mount, Overlay, Plan, What, text_file};
+use super::mask::{mask, texts};
+use super::plan::{Mount, Overlay, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -27,7 +27,7 @@ use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd;
-use crate::sys::{Error, Result, caps, errno, fd, net, signal};
+use crate::sys::{Error, Result, caps, fd, net, signal};
 
 /// What pid 1 is born with.
 #[derive(Debug)]
@@ -221,13 +221,7 @@ fn tmpfs(plan: &Plan) -> Result<(OwnedFd, OwnedFd)> {
         mknodat(&store, f.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
             .map_err(|e| Error::new("create", text::c(f), e))?;
     }
-    for (i, content) in plan.texts.iter().enumerate() {
-        let name = text_file(i);
-        let fail = |e| Error::new("write", text::c(&name), e);
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = openat(&store, name.as_c_str(), flags, Mode::from_bits_truncate(0o444)).map_err(fail)?;
-        File::from(file).write_all(content).map_err(|e| fail(errno(&e)))?;
-    }
+    texts(plan, &store)?;
     for (target, at) in &plan.links {
         nix::unistd::symlinkat(target.as_c_str(), &store, at.as_c_str())
             .map_err(|e| Error::new("symlink", text::c(at), e))?;
@@ -285,11 +279,11 @@ fn files(
                 mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(text::c(dir)))
             }
             What::Void => {
-                mask(store, EMPTY, root, m)?;
+                mask(None, store, root, m)?;
                 continue;
             }
             What::Text(i) => {
-                mask(store, &text_file(*i), root, m)?;
+                mask(Some(*i), store, root, m)?;
                 continue;
             }
             What::Proc => NewFs::open(c"proc")

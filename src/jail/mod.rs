@@ -17,6 +17,7 @@ mod handover;
 mod init;
 mod input;
 pub mod launch;
+mod mask;
 mod outbox;
 pub mod plan;
 mod relay;

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
-use super::spec::{BindKind, Covered, Ids, Mask, Owner, Spec};
+use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Net};
 use crate::sys::landlock::Right;
@@ -133,31 +133,6 @@ impl Plan {
         64 + 2 * self.mounts.iter().filter(kept).count() as u64
     }
 
-    /// Show something else in the place of these, which nobody inside can take away: a mount point can
-    /// be neither removed nor renamed where it is one. After everything else, [`Plan::cover`] included.
-    pub fn mask(&mut self, masks: &[Mask]) -> Result<(), Error> {
-        for mask in masks {
-            let what = match &mask.shows {
-                None => {
-                    let empty = CString::from(EMPTY);
-                    if !self.dirs.contains(&empty) {
-                        self.dirs.push(empty);
-                    }
-                    What::Void
-                }
-                Some(content) => {
-                    let known = self.texts.iter().position(|t| t == content);
-                    What::Text(known.unwrap_or_else(|| {
-                        self.texts.push(content.clone());
-                        self.texts.len() - 1
-                    }))
-                }
-            };
-            self.mounts.push(Mount { what, at: relative(&mask.path)?, ours: false });
-        }
-        Ok(())
-    }
-
     /// Keep these files read-only: last of all, when everything that may show them is there.
     pub fn cover(&mut self, files: &[Covered]) -> Result<(), Error> {
         for file in files {
@@ -214,11 +189,6 @@ pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tt
 /// A directory of the tmpfs that stays empty: what a hidden directory shows, and the second layer that
 /// an overlay without an upper one must have.
 pub(super) const EMPTY: &CStr = c"empty";
-
-/// The file of the tmpfs that a [`What::Text`] shows.
-pub(super) fn text_file(index: usize) -> CString {
-    CString::new(format!("text-{index}")).unwrap_or_default()
-}
 
 const SCRATCH: [(&str, &str); 4] =
     [("tmp", "tmp"), ("var/tmp", "tmp"), ("home/agent", "home"), ("dev/shm", "shm")];
@@ -532,7 +502,7 @@ fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Err
     })
 }
 
-fn relative(path: &Path) -> Result<CString, Error> {
+pub(super) fn relative(path: &Path) -> Result<CString, Error> {
     cpath(path.strip_prefix("/").map_err(|_| Error::NotPlain(path.to_owned()))?)
 }
 

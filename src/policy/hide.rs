@@ -273,9 +273,8 @@ impl Rules {
         let every = |text: &str, rank: u8| show.iter().any(|(s, _)| s.rank > rank && s.text == text);
         // What a stronger source shows again as a whole is not looked for.
         hide.retain(|(rule, glob)| {
-            !every("**", rule.rank)
-                && !every(&rule.text, rule.rank)
-                && !(glob.floating && every("*", rule.rank))
+            let shown = every("**", rule.rank) || every(&rule.text, rule.rank);
+            !(shown || glob.floating && every("*", rule.rank))
         });
         let custom = !every("**", 0) && !every("*", 0);
         Rules { hide, show, custom }

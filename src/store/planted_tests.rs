@@ -37,7 +37,8 @@ fn what_is_planted_is_as_it_was_asked_for_and_can_be_told_from_changes() {
     assert!(planted.hides_below(b"a") && planted.hides_below(b".git") && !planted.hides_below(b".env"));
     // Anything else is a change: one more, one less, other content, other bits, another kind.
     let upper = tree.upper();
-    let changes: [(&str, &dyn Fn(), &dyn Fn()); 5] = [
+    type Step<'a> = &'a dyn Fn();
+    let changes: [(&str, Step<'_>, Step<'_>); 5] = [
         ("more", &|| fs::write(upper.join("a/x"), "").unwrap(), &|| {
             fs::remove_file(upper.join("a/x")).unwrap()
         }),

@@ -101,8 +101,8 @@ else:
         assert!(p.outside("python3 handle.py open").contains("hidden-env"), "outside it is a way");
     }
     for flags in [&[][..], &["--rw"], &["--as-root"]] {
-        let ran =
-            p.try_inside(flags, "python3 handle.py open; python3 handle.py get; python3 handle.py open");
+        let script = "python3 handle.py open; python3 handle.py get; python3 handle.py open";
+        let ran = p.aj([&["exec"][..], flags, &["--", "sh", "-c", script]].concat());
         assert!(!ran.stdout.contains("hidden") && ran.stdout.contains('\n'), "{flags:?} {ran:#?}");
     }
 }
