@@ -17,7 +17,8 @@ use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, mkdirat, mknodat, utim
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
-use super::dirfd::{self, open_file};
+use super::atomic::Durability;
+use super::dirfd;
 use super::trees::Tree;
 use super::{atomic, error};
 use crate::base::text::printable;
@@ -79,7 +80,8 @@ pub enum What {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planted(BTreeMap<Vec<u8>, What>);
 
-/// Put `seeds` into the upper layer of `tree`, directories before what is in them.
+/// Put `seeds` into the upper layer of `tree`, directories before what is in them. In a tree that another
+/// run left, what it has in a place is its own and stays: only what is missing is put there.
 pub fn plant(tree: &Tree, seeds: &[Seed]) -> error::Result<()> {
     if seeds.is_empty() {
         return Ok(());
@@ -87,19 +89,33 @@ pub fn plant(tree: &Tree, seeds: &[Seed]) -> error::Result<()> {
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))
     };
-    let record = Planted::of(seeds).encode();
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-    open_file(tree, FILE, flags)
-        .and_then(|mut file| file.write_all(&record).map_err(|e| errno(&e)))
-        .map_err(|e| error::Error::call("write", &tree.path().join(FILE), e))?;
     let upper = dirfd::open_dir(tree, c"upper").map_err(|e| failed("open", b"", e))?;
-    for seed in seeds {
+    let unwritten = |e| error::Error::call("write", &tree.path().join(FILE), e);
+    let before = Planted::read(tree).map_err(unwritten)?;
+    let mut missing: Vec<&Seed> = Vec::with_capacity(seeds.len());
+    if before.is_none() && dirfd::is_empty(&upper).map_err(|e| failed("readdir", b"", e))? {
+        missing.extend(seeds);
+    } else {
+        for seed in seeds {
+            match openat2::beneath(&upper, &seed.path, For::Naming) {
+                Err(e) if e.errno == Errno::ENOENT => missing.push(seed),
+                // Below something of the jail's nothing of the base is seen.
+                Err(e) if matches!(e.errno, Errno::ENOTDIR | Errno::ELOOP) => {}
+                Ok(_) => {}
+                Err(e) => return Err(failed("open", &seed.path, e.errno)),
+            }
+        }
+    }
+    let mut record = before.unwrap_or_default();
+    record.0.extend(Planted::of(&missing).0);
+    atomic::write(tree, FILE, &record.encode(), Durability::Cache).map_err(unwritten)?;
+    for seed in &missing {
         let (parent, name) = place(&upper, &seed.path).map_err(|e| failed("open", &seed.path, e))?;
         let made = sow(&parent, &name, seed);
         made.map_err(|(call, e)| failed(call, &seed.path, e))?;
     }
     // Last, when nothing more is made in them.
-    for seed in seeds.iter().rev() {
+    for seed in missing.iter().rev() {
         if let Sown::Way { mode, mtime } = &seed.what {
             let (parent, name) = place(&upper, &seed.path).map_err(|e| failed("open", &seed.path, e))?;
             let dir = dirfd::open_dir(&parent, &name).map_err(|e| failed("open", &seed.path, e))?;
@@ -189,7 +205,7 @@ pub(super) fn is_untouched(tree: &Tree) -> Result<bool, Errno> {
 }
 
 impl Planted {
-    fn of(seeds: &[Seed]) -> Planted {
+    fn of(seeds: &[&Seed]) -> Planted {
         let what = |seed: &Seed| match &seed.what {
             Sown::Whiteout => What::Whiteout,
             Sown::Way { mode, .. } => What::Way(*mode & 0o777),

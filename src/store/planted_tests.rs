@@ -20,6 +20,10 @@ fn seeds() -> Vec<Seed> {
     ]
 }
 
+fn planted(seeds: &[Seed]) -> Planted {
+    Planted::of(&seeds.iter().collect::<Vec<_>>())
+}
+
 #[test]
 fn what_is_planted_is_as_it_was_asked_for_and_can_be_told_from_changes() {
     let (_dir, state) = state();
@@ -31,10 +35,10 @@ fn what_is_planted_is_as_it_was_asked_for_and_can_be_told_from_changes() {
         assert_eq!((meta(name).mode() & 0o7777, meta(name).mtime()), (mode, THEN.sec), "{name}");
     }
     assert!(tree.is_unchanged().unwrap());
-    let planted = Planted::read(&tree).unwrap().unwrap();
-    assert_eq!(planted, Planted::of(&seeds()));
-    assert_eq!(planted.at(b".env"), Some(What::Whiteout));
-    assert!(planted.hides_below(b"a") && planted.hides_below(b".git") && !planted.hides_below(b".env"));
+    let known = Planted::read(&tree).unwrap().unwrap();
+    assert_eq!(known, planted(&seeds()));
+    assert_eq!(known.at(b".env"), Some(What::Whiteout));
+    assert!(known.hides_below(b"a") && known.hides_below(b".git") && !known.hides_below(b".env"));
     // Anything else is a change: one more, one less, other content, other bits, another kind.
     let upper = tree.upper();
     type Step<'a> = &'a dyn Fn();
@@ -88,8 +92,8 @@ fn an_unchanged_tree_is_passed_on_without_a_trace_of_what_was_hidden() {
 
 #[test]
 fn a_record_that_is_cut_short_or_strange_is_no_record_of_nothing() {
-    let good = Planted::of(&seeds()).encode();
-    assert_eq!(Planted::decode(&good), Some(Planted::of(&seeds())));
+    let good = planted(&seeds()).encode();
+    assert_eq!(Planted::decode(&good), Some(planted(&seeds())));
     for cut in 0..good.len() {
         assert_eq!(Planted::decode(&good[..cut]), None, "{cut}");
     }
@@ -105,4 +109,26 @@ fn a_record_that_is_cut_short_or_strange_is_no_record_of_nothing() {
     assert!(tree.is_unchanged().unwrap(), "killed before the first was made");
     fs::write(tree.upper().join("x"), "").unwrap();
     assert!(tree.is_unchanged().is_err());
+}
+
+#[test]
+fn a_tree_that_a_run_left_keeps_what_is_the_jails_own() {
+    let (_dir, state) = state();
+    let tree = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
+    let (first, rest): (Vec<Seed>, Vec<Seed>) = seeds().into_iter().partition(|s| s.path == b".env");
+    plant(&tree, &first).unwrap();
+    plant(&tree, &first).unwrap();
+    assert!(tree.is_unchanged().unwrap());
+    // The jail copied one directory up, put a file in the place of another, and made a file of its own.
+    fs::create_dir(tree.upper().join(".git")).unwrap();
+    fs::write(tree.upper().join(".git/config"), "own").unwrap();
+    fs::write(tree.upper().join("a"), "file").unwrap();
+    plant(&tree, &rest).unwrap();
+    assert_eq!(Planted::read(&tree).unwrap().unwrap(), planted(&first), "nothing more is ours");
+    assert_eq!(fs::read(tree.upper().join(".git/config")).unwrap(), b"own");
+    fs::remove_file(tree.upper().join("a")).unwrap();
+    plant(&tree, &rest).unwrap();
+    let known = Planted::read(&tree).unwrap().unwrap();
+    assert_eq!((known.at(b".git/config"), known.at(b"a/b")), (None, Some(What::Way(0o700))));
+    assert!(known.hides_below(b"a") && !tree.is_unchanged().unwrap());
 }
