@@ -61,7 +61,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     let chosen = changes::choose(&args.arguments, ui)?;
     let asked = Asked::new(&args, chosen.tree.id, &chosen.paths);
     let options = ApplyOptions {
-        diff: DiffOptions { only: chosen.only, ..DiffOptions::default() },
+        diff: DiffOptions { only: chosen.only },
         dry_run: args.dry_run,
         allow_exec_files: args.allow_exec_files,
         partial: args.partial,

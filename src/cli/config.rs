@@ -15,7 +15,7 @@ use crate::ops::project::{self, Choice};
 use crate::policy::keep;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Caches, Check, Document, FORMAT, Location, Paths, Tools, Tree};
+use crate::schema::policy::{Caches, Check, Document, FORMAT, Hidden, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,14 +100,22 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
     Ok(Exit(exit::OK))
 }
 
+/// What a run would find beside its settings.
+pub(super) struct Found {
+    pub(super) tree: Tree,
+    pub(super) tools: Vec<Tools>,
+    pub(super) caches: Vec<Caches>,
+    pub(super) hidden: Vec<Hidden>,
+}
+
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
-pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>, Vec<Caches>)>) {
-    let (tree, tools, caches) = match found {
-        Some((tree, tools, caches)) => (Some(tree), Some(tools), Some(caches)),
-        None => (None, None, None),
+pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
+    let (tree, tools, caches, hidden) = match found {
+        Some(Found { tree, tools, caches, hidden }) => (Some(tree), Some(tools), Some(caches), Some(hidden)),
+        None => (None, None, None, None),
     };
     if ui.json {
-        ui.document(&Document { tree, tools, caches, ..resolved.document() });
+        ui.document(&Document { tree, tools, caches, hidden, ..resolved.document() });
         return;
     }
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
@@ -132,6 +140,11 @@ pub fn show(ui: &Ui, resolved: &Resolved, found: Option<(Tree, Vec<Tools>, Vec<C
         };
         let rows: Vec<Vec<String>> = caches.into_iter().flat_map(row).collect();
         ui.table(&["caches", "shown, writes stay in the run", "found by"], &rows);
+    }
+    if let Some(hidden) = hidden.filter(|hidden| !hidden.is_empty()) {
+        let rows: Vec<Vec<String>> =
+            hidden.into_iter().map(|h| vec![h.path, h.how.to_owned(), h.by]).collect();
+        ui.table(&["hidden", "what", "by"], &rows);
     }
     for warning in resolved.warnings.iter().chain(&resolved.weakened) {
         ui.warn(warning);

@@ -58,7 +58,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     if tree.running {
         ui.warn(&format!("jail `{}` is still running: what it writes may be half written", tree.id));
     }
-    let diff = changes::diff(&tree, &DiffOptions { only, ..DiffOptions::default() })?;
+    let diff = changes::diff(&tree, &DiffOptions { only })?;
     if ui.json {
         ui.document(&diff);
     } else if args.stat {

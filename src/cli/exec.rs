@@ -22,6 +22,7 @@ Examples:
   aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
+  aj exec --show .env -- npm start       let it see a secret of the project that is hidden otherwise
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
   aj exec --dry-run -- true              show the effective policy and where it comes from";
 
@@ -103,6 +104,8 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
         ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
+        ("--show", Take::Value(|a, v| a.policy.quick_value("--show", v))),
+        ("--hide", Take::Value(|a, v| a.policy.quick_value("--hide", v))),
         ("--best-effort", Take::Flag(|a| a.policy.quick_flag("--best-effort"))),
         ("--durable", Take::Flag(|a| a.policy.quick_flag("--durable"))),
         ("--as-root", Take::Flag(|a| a.policy.quick_flag("--as-root"))),
@@ -165,7 +168,12 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         super::config::show(
             ui,
             &explained.resolved,
-            Some((explained.tree, explained.tools, explained.caches)),
+            Some(super::config::Found {
+                tree: explained.tree,
+                tools: explained.tools,
+                caches: explained.caches,
+                hidden: explained.hidden,
+            }),
         );
         return Ok(Exit(exit::OK));
     }
@@ -241,6 +249,9 @@ fn finish(
     super::ui::hurry(report.patience);
     for warning in &report.warnings {
         ui.warn(warning);
+    }
+    if let Some(hidden) = &report.hidden {
+        ui.status(hidden);
     }
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
         let e = not_started(program, step, errno, code, &report);
@@ -399,7 +410,9 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         | op::Error::Place(_)
         | op::Error::Cwd { .. }
         | op::Error::Bind { .. }
-        | op::Error::Etc(_) => super::hints::for_error(shown, &e),
+        | op::Error::Etc(_)
+        | op::Error::Secrets(_)
+        | op::Error::Unhidden(_) => super::hints::for_error(shown, &e),
         op::Error::UnknownTools { meant: Some(meant), .. }
         | op::Error::UnknownCache { meant: Some(meant), .. } => {
             shown.hint(format!("did you mean `{meant}`?"))
@@ -417,6 +430,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Policy(_) => "policy",
         op::Error::Store(_) | op::Error::Etc(_) => "state",
         op::Error::Plan(_) => "plan",
+        op::Error::Secrets(_) | op::Error::Unhidden(_) => "secrets",
         op::Error::Launch(_) => "jail_not_started",
         op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
         op::Error::Place(project::Error::Root { .. }) => "root_dir",

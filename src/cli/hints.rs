@@ -11,7 +11,7 @@ use super::exit;
 use crate::base::quote::command_line;
 use crate::base::text;
 use crate::ops::exec::Report;
-use crate::ops::{doctor, exec, project};
+use crate::ops::{doctor, exec, project, secrets};
 
 pub(super) const CURRENT_DIR: &str = "go to a directory that exists and that you may enter";
 
@@ -32,6 +32,11 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
         exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),
         exec::Error::Store(failed) => doctor::state_fixes(failed).into_iter().fold(e, CommandError::hint),
+        exec::Error::Secrets(why) => for_secrets(e, why),
+        exec::Error::Unhidden(failed) => doctor::state_fixes(failed)
+            .into_iter()
+            .fold(e, CommandError::hint)
+            .hint("or show what is hidden there: `--show '**'`"),
         _ => e,
     }
 }
@@ -43,6 +48,25 @@ pub(super) fn mounts_in_the_way(e: CommandError, names: &str) -> CommandError {
          unmount it, or use a directory beside it: `aj exec --root-dir DIR -- …`"
     ))
     .hint("or let commands write to the directory itself, mounts included: `aj exec --rw -- …`")
+}
+
+fn for_secrets(e: CommandError, error: &secrets::Error) -> CommandError {
+    match error {
+        secrets::Error::TooMany { .. } => e
+            .hint("hide the directory that they are in: `--hide DIR`")
+            .hint("or show them: `--show '.env.*'`, or `--show '*'` for all that is hidden by its name"),
+        secrets::Error::Cut { pattern: Some(pattern), .. } => {
+            let show = command_line(&["--show".to_owned(), pattern.clone()]);
+            e.hint("say in which directory: `--hide 'DIR/**/NAME'`")
+                .hint(format!("or hide nothing by that pattern: `{show}`"))
+        }
+        secrets::Error::Cut { pattern: None, .. } => e.hint("hide nothing by its name: `--show '*'`"),
+        secrets::Error::Within { hidden, .. } => {
+            let show = command_line(&["--show".to_owned(), text::printable(hidden)]);
+            e.hint(format!("show that: `{show}`"))
+        }
+        secrets::Error::Sys { .. } => e.hint("check that you may read the directory"),
+    }
 }
 
 /// `e` with the ways to use a directory that has aj's state in it.

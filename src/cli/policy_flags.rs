@@ -16,6 +16,7 @@ use crate::base::text::os;
 use crate::ops;
 use crate::policy::envfile::EnvFileError;
 use crate::policy::environment::looks_like_secret;
+use crate::policy::hide;
 use crate::policy::settings::{Access, Caches, Net, Seccomp, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
 use crate::policy::{self, Layer};
@@ -46,6 +47,12 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = WORKSPACE,
           value_parser = dir(), help_heading = "Jail", action = clap::ArgAction::Append)]
     pub ro: Vec<Dir>,
+    /// Show what is hidden as a secret otherwise: a name or a path in the project, with `*` and `**`
+    #[arg(long, value_name = "GLOB", value_parser = hide::pattern, help_heading = "Jail")]
+    pub show: Vec<String>,
+    /// Hide this, too: a name in the project's root, or a path in it (`**/secrets/*.json`)
+    #[arg(long, value_name = "GLOB", value_parser = hide::pattern, help_heading = "Jail")]
+    pub hide: Vec<String>,
     /// Start from a named bundle of settings: build, install, agent, dev, or one of config.toml
     #[arg(long, value_name = "NAME", help_heading = "Jail", add = ArgValueCandidates::new(complete::presets))]
     pub preset: Option<String>,
@@ -147,6 +154,8 @@ impl PolicyArgs {
             durable: given(self.durable),
             ro: others(self.ro),
             rw: others(self.rw),
+            show: self.show.into_iter().map(Into::into).collect(),
+            hide: self.hide.into_iter().map(Into::into).collect(),
             ..Layer::default()
         };
         for name in self.pass {
@@ -176,6 +185,12 @@ impl PolicyArgs {
             "--pids" => once(&mut self.pids, text.and_then(|t| value::pid_limit(t).ok()).map(Limit)),
             "--nofile" => once(&mut self.nofile, text.and_then(|t| value::file_limit(t).ok()).map(Limit)),
             "--tmp" => once(&mut self.tmp, text.and_then(|t| value::size_value(t).ok())),
+            "--show" | "--hide" => {
+                let Some(pattern) = text.and_then(|t| hide::pattern(t).ok()) else { return false };
+                let list = if flag == "--show" { &mut self.show } else { &mut self.hide };
+                list.push(pattern);
+                true
+            }
             "--env" | "-e" => {
                 self.env.push(value.to_owned());
                 true

@@ -61,7 +61,7 @@ fn directories_and_the_workspace_are_told_apart() {
 #[test]
 fn every_flag_reaches_its_setting() {
     let layer = flags(
-        "--preset build --seccomp strict --nested-userns --as-root --durable --net host --tools uv,nvm,uv --caches cargo --timeout 1h30m \
+        "--preset build --seccomp strict --nested-userns --as-root --durable --net host --tools uv,nvm,uv --caches cargo --show .env --hide a --hide **/b --timeout 1h30m \
          --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --best-effort",
     )
     .layer;
@@ -73,6 +73,8 @@ fn every_flag_reaches_its_setting() {
         durable: Some(true.into()),
         tools: Some(Tools::Only(vec!["uv".into(), "nvm".into()]).into()),
         caches: Some(Tools::Only(vec!["cargo".into()]).into()),
+        show: vec![".env".to_owned().into()],
+        hide: vec!["a".to_owned().into(), "**/b".to_owned().into()],
         net: Some(Net::Host.into()),
         timeout: Some(Some(Duration::from_secs(5400)).into()),
         grace: Some(Duration::ZERO.into()),
@@ -96,6 +98,8 @@ fn wrong_values_are_named_with_the_right_form() {
         ("--tools Rust -- ls", "not a name of a tool"),
         ("--tools auto,nvm -- ls", "not a name of a tool"),
         ("--caches Rust -- ls", "not a name of a cache"),
+        ("--hide ../x -- ls", "leads out of the tree"),
+        ("--show {a,b} -- ls", "two patterns"),
         ("--seccomp off -- ls", "not one of `standard`, `strict`, `log`"),
         ("--mem 2Q -- ls", "is not a size"),
         ("--timeout 0 -- ls", "more than zero"),
@@ -171,10 +175,10 @@ proptest! {
         prop::sample::select(vec![
             "--preset", "--seccomp", "--net", "--timeout", "--grace", "--kill-after", "--mem", "--cpus", "--pids",
             "--nofile", "--tmp", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
-            "--durable", "--best-effort", "--tools", "--caches",
+            "--durable", "--best-effort", "--tools", "--caches", "--show", "--hide",
         ]),
         prop::option::of(prop::sample::select(vec![
-            "none", "auto", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é",
+            "none", "auto", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é", "**/*.key", "../x", "{a}",
         ])),
     ), 0..6)) {
         if let Some(quick) = quick(&words) {

@@ -18,6 +18,7 @@ pub(super) const ALL: &[Topic] = &[
     Topic { name: "exit-codes", title: "Exit codes", text: exit_codes },
     Topic { name: "json", title: "JSON output", text: || JSON.to_owned() },
     Topic { name: "policy", title: "Policy", text: || POLICY.to_owned() },
+    Topic { name: "secrets", title: "Secrets in the tree", text: || SECRETS.to_owned() },
     Topic { name: "tools", title: "Your tools in a jail", text: tools },
 ];
 
@@ -120,6 +121,41 @@ last run in them; `none` is no bound. A run that keeps its changes removes what 
 changes first, never its own or what is in use, and says so.
 
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
+";
+
+const SECRETS: &str = "\
+A command does not see, in the project's root and in the directories from there to the one it
+starts in, what has the name of a secret:
+
+  .env, .env.*      but not .env.example, .sample, .template and .test, nor a virtual environment
+  .netrc, .pypirc, .git-credentials, credentials.json
+  .npmrc            with a token in it
+  *.pem, id_*       with a private key in it; certificates and public keys are seen
+
+and of .git/config (those of submodules, too) the credentials: users and passwords in URLs,
+headers, helpers that say a password. Of a link by these names, the file in the tree that it leads
+to is hidden as well. What was hidden is said in one line on stderr, in `aj exec --dry-run`, and
+on record.
+
+  --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
+  --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only
+
+A GLOB is a path below the project's root: `*`, `?` and `[a-z]` match within a name, `**` any
+number of directories. One that is a name alone is looked for where the names above are; with a
+`/` in front, in the root only. A directory is hidden with all that is in it. The command line
+decides first, then aj.toml, which can only hide, then config.toml; in one of them, hiding wins.
+`--show '*'` shows all that is hidden by its name, `--show '**'` everything.
+
+In an overlay the files are not there, and the command may make its own: `aj apply` never brings
+those back, and never deletes what was hidden. With --rw and --ro, and in directories shown by
+these, they are there, empty, and cannot be changed, moved or removed. A file that is shown by its
+own name (`--ro ./.env`) is shown.
+
+It is looked for once, before the command starts. What the host makes there later is seen, and
+with --rw so is a secret that the host replaces meanwhile, as editors do. Other names of the same
+file (hard links) are seen; there is a warning. A search by `**` does not enter .git directories,
+remembers what it saw, and ends the run with an error when it meets more than 500000 names, 64
+levels, or 3 seconds.
 ";
 
 fn tools() -> String {

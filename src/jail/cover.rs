@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
-use super::plan::{EMPTY, Mount};
+use super::plan::{EMPTY, Mount, What};
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::{Error, Result, at};
@@ -38,14 +38,23 @@ pub(super) fn veil(below: &OwnedFd, store: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// Where a mount goes, below directories of the host: no link is followed.
+/// Where a mount goes, below directories of the host: no link is followed, and one that is itself the
+/// place is covered.
 pub(super) fn place(root: impl AsFd, m: &Mount) -> Result<OwnedFd> {
-    place_of(root, &m.at)
+    let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    if matches!(m.what, What::Text(_)) {
+        flags |= OFlag::O_NOFOLLOW;
+    }
+    find(root, &m.at, flags)
 }
 
 /// The same for a path.
 pub(super) fn place_of(root: impl AsFd, at: &CStr) -> Result<OwnedFd> {
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+    find(root, at, OFlag::O_PATH | OFlag::O_CLOEXEC)
+}
+
+fn find(root: impl AsFd, at: &CStr, flags: OFlag) -> Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags).resolve(
         ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );
     openat2(root, at, how).map_err(|e| Error::new("open mount point", text::c(at), e))

@@ -14,8 +14,9 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use super::confine::{Stdio, confine};
 use super::cover::{cover, place, place_of, veil};
 use super::handover::{self, Word};
+use super::mask::{mask, texts};
 use super::overlay::{self, Overlays};
-use super::plan::{EMPTY, Mount, Otherwise, Plan, What};
+use super::plan::{Mount, Otherwise, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -148,7 +149,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil | What::Itself { .. } | What::Void => None,
+            What::Overlay(_) | What::Veil | What::Itself { .. } | What::Void | What::Text(_) => None,
         })
         .collect()
 }
@@ -212,6 +213,7 @@ fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
         mknodat(&store, f.as_c_str(), SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0)
             .map_err(|e| Error::new("create", text::c(f), e))?;
     }
+    texts(plan, &store)?;
     for (target, at) in &plan.links {
         nix::unistd::symlinkat(target.as_c_str(), &store, at.as_c_str())
             .map_err(|e| Error::new("symlink", text::c(at), e))?;
@@ -273,10 +275,12 @@ fn files(
                 mount::clone_tree(Some(store.as_fd()), dir, false).map_err(|e| e.on(text::c(dir)))
             }
             What::Void => {
-                let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
-                mount::clone_tree(Some(store.as_fd()), EMPTY, false)
-                    .and_then(|void| mount::set_attr(&void, attr, false).map(|()| void))
-                    .map_err(|e| e.on(text::c(&m.at)))
+                mask(None, store, root, m)?;
+                continue;
+            }
+            What::Text(i) => {
+                mask(Some(*i), store, root, m)?;
+                continue;
             }
             What::Proc => NewFs::open(c"proc")
                 .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))

@@ -19,6 +19,7 @@ mod handover;
 mod init;
 mod input;
 pub mod launch;
+mod mask;
 mod outbox;
 mod overlay;
 pub mod plan;

@@ -74,6 +74,8 @@ pub enum What {
     Veil,
     /// An empty directory that nobody can write.
     Void,
+    /// A file with this content (index into [`Plan::texts`]) that nobody can write.
+    Text(usize),
 }
 
 /// The overlay's parts.
@@ -119,6 +121,8 @@ pub struct Plan {
     pub dirs: Vec<CString>,
     /// Empty files in the tmpfs to mount over.
     pub files: Vec<CString>,
+    /// What is in the files that [`What::Text`] shows.
+    pub texts: Vec<Vec<u8>>,
     /// Links in the tmpfs: target, path.
     pub links: Vec<(CString, CString)>,
     /// Mounts in order.
@@ -146,8 +150,8 @@ impl Plan {
     /// own limit is another matter.
     pub fn descriptors(&self) -> u64 {
         let each = |m: &Mount| match m.what {
-            // A covered file is none any more when the next one comes.
-            What::Itself { .. } => 0,
+            // A covered or hidden file is none any more when the next one comes.
+            What::Itself { .. } | What::Text(_) | What::Void => 0,
             // Its three parts, and itself.
             What::Overlay(_) => 4,
             _ => 2,
@@ -532,7 +536,7 @@ fn shown(p: &mut Plan, spec: &Spec, path: &Path, attr: Attr) -> Result<What, Err
     })
 }
 
-fn relative(path: &Path) -> Result<CString, Error> {
+pub(super) fn relative(path: &Path) -> Result<CString, Error> {
     cpath(path.strip_prefix("/").map_err(|_| Error::NotPlain(path.to_owned()))?)
 }
 

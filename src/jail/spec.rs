@@ -86,6 +86,15 @@ pub struct Cache {
     pub hidden: Vec<Hidden>,
 }
 
+/// What is shown in the place of a secret where no overlay hides it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Absolute path in the jail.
+    pub path: PathBuf,
+    /// The content of a file; `None`: an empty directory.
+    pub shows: Option<Vec<u8>>,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {

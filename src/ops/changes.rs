@@ -54,8 +54,6 @@ pub struct Tree {
 pub struct DiffOptions {
     /// Paths to keep to as [`choose`] makes them: below the base, or absolute in a part; empty: all.
     pub only: Vec<Vec<u8>>,
-    /// Paths below the base that `aj` itself hid from the jail by whiteouts.
-    pub hidden: Vec<Vec<u8>>,
 }
 
 /// How to apply.
@@ -177,7 +175,7 @@ pub enum Error {
 pub fn diff(tree: &Tree, options: &DiffOptions) -> Result<Diff, Error> {
     let mut document = empty(tree);
     for layer in tree.layers() {
-        let Some(options) = layer.options(options) else { continue };
+        let Some(options) = layer.options(tree, options)? else { continue };
         let r = compare::diff(listing(tree, layer)?, base::open(layer)?, &options);
         add(&mut document, layer, r.map_err(|e| not_compared(tree, layer, e))?);
     }
@@ -201,7 +199,7 @@ impl Noted {
 pub(super) fn diff_at_end(tree: &Tree) -> Result<(Diff, Noted, u64), Error> {
     let (mut document, mut noted, mut bytes) = (empty(tree), Vec::new(), 0);
     for layer in tree.layers() {
-        let Some(mut options) = layer.options(&DiffOptions::default()) else { continue };
+        let Some(mut options) = layer.options(tree, &DiffOptions::default())? else { continue };
         // Where this run is the first to have changes is not in the notes of those before it.
         options.places = options.places.map(Places::open_ended);
         let end = compare::diff_at_end(listing(tree, layer)?, base::open(layer)?, &options);
@@ -253,8 +251,10 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     if tree.running {
         return Err(Error::Running(tree.id.to_string()));
     }
-    let mut layers: Vec<_> =
-        tree.layers().filter_map(|layer| Some((layer, layer.options(&options.diff)?))).collect();
+    let mut layers = Vec::new();
+    for layer in tree.layers() {
+        layers.extend(layer.options(tree, &options.diff)?.map(|options| (layer, options)));
+    }
     let choice = |options_here: &compare::Options, dry_run| merge::Choice {
         options: options_here.clone(),
         dry_run,

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
+use super::secrets::{Placed, Secrets};
 use super::tools::Found;
 use super::{changes, config, keep};
 
@@ -28,6 +29,7 @@ use crate::policy::settings::{Access, Net, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
+use crate::store::planted::{self, Seed};
 use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
@@ -43,6 +45,7 @@ mod dry;
 mod end;
 mod error;
 mod foreign;
+mod hide;
 mod missing;
 mod parts;
 mod record;
@@ -138,6 +141,8 @@ pub struct Report {
     pub policy: Effective,
     /// The tool chains that it allowed.
     pub tools: Tools,
+    /// What was hidden of the tree, as a line.
+    pub hidden: Option<String>,
     /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
     pub changes: Option<Diff>,
     /// Files changed in the overlay.
@@ -215,14 +220,16 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared { state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, .. } = prepared;
+    let Prepared {
+        state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
+    } = prepared;
     let (id, overlay) = (spec.id, spec.access == Access::Overlay);
     let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let begun = ((&spec, &beside[..]), (ids, held.pid()));
-    let tree = match record_start(&state, begun, &policy, older, &mut warnings) {
+    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, ids, init: held.pid() };
+    let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -300,11 +307,13 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
     let tools = resolved.settings.tools;
     let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
+    let hidden = secrets.line();
     Ok(Report {
         id,
         ended,
         policy,
         tools,
+        hidden,
         files_changed,
         changes,
         warnings,
@@ -343,6 +352,10 @@ struct Prepared {
     beside: Vec<Beside>,
     /// What is shown because git needs it, in whichever way.
     parts: Vec<PathBuf>,
+    /// What is hidden.
+    secrets: Secrets,
+    /// What the tree has in it before anything runs.
+    seeds: Vec<Seed>,
 }
 
 fn prepare(
@@ -387,32 +400,61 @@ fn prepare(
     }
     // Without an overlay of the workspace there may be one over a cache.
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
+    let secrets = hide::find(resolved, &spec, (&state, request.cwd.is_some()), warnings)?;
+    let names = (names.0, names.1, secrets.names());
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
+    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
+    plan.mask(&masks)?;
     let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
     let mut root = root::ready(&cache, &mut plan, owner);
     if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared { state, spec, plan, policy, watch_memory, etc, root, tools, caches, beside, parts })
+    Ok(Prepared {
+        state,
+        spec,
+        plan,
+        policy,
+        watch_memory,
+        etc,
+        root,
+        tools,
+        caches,
+        beside,
+        parts,
+        secrets,
+        seeds,
+    })
 }
 
 fn cache_names(found: &[FoundCache]) -> Vec<String> {
     found.iter().map(|f| f.name.clone()).collect()
 }
 
+/// A run whose jail has been born.
+struct Begun<'a> {
+    spec: &'a Spec,
+    beside: &'a [Beside],
+    seeds: &'a [Seed],
+    ids: Ids,
+    /// Pid of the jail's pid 1.
+    init: i32,
+}
+
 /// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
 /// fails.
 fn record_start(
     state: &StateDir,
-    ((spec, beside), (ids, init)): ((&Spec, &[Beside]), (Ids, i32)),
+    begun: &Begun<'_>,
     policy: &Effective,
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
+    let Begun { spec, beside, seeds, ids, init } = *begun;
     let inside = RANGE_BASE + spec.inside_id();
     let owner = (ids == Ids::Range).then_some((inside, inside));
     let tree = match older {
@@ -423,6 +465,10 @@ fn record_start(
     if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(tree, owner))) {
         discard(tree, state);
         return Err(e.into());
+    }
+    if let Some(Err(e)) = tree.as_ref().map(|tree| planted::plant(tree, seeds)) {
+        discard(tree, state);
+        return Err(Error::Unhidden(e));
     }
     let of = tree.as_ref().map(Tree::id);
     match spool::append_start(state, &record::start(spec, policy, of, init)) {

@@ -9,4 +9,5 @@ mod keep;
 pub mod ledger;
 pub mod project;
 pub mod repository;
+pub mod secrets;
 pub mod tools;

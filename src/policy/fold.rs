@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::file::{Max, UserFile};
+use super::hide::Pattern;
 use super::keep::Keep;
 use super::key::Key;
 use super::layer::{At, Layer, Rule, visit};
@@ -20,6 +21,10 @@ pub(super) struct Fold {
     origins: [Origin; Key::SCALARS],
     ro: Entries<PathBuf>,
     rw: Entries<PathBuf>,
+    show: Entries<Pattern>,
+    hide: Entries<Pattern>,
+    /// Of the source that is folded in: later ones are stronger.
+    rank: u8,
     env: Entries<(OsString, OsString)>,
     pass: Entries<OsString>,
     pub(super) warnings: Vec<String>,
@@ -101,6 +106,9 @@ impl Fold {
             origins: [Origin::BuiltIn; Key::SCALARS],
             ro: Entries::default(),
             rw: Entries::default(),
+            show: Entries::default(),
+            hide: Entries::default(),
+            rank: 0,
             env: Entries::default(),
             pass: Entries::default(),
             warnings: Vec::new(),
@@ -123,6 +131,11 @@ impl Fold {
             self.rw.drop_if(|p| p == value);
             self.rw.push(value.clone(), origin(*line));
         }
+        self.rank = self.rank.saturating_add(1);
+        for At { value, line } in &layer.show {
+            self.show.push(self.pattern(value), origin(*line));
+        }
+        self.hides(&layer.hide, &origin);
         for At { value, line } in &layer.env {
             self.forget(&value.0);
             self.env.push(value.clone(), origin(*line));
@@ -130,6 +143,16 @@ impl Fold {
         for At { value, line } in &layer.pass {
             self.forget(value);
             self.pass.push(value.clone(), origin(*line));
+        }
+    }
+
+    fn pattern(&self, text: &str) -> Pattern {
+        Pattern { text: text.to_owned(), rank: self.rank }
+    }
+
+    fn hides(&mut self, patterns: &[At<String>], origin: impl Fn(u32) -> Origin) {
+        for At { value, line } in patterns {
+            self.hide.push(self.pattern(value), origin(*line));
         }
     }
 
@@ -165,11 +188,14 @@ impl Fold {
                  to have it, use {flag} or your own configuration"
             ));
         }
+        self.rank = self.rank.saturating_add(1);
+        self.hides(&layer.hide, Origin::Project);
         // A variable inside the jail looks harmless, but NODE_OPTIONS and the like decide what the
         // user's own command runs, and `pass` would carry out whatever the shell holds.
         let lists = [
             (Key::Ro, layer.ro.first().map(|a| (os(&a.value), a.line)), layer.ro.len()),
             (Key::Rw, layer.rw.first().map(|a| (os(&a.value), a.line)), layer.rw.len()),
+            (Key::Show, layer.show.first().map(|a| (os(&a.value), a.line)), layer.show.len()),
             (Key::Env, layer.env.first().map(|a| (os(&a.value.0), a.line)), layer.env.len()),
             (Key::Pass, layer.pass.first().map(|a| (os(&a.value), a.line)), layer.pass.len()),
         ];
@@ -232,9 +258,14 @@ impl Fold {
         visit(&mut self.settings, &whole, &mut rule);
         let mut refused: Vec<&str> = rule.refused.iter().map(|(key, _, _)| key.name()).collect();
         if let Some(own) = own {
+            self.rank = self.rank.saturating_add(1);
+            self.hides(&own.hide, move |_| Origin::ProjectPreset(line));
+        }
+        if let Some(own) = own {
             let lists = [
                 (Key::Ro, own.ro.len()),
                 (Key::Rw, own.rw.len()),
+                (Key::Show, own.show.len()),
                 (Key::Env, own.env.len()),
                 (Key::Pass, own.pass.len()),
             ];
@@ -309,15 +340,17 @@ impl Fold {
         let weakened = weakened(&self.settings);
         let (ro, ro_origins) = self.ro.split();
         let (rw, rw_origins) = self.rw.split();
+        let (show, show_origins) = self.show.split();
+        let (hide, hide_origins) = self.hide.split();
         let (env, env_origins) = self.env.split();
         let (pass, pass_origins) = self.pass.split();
         Resolved {
-            settings: Settings { ro, rw, env, pass, ..self.settings },
+            settings: Settings { ro, rw, show, hide, env, pass, ..self.settings },
             keep: Keep::default(),
             warnings: self.warnings,
             weakened,
             origins: self.origins,
-            list_origins: [ro_origins, rw_origins, env_origins, pass_origins],
+            list_origins: [ro_origins, rw_origins, show_origins, hide_origins, env_origins, pass_origins],
             names: self.names,
             demands: self.demands,
         }

@@ -41,6 +41,10 @@ pub enum Key {
     Ro,
     /// Further writable directories.
     Rw,
+    /// What is shown although it is hidden by custom.
+    Show,
+    /// What is hidden in the tree.
+    Hide,
     /// Variables set.
     Env,
     /// Variables copied from the caller.
@@ -52,7 +56,7 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 21] = [
+    pub const ALL: [Key; 23] = [
         Key::Preset,
         Key::Workspace,
         Key::Net,
@@ -72,6 +76,8 @@ impl Key {
         Key::Durable,
         Key::Ro,
         Key::Rw,
+        Key::Show,
+        Key::Hide,
         Key::Env,
         Key::Pass,
     ];
@@ -98,6 +104,8 @@ impl Key {
             Key::Durable => "durable",
             Key::Ro => "ro",
             Key::Rw => "rw",
+            Key::Show => "show",
+            Key::Hide => "hide",
             Key::Env => "env",
             Key::Pass => "pass",
         }
@@ -125,6 +133,8 @@ impl Key {
             Key::Durable => "--durable",
             Key::Ro => "--ro",
             Key::Rw => "--rw",
+            Key::Show => "--show",
+            Key::Hide => "--hide",
             Key::Env => "--env",
             Key::Pass => "--pass",
         }

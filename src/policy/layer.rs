@@ -64,6 +64,10 @@ pub struct Layer {
     pub ro: Vec<At<PathBuf>>,
     /// Further writable directories.
     pub rw: Vec<At<PathBuf>>,
+    /// What is shown although it is hidden by custom.
+    pub show: Vec<At<String>>,
+    /// What is hidden in the tree.
+    pub hide: Vec<At<String>>,
     /// Variables set.
     pub env: Vec<At<(OsString, OsString)>>,
     /// Variables copied from the caller.
@@ -137,6 +141,8 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         durable,
         ro: _,
         rw: _,
+        show: _,
+        hide: _,
         env: _,
         pass: _,
     } = layer;

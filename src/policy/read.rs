@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{FileError, LARGEST, Max, Problem};
+use super::hide;
 use super::key::Key;
 use super::layer::{At, Layer};
 use super::settings::Tools;
@@ -170,6 +171,8 @@ impl<'a> Reader<'a> {
                 Key::Durable => layer.durable = Some(self.boolean(n, value, line)?),
                 Key::Ro => layer.ro = self.list(n, value, |r, text| r.path(text))?,
                 Key::Rw => layer.rw = self.list(n, value, |r, text| r.path(text))?,
+                Key::Show => layer.show = self.patterns(n, value)?,
+                Key::Hide => layer.hide = self.patterns(n, value)?,
                 Key::Pass => layer.pass = self.list(n, value, |_, text| variable(text))?,
                 Key::Env => self.env(n, value, &mut layer)?,
             }
@@ -300,6 +303,14 @@ impl<'a> Reader<'a> {
             Ok(At { value, line: self.line(&item.span()) })
         };
         array.iter().map(entry).collect()
+    }
+
+    fn patterns(&self, name: &str, value: &Spanned<DeValue<'a>>) -> Read<Vec<At<String>>> {
+        let patterns = self.list(name, value, |_, text| hide::pattern(text))?;
+        match patterns.len() {
+            0..=hide::MOST => Ok(patterns),
+            _ => Err(self.bad(name, &value.span(), ValueError::TooManyPatterns)),
+        }
     }
 
     fn path(&self, text: &str) -> Result<PathBuf, ValueError> {

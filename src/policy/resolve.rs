@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::file::{ProjectFile, UserFile};
 use super::fold::Fold;
+use super::hide::Pattern;
 use super::keep::Keep;
 use super::key::Key;
 use super::layer::Layer;
@@ -146,8 +147,8 @@ pub struct Resolved {
     /// Layers of the jail that are weaker than usual because somebody chose so, one line each.
     pub weakened: Vec<String>,
     pub(super) origins: [Origin; Key::SCALARS],
-    /// In the order of `settings.ro`, `rw`, `env`, `pass`.
-    pub(super) list_origins: [Vec<Origin>; 4],
+    /// In the order of `settings.ro`, `rw`, `show`, `hide`, `env`, `pass`.
+    pub(super) list_origins: [Vec<Origin>; 6],
     pub(super) names: Names,
     /// Of memory and processors: what the user asked for below what the project narrowed.
     pub(super) demands: Demands,
@@ -191,6 +192,13 @@ impl Resolved {
                 Asked::User(self.setting_text(key, origin))
             }
         }
+    }
+
+    /// Whether this pattern of `hide` comes from the command line.
+    pub fn is_flag(&self, pattern: &Pattern) -> bool {
+        let [_, _, _, origins, ..] = &self.list_origins;
+        let mut all = self.settings.hide.iter().zip(origins);
+        all.any(|(p, origin)| p == pattern && *origin == Origin::Flag)
     }
 
     /// The setting as whoever set it would look for it: `--mem`, or `mem` and the file and line.
@@ -265,6 +273,8 @@ fn built_in(facts: &Facts) -> Settings {
         durable: false,
         ro: Vec::new(),
         rw: Vec::new(),
+        show: Vec::new(),
+        hide: Vec::new(),
         env: Vec::new(),
         pass: Vec::new(),
     }
@@ -273,3 +283,7 @@ fn built_in(facts: &Facts) -> Settings {
 #[cfg(test)]
 #[path = "resolve_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "resolve_properties.rs"]
+mod properties;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hide::Pattern;
+
 /// How the jail sees the workspace directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,6 +111,10 @@ pub struct Settings {
     pub ro: Vec<PathBuf>,
     /// Further host directories shown writable at their own path.
     pub rw: Vec<PathBuf>,
+    /// What is shown although it is hidden by custom, and by whom.
+    pub show: Vec<Pattern>,
+    /// What is hidden in the tree beside that, and by whom.
+    pub hide: Vec<Pattern>,
     /// Variables set for the command, after the built-in ones. Later entries win.
     pub env: Vec<(OsString, OsString)>,
     /// Variables copied from the caller's environment, by name.

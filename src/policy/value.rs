@@ -73,12 +73,29 @@ pub enum ValueError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A pattern of `hide` or `show` that cannot be one.
+    #[error("the pattern `{given}` {why}")]
+    Pattern {
+        /// As given.
+        given: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// More patterns than are compared with every name.
+    #[error("there are more than 200 patterns")]
+    TooManyPatterns,
     /// A name that no environment variable can have.
     #[error("`{0}` is not a name of an environment variable")]
     VariableName(String),
     /// A path that depends on the directory it is read in.
     #[error("`{0}` is not an absolute path; write it from `/` or `~/`")]
     RelativePath(String),
+}
+
+impl ValueError {
+    pub(super) fn pattern(given: &str, why: &'static str) -> ValueError {
+        ValueError::Pattern { given: shown(given), why }
+    }
 }
 
 fn shown(text: &str) -> String {

@@ -128,6 +128,8 @@ pub struct Effective {
     pub caches: Vec<String>,
     /// Host directories of theirs, each below an upper layer of the run's own, printable.
     pub cache_dirs: Vec<String>,
+    /// What was hidden of the workspace, below its top, printable.
+    pub hidden: Vec<String>,
     /// Further host directories shown read-only, printable.
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.

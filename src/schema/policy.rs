@@ -19,6 +19,8 @@ pub struct Document {
     pub tools: Option<Vec<Tools>>,
     /// The caller's package caches that a jail here shows; null where only settings were asked for.
     pub caches: Option<Vec<Caches>>,
+    /// What a jail here does not see of the tree; null where only settings were asked for.
+    pub hidden: Option<Vec<Hidden>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.
@@ -68,6 +70,17 @@ pub struct Caches {
     pub shows: Vec<String>,
     /// What is seen empty in them.
     pub hides: Vec<String>,
+}
+
+/// Something in the tree that is hidden from a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hidden {
+    /// Below the tree's top, printable.
+    pub path: String,
+    /// `file`, `directory`, or `credentials in it`: the rest of it is shown.
+    pub how: &'static str,
+    /// The pattern that hides it, or `built-in`.
+    pub by: String,
 }
 
 /// The files that configuration is read from: `aj config path --json`.

@@ -26,6 +26,7 @@ mod ledger_tests;
 pub mod lock;
 pub mod origin;
 pub mod peek;
+pub mod planted;
 mod query;
 mod remove;
 pub mod sides;

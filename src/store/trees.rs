@@ -25,7 +25,7 @@ use super::error::{Error, Result};
 use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
-use super::{origin, sides, spare};
+use super::{origin, planted, sides, spare};
 use crate::base::id::Id;
 
 pub(super) const DIR: &str = "trees";
@@ -245,12 +245,10 @@ impl Tree {
         sides::make_removable(self);
     }
 
-    /// Whether nothing was ever changed: the upper layers have no entries.
+    /// Whether nothing was ever changed: the upper layers have no entries but those that hide something.
     pub fn is_unchanged(&self) -> Result<bool> {
-        let empty = dirfd::open_dir(&self.dir, c"upper")
-            .and_then(dirfd::is_empty)
-            .map_err(|e| Error::call("open", &self.upper(), e))?;
-        Ok(empty && sides::parts_unchanged(self)?)
+        let untouched = planted::is_untouched(self).map_err(|e| Error::call("open", &self.upper(), e))?;
+        Ok(untouched && sides::parts_unchanged(self)?)
     }
 
     /// Remove it. The caller holds the lock.
@@ -264,8 +262,9 @@ impl Tree {
     /// Put an unchanged tree aside for the next run to take, or remove it when enough are there.
     /// The caller holds the lock, and nothing is mounted on it any more.
     pub fn retire(self, state: &StateDir) -> Result<()> {
-        if self.again {
-            // What is noted beside its layers is about this jail.
+        // Out of it first: what is hidden from one jail is no business of the next one over another base;
+        // nor is what is noted beside the layers of a tree that several ran in.
+        if self.again || !planted::uproot(&self).unwrap_or(false) {
             return self.remove(state);
         }
         let trees = state.subdir(DIR)?;

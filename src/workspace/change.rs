@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::store::applied::Applied;
 use crate::store::origin::Places;
+use crate::store::planted::Planted;
 use crate::sys::at::{FileKind, Stamp};
 
 /// How an entry differs.
@@ -101,6 +102,8 @@ pub enum Conflict {
     Mount,
     /// A part of what would be removed cannot be read, so nobody knows whether it changed.
     Unreadable,
+    /// A part of what would be removed was hidden from the jail, which never knew that it was there.
+    Hidden,
 }
 
 impl Conflict {
@@ -118,6 +121,7 @@ impl Conflict {
             }
             Conflict::Mount => "another file system is mounted there",
             Conflict::Unreadable => "a part of it cannot be read",
+            Conflict::Hidden => "something in it was hidden from the jail",
         }
     }
 
@@ -125,7 +129,7 @@ impl Conflict {
     pub fn may_be_overridden(self) -> bool {
         match self {
             Conflict::Changed | Conflict::ChangedBelow | Conflict::Moved | Conflict::Replaced => true,
-            Conflict::Above | Conflict::Mount | Conflict::Unreadable => false,
+            Conflict::Above | Conflict::Mount | Conflict::Unreadable | Conflict::Hidden => false,
         }
     }
 }
@@ -193,8 +197,8 @@ pub struct Options {
     pub places: Option<Places>,
     /// What was put on the host from the same tree before: no change of the host's own.
     pub applied: Applied,
-    /// Paths whose whiteouts `aj` itself made to hide them from the jail; they are no deletions.
-    pub hidden: Vec<Vec<u8>>,
+    /// What `aj` itself put into the upper layer to hide things from the jail: no changes of the jail's.
+    pub hidden: Planted,
     /// The base is itself a git directory, whatever its name.
     pub git_directory: bool,
 }

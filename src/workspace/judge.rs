@@ -179,7 +179,9 @@ impl Scan<'_> {
         if change.conflict == Some(Conflict::Above) {
             return;
         }
-        let found = if old.kind == FileKind::Dir {
+        let found = if old.kind == FileKind::Dir && self.options.hidden.hides_below(&self.path) {
+            Some(Conflict::Hidden)
+        } else if old.kind == FileKind::Dir {
             match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
                 Ok(seen) => {
                     change.below = seen.files;

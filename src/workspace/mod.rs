@@ -6,6 +6,7 @@ mod change;
 pub mod diff;
 mod gitbase;
 pub mod gitconfig;
+pub mod gitcreds;
 pub mod hostexec;
 mod judge;
 mod manifest;

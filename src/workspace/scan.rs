@@ -17,6 +17,7 @@ use super::trail::Trail;
 use super::upper::{self, Opacity, UpperKind};
 use super::ways;
 use crate::store::origin::Places;
+use crate::store::planted::{self, What};
 use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::copy;
@@ -250,15 +251,16 @@ impl<'a> Scan<'a> {
             Ok(old) => old,
             Err(e) => return Ok(self.unreadable(&e)),
         };
+        if scope == Scope::Inside
+            && let Some(event) = self.planted(name, kind, &new)
+        {
+            return Ok(event);
+        }
         if kind == UpperKind::Dir {
             return self.enter(name, &new, old, scope);
         }
         if scope != Scope::Inside {
             return Ok(old.and_then(|_| self.whole()));
-        }
-        if self.options.hidden.contains(&self.path) {
-            let own = kind != UpperKind::Whiteout;
-            return Ok(own.then(|| self.skip("was hidden from the jail, which made its own")).flatten());
         }
         Ok(match kind {
             UpperKind::Whiteout => old.and_then(|old| self.deletion(name, old)),
@@ -273,11 +275,32 @@ impl<'a> Scan<'a> {
         if self.base_here() { at::stat_opt(self.base.top()?, name) } else { Ok(None) }
     }
 
+    /// What to say of an entry in a place where `aj` hid the host's: nothing that changes the host.
+    /// `None`: it is no such place.
+    fn planted(&self, name: &[u8], kind: UpperKind, new: &Meta) -> Option<Option<Event>> {
+        match self.options.hidden.at(&self.path)? {
+            What::Way(_) => None,
+            What::Whiteout if kind == UpperKind::Whiteout => Some(None),
+            What::Whiteout => Some(self.skip("was hidden from the jail, which made its own")),
+            What::File(mode, hash) => {
+                let open = || upper::open_file(self.upper.top().ok()?, name).ok();
+                let same = kind == UpperKind::File
+                    && new.mode & 0o777 == mode
+                    && open().is_some_and(|f| planted::is_content(f, new.size, &hash).unwrap_or(false));
+                let say = "was shown to the jail without the credentials in it, so its version stays out";
+                Some(if same { None } else { self.skip(say) })
+            }
+        }
+    }
+
     /// An entry of the base that an opaque directory hides.
     fn gone_entry(&mut self, name: &[u8]) -> Option<Event> {
         let scope = self.scope();
+        let hidden = self.options.hidden.at(&self.path);
         match self.host_entry(name) {
             _ if scope == Scope::Outside => None,
+            // The jail could not delete what it never saw.
+            _ if matches!(hidden, Some(What::Whiteout | What::File(..))) => None,
             Ok(old) if scope == Scope::OnTheWay => old.and_then(|_| self.whole()),
             Ok(old) => old.and_then(|old| self.deletion(name, old)),
             Err(e) => self.unreadable(&e),
@@ -316,7 +339,8 @@ impl<'a> Scan<'a> {
                     if let (None, Some(places)) = (unlike, &mut self.places) {
                         places.add(&self.path, self.base.meta()?.identity());
                     }
-                    if new.mode & 0o777 != old.mode & 0o777 {
+                    let ours = self.options.hidden.at(&self.path) == Some(What::Way(new.mode & 0o777));
+                    if new.mode & 0o777 != old.mode & 0o777 && !ours {
                         let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
                         // Entries coming and going move ctime and mtime together; ctime alone is a
                         // chmod, chown or rename.

@@ -10,6 +10,7 @@ mod mounts;
 mod peers;
 mod processes;
 mod repositories;
+mod secrets;
 mod setid;
 mod sockets;
 mod terminal;

@@ -14,6 +14,7 @@ mod node;
 mod planted;
 mod python;
 mod root;
+pub mod secrets;
 mod shell;
 mod swaps;
 mod system;

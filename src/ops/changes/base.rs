@@ -2,10 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Error, Layer};
+use super::{Error, Layer, Tree};
 use crate::base::text;
 use crate::store::applied::Applied;
 use crate::store::origin::{self, Places};
+use crate::store::planted::Planted;
 use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
 
@@ -51,6 +52,17 @@ pub(super) fn note_applied(layer: Layer<'_>, put: &[(u64, Stamp)]) {
     if let Some(directory) = directory(layer) {
         Applied::append(directory, put).ok();
     }
+}
+
+/// What was hidden from the jail. Without knowing it nothing is compared: a whiteout of ours would be
+/// a deletion.
+pub(super) fn hidden(tree: &Tree) -> Result<Planted, Error> {
+    let failed = |e| {
+        let source = crate::sys::Error::new("read", "hidden", e).into();
+        Error::Damaged { id: tree.id.to_string(), source }
+    };
+    let dir = openat2::parent(&tree.upper, For::Listing).map_err(|e| failed(e.errno))?;
+    Ok(Planted::read(dir).map_err(failed)?.unwrap_or_default())
 }
 
 /// The directory of the tree, which the upper layer lies in. No jail can move that.

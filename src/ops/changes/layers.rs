@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{DiffOptions, Tree, base};
+use super::{DiffOptions, Error, Tree, base};
 use crate::store::origin::Places;
+use crate::store::planted::Planted;
 use crate::sys::at::Stamp;
 use crate::workspace::diff as compare;
 
@@ -61,7 +62,11 @@ impl Layer<'_> {
     }
 
     /// What to compare in it; `None` when only paths elsewhere were asked for.
-    pub(super) fn options(&self, asked: &DiffOptions) -> Option<compare::Options> {
+    pub(super) fn options(
+        &self,
+        tree: &Tree,
+        asked: &DiffOptions,
+    ) -> Result<Option<compare::Options>, Error> {
         let mut only = Vec::new();
         for path in &asked.only {
             let absolute = path.first() == Some(&b'/');
@@ -77,17 +82,17 @@ impl Layer<'_> {
             }
         }
         if only.is_empty() && !asked.only.is_empty() {
-            return None;
+            return Ok(None);
         }
-        Some(compare::Options {
+        Ok(Some(compare::Options {
             started: self.started,
             base: self.base.to_owned(),
             only,
             places: base::places(*self),
             applied: base::applied(*self),
-            hidden: if self.part { Vec::new() } else { asked.hidden.clone() },
+            hidden: if self.part { Planted::default() } else { base::hidden(tree)? },
             git_directory: self.part,
-        })
+        }))
     }
 
     /// Keep what was noted about its directories.

@@ -21,6 +21,8 @@ pub struct Explained {
     pub tools: Vec<policy::Tools>,
     /// The package caches that it would show.
     pub caches: Vec<policy::Caches>,
+    /// What it would hide.
+    pub hidden: Vec<policy::Hidden>,
 }
 
 /// The effective policy and its origins, and the tools that it shows. What a run would be refused for before it starts anything is
@@ -57,5 +59,6 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         tree,
         tools: prepared.tools.into_iter().map(row).collect(),
         caches: prepared.caches.into_iter().map(cache).collect(),
+        hidden: prepared.secrets.rows(),
     })
 }

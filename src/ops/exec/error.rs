@@ -8,7 +8,7 @@ use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::plan;
 use crate::jail::spec::inside_id;
-use crate::ops::{changes, config, project};
+use crate::ops::{changes, config, project, secrets};
 use crate::sys;
 
 /// Why nothing ran, or why what ran could not be recorded.
@@ -70,6 +70,12 @@ pub enum Error {
         /// Why.
         why: io::Error,
     },
+    /// What may be a secret could not be told, or is too much.
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    /// It could not be hidden.
+    #[error("could not hide the secrets of the tree")]
+    Unhidden(#[source] crate::store::Error),
     /// `--tools` names what is in no catalogue.
     #[error("there are no tools of the name `{name}`")]
     UnknownTools {

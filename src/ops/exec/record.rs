@@ -23,7 +23,7 @@ fn word(value: Access) -> &'static str {
 pub(super) fn effective(
     settings: &Settings,
     spec: &Spec,
-    (tools, caches): (Vec<String>, Vec<String>),
+    (tools, caches, hidden): (Vec<String>, Vec<String>, Vec<String>),
     watch_memory: Option<u64>,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -58,6 +58,7 @@ pub(super) fn effective(
         parts: spec.sides.iter().map(|s| text::os(&s.path)).collect(),
         caches,
         cache_dirs: spec.caches.iter().map(|c| text::os(&c.side.path)).collect(),
+        hidden,
         ro: paths(false),
         rw: paths(true),
         env: settings

@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 
 use super::super::change::{Conflict, Options};
 use super::{Fixture, chmod, lines};
+use crate::store::planted::Planted;
 
 #[test]
 fn each_kind_of_change_is_told_apart() {
@@ -238,7 +239,7 @@ fn files_hidden_from_the_jail_are_no_deletions() {
         return;
     }
     f.jail(".env.local", "the jail's");
-    let hidden = vec![b".env".to_vec(), b".env.local".to_vec()];
+    let hidden = Planted::whiteouts(&[b".env", b".env.local"]);
     let r = f.diff_with(&Options { hidden, ..f.options() });
     assert_eq!(lines(&r.changes), ["D x"]);
     assert_eq!(r.skipped.len(), 1);
