@@ -1,20 +1,18 @@
 //! A kept tree taken for one more run.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{fstat, fstatat};
 
+use super::alive;
 use super::error::{Error, Result};
 use super::kept::Kept;
 use super::layout::StateDir;
 use super::origin::Places;
-use super::remove::remove_dir;
 use super::spare;
 use super::trees::{Tree, is_current, open_tree};
-use super::{alive, dirfd};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::schema::jail::Start;
@@ -96,7 +94,7 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>)
         // Where this run will have changes is not known to be absent.
         places.open_ended().write(tree).map_err(|e| Error::call("write", &tree.path().join("places"), e))?;
     }
-    clear_work(tree)?;
+    spare::empty_work(tree, tree.path())?;
     Ok(Before { may_be_torn: torn, still_runs: false })
 }
 
@@ -120,16 +118,6 @@ fn is_marked(tree: &Tree) -> Result<bool> {
         Err(Errno::ENOENT) => Ok(false),
         Err(e) => Err(Error::call("stat", &tree.work(), e)),
     }
-}
-
-/// Remove what the last mount left in the work directory: the kernel refuses to mount over its mark.
-/// Files that were half copied up when the power went are among it, and belong to nobody.
-fn clear_work(tree: &Tree) -> Result<()> {
-    if spare::clear_work(tree).is_ok_and(|clear| clear) {
-        return Ok(());
-    }
-    let work = dirfd::open_dir(tree, c"work").map_err(|e| Error::call("open", &tree.work(), e))?;
-    remove_dir(&work, c"work", Path::new(&tree.work()))
 }
 
 impl Tree {

@@ -18,6 +18,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstat
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::error::Error;
+use super::remove::remove_dir;
 use super::trees::{Tree, open_tree_dir, upper_mode};
 use super::{dirfd, sides};
 use crate::base::id::Id;
@@ -154,8 +156,20 @@ pub(super) fn open_work(tree: impl AsFd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Remove what the last mount left in the work directory beside the upper layer in `dir`, which is at
+/// `path`: the kernel refuses to mount over its mark. Files that were half copied up when the power went
+/// are among it, and belong to nobody.
+pub(super) fn empty_work(dir: impl AsFd, path: &Path) -> Result<(), Error> {
+    if clear_work(&dir).is_ok_and(|clear| clear) {
+        return Ok(());
+    }
+    let path = path.join("work");
+    let work = dirfd::open_dir(&dir, c"work").map_err(|e| Error::call("open", &path, e))?;
+    remove_dir(&work, c"work", &path)
+}
+
 /// Remove what overlayfs leaves. `Ok(false)`: there is more.
-pub(super) fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
+fn clear_work(tree: impl AsFd) -> Result<bool, Errno> {
     open_work(&tree)?;
     for (path, dir) in LEFT.into_iter().rev() {
         let flag = if dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };

@@ -313,6 +313,7 @@ impl<'a> Work<'a> {
         while !self.levels.is_empty() && self.out.stopped && self.scan.close_frame() {
             self.leave();
         }
+        self.out.put.append(&mut self.scan.touched);
         Ok(self.out)
     }
 

@@ -70,6 +70,7 @@ impl Scan<'_> {
             && let Ok(now) = at::stat(dir, name)
         {
             self.own_changes.insert((now.dev, now.ino), now.ctime);
+            self.touched.push((now.ino, now.ctime));
         }
     }
 

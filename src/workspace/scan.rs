@@ -88,6 +88,8 @@ pub(super) struct Scan<'a> {
     override_conflicts: bool,
     /// Give files of the host that equal those of the upper layer the times of these.
     pub(super) touch: bool,
+    /// Inodes of those, and their ctime since.
+    pub(super) touched: Vec<(u64, Stamp)>,
     /// Whether identities and times of the base's directories mean anything.
     lasting: bool,
     /// Bytes on the disk that the upper layer's entries seen so far take.
@@ -118,6 +120,7 @@ impl<'a> Scan<'a> {
             options,
             override_conflicts: false,
             touch: false,
+            touched: Vec::new(),
             lasting,
             allocated: 0,
             places: None,

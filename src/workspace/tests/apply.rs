@@ -518,6 +518,8 @@ fn the_same_bytes_written_again_bring_their_time_and_are_no_change() {
     let r = f.apply();
     assert_eq!((r.applied.len(), r.totals.changes(), r.conflicts.len()), (1, 1, 0), "{r:?}");
     assert_eq!(time(f.base("mark")), time(f.upper("mark")));
+    let mark = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(f.base("mark")).unwrap());
+    assert!(r.put.iter().any(|(ino, _)| *ino == mark), "or the next run's changes of it would be a conflict");
     assert_eq!(time(f.base("twin")), time(f.upper("twin2")).max(time(f.upper("twin"))));
     assert_eq!(["older", "raced"].map(|name| time(f.base(name))), host, "never back, nor over the host's");
     assert_eq!((f.read("mark"), f.read("x")), ("same".into(), "new".into()));
