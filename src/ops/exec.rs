@@ -390,7 +390,7 @@ fn prepare(
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
     // What a network brings may be large.
-    let memory = settings.net == Net::None && beside::memory_has_attributes();
+    let memory = !shown_caches.is_empty() && settings.net == Net::None && beside::memory_has_attributes();
     beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
     let tree = trees::path_of(&state, older.map_or(id, Tree::id));
     spec.caches = beside::caches(shown_caches, &tree, memory);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::sys::fd::read_proc;
+
 /// What tells one process of one boot from every other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -19,14 +21,14 @@ impl Identity {
         Identity {
             boot_id: boot_id().unwrap_or_default(),
             pid: std::process::id(),
-            pid_start: fs::read("/proc/self/stat").ok().and_then(|s| parse(&s)).map_or(0, |s| s.start),
+            pid_start: read_proc("/proc/self/stat").ok().and_then(|s| parse(&s)).map_or(0, |s| s.start),
         }
     }
 }
 
 /// Id of this boot, `None` without `/proc`.
 pub fn boot_id() -> Option<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let text = String::from_utf8(read_proc("/proc/sys/kernel/random/boot_id").ok()?).ok()?;
     Some(text.trim_end().to_owned())
 }
 

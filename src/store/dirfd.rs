@@ -4,11 +4,12 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
+
+use crate::sys::entries::Entries;
 
 /// Open the directory `name` of `parent`, never through a link and never into another mount.
 pub(super) fn open_dir(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
@@ -41,28 +42,18 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
 
 /// The names in a directory of the store itself, without `.` and `..`, in no order.
 pub(super) fn names(dir: impl AsFd) -> Result<Vec<CString>, Errno> {
-    let mut dir =
-        Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
-    for entry in dir.iter() {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
+    let mut entries = Entries::again(dir).map_err(|e| e.errno)?;
+    while let Some(entry) = entries.step().map_err(|e| e.errno)? {
+        names.extend(CString::new(entry.name));
     }
     Ok(names)
 }
 
 /// Whether a directory has no entries; reads one entry at most, however many there are.
 pub(super) fn is_empty(dir: impl AsFd) -> Result<bool, Errno> {
-    let mut dir =
-        Dir::openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    for entry in dir.iter() {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let first = Entries::again(dir).and_then(|mut entries| Ok(entries.step()?.is_none()));
+    first.map_err(|e| e.errno)
 }
 
 /// Remove a name; a name that is gone already is fine.

@@ -214,13 +214,9 @@ fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> 
 pub fn each_name(dir: impl AsFd, mut f: impl FnMut(&[u8])) -> Result<()> {
     // A description of its own: the caller's read position stays, and O_PATH descriptors work.
     let fd = super::openat2::beneath(dir, b".", super::openat2::For::Listing)?;
-    let mut d = nix::dir::Dir::from_fd(fd).map_err(|e| Error::new("fdopendir", "", e))?;
-    for entry in d.iter() {
-        let entry = entry.map_err(|e| Error::new("getdents", "", e))?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            f(name);
-        }
+    let mut entries = super::entries::Entries::of(fd);
+    while let Some(entry) = entries.step()? {
+        f(entry.name);
     }
     Ok(())
 }

@@ -23,6 +23,21 @@ pub fn room_for(count: u64) -> Result<()> {
     Ok(())
 }
 
+/// What is in a small file of `/proc`: one read of 1 KiB at most, which the kernel answers whole.
+pub fn read_proc(path: &str) -> Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+    let fd = fd.map_err(|e| Error::new("open", path, e))?;
+    let mut bytes = [0; 1024];
+    loop {
+        match nix::unistd::read(&fd, &mut bytes) {
+            Ok(n) => return Ok(bytes.get(..n).unwrap_or_default().to_vec()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::new("read", path, e)),
+        }
+    }
+}
+
 /// `/dev/null`, to splice to what is not wanted.
 pub fn write_null() -> Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;

@@ -7,6 +7,7 @@ pub mod caps;
 pub mod clone;
 pub mod copy;
 pub mod cpu;
+pub mod entries;
 mod error;
 pub mod fd;
 pub mod landlock;

@@ -109,8 +109,8 @@ pub(super) fn spec(
 /// Half of the inotify instances and watches that a user of this host may have.
 fn half_of_inotify() -> Option<(u64, u64)> {
     let half = |name: &str| -> Option<u64> {
-        let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name)).ok()?;
-        Some(text.trim().parse::<u64>().ok()? / 2)
+        let text = sys::fd::read_proc(&format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        Some(std::str::from_utf8(&text).ok()?.trim().parse::<u64>().ok()? / 2)
     };
     // A host without them has none to run out of.
     half("max_user_instances").zip(half("max_user_watches"))

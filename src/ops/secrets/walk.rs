@@ -14,6 +14,7 @@ use super::{Dir, Error, Kind, MOST, Secret, look};
 use crate::policy::hide::{Look, Rules, by_custom, is_harmless};
 use crate::sys;
 use crate::sys::at::{self, FileKind, Meta};
+use crate::sys::entries::{Entries, Entry};
 use crate::sys::openat2::{self, For};
 
 /// Entries that are looked at: half a second.
@@ -128,20 +129,12 @@ impl<'a> Walk<'a> {
                 _ => return Err(fail(self.root, e)),
             },
         };
-        let copy =
-            dir.try_clone().map_err(|e| fail(self.root, sys::Error::new("dup", "", sys::errno(&e))))?;
-        let mut list =
-            nix::dir::Dir::from_fd(copy).map_err(|e| fail(self.root, sys::Error::new("fdopendir", "", e)))?;
+        let mut list = Entries::again(&dir).map_err(|e| fail(self.root, e))?;
         let mut kept = match self.cache {
             Some(_) => Some((at::fstat(&dir).map_err(|e| fail(self.root, e))?, Listing::default())),
             None => None,
         };
-        for entry in list.iter() {
-            let entry = entry.map_err(|e| fail(self.root, sys::Error::new("getdents", "", e)))?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
+        while let Some(Entry { name, kind }) = list.step().map_err(|e| fail(self.root, e))? {
             let Some(left) = self.left.checked_sub(1) else {
                 return Err(self.cut("there are more than 500000 names"));
             };
@@ -149,9 +142,9 @@ impl<'a> Walk<'a> {
             if left % 256 == 0 && Instant::now() > self.until {
                 return Err(self.cut("it would take longer than 3 seconds"));
             }
-            let matters = self.entry(&dir, task, name, entry.file_type())?;
+            let matters = self.entry(&dir, task, name, kind)?;
             if let (Some((_, kept)), true) = (&mut kept, matters) {
-                kept.push((name.to_vec(), entry.file_type() == Some(Type::Directory)));
+                kept.push((name.to_vec(), kind == Some(Type::Directory)));
             }
         }
         if let (Some(cache), Some((before, kept))) = (&mut self.cache, kept) {
