@@ -245,6 +245,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
+    relay.beside = &beside;
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
@@ -462,7 +463,8 @@ fn record_start(
         None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
         None => None,
     };
-    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(tree, owner))) {
+    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
+    {
         discard(tree, state);
         return Err(e.into());
     }

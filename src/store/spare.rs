@@ -7,7 +7,7 @@
 //! in use while the other is made ready. Nobody waits for the cleaning: freeing a directory can mean
 //! a discard on the disk.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -18,31 +18,102 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstat
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::dirfd;
 use super::error::Error;
 use super::remove::remove_dir;
+use super::sides::Side;
 use super::trees::{Tree, open_tree_dir, upper_mode};
-use super::{dirfd, sides};
 use crate::base::id::Id;
 use crate::sys::xattr;
 
 /// How many are kept.
 const SPARES: u32 = 4;
 
-fn spare(n: u32) -> String {
-    format!(".spare-{n}")
-}
+/// How many parts of projects are kept, over whatever directories.
+const SIDES: usize = 8;
+const SIDE: &str = "-side-";
 
-fn ready(n: u32) -> String {
-    format!(".ready-{n}")
+/// What is put aside under which names: trees, or parts of projects over one directory.
+pub(super) struct Shelf(String);
+
+impl Shelf {
+    pub(super) fn trees() -> Shelf {
+        Shelf(String::new())
+    }
+
+    /// Of parts over `base`.
+    pub(super) fn of(base: &Path) -> Shelf {
+        let hash = blake3::hash(base.as_os_str().as_encoded_bytes()).to_hex();
+        Shelf(format!("{SIDE}{}", hash.as_str().get(..16).unwrap_or_default()))
+    }
+
+    fn spare(&self, n: u32) -> String {
+        format!(".spare{}-{n}", self.0)
+    }
+
+    fn ready(&self, n: u32) -> String {
+        format!(".ready{}-{n}", self.0)
+    }
 }
 
 /// Put the tree of `id` aside. `false` when enough are there, or when it must not be used again.
 pub(super) fn put(trees: &File, id: Id, tree: impl AsFd) -> bool {
-    if sides::any(&tree) || !is_pristine(tree).unwrap_or(false) {
+    if !is_pristine(tree).unwrap_or(false) {
         return false;
     }
     // A tree is never empty, so a rename never replaces one (ENOTEMPTY).
-    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, spare(n).as_str()).is_ok())
+    let shelf = Shelf::trees();
+    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, shelf.spare(n).as_str()).is_ok())
+}
+
+/// The same for a part of a project in a tree.
+pub(super) fn put_side(trees: &File, (tree, side): (&Tree, &Side)) -> bool {
+    let empty = || dirfd::open_dir(&side.dir, c"upper").and_then(dirfd::is_empty).unwrap_or(false);
+    if !empty() || !is_pristine(&side.dir).unwrap_or(false) || !make_room(trees).unwrap_or(false) {
+        return false;
+    }
+    let (shelf, name) = (Shelf::of(&side.base), side.name.as_c_str());
+    (0..SPARES).any(|n| renameat(tree, name, trees, shelf.spare(n).as_str()).is_ok())
+}
+
+/// Those over directories that nobody works in any more make room for others.
+fn make_room(trees: &File) -> Result<bool, Errno> {
+    let mut names = dirfd::names(trees)?;
+    names.retain(|name| {
+        let rest = [".spare", ".ready"].iter().find_map(|p| name.to_bytes().strip_prefix(p.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(SIDE.as_bytes()))
+    });
+    if names.len() < SIDES {
+        return Ok(true);
+    }
+    let used = |name: &CString| fstatat(trees, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+    let oldest = names.into_iter().filter_map(|n| Some((used(&n).ok()?.st_ctime, n))).min();
+    let Some((_, name)) = oldest else { return Ok(false) };
+    let gone = CString::new([super::trees::GONE.as_bytes(), name.to_bytes()].concat()).unwrap_or_default();
+    renameat(trees, name.as_c_str(), trees, gone.as_c_str())?;
+    Ok(remove_dir(trees, &gone, Path::new("trees")).is_ok())
+}
+
+/// Take a part over `base` into `tree` under `name`, made fit. `None`: make a new one.
+pub(super) fn take_side(
+    trees: &File,
+    (tree, name): (&Tree, &str),
+    base: &Path,
+    owner: Option<(u32, u32)>,
+) -> Option<File> {
+    let shelf = Shelf::of(base);
+    (0..SPARES).find_map(|n| {
+        // Not over what an earlier run left there: that is never empty.
+        renameat(trees, shelf.ready(n).as_str(), tree, name).ok()?;
+        let dir = open_tree_dir(tree, name).ok()?;
+        let locked = super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, base);
+        if locked.is_ok_and(|locked| locked) && refit(&dir, base, owner).is_ok_and(|fit| fit) {
+            return Some(dir);
+        }
+        let gone = format!("{}{}{name}-{n}", super::trees::GONE, tree.id());
+        renameat(tree, name, trees, gone.as_str()).ok();
+        None
+    })
 }
 
 /// Whether the upper layer's top, which a jail could change as the top of its workspace, carries
@@ -66,7 +137,8 @@ pub(super) fn take(
     base: &Path,
     owner: Option<(u32, u32)>,
 ) -> Option<Tree> {
-    (0..SPARES).map(ready).find_map(|name| {
+    let shelf = Shelf::trees();
+    (0..SPARES).map(|n| shelf.ready(n)).find_map(|name| {
         // By rename first: whoever succeeds owns it alone.
         renameat(trees, name.as_str(), trees, id.as_str()).ok()?;
         let dir = open_tree_dir(trees, id.as_str()).ok()?;
@@ -83,20 +155,21 @@ pub(super) fn take(
     })
 }
 
-/// Make one spare tree ready, if there is one and nobody else is at it. Failing is no loss.
-pub(super) fn prepare(trees: &File, path: &Path) {
+/// Make one spare of a shelf ready, if there is one and nobody else is at it. Failing is no loss.
+pub(super) fn prepare(trees: &File, path: &Path, shelf: &Shelf) {
     for n in 0..SPARES {
-        let Ok(dir) = open_tree_dir(trees, &spare(n)) else { continue };
+        let Ok(dir) = open_tree_dir(trees, &shelf.spare(n)) else { continue };
         // The lock, and not the name, is what keeps a run that takes this tree meanwhile apart.
         if !super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, path).is_ok_and(|locked| locked) {
             continue;
         }
         // Another run may have made it ready between our two calls, and put the next one here.
-        if !is_named(trees, &spare(n), &dir) {
+        if !is_named(trees, &shelf.spare(n), &dir) {
             continue;
         }
         if clear_work(&dir).is_ok_and(|clear| clear) {
-            (0..SPARES).any(|m| renameat(trees, spare(n).as_str(), trees, ready(m).as_str()).is_ok());
+            let (from, to) = (shelf.spare(n), |m| shelf.ready(m));
+            (0..SPARES).any(|m| renameat(trees, from.as_str(), trees, to(m).as_str()).is_ok());
             return;
         }
     }
@@ -109,7 +182,7 @@ fn is_named(trees: &File, name: &str, dir: &File) -> bool {
 }
 
 /// Make a spare tree look as if it had just been made. `Ok(false)`: it cannot be.
-fn refit(tree: &Tree, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Errno> {
+fn refit(tree: impl AsFd + Copy, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Errno> {
     let upper = fstatat(tree, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW)?;
     let mine = owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
     if (upper.st_uid, upper.st_gid) != mine || !dirfd::open_dir(tree, c"upper").and_then(dirfd::is_empty)? {

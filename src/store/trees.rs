@@ -77,8 +77,13 @@ pub fn create_tree(state: &StateDir, id: Id, base: &Path, owner: Option<(u32, u3
 
 /// Prepare a tree for a later [`create_tree`]: work for a moment of waiting.
 pub fn prepare_spare(state: &StateDir) -> Result<()> {
-    spare::prepare(&state.subdir(DIR)?, &state.path().join(DIR));
+    spare::prepare(&state.subdir(DIR)?, &state.path().join(DIR), &spare::Shelf::trees());
     Ok(())
+}
+
+/// The directory of all trees.
+pub(super) fn all(state: &StateDir) -> Result<File> {
+    state.subdir(DIR)
 }
 
 /// The tree of jail `id`, not locked; `None` when there is none or it was never finished.
@@ -268,7 +273,8 @@ impl Tree {
             return self.remove(state);
         }
         let trees = state.subdir(DIR)?;
-        if spare::put(&trees, self.id, &self.dir) { Ok(()) } else { self.remove(state) }
+        let reusable = sides::put_aside(&trees, &self)? && spare::put(&trees, self.id, &self.dir);
+        if reusable { Ok(()) } else { self.remove(state) }
     }
 
     /// Whether making it came to its end: `upper` is made last.

@@ -6,6 +6,7 @@ use crate::base::text;
 use crate::jail::spec::{Cache, Owner, Side, Spec};
 use crate::ops::caches::Shown;
 use crate::store;
+use crate::store::layout::StateDir;
 use crate::store::sides::{self, Kind};
 use crate::store::trees::Tree;
 
@@ -33,9 +34,14 @@ impl Beside {
         Side { path: self.path.clone(), layers, owner: self.owner }
     }
 
+    /// The directory, if it is a part of the project.
+    pub(super) fn part(&self) -> Option<&Path> {
+        (self.kind == Kind::Part).then_some(&*self.path)
+    }
+
     /// Make its layers.
-    pub(super) fn make(&self, tree: &Tree, owner: Option<(u32, u32)>) -> store::Result<()> {
-        sides::add(tree, self.kind, &self.name, &self.path, owner)
+    pub(super) fn make(&self, state: &StateDir, tree: &Tree, owner: Option<(u32, u32)>) -> store::Result<()> {
+        sides::add(state, tree, (self.kind, &self.name), &self.path, owner)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use serde_json::json;
 
+use super::beside::Beside;
 use super::beyond::Below;
 use super::{Error, Watcher};
 use crate::jail::root;
@@ -14,6 +15,7 @@ use crate::jail::status::Layers;
 use crate::jail::supervise;
 use crate::schema::jail::Usage;
 use crate::store::layout::StateDir;
+use crate::store::sides;
 use crate::store::trees::{self, Tree};
 use crate::sys::sink::{self, Sink};
 
@@ -53,6 +55,8 @@ pub(super) struct Relay<'a> {
     status: Option<StatusLines>,
     state: &'a StateDir,
     pub(super) tree: Option<Tree>,
+    /// What has an overlay beside the workspace.
+    pub(super) beside: &'a [Beside],
     /// What later runs would like to find made.
     pub(super) wanted: Option<&'a root::Wanted>,
     /// Whether `tree` was looked at and kept for its changes.
@@ -70,7 +74,7 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, wanted: None, kept: None, below, mounts: None }
+        Relay { to, status, state, tree, beside: &[], wanted: None, kept: None, below, mounts: None }
     }
 
     /// Put the tree aside when nothing changed.
@@ -104,6 +108,7 @@ impl supervise::Watcher for Relay<'_> {
             // The command has only begun and a processor is free: before, the jail needed it for its
             // network namespace. Failing is no loss.
             trees::prepare_spare(self.state).ok();
+            sides::prepare_spares(self.state, self.beside.iter().filter_map(Beside::part));
         }
         if let Some(wanted) = self.wanted {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
