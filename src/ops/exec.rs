@@ -29,7 +29,7 @@ use crate::policy::settings::{Access, Net, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
-use crate::store::planted::{self, Seed};
+use crate::store::planted::{self, Bed};
 use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
@@ -355,7 +355,7 @@ struct Prepared {
     /// What is hidden.
     secrets: Secrets,
     /// What the tree has in it before anything runs.
-    seeds: Vec<Seed>,
+    seeds: Vec<Bed>,
 }
 
 fn prepare(
@@ -400,7 +400,7 @@ fn prepare(
     }
     // Without an overlay of the workspace there may be one over a cache.
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
-    let secrets = hide::find(resolved, &spec, (&state, request.cwd.is_some()), warnings)?;
+    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
     let names = (names.0, names.1, secrets.names());
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
@@ -439,7 +439,7 @@ fn cache_names(found: &[FoundCache]) -> Vec<String> {
 struct Begun<'a> {
     spec: &'a Spec,
     beside: &'a [Beside],
-    seeds: &'a [Seed],
+    seeds: &'a [Bed],
     ids: Ids,
     /// Pid of the jail's pid 1.
     init: i32,

@@ -10,6 +10,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -80,17 +82,36 @@ pub enum What {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planted(BTreeMap<Vec<u8>, What>);
 
-/// Put `seeds` into the upper layer of `tree`, directories before what is in them. In a tree that another
-/// run left, what it has in a place is its own and stays: only what is missing is put there.
-pub fn plant(tree: &Tree, seeds: &[Seed]) -> error::Result<()> {
-    if seeds.is_empty() {
-        return Ok(());
+/// What to put into one upper layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bed {
+    /// The directory with the layers of an overlay beside the workspace; `None`: the tree itself.
+    pub side: Option<PathBuf>,
+    /// All of it, directories before what is in them.
+    pub seeds: Vec<Seed>,
+}
+
+/// Put it there. In a tree that another run left, what it has in a place is its own and stays: only what is
+/// missing is put there. Overlays beside the workspace have a record of their own.
+pub fn plant(tree: &Tree, beds: &[Bed]) -> error::Result<()> {
+    for bed in beds.iter().filter(|bed| !bed.seeds.is_empty()) {
+        match &bed.side {
+            None => plant_in(tree, tree.path(), &bed.seeds)?,
+            Some(path) => {
+                let side = openat2::resolved(path.as_os_str().as_bytes())?;
+                plant_in(&side, path, &bed.seeds)?;
+            }
+        }
     }
+    Ok(())
+}
+
+fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Result<()> {
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))
     };
     let upper = dirfd::open_dir(tree, c"upper").map_err(|e| failed("open", b"", e))?;
-    let unwritten = |e| error::Error::call("write", &tree.path().join(FILE), e);
+    let unwritten = |e| error::Error::call("write", &path.join(FILE), e);
     let before = Planted::read(tree).map_err(unwritten)?;
     let mut missing: Vec<&Seed> = Vec::with_capacity(seeds.len());
     if before.is_none() && dirfd::is_empty(&upper).map_err(|e| failed("readdir", b"", e))? {
@@ -192,8 +213,9 @@ pub(super) fn uproot(tree: &Tree) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Whether there is nothing in the upper layer of `tree` but what was put there.
-pub(super) fn is_untouched(tree: &Tree) -> Result<bool, Errno> {
+/// Whether there is nothing in the upper layer of `tree`, or of an overlay beside one, but what was put
+/// there.
+pub(super) fn is_untouched(tree: impl AsFd + Copy) -> Result<bool, Errno> {
     let upper = dirfd::open_dir(tree, c"upper")?;
     if dirfd::is_empty(&upper)? {
         return Ok(true);

@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, fstatat, mkdirat};
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::trees::{Tree, populate};
-use super::{origin, spare};
+use super::{origin, planted, spare};
 
 /// What a further overlay is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +110,8 @@ pub fn all(tree: &Tree, kind: Kind) -> Result<Vec<Side>> {
 /// Whether no part of the project outside of the workspace was changed.
 pub(super) fn parts_unchanged(tree: &Tree) -> Result<bool> {
     for side in all(tree, Kind::Part)? {
-        let empty = dirfd::open_dir(&side.dir, c"upper").and_then(dirfd::is_empty);
-        if !empty.map_err(|e| Error::call("open", &tree.path().join(Kind::Part.dir()), e))? {
+        let untouched = planted::is_untouched(&side.dir);
+        if !untouched.map_err(|e| Error::call("open", &tree.path().join(Kind::Part.dir()), e))? {
             return Ok(false);
         }
     }

@@ -334,3 +334,127 @@ fn a_virtual_environment_in_dot_env_is_no_secret_and_a_directory_of_them_is() {
     }
     assert!(p.dir().join(".env/bin/activate").exists());
 }
+
+/// A repository with credentials in every place of its git directory that may hold some, a linked worktree
+/// of it, a bare one with a worktree inside, and one that `.git` is a pointer to.
+const PARTS: &str = "\
+    set -e; cd src; git init -q; git config user.name x; git config user.email x@y; echo x > f; git add f; git commit -qm one; \
+    git remote add origin https://me:hidden-token@host/x.git; git config extensions.worktreeConfig true; \
+    git worktree add -q ../w -b w; git -C ../w config --worktree http.extraheader 'AUTH: hidden-header'; \
+    git config --file .git/more http.proxy http://u:hidden-proxy@proxy; git config include.path more; \
+    echo 'https://u:hidden-stored@h' > .git/credentials; \
+    mkdir -p .git/modules/a; cp .git/config .git/HEAD .git/modules/a/; cd ..; \
+    clone() { git clone -q --bare src $1; git -C $1 remote set-url origin https://me:hidden-token@host/x.git; }; \
+    clone b.git; git -C b.git worktree add -q main w; mkdir l; clone l/.bare; echo 'gitdir: ./.bare' > l/.git; \
+    git -C l worktree add -q main w; mkdir m; cp -a src/.git m/real; ln -s real m/.git";
+
+#[test]
+fn credentials_are_hidden_in_every_git_directory_that_is_shown() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    let aj = |at: &str, words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join(at)).args(words).output().unwrap())
+    };
+    let read = format!(
+        "git config --get remote.origin.url; grep -rI hidden {} && exit 1; exit 0",
+        p.dir().display()
+    );
+    for at in ["w", "src", "b.git/main", "b.git", "l", "l/main", "m"] {
+        let bare = if at == "b.git" { &["--root-dir", "."][..] } else { &[] };
+        for flags in [&[][..], &["--rw"], &["--ro"], &["--as-root"]] {
+            let ran = aj(at, &[&["exec"], bare, flags, &["--", "sh", "-c", &read]].concat());
+            assert_eq!(
+                (ran.code, ran.stdout.as_str()),
+                (Some(0), "https://host/x.git\n"),
+                "{at} {flags:?}: {ran:#?}"
+            );
+            assert!(line(&ran).contains("config`"), "{at} {flags:?}: {ran:#?}");
+            assert_eq!(ran.stderr.lines().count(), 1, "nothing is kept: {at} {flags:?}: {ran:#?}");
+        }
+        let shown = aj(at, &[&["exec"], bare, &["--show", "**", "--", "sh", "-c", &read]].concat());
+        assert!(shown.stdout.contains("hidden-token"), "teeth: {at}: {shown:#?}");
+    }
+    let git = p.dir().join("src/.git").display().to_string();
+    let shown = aj("w", &["exec", "--show", &format!("{git}/config"), "--", "sh", "-c", &read]);
+    assert!(shown.stdout.contains("hidden-token") && !shown.stdout.contains("hidden-stored"), "{shown:#?}");
+}
+
+#[test]
+fn a_shared_configuration_that_was_cleaned_never_comes_back() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    let aj = |words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join("w")).args(words).output().unwrap())
+    };
+    let config = p.dir().join("src/.git/config");
+    let before = std::fs::read(&config).unwrap();
+    // git writes to it, and goes on.
+    let work = "git branch -q --set-upstream-to=master 2>/dev/null || git config branch.w.merge x; \
+                echo y > g; git add g; git commit -qm two; git remote add more https://host/more.git";
+    let ran = aj(&["exec", "--", "sh", "-ec", work]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let ran = aj(&[
+        "exec",
+        "@",
+        "--",
+        "sh",
+        "-c",
+        "git remote -v; rm ../src/.git/credentials; grep -rI hidden ../src/.git",
+    ]);
+    assert!(ran.stdout.contains("more\thttps://host/more.git") && !ran.stdout.contains("hidden"), "{ran:#?}");
+    let diff = aj(&["diff"]);
+    assert!(
+        diff.stdout.contains("/config  (was shown to the jail without the credentials in it"),
+        "{diff:#?}"
+    );
+    assert!(!diff.stdout.contains("D "), "{diff:#?}");
+    let applied = aj(&["apply", "--allow-exec-files", "--overwrite"]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert_eq!(std::fs::read(&config).unwrap(), before);
+    assert!(p.dir().join("src/.git/credentials").exists());
+    assert_eq!(p.outside("git -C w log -1 --format=%s; git -C w status --porcelain").trim(), "two");
+    aj(&[
+        "exec",
+        "--apply",
+        "--allow-exec-files",
+        "--",
+        "sh",
+        "-c",
+        "rm -rf ../src/.git/config ../src/.git/modules",
+    ]);
+    assert_eq!(std::fs::read(&config).unwrap(), before);
+    assert!(p.dir().join("src/.git/modules/a/config").exists());
+    // A record that cannot be read is no record of nothing.
+    aj(&["exec", "--", "touch", "new"]);
+    let records =
+        p.trees().iter().map(|t| t.join("side/git/hidden")).filter(|f| f.exists()).collect::<Vec<_>>();
+    assert!(!records.is_empty());
+    records.iter().for_each(|record| std::fs::write(record, "aj-hidden 1\n").unwrap());
+    let ran = aj(&["apply", "--overwrite", "--allow-exec-files"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("read `hidden`"), "{ran:#?}");
+    assert!(config.exists() && !p.dir().join("w/new").exists());
+}
+
+#[test]
+fn more_credentials_than_can_be_hidden_stop_the_run() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside("git init -q");
+    p.write(".git/config", CONFIG);
+    p.outside(
+        "for i in $(seq 1001); do mkdir -p .git/modules/$i; cp .git/config .git/HEAD .git/modules/$i; done",
+    );
+    let ran = p.aj(["exec", "--", "sh", "-c", "grep -rl hidden .git/modules"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:#?}");
+    assert!(ran.stderr.contains("more than 1000 names"), "{ran:#?}");
+}

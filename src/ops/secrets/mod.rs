@@ -31,7 +31,7 @@ const NAMED: usize = 5;
 /// One of them.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// Below the root, raw bytes.
+    /// Below the root, raw bytes; in a part of the project that lies elsewhere, absolute.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
@@ -101,8 +101,14 @@ pub enum Error {
 }
 
 /// Look for secrets in the tree at `root`, whose command starts in `start` below it (the parts of the
-/// path). `state` is where an answer about the whole tree may be kept.
-pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -> Result<Secrets, Error> {
+/// path), and in git directories elsewhere that are shown with it, `parts`. `state` is where an answer
+/// about the whole tree may be kept.
+pub fn find(
+    resolved: &Resolved,
+    (root, parts): (&Path, &[PathBuf]),
+    start: &[Vec<u8>],
+    state: &Path,
+) -> Result<Secrets, Error> {
     let rules = Rules::of(&resolved.settings, &root.to_string_lossy());
     let fail = |source| Error::Sys { root: root.to_owned(), source };
     let top = sys::openat2::resolved(root.as_os_str().as_bytes()).map_err(fail)?;
@@ -110,7 +116,14 @@ pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -
     walk.remember(state);
     walk.run()?;
     let walk::Done { mut found, repositories, matched } = walk.done();
-    git::find(&top, &rules, &repositories, &mut found).map_err(fail)?;
+    git::find((root, &top), &rules, &repositories, &mut found).map_err(fail)?;
+    for part in parts {
+        let fail = |source| Error::Sys { root: part.clone(), source };
+        git::find_in_part(part, &rules, &mut found).map_err(fail)?;
+    }
+    if let Some(first) = found.first().filter(|_| found.len() > MOST) {
+        return Err(Error::TooMany { root: root.to_owned(), first: first.path.clone() });
+    }
     // What a link leads to may have been found by itself, or lie in a directory that is hidden.
     let directory = |s: &Secret| (s.kind == Kind::Directory).then(|| [&s.path, &b"/"[..]].concat());
     let hidden: Vec<Vec<u8>> = found.iter().filter_map(directory).collect();

@@ -53,7 +53,7 @@ pub(super) struct Walk<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) found: Vec<Secret>,
-    /// Directories named `.git`.
+    /// What is named `.git`, and directories that may be git directories themselves.
     pub(super) repositories: Vec<Vec<u8>>,
     /// Whether each pattern of [`Rules::hide`] named anything.
     pub(super) matched: Vec<bool>,
@@ -264,11 +264,15 @@ impl<'a> Walk<'a> {
                 return Ok(true);
             }
         }
-        if !matches!(kind, None | Some(Type::Directory)) {
-            return Ok(by.is_some() || custom.is_some());
-        }
         if task.on_the_way && name == b".git" {
             self.done.repositories.push(child());
+        } else if task.on_the_way && name == b"objects" && is_bare(dir) {
+            let path = if task.path.is_empty() { b".".to_vec() } else { task.path.clone() };
+            self.done.repositories.push(path);
+        }
+        if !matches!(kind, None | Some(Type::Directory)) {
+            let by_git = task.on_the_way && name == b".git";
+            return Ok(by_git || by.is_some() || custom.is_some());
         }
         let goes_on = rules.hide.iter().zip(&states).any(|((_, glob), s)| glob.goes_on(s));
         let on_the_way = task.on_the_way && self.start.get(task.depth).is_some_and(|next| next == name);
@@ -280,4 +284,9 @@ impl<'a> Walk<'a> {
         }
         Ok(true)
     }
+}
+
+/// Whether a directory with `objects` in it is a git directory itself.
+fn is_bare(dir: Dir<'_>) -> bool {
+    [&b"HEAD"[..], b"refs"].iter().all(|name| at::stat_opt(dir, name).is_ok_and(|m| m.is_some()))
 }
