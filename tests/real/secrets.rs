@@ -458,3 +458,44 @@ fn more_credentials_than_can_be_hidden_stop_the_run() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:#?}");
     assert!(ran.stderr.contains("more than 1000 names"), "{ran:#?}");
 }
+
+#[test]
+fn other_worktrees_in_a_shared_directory_keep_their_secrets() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    p.outside("git -C b.git worktree add -q other --detach w; echo hidden-other > b.git/other/.env; echo hidden-main > b.git/main/.env");
+    let aj = |words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join("b.git/main")).args(words).output().unwrap())
+    };
+    for flags in [&[][..], &["--rw"], &["--ro"]] {
+        let ran =
+            aj(&[&["exec"], flags, &["--", "sh", "-c", "cat ../other/f; grep -rI hidden .. .; exit 0"]]
+                .concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "x\n"), "{flags:?}: {ran:#?}");
+        assert!(line(&ran).contains("b.git/other/.env"), "{ran:#?}");
+    }
+    aj(&["exec", "--apply", "--allow-exec-files", "--", "sh", "-c", "rm -rf ../other; echo x > new"]);
+    assert_eq!(p.outside("cat b.git/other/.env"), "hidden-other\n");
+}
+
+#[test]
+fn what_a_secret_is_a_link_to_is_hidden_however_many_links_lead_there() {
+    let Some(p) = project() else { return };
+    p.write("config/prod.env", "hidden-chain\n");
+    p.write("config/other.env", "hidden-directory\n");
+    for (target, name) in [
+        ("prod.env", "config/current.env"),
+        ("config/current.env", ".env.prod"),
+        ("config", "conf"),
+        ("conf/other.env", ".env.other"),
+        (".env.loop", ".env.loop"),
+    ] {
+        symlink(target, p.dir().join(name)).unwrap();
+    }
+    let ran = p.aj(["exec", "--", "sh", "-c", "grep -r hidden .; ls config"]);
+    assert_eq!(ran.stdout, "current.env\n", "{ran:#?}");
+}

@@ -2,7 +2,6 @@
 //! that it leads to, that may hold some.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -33,6 +32,21 @@ pub(super) fn find_in_part(part: &Path, rules: &Rules, found: &mut Vec<Secret>) 
     let top = openat2::resolved(part.as_os_str().as_bytes())?;
     let mut search = Search { top: &top, root: part, part: true, rules, found, seen: 0, includes: INCLUDES };
     search.directory(ITSELF).map(drop)
+}
+
+/// The worktrees of the repository at `part` that lie in it and so are shown with it, below it.
+pub(super) fn worktrees_in(part: &Path) -> Result<Vec<Vec<u8>>> {
+    let top = openat2::resolved(part.as_os_str().as_bytes())?;
+    let Ok(list) = openat2::beneath(&top, b"worktrees", For::Passing) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    at::each_name(&list, |name| {
+        let by = [&b"worktrees/"[..], name, b"/gitdir"].concat();
+        let text = openat2::beneath(&list, name, For::Passing).ok();
+        let text = text.and_then(|dir| look::read(&dir, b"gitdir", POINTER)).unwrap_or_default();
+        let git = look::target(part.as_os_str().as_bytes(), &by, text.trim_ascii_end());
+        found.extend(git.as_deref().and_then(|git| git.strip_suffix(b"/.git")).map(<[u8]>::to_vec));
+    })?;
+    Ok(found)
 }
 
 /// Add what is found in the repositories of the tree at `root`, opened as `top`: `.git` entries of any kind,
@@ -94,9 +108,7 @@ impl Search<'_> {
         let end = text.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |i| i + 1);
         let text = text.get(..end).filter(|text| !text.contains(&0))?;
         let named = look::target(self.root.as_os_str().as_bytes(), by, text)?;
-        let real = std::fs::canonicalize(self.root.join(OsStr::from_bytes(&named))).ok()?;
-        let below = real.strip_prefix(self.root).ok()?.as_os_str().as_bytes();
-        (!below.is_empty()).then(|| below.to_vec())
+        look::real(self.root, &named)
     }
 
     /// A git directory, those of its submodules and what its worktrees have for themselves. `false`: it is

@@ -1,7 +1,10 @@
 //! Whether an entry with the name of a secret is one.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::Dir;
 use crate::policy::hide::Look;
@@ -41,6 +44,13 @@ pub(super) fn target(root: &[u8], path: &[u8], text: &[u8]) -> Option<Vec<u8>> {
         }
     }
     (!parts.is_empty()).then(|| parts.join(&b'/'))
+}
+
+/// Where a path of the tree at `root` really is in it, links followed; `None`: nowhere, or out of it.
+pub(super) fn real(root: &Path, path: &[u8]) -> Option<Vec<u8>> {
+    let real = std::fs::canonicalize(root.join(OsStr::from_bytes(path))).ok()?;
+    let below = real.strip_prefix(root).ok()?.as_os_str().as_bytes();
+    (!below.is_empty()).then(|| below.to_vec())
 }
 
 /// Python's, which some people keep in `.env`.

@@ -120,6 +120,19 @@ pub fn find(
     for part in parts {
         let fail = |source| Error::Sys { root: part.clone(), source };
         git::find_in_part(part, &rules, &mut found).map_err(fail)?;
+        for below in git::worktrees_in(part).map_err(fail)? {
+            let dir = part.join(std::ffi::OsStr::from_bytes(&below));
+            // It may be gone, or a link.
+            let Ok(top) = sys::openat2::resolved(dir.as_os_str().as_bytes()) else { continue };
+            if dir == root {
+                continue;
+            }
+            let mut walk = walk::Walk::new(&rules, &dir, &top, &[]);
+            walk.run()?;
+            let absolute =
+                |s: Secret| Secret { path: [dir.as_os_str().as_bytes(), b"/", &s.path].concat(), ..s };
+            found.extend(walk.done().found.into_iter().map(absolute));
+        }
     }
     if let Some(first) = found.first().filter(|_| found.len() > MOST) {
         return Err(Error::TooMany { root: root.to_owned(), first: first.path.clone() });

@@ -191,7 +191,9 @@ impl<'a> Walk<'a> {
         meta: Meta,
     ) -> Result<(), Error> {
         let text = at::read_link(dir, name).unwrap_or_default();
+        // It may lead there by further links.
         let to = look::target(self.root.as_os_str().as_bytes(), &path, &text);
+        let to = to.and_then(|to| look::real(self.root, &to));
         let file = to.and_then(|to| {
             let slash = to.iter().rposition(|b| *b == b'/');
             let (parent, name) = slash.map_or((&b"."[..], to.as_slice()), |i| (&to[..i], &to[i + 1..]));
