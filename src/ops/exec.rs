@@ -54,6 +54,7 @@ mod setid;
 mod shown;
 mod spec;
 mod streams;
+mod tracked;
 mod veil;
 
 use beside::Beside;
@@ -296,6 +297,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
+    warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(

@@ -499,3 +499,31 @@ fn what_a_secret_is_a_link_to_is_hidden_however_many_links_lead_there() {
     let ran = p.aj(["exec", "--", "sh", "-c", "grep -r hidden .; ls config"]);
     assert_eq!(ran.stdout, "current.env\n", "{ran:#?}");
 }
+
+#[test]
+fn a_hidden_file_that_git_tracks_is_said_to_be_a_change() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside("git init -q && git config user.name x && git config user.email x@y && git add src key.pem && git commit -qm one");
+    let ran = p.aj(["exec", "--", "git", "status", "--porcelain"]);
+    assert!(
+        ran.stdout.contains(" D key.pem") && ran.stderr.contains("warning: git tracks `key.pem`: hidden"),
+        "{ran:#?}"
+    );
+    let ran = p.aj(["exec", "--show", "key.pem", "--", "git", "status", "--porcelain", "-uno"]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.contains("git tracks")), ("", false), "{ran:#?}");
+    // In a linked worktree, too; and not where git does not look for the file.
+    p.outside("git worktree add -q ../w -b w");
+    let linked = |script: &str| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(
+            aj.current_dir(p.dir().join("../w")).args(["exec", "--", "sh", "-c", script]).output().unwrap(),
+        )
+    };
+    assert!(linked("true").stderr.contains("git tracks `key.pem`"));
+    p.outside("git -C ../w update-index --skip-worktree key.pem");
+    let ran = linked("git status --porcelain");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.contains("git tracks")), ("", false), "{ran:#?}");
+}
