@@ -156,6 +156,8 @@ own name (`--ro ./.env`) is shown.
 What git tracks and is hidden is a change to git inside: `git commit -a` commits it, `git rebase`
 stops at it. `--show` it, or `git update-index --skip-worktree` it outside; a warning names it.
 
+`aj exec @` hides what an earlier run in the same changes did not see, unless `--show` names it.
+
 It is looked for once, before the command starts. What the host makes there later is seen, and
 with --rw so is a secret that the host replaces meanwhile, as editors do. Other names of the same
 file (hard links) are seen; there is a warning. A search by `**` does not enter .git directories,

@@ -229,7 +229,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, ids, init: held.pid() };
+    let begun =
+        Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, ids, init: held.pid() };
     let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -442,6 +443,7 @@ struct Begun<'a> {
     spec: &'a Spec,
     beside: &'a [Beside],
     seeds: &'a [Bed],
+    secrets: &'a Secrets,
     ids: Ids,
     /// Pid of the jail's pid 1.
     init: i32,
@@ -456,7 +458,7 @@ fn record_start(
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, ids, init } = *begun;
+    let Begun { spec, beside, seeds, secrets, ids, init } = *begun;
     let inside = RANGE_BASE + spec.inside_id();
     let owner = (ids == Ids::Range).then_some((inside, inside));
     let tree = match older {
@@ -468,7 +470,9 @@ fn record_start(
         discard(tree, state);
         return Err(e.into());
     }
-    if let Some(Err(e)) = tree.as_ref().map(|tree| planted::plant(tree, seeds)) {
+    if let Some(Err(e)) =
+        tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+    {
         discard(tree, state);
         return Err(Error::Unhidden(e));
     }

@@ -21,6 +21,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::atomic::Durability;
 use super::dirfd;
+use super::sides::{self, Kind};
 use super::trees::Tree;
 use super::{atomic, error};
 use crate::base::text::printable;
@@ -92,8 +93,22 @@ pub struct Bed {
 }
 
 /// Put it there. In a tree that another run left, what it has in a place is its own and stays: only what is
-/// missing is put there. Overlays beside the workspace have a record of their own.
-pub fn plant(tree: &Tree, beds: &[Bed]) -> error::Result<()> {
+/// missing is put there, and what was put there for it and is `shown` now (by its path below the workspace,
+/// or the absolute one) is taken away. Overlays beside the workspace have a record of their own.
+pub fn plant(tree: &Tree, beds: &[Bed], shown: &dyn Fn(&[u8]) -> bool) -> error::Result<()> {
+    if tree.is_older() {
+        let wanted = |side: Option<&Path>| {
+            let bed = beds.iter().find(|bed| bed.side.as_deref() == side);
+            bed.map_or(&[][..], |bed| &bed.seeds)
+        };
+        uncover(tree, tree.path(), wanted(None), shown)?;
+        for side in sides::all(tree, Kind::Part)? {
+            let layers = sides::path_of(tree.path(), Kind::Part, &side.name.to_string_lossy());
+            let top = side.base.as_os_str().as_bytes();
+            let shown = |path: &[u8]| shown(&[top, b"/", path].concat());
+            uncover(&side.dir, &layers, wanted(Some(&layers)), &shown)?;
+        }
+    }
     for bed in beds.iter().filter(|bed| !bed.seeds.is_empty()) {
         match &bed.side {
             None => plant_in(tree, tree.path(), &bed.seeds)?,
@@ -104,6 +119,37 @@ pub fn plant(tree: &Tree, beds: &[Bed]) -> error::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Take out what was hidden from an earlier run and is `shown` to this one, as far as it is still ours.
+fn uncover(
+    tree: impl AsFd + Copy,
+    path: &Path,
+    wanted: &[Seed],
+    shown: &dyn Fn(&[u8]) -> bool,
+) -> error::Result<()> {
+    let failed = |e| error::Error::call("uncover", path, e);
+    let Some(mut record) = Planted::read(tree).map_err(failed)? else { return Ok(()) };
+    let upper = dirfd::open_dir(tree, c"upper").map_err(failed)?;
+    let is_out = |path: &Vec<u8>, what: &What| {
+        !matches!(what, What::Way(_)) && !wanted.iter().any(|seed| seed.path == *path) && shown(path)
+    };
+    let out: Vec<(Vec<u8>, What)> =
+        record.0.iter().filter(|(p, w)| is_out(p, w)).map(|(p, w)| (p.clone(), *w)).collect();
+    for (below, what) in &out {
+        // In a directory that is gone, or another thing by now, nothing is ours.
+        let Ok((parent, name)) = place(&upper, below) else { continue };
+        let Ok(meta) = at::stat(&parent, name.to_bytes()) else { continue };
+        if is(*what, &meta, &parent, name.to_bytes()).map_err(failed)? {
+            dirfd::unlink(&parent, &name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+            record.0.remove(below);
+        }
+    }
+    // After it is out: until then it is no change of the jail's.
+    if out.is_empty() {
+        return Ok(());
+    }
+    atomic::write(tree, FILE, &record.encode(), Durability::Cache).map_err(failed)
 }
 
 fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Result<()> {

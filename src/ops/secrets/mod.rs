@@ -59,6 +59,9 @@ pub struct Secrets {
     pub found: Vec<Secret>,
     /// Worth a line on stderr.
     pub warnings: Vec<String>,
+    /// What it was found by.
+    rules: Rules,
+    start: Vec<Vec<u8>>,
 }
 
 /// Why a tree is not shown.
@@ -153,7 +156,7 @@ pub fn find(
             ));
         }
     }
-    Ok(Secrets { found, warnings })
+    Ok(Secrets { found, warnings, rules, start: start.to_vec() })
 }
 
 /// A line for files that have more names than the one that is hidden.
@@ -173,6 +176,14 @@ fn links(found: &[Secret]) -> Vec<String> {
 }
 
 impl Secrets {
+    /// Whether a pattern of the user's shows what is at a path as in [`Secret::path`].
+    pub fn is_shown(&self, path: &[u8]) -> bool {
+        let mut parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+        parts.pop();
+        let looked = self.start.iter().map(Vec::as_slice).take(parts.len()).eq(parts);
+        self.rules.is_shown(path.strip_prefix(b"/").unwrap_or(path), looked, 0)
+    }
+
     /// The line for people; `None`: nothing is hidden.
     pub fn line(&self) -> Option<String> {
         let part = |s: &&Secret| matches!(s.kind, Kind::Part(_));
