@@ -10,6 +10,7 @@ use super::Dir;
 use crate::policy::hide::Look;
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
+use crate::workspace::gitcreds::{self, Clean};
 
 /// A file of keys or settings is smaller; a larger one is hidden unread.
 const LARGEST: u64 = 1 << 20;
@@ -87,6 +88,11 @@ fn has_token(text: &[u8]) -> bool {
             value.starts_with(b"${") && value.iter().position(|b| *b == b'}') == Some(value.len() - 1);
         let secret =
             matches!(setting.as_slice(), b"_authtoken" | b"_auth" | b"_password" | b"key" | b"password");
+        // `registry=https://user:password@host/`
+        let names_variable = value.windows(2).any(|w| w == b"${");
+        if !names_variable && gitcreds::clean(value) != Clean::Same {
+            return true;
+        }
         // A token that was commented out is still one.
         (secret || comment && setting.ends_with(b"_authtoken")) && !value.is_empty() && !variable
     })
@@ -118,11 +124,20 @@ mod tests {
             "#//h/:_authToken=abc",
             "_authToken=${A}b",
             "_authtoken=x",
+            "https-proxy = http://u:password@proxy:8080/",
+            "registry=https://u:p@h/",
         ] {
             assert!(has_token(text.as_bytes()), "{text:?}");
         }
-        for text in ["", "registry=https://h/", "//h/:_authToken=${NPM_TOKEN}", "_auth=", "#_x", "_authToken"]
-        {
+        for text in [
+            "",
+            "registry=https://h/",
+            "//h/:_authToken=${NPM_TOKEN}",
+            "proxy=http://${U}:${P}@h/",
+            "_auth=",
+            "#_x",
+            "_authToken",
+        ] {
             assert!(!has_token(text.as_bytes()), "{text:?}");
         }
     }
