@@ -292,7 +292,11 @@ fn git_works_without_the_credentials_in_its_configuration() {
     assert_eq!(applied.code, Some(0), "{applied:#?}");
     assert_eq!(p.outside("git log --oneline | wc -l").trim(), "2");
     // What the jail does to that file stays in the jail, whatever is allowed.
-    p.aj(["exec", "--", "git", "config", "core.fsmonitor", "evil"]);
+    let ran = p.aj(["exec", "--", "git", "config", "core.fsmonitor", "evil"]);
+    assert!(
+        ran.stderr.contains("aj: no changes that can be kept, 1 left out: see why with `aj diff"),
+        "{ran:#?}"
+    );
     let applied = p.aj(["apply", "--allow-exec-files", "--overwrite"]);
     assert!(
         applied.stdout.contains(".git/config  (was shown to the jail without the credentials in it"),
