@@ -309,6 +309,11 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
             ));
             Ok(())
         }
+        None if diff.totals.changes == 0 => {
+            let left = diff.totals.skipped;
+            ui.status(&format!("{what} that can be kept, {left} left out: see why with `aj diff {id}`"));
+            Ok(())
+        }
         None => {
             ui.status(&format!("{what}: see them with `aj diff {id}`, keep them with `aj apply {id}`"));
             Ok(())

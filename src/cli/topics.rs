@@ -132,10 +132,12 @@ starts in, what has the name of a secret:
   .npmrc            with a token in it
   *.pem, id_*       with a private key in it; certificates and public keys are seen
 
-and of .git/config (those of submodules, too) the credentials: users and passwords in URLs,
-headers, helpers that say a password. Of a link by these names, the file in the tree that it leads
-to is hidden as well. What was hidden is said in one line on stderr, in `aj exec --dry-run`, and
-on record.
+and of .git/config the credentials: users and passwords in URLs, headers, helpers that say a
+password. So it is with the configuration of submodules and worktrees, with files of the tree that
+it includes, and where git's directory lies beside the tree (to show that one: `--show` with its
+whole path); .git/credentials is hidden. Of a link by these names, the file in the tree that it
+leads to is hidden as well. What was hidden is said in one line on stderr, in
+`aj exec --dry-run`, and on record.
 
   --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
   --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only
@@ -150,6 +152,11 @@ In an overlay the files are not there, and the command may make its own: `aj app
 those back, and never deletes what was hidden. With --rw and --ro, and in directories shown by
 these, they are there, empty, and cannot be changed, moved or removed. A file that is shown by its
 own name (`--ro ./.env`) is shown.
+
+What git tracks and is hidden is a change to git inside: `git commit -a` commits it, `git rebase`
+stops at it. `--show` it, or `git update-index --skip-worktree` it outside; a warning names it.
+
+`aj exec @` hides what an earlier run in the same changes did not see, unless `--show` names it.
 
 It is looked for once, before the command starts. What the host makes there later is seen, and
 with --rw so is a secret that the host replaces meanwhile, as editors do. Other names of the same

@@ -21,8 +21,10 @@ use crate::base::env;
 /// The index of the host's repository records the owner and inode of every file. Inside both are
 /// others, so git would read every file of the tree again in every new jail; `checkStat` leaves
 /// size and times to tell. `safe.directory` protects a user from another user's repository, and
-/// here is one user and nothing of theirs to lose.
-const FIXED: &str = "[core]\n\tcheckStat = minimal\n[safe]\n\tdirectory = *\n";
+/// here is one user and nothing of theirs to lose. Other worktrees of a repository are not seen inside,
+/// and `gc` would take what it knows of them for left over.
+const FIXED: &str =
+    "[core]\n\tcheckStat = minimal\n[safe]\n\tdirectory = *\n[gc]\n\tworktreePruneExpire = never\n";
 /// Where a git that was not installed by the distribution keeps its own.
 const LOCAL: &str = "[include]\n\tpath = /usr/local/etc/gitconfig\n";
 

@@ -223,7 +223,7 @@ fn odd_bytes_pass_and_nul_is_named() {
 fn what_lies_beside_has_an_overlay_of_its_own_around_the_workspace_or_after_it() {
     let side = |path: &str| crate::jail::spec::Side {
         path: path.into(),
-        layers: "/state/trees/x/side/git".into(),
+        layers: "/state/trees/x/side-git".into(),
         owner: Owner { uid: 7, gid: 7 },
     };
     for ids in [Ids::Range, Ids::Caller { owner: Owner { uid: 5, gid: 5 } }] {
@@ -232,7 +232,7 @@ fn what_lies_beside_has_an_overlay_of_its_own_around_the_workspace_or_after_it()
         let last = |path| *at(&p, path).last().unwrap();
         assert!(last("home/me") < last("home/me/p") && last("home/me/p") < last("srv/git"));
         for (path, tree) in
-            [("home/me/p", c"/state/trees/x/upper"), ("srv/git", c"/state/trees/x/side/git/upper")]
+            [("home/me/p", c"/state/trees/x/upper"), ("srv/git", c"/state/trees/x/side-git/upper")]
         {
             let What::Overlay(o) = &p.mounts[last(path)].what else { panic!("{path}") };
             assert_eq!(o.upper.as_c_str(), tree);

@@ -29,7 +29,7 @@ use crate::policy::settings::{Access, Net, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
-use crate::store::planted::{self, Seed};
+use crate::store::planted::{self, Bed};
 use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
@@ -54,6 +54,7 @@ mod setid;
 mod shown;
 mod spec;
 mod streams;
+mod tracked;
 mod veil;
 
 use beside::Beside;
@@ -228,7 +229,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, ids, init: held.pid() };
+    let begun =
+        Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, ids, init: held.pid() };
     let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -297,6 +299,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
+    warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
@@ -356,7 +359,7 @@ struct Prepared {
     /// What is hidden.
     secrets: Secrets,
     /// What the tree has in it before anything runs.
-    seeds: Vec<Seed>,
+    seeds: Vec<Bed>,
 }
 
 fn prepare(
@@ -401,7 +404,7 @@ fn prepare(
     }
     // Without an overlay of the workspace there may be one over a cache.
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
-    let secrets = hide::find(resolved, &spec, (&state, request.cwd.is_some()), warnings)?;
+    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
     let names = (names.0, names.1, secrets.names());
     let policy = record::effective(settings, &spec, names, watch_memory);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
@@ -440,7 +443,8 @@ fn cache_names(found: &[FoundCache]) -> Vec<String> {
 struct Begun<'a> {
     spec: &'a Spec,
     beside: &'a [Beside],
-    seeds: &'a [Seed],
+    seeds: &'a [Bed],
+    secrets: &'a Secrets,
     ids: Ids,
     /// Pid of the jail's pid 1.
     init: i32,
@@ -455,7 +459,7 @@ fn record_start(
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, ids, init } = *begun;
+    let Begun { spec, beside, seeds, secrets, ids, init } = *begun;
     let inside = RANGE_BASE + spec.inside_id();
     let owner = (ids == Ids::Range).then_some((inside, inside));
     let tree = match older {
@@ -468,7 +472,9 @@ fn record_start(
         discard(tree, state);
         return Err(e.into());
     }
-    if let Some(Err(e)) = tree.as_ref().map(|tree| planted::plant(tree, seeds)) {
+    if let Some(Err(e)) =
+        tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+    {
         discard(tree, state);
         return Err(Error::Unhidden(e));
     }

@@ -10,6 +10,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -19,6 +21,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
 use super::atomic::Durability;
 use super::dirfd;
+use super::sides::{self, Kind};
 use super::trees::Tree;
 use super::{atomic, error};
 use crate::base::text::printable;
@@ -80,17 +83,81 @@ pub enum What {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Planted(BTreeMap<Vec<u8>, What>);
 
-/// Put `seeds` into the upper layer of `tree`, directories before what is in them. In a tree that another
-/// run left, what it has in a place is its own and stays: only what is missing is put there.
-pub fn plant(tree: &Tree, seeds: &[Seed]) -> error::Result<()> {
-    if seeds.is_empty() {
+/// What to put into one upper layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bed {
+    /// The directory with the layers of an overlay beside the workspace; `None`: the tree itself.
+    pub side: Option<PathBuf>,
+    /// All of it, directories before what is in them.
+    pub seeds: Vec<Seed>,
+}
+
+/// Put it there. In a tree that another run left, what it has in a place is its own and stays: only what is
+/// missing is put there, and what was put there for it and is `shown` now (by its path below the workspace,
+/// or the absolute one) is taken away. Overlays beside the workspace have a record of their own.
+pub fn plant(tree: &Tree, beds: &[Bed], shown: &dyn Fn(&[u8]) -> bool) -> error::Result<()> {
+    if tree.is_older() {
+        let wanted = |side: Option<&Path>| {
+            let bed = beds.iter().find(|bed| bed.side.as_deref() == side);
+            bed.map_or(&[][..], |bed| &bed.seeds)
+        };
+        uncover(tree, tree.path(), wanted(None), shown)?;
+        for side in sides::all(tree, Kind::Part)? {
+            let layers = tree.path().join(side.name.to_string_lossy().as_ref());
+            let top = side.base.as_os_str().as_bytes();
+            let shown = |path: &[u8]| shown(&[top, b"/", path].concat());
+            uncover(&side.dir, &layers, wanted(Some(&layers)), &shown)?;
+        }
+    }
+    for bed in beds.iter().filter(|bed| !bed.seeds.is_empty()) {
+        match &bed.side {
+            None => plant_in(tree, tree.path(), &bed.seeds)?,
+            Some(path) => {
+                let side = openat2::resolved(path.as_os_str().as_bytes())?;
+                plant_in(&side, path, &bed.seeds)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Take out what was hidden from an earlier run and is `shown` to this one, as far as it is still ours.
+fn uncover(
+    tree: impl AsFd + Copy,
+    path: &Path,
+    wanted: &[Seed],
+    shown: &dyn Fn(&[u8]) -> bool,
+) -> error::Result<()> {
+    let failed = |e| error::Error::call("uncover", path, e);
+    let Some(mut record) = Planted::read(tree).map_err(failed)? else { return Ok(()) };
+    let upper = dirfd::open_dir(tree, c"upper").map_err(failed)?;
+    let is_out = |path: &Vec<u8>, what: &What| {
+        !matches!(what, What::Way(_)) && !wanted.iter().any(|seed| seed.path == *path) && shown(path)
+    };
+    let out: Vec<(Vec<u8>, What)> =
+        record.0.iter().filter(|(p, w)| is_out(p, w)).map(|(p, w)| (p.clone(), *w)).collect();
+    for (below, what) in &out {
+        // In a directory that is gone, or another thing by now, nothing is ours.
+        let Ok((parent, name)) = place(&upper, below) else { continue };
+        let Ok(meta) = at::stat(&parent, name.to_bytes()) else { continue };
+        if is(*what, &meta, &parent, name.to_bytes()).map_err(failed)? {
+            dirfd::unlink(&parent, &name, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+            record.0.remove(below);
+        }
+    }
+    // After it is out: until then it is no change of the jail's.
+    if out.is_empty() {
         return Ok(());
     }
+    atomic::write(tree, FILE, &record.encode(), Durability::Cache).map_err(failed)
+}
+
+fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Result<()> {
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))
     };
     let upper = dirfd::open_dir(tree, c"upper").map_err(|e| failed("open", b"", e))?;
-    let unwritten = |e| error::Error::call("write", &tree.path().join(FILE), e);
+    let unwritten = |e| error::Error::call("write", &path.join(FILE), e);
     let before = Planted::read(tree).map_err(unwritten)?;
     let mut missing: Vec<&Seed> = Vec::with_capacity(seeds.len());
     if before.is_none() && dirfd::is_empty(&upper).map_err(|e| failed("readdir", b"", e))? {
@@ -172,11 +239,11 @@ fn place(upper: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, CString), Errno> {
     Ok((parent, CString::new(name).map_err(|_| Errno::EINVAL)?))
 }
 
-/// Take what was put into the upper layer of `tree` out again, as long as it is all that is there.
+/// Take what was put into the upper layer in `tree` out again, as long as it is all that is there.
 /// `false`: it is not. With the record, so that the tree is as if nothing had been hidden in it.
-pub(super) fn uproot(tree: &Tree) -> Result<bool, Errno> {
-    let Some(planted) = Planted::read(tree)? else { return Ok(true) };
-    let upper = dirfd::open_dir(tree, c"upper")?;
+pub(super) fn uproot(tree: impl AsFd) -> Result<bool, Errno> {
+    let Some(planted) = Planted::read(&tree)? else { return Ok(true) };
+    let upper = dirfd::open_dir(&tree, c"upper")?;
     if !planted.is_all_in(&upper)? {
         return Ok(false);
     }
@@ -192,8 +259,9 @@ pub(super) fn uproot(tree: &Tree) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Whether there is nothing in the upper layer of `tree` but what was put there.
-pub(super) fn is_untouched(tree: &Tree) -> Result<bool, Errno> {
+/// Whether there is nothing in the upper layer of `tree`, or of an overlay beside one, but what was put
+/// there.
+pub(super) fn is_untouched(tree: impl AsFd + Copy) -> Result<bool, Errno> {
     let upper = dirfd::open_dir(tree, c"upper")?;
     if dirfd::is_empty(&upper)? {
         return Ok(true);

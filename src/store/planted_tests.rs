@@ -28,7 +28,7 @@ fn planted(seeds: &[Seed]) -> Planted {
 fn what_is_planted_is_as_it_was_asked_for_and_can_be_told_from_changes() {
     let (_dir, state) = state();
     let tree = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
-    plant(&tree, &seeds()).unwrap();
+    plant_in(&tree, tree.path(), &seeds()).unwrap();
     let meta = |name: &str| fs::symlink_metadata(tree.upper().join(name)).unwrap();
     assert!(meta(".env").file_type().is_char_device() && meta(".env").rdev() == 0);
     for (name, mode) in [(".git", 0o750), (".git/config", 0o640), ("a", 0o755), ("a/b", 0o700)] {
@@ -79,7 +79,7 @@ fn chmod(path: &Path, mode: u32) {
 fn an_unchanged_tree_is_passed_on_without_a_trace_of_what_was_hidden() {
     let (_dir, state) = state();
     let tree = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
-    plant(&tree, &seeds()).unwrap();
+    plant_in(&tree, tree.path(), &seeds()).unwrap();
     fs::create_dir_all(tree.work().join("work/incompat/volatile")).unwrap();
     tree.retire(&state).unwrap();
     trees::prepare_spare(&state).unwrap();
@@ -116,18 +116,18 @@ fn a_tree_that_a_run_left_keeps_what_is_the_jails_own() {
     let (_dir, state) = state();
     let tree = trees::create_tree(&state, id(), Path::new("/usr"), None).unwrap();
     let (first, rest): (Vec<Seed>, Vec<Seed>) = seeds().into_iter().partition(|s| s.path == b".env");
-    plant(&tree, &first).unwrap();
-    plant(&tree, &first).unwrap();
+    plant_in(&tree, tree.path(), &first).unwrap();
+    plant_in(&tree, tree.path(), &first).unwrap();
     assert!(tree.is_unchanged().unwrap());
     // The jail copied one directory up, put a file in the place of another, and made a file of its own.
     fs::create_dir(tree.upper().join(".git")).unwrap();
     fs::write(tree.upper().join(".git/config"), "own").unwrap();
     fs::write(tree.upper().join("a"), "file").unwrap();
-    plant(&tree, &rest).unwrap();
+    plant_in(&tree, tree.path(), &rest).unwrap();
     assert_eq!(Planted::read(&tree).unwrap().unwrap(), planted(&first), "nothing more is ours");
     assert_eq!(fs::read(tree.upper().join(".git/config")).unwrap(), b"own");
     fs::remove_file(tree.upper().join("a")).unwrap();
-    plant(&tree, &rest).unwrap();
+    plant_in(&tree, tree.path(), &rest).unwrap();
     let known = Planted::read(&tree).unwrap().unwrap();
     assert_eq!((known.at(b".git/config"), known.at(b"a/b")), (None, Some(What::Way(0o700))));
     assert!(known.hides_below(b"a") && !tree.is_unchanged().unwrap());

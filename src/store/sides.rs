@@ -18,7 +18,7 @@ use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::trees::{self, Tree, populate};
-use super::{origin, spare};
+use super::{origin, planted, spare};
 
 /// What a further overlay is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,8 @@ pub fn all(tree: &Tree, kind: Kind) -> Result<Vec<Side>> {
 /// the tree has something beside the workspace that cannot be used again.
 pub(super) fn put_aside(trees: &File, tree: &Tree) -> Result<bool> {
     for side in all(tree, Kind::Part)? {
-        if !spare::put_side(trees, (tree, &side)) {
+        // What is hidden from one jail is no business of the next one.
+        if !planted::uproot(&side.dir).unwrap_or(false) || !spare::put_side(trees, (tree, &side)) {
             return Ok(false);
         }
     }
@@ -133,8 +134,8 @@ pub fn prepare_spares<'a>(state: &StateDir, bases: impl Iterator<Item = &'a Path
 /// Whether no part of the project outside of the workspace was changed.
 pub(super) fn parts_unchanged(tree: &Tree) -> Result<bool> {
     for side in all(tree, Kind::Part)? {
-        let empty = dirfd::open_dir(&side.dir, c"upper").and_then(dirfd::is_empty);
-        if !empty.map_err(|e| Error::call("open", tree.path(), e))? {
+        let untouched = planted::is_untouched(&side.dir);
+        if !untouched.map_err(|e| Error::call("open", tree.path(), e))? {
             return Ok(false);
         }
     }

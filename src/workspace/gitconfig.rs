@@ -50,6 +50,17 @@ pub fn value(text: &[u8], section: &str, key: &str) -> Option<Vec<u8>> {
     found
 }
 
+/// The files that git takes further settings from, whatever the condition.
+pub fn included(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    each(text, |section, key, value| {
+        if matches!(section, "include" | "includeif") && key == "path" {
+            found.push(value);
+        }
+    });
+    found
+}
+
 /// `section`: in lower case and without the subsection.
 fn setting(section: &str, key: &str, value: Vec<u8>) -> Option<Setting> {
     let command = match section {

@@ -96,10 +96,15 @@ fn sensitive(piece: &[u8]) -> bool {
     }
     match name.as_str() {
         "extraheader" | "pass" => true,
-        "helper" => value.starts_with('!') && (value.contains("password") || value.contains("token")),
+        "helper" if value.starts_with('!') => value.contains("password") || value.contains("token"),
+        "helper" => value.contains("password="),
         // A file's name or a yes or no is none.
         _ if matches!(value, "true" | "false" | "yes" | "no") => false,
-        _ => ["password", "passwd", "token", "secret", "smtppass"].iter().any(|end| name.ends_with(end)),
+        _ => {
+            let ends =
+                ["password", "passwd", "passphrase", "token", "secret", "apikey", "api-key", "smtppass"];
+            ends.iter().any(|end| name.ends_with(end))
+        }
     }
 }
 
@@ -142,8 +147,10 @@ fn ends_authority(byte: u8) -> bool {
 fn is_credential(scheme: &[u8], user: &[u8]) -> bool {
     // `alice@` and `git@` are no secrets; a token is often given as the name.
     const LONGEST_NAME: usize = 20;
+    // `token:@` is a token without a password.
+    let user = user.strip_suffix(b":").unwrap_or(user);
     if user.contains(&b':') {
-        return !user.ends_with(b":");
+        return true;
     }
     let shell = scheme.to_ascii_lowercase().ends_with(b"ssh");
     let text = String::from_utf8_lossy(user);
@@ -192,6 +199,7 @@ mod tests {
             "[remote \"o\"]\n\turl = https://alice@bitbucket.org/a/b\n",
             "[remote \"o\"]\n\turl = https://me%40example.com@dev.azure.com/org/x\n",
             "[http]\n\textraHeader =\n[credential]\n\thelper = store\n\thelper = !gh auth git-credential\n",
+            "[remote \"o\"]\n\turl = https://alice:@host/x\n",
             "[x]\n\ttoken = false\n[alias]\n\tmail = !echo a@b\n",
             "\u{feff}[core]\r\n\tx = \"a b\" ; c\r\n",
         ] {
@@ -221,6 +229,9 @@ mod tests {
             ("helper = \"!f() { echo password=x; }; f\"\nz=1", "\nz=1"),
             ("extraHeader = a\\\n  b\nz=1", "\n\nz=1"),
             ("oauthToken = abc\\", ""),
+            ("url = https://0123456789abcdef0123456789abcdef01234567:@h/", "url = https://h/"),
+            ("helper = /bin/sh -c 'echo password=x'\nz=1", "\nz=1"),
+            ("[jira]\n apiKey = x\n", "[jira]\n \n"),
             ("url = https://abcdefghijklmnopqrstuvwxyz@h/", "url = https://h/"),
         ] {
             assert_eq!(cleaned(text), want, "{text:?}");

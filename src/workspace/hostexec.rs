@@ -201,6 +201,12 @@ fn git_reason(rest: &[&str]) -> Option<&'static str> {
         {
             return Some("git runs it or takes commands from it");
         }
+        // All that git knows of a worktree, which may be where the jail sees none and `prune` removes it.
+        if let [before @ .., "worktrees", _] = rest
+            && !before.iter().any(|part| matches!(*part, "objects" | "refs" | "logs"))
+        {
+            return Some("a worktree elsewhere stands or falls with it");
+        }
         return None;
     }
     let plain = match rest {
@@ -333,6 +339,8 @@ mod tests {
             ".git/modules/deep/name/hooks/post-checkout",
             ".git/worktrees/w/config.worktree",
             ".git/worktrees/w/gitdir",
+            ".git/worktrees/w",
+            ".git/modules/a/b/worktrees/w",
             ".git/rebase-merge/git-rebase-todo",
             ".git/something-new",
             ".git/objects/info/alternates",

@@ -329,3 +329,31 @@ fn roots_jail_works_in_the_repository_of_another_user() {
         assert_eq!(g.outside(check), "side\n", "{name}");
     }
 }
+
+#[test]
+fn worktrees_that_are_not_seen_inside_outlive_a_jail_that_cleans_up() {
+    if !has("git") {
+        return;
+    }
+    let make = "git -C src worktree add -q ../w -b w; git -C src worktree add -q ../other -b other; \
+                find src/.git/worktrees/other -exec touch -d 2020-01-01 {} +";
+    for (at, flags) in [("w", &[][..]), ("src", &[]), ("w", &["--rw"]), ("src", &["--rw"])] {
+        let g = Ground::new(make, at);
+        let ran = g.aj(&[&["exec"], flags, &["--", "git", "gc", "-q"]].concat());
+        assert_eq!(ran.code, Some(0), "{at} {flags:?}: {ran:#?}");
+        if flags.is_empty() {
+            assert_eq!(g.aj(&["apply"]).code, Some(0), "{at}");
+        }
+        assert_eq!(g.outside("git -C ../other status --porcelain"), "", "{at} {flags:?}");
+    }
+    for at in ["w", "src"] {
+        let g = Ground::new(make, at);
+        let ran =
+            g.aj(&["exec", "--", "sh", "-c", "git worktree prune && git commit -q --allow-empty -m more"]);
+        assert_eq!(ran.code, Some(0), "{at}: {ran:#?}");
+        let applied = g.aj(&["apply"]);
+        assert_eq!(applied.code, Some(4), "{at}: {applied:#?}");
+        assert!(applied.stdout.contains(".git/worktrees"), "{at}: {applied:#?}");
+        assert_eq!(g.outside("git -C ../other status --porcelain; git log -1 --format=%s"), "more\n", "{at}");
+    }
+}

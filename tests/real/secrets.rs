@@ -292,7 +292,11 @@ fn git_works_without_the_credentials_in_its_configuration() {
     assert_eq!(applied.code, Some(0), "{applied:#?}");
     assert_eq!(p.outside("git log --oneline | wc -l").trim(), "2");
     // What the jail does to that file stays in the jail, whatever is allowed.
-    p.aj(["exec", "--", "git", "config", "core.fsmonitor", "evil"]);
+    let ran = p.aj(["exec", "--", "git", "config", "core.fsmonitor", "evil"]);
+    assert!(
+        ran.stderr.contains("aj: no changes that can be kept, 1 left out: see why with `aj diff"),
+        "{ran:#?}"
+    );
     let applied = p.aj(["apply", "--allow-exec-files", "--overwrite"]);
     assert!(
         applied.stdout.contains(".git/config  (was shown to the jail without the credentials in it"),
@@ -333,4 +337,235 @@ fn a_virtual_environment_in_dot_env_is_no_secret_and_a_directory_of_them_is() {
         assert_eq!(ran.stdout, "", "{flags:?} {ran:#?}");
     }
     assert!(p.dir().join(".env/bin/activate").exists());
+}
+
+/// A repository with credentials in every place of its git directory that may hold some, a linked worktree
+/// of it, a bare one with a worktree inside, and one that `.git` is a pointer to.
+const PARTS: &str = "\
+    set -e; cd src; git init -q; git config user.name x; git config user.email x@y; echo x > f; git add f; git commit -qm one; \
+    git remote add origin https://me:hidden-token@host/x.git; git config extensions.worktreeConfig true; \
+    git worktree add -q ../w -b w; git -C ../w config --worktree http.extraheader 'AUTH: hidden-header'; \
+    git config --file .git/more http.proxy http://u:hidden-proxy@proxy; git config include.path more; \
+    echo 'https://u:hidden-stored@h' > .git/credentials; \
+    mkdir -p .git/modules/a; cp .git/config .git/HEAD .git/modules/a/; cd ..; \
+    clone() { git clone -q --bare src $1; git -C $1 remote set-url origin https://me:hidden-token@host/x.git; }; \
+    clone b.git; git -C b.git worktree add -q main w; mkdir l; clone l/.bare; echo 'gitdir: ./.bare' > l/.git; \
+    git -C l worktree add -q main w; mkdir m; cp -a src/.git m/real; ln -s real m/.git";
+
+#[test]
+fn credentials_are_hidden_in_every_git_directory_that_is_shown() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    let aj = |at: &str, words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join(at)).args(words).output().unwrap())
+    };
+    let read = format!(
+        "git config --get remote.origin.url; grep -rI hidden {} && exit 1; exit 0",
+        p.dir().display()
+    );
+    for at in ["w", "src", "b.git/main", "b.git", "l", "l/main", "m"] {
+        let bare = if at == "b.git" { &["--root-dir", "."][..] } else { &[] };
+        for flags in [&[][..], &["--rw"], &["--ro"], &["--as-root"]] {
+            let ran = aj(at, &[&["exec"], bare, flags, &["--", "sh", "-c", &read]].concat());
+            assert_eq!(
+                (ran.code, ran.stdout.as_str()),
+                (Some(0), "https://host/x.git\n"),
+                "{at} {flags:?}: {ran:#?}"
+            );
+            assert!(line(&ran).contains("config`"), "{at} {flags:?}: {ran:#?}");
+            assert_eq!(ran.stderr.lines().count(), 1, "nothing is kept: {at} {flags:?}: {ran:#?}");
+        }
+        let shown = aj(at, &[&["exec"], bare, &["--show", "**", "--", "sh", "-c", &read]].concat());
+        assert!(shown.stdout.contains("hidden-token"), "teeth: {at}: {shown:#?}");
+    }
+    let git = p.dir().join("src/.git").display().to_string();
+    let shown = aj("w", &["exec", "--show", &format!("{git}/config"), "--", "sh", "-c", &read]);
+    assert!(shown.stdout.contains("hidden-token") && !shown.stdout.contains("hidden-stored"), "{shown:#?}");
+}
+
+#[test]
+fn a_shared_configuration_that_was_cleaned_never_comes_back() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    let aj = |words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join("w")).args(words).output().unwrap())
+    };
+    let config = p.dir().join("src/.git/config");
+    let before = std::fs::read(&config).unwrap();
+    // git writes to it, and goes on.
+    let work = "git branch -q --set-upstream-to=master 2>/dev/null || git config branch.w.merge x; \
+                echo y > g; git add g; git commit -qm two; git remote add more https://host/more.git";
+    let ran = aj(&["exec", "--", "sh", "-ec", work]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let ran = aj(&[
+        "exec",
+        "@",
+        "--",
+        "sh",
+        "-c",
+        "git remote -v; rm ../src/.git/credentials; grep -rI hidden ../src/.git",
+    ]);
+    assert!(ran.stdout.contains("more\thttps://host/more.git") && !ran.stdout.contains("hidden"), "{ran:#?}");
+    let diff = aj(&["diff"]);
+    assert!(
+        diff.stdout.contains("/config  (was shown to the jail without the credentials in it"),
+        "{diff:#?}"
+    );
+    assert!(!diff.stdout.contains("D "), "{diff:#?}");
+    let applied = aj(&["apply", "--allow-exec-files", "--overwrite"]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert_eq!(std::fs::read(&config).unwrap(), before);
+    assert!(p.dir().join("src/.git/credentials").exists());
+    assert_eq!(p.outside("git -C w log -1 --format=%s; git -C w status --porcelain").trim(), "two");
+    aj(&[
+        "exec",
+        "--apply",
+        "--allow-exec-files",
+        "--",
+        "sh",
+        "-c",
+        "rm -rf ../src/.git/config ../src/.git/modules",
+    ]);
+    assert_eq!(std::fs::read(&config).unwrap(), before);
+    assert!(p.dir().join("src/.git/modules/a/config").exists());
+    // A record that cannot be read is no record of nothing.
+    aj(&["exec", "--", "touch", "new"]);
+    let records =
+        p.trees().iter().map(|t| t.join("side-git/hidden")).filter(|f| f.exists()).collect::<Vec<_>>();
+    assert!(!records.is_empty());
+    records.iter().for_each(|record| std::fs::write(record, "aj-hidden 1\n").unwrap());
+    let ran = aj(&["apply", "--overwrite", "--allow-exec-files"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("read `hidden`"), "{ran:#?}");
+    assert!(config.exists() && !p.dir().join("w/new").exists());
+}
+
+#[test]
+fn more_credentials_than_can_be_hidden_stop_the_run() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside("git init -q");
+    p.write(".git/config", CONFIG);
+    p.outside(
+        "for i in $(seq 1001); do mkdir -p .git/modules/$i; cp .git/config .git/HEAD .git/modules/$i; done",
+    );
+    let ran = p.aj(["exec", "--", "sh", "-c", "grep -rl hidden .git/modules"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(125), ""), "{ran:#?}");
+    assert!(ran.stderr.contains("more than 1000 names"), "{ran:#?}");
+}
+
+#[test]
+fn other_worktrees_in_a_shared_directory_keep_their_secrets() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside(PARTS);
+    p.outside("git -C b.git worktree add -q other --detach w; echo hidden-other > b.git/other/.env; echo hidden-main > b.git/main/.env");
+    let aj = |words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join("b.git/main")).args(words).output().unwrap())
+    };
+    for flags in [&[][..], &["--rw"], &["--ro"]] {
+        let ran =
+            aj(&[&["exec"], flags, &["--", "sh", "-c", "cat ../other/f; grep -rI hidden .. .; exit 0"]]
+                .concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "x\n"), "{flags:?}: {ran:#?}");
+        assert!(line(&ran).contains("b.git/other/.env"), "{ran:#?}");
+    }
+    aj(&["exec", "--apply", "--allow-exec-files", "--", "sh", "-c", "rm -rf ../other; echo x > new"]);
+    assert_eq!(p.outside("cat b.git/other/.env"), "hidden-other\n");
+}
+
+#[test]
+fn what_a_secret_is_a_link_to_is_hidden_however_many_links_lead_there() {
+    let Some(p) = project() else { return };
+    p.write("config/prod.env", "hidden-chain\n");
+    p.write("config/other.env", "hidden-directory\n");
+    for (target, name) in [
+        ("prod.env", "config/current.env"),
+        ("config/current.env", ".env.prod"),
+        ("config", "conf"),
+        ("conf/other.env", ".env.other"),
+        (".env.loop", ".env.loop"),
+    ] {
+        symlink(target, p.dir().join(name)).unwrap();
+    }
+    let ran = p.aj(["exec", "--", "sh", "-c", "grep -r hidden .; ls config"]);
+    assert_eq!(ran.stdout, "current.env\n", "{ran:#?}");
+}
+
+#[test]
+fn a_hidden_file_that_git_tracks_is_said_to_be_a_change() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.outside("git init -q && git config user.name x && git config user.email x@y && git add src key.pem && git commit -qm one");
+    let ran = p.aj(["exec", "--", "git", "status", "--porcelain"]);
+    assert!(
+        ran.stdout.contains(" D key.pem") && ran.stderr.contains("warning: git tracks `key.pem`: hidden"),
+        "{ran:#?}"
+    );
+    let ran = p.aj(["exec", "--show", "key.pem", "--", "git", "status", "--porcelain", "-uno"]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.contains("git tracks")), ("", false), "{ran:#?}");
+    // In a linked worktree, too; and not where git does not look for the file.
+    p.outside("git worktree add -q ../w -b w");
+    let linked = |script: &str| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(
+            aj.current_dir(p.dir().join("../w")).args(["exec", "--", "sh", "-c", script]).output().unwrap(),
+        )
+    };
+    assert!(linked("true").stderr.contains("git tracks `key.pem`"));
+    p.outside("git -C ../w update-index --skip-worktree key.pem");
+    let ran = linked("git status --porcelain");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.contains("git tracks")), ("", false), "{ran:#?}");
+}
+
+#[test]
+fn a_later_run_in_the_same_changes_is_shown_what_it_asks_for() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = project() else { return };
+    p.write("a/.env", "A=hidden-a\n");
+    p.write("a/b", "shown\n");
+    p.outside(PARTS);
+    let aj = |at: &str, words: &[&str]| {
+        let mut aj = p.command(crate::common::aj());
+        Ran::from(aj.current_dir(p.dir().join(at)).args(words).output().unwrap())
+    };
+    let read = "cat .env key.pem a/.env 2>/dev/null; exit 0";
+    aj("", &["exec", "--hide", "a/.env", "--", "sh", "-c", "echo 1 > new; rm -f .env.local"]);
+    let again = |flags: &[&str]| aj("", &[&["exec", "@"], flags, &["--", "sh", "-c", read]].concat()).stdout;
+    assert_eq!(again(&[]), "", "hidden once, it stays so");
+    assert_eq!(again(&["--show", ".env"]), "A=hidden-env\n");
+    assert_eq!(again(&[]), "", "and is hidden again");
+    assert_eq!(again(&["--show", "a/.env", "--show", "key.pem"]), format!("{KEY}A=hidden-a\n"));
+    // Its own file of the name stays.
+    aj("", &["exec", "@", "--", "sh", "-c", "echo own > .env"]);
+    assert_eq!(again(&["--show", ".env"]), "own\nA=hidden-a\n", "the other is no secret by its name there");
+    let diff = aj("", &["diff"]);
+    assert!(diff.stdout.contains("A new") && !diff.stdout.contains("D "), "{diff:#?}");
+    assert!(diff.stdout.contains(".env  (was hidden from the jail, which made its own)"), "{diff:#?}");
+    assert_eq!(aj("", &["apply"]).code, Some(0));
+    assert_eq!(std::fs::read_to_string(p.dir().join(".env")).unwrap(), "A=hidden-env\n");
+    // Of a shared git directory as well.
+    aj("w", &["exec", "--", "sh", "-c", "echo 1 > new; git remote -v"]);
+    let config = p.dir().join("src/.git/config").display().to_string();
+    let ran = aj("w", &["exec", "@", "--show", &config, "--", "git", "remote", "-v"]);
+    assert!(ran.stdout.contains("hidden-token"), "{ran:#?}");
+    let ran = aj("w", &["exec", "@", "--", "git", "remote", "-v"]);
+    assert!(ran.stdout.contains("https://host/x.git"), "{ran:#?}");
+    assert!(!aj("w", &["diff"]).stdout.contains("config"));
 }

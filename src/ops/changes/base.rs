@@ -56,12 +56,12 @@ pub(super) fn note_applied(layer: Layer<'_>, put: &[(u64, Stamp)]) {
 
 /// What was hidden from the jail. Without knowing it nothing is compared: a whiteout of ours would be
 /// a deletion.
-pub(super) fn hidden(tree: &Tree) -> Result<Planted, Error> {
+pub(super) fn hidden(layer: Layer<'_>, tree: &Tree) -> Result<Planted, Error> {
     let failed = |e| {
         let source = crate::sys::Error::new("read", "hidden", e).into();
         Error::Damaged { id: tree.id.to_string(), source }
     };
-    let dir = openat2::parent(&tree.upper, For::Listing).map_err(|e| failed(e.errno))?;
+    let dir = openat2::parent(layer.upper, For::Listing).map_err(|e| failed(e.errno))?;
     Ok(Planted::read(dir).map_err(failed)?.unwrap_or_default())
 }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use super::{DiffOptions, Error, Tree, base};
 use crate::store::origin::Places;
-use crate::store::planted::Planted;
 use crate::sys::at::Stamp;
 use crate::workspace::diff as compare;
 
@@ -90,7 +89,7 @@ impl Layer<'_> {
             only,
             places: base::places(*self),
             applied: base::applied(*self),
-            hidden: if self.part { Planted::default() } else { base::hidden(tree)? },
+            hidden: base::hidden(*self, tree)?,
             git_directory: self.part,
         }))
     }

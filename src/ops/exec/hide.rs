@@ -1,6 +1,7 @@
 //! The secrets of a run's tree.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::Error;
 use crate::jail::spec::Spec;
@@ -8,10 +9,11 @@ use crate::ops::secrets::{self, Secrets};
 use crate::policy::resolve::Resolved;
 use crate::store::layout::StateDir;
 
-/// Look for them.
+/// Look for them. `parts`: git directories elsewhere that are shown, too.
 pub(super) fn find(
     resolved: &Resolved,
     spec: &Spec,
+    parts: &[PathBuf],
     (state, spelled): (&StateDir, bool),
     warnings: &mut Vec<String>,
 ) -> Result<Secrets, Error> {
@@ -23,7 +25,7 @@ pub(super) fn find(
     }
     let below = start.strip_prefix(&spec.workspace).map(|p| p.to_owned()).unwrap_or_default();
     let start: Vec<Vec<u8>> = below.iter().map(|part| part.as_bytes().to_vec()).collect();
-    let mut found = secrets::find(resolved, &spec.workspace, &start, &state.path().join("cache"))?;
+    let mut found = secrets::find(resolved, (&spec.workspace, parts), &start, &state.path().join("cache"))?;
     // What is asked for by its own name is shown.
     found.found.retain(|s| {
         let path = spec.workspace.join(std::ffi::OsStr::from_bytes(&s.path));

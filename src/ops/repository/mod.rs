@@ -156,6 +156,11 @@ fn real(dir: &Path, path: &Path) -> Result<PathBuf, String> {
     })
 }
 
+/// What is in a regular file, as [`read`] reads one; `None` where it cannot be read.
+pub fn read_file(path: &Path, limit: usize) -> Option<Vec<u8>> {
+    read(path, limit).ok().flatten()
+}
+
 /// A regular file at an absolute path without links; nothing blocks, nothing long is read. `Ok(None)`:
 /// there is none.
 fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, String> {

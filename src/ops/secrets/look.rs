@@ -1,12 +1,16 @@
 //! Whether an entry with the name of a secret is one.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::Dir;
 use crate::policy::hide::Look;
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
+use crate::workspace::gitcreds::{self, Clean};
 
 /// A file of keys or settings is smaller; a larger one is hidden unread.
 const LARGEST: u64 = 1 << 20;
@@ -43,6 +47,13 @@ pub(super) fn target(root: &[u8], path: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     (!parts.is_empty()).then(|| parts.join(&b'/'))
 }
 
+/// Where a path of the tree at `root` really is in it, links followed; `None`: nowhere, or out of it.
+pub(super) fn real(root: &Path, path: &[u8]) -> Option<Vec<u8>> {
+    let real = std::fs::canonicalize(root.join(OsStr::from_bytes(path))).ok()?;
+    let below = real.strip_prefix(root).ok()?.as_os_str().as_bytes();
+    (!below.is_empty()).then(|| below.to_vec())
+}
+
 /// Python's, which some people keep in `.env`.
 fn is_virtual_environment(dir: Dir<'_>, name: &[u8]) -> bool {
     let inner = openat2::beneath(dir, name, For::Passing).and_then(|d| at::stat(&d, b"pyvenv.cfg"));
@@ -77,6 +88,11 @@ fn has_token(text: &[u8]) -> bool {
             value.starts_with(b"${") && value.iter().position(|b| *b == b'}') == Some(value.len() - 1);
         let secret =
             matches!(setting.as_slice(), b"_authtoken" | b"_auth" | b"_password" | b"key" | b"password");
+        // `registry=https://user:password@host/`
+        let names_variable = value.windows(2).any(|w| w == b"${");
+        if !names_variable && gitcreds::clean(value) != Clean::Same {
+            return true;
+        }
         // A token that was commented out is still one.
         (secret || comment && setting.ends_with(b"_authtoken")) && !value.is_empty() && !variable
     })
@@ -108,11 +124,20 @@ mod tests {
             "#//h/:_authToken=abc",
             "_authToken=${A}b",
             "_authtoken=x",
+            "https-proxy = http://u:password@proxy:8080/",
+            "registry=https://u:p@h/",
         ] {
             assert!(has_token(text.as_bytes()), "{text:?}");
         }
-        for text in ["", "registry=https://h/", "//h/:_authToken=${NPM_TOKEN}", "_auth=", "#_x", "_authToken"]
-        {
+        for text in [
+            "",
+            "registry=https://h/",
+            "//h/:_authToken=${NPM_TOKEN}",
+            "proxy=http://${U}:${P}@h/",
+            "_auth=",
+            "#_x",
+            "_authToken",
+        ] {
             assert!(!has_token(text.as_bytes()), "{text:?}");
         }
     }

@@ -31,7 +31,7 @@ const NAMED: usize = 5;
 /// One of them.
 #[derive(Debug, Clone)]
 pub struct Secret {
-    /// Below the root, raw bytes.
+    /// Below the root, raw bytes; in a part of the project that lies elsewhere, absolute.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
@@ -59,6 +59,9 @@ pub struct Secrets {
     pub found: Vec<Secret>,
     /// Worth a line on stderr.
     pub warnings: Vec<String>,
+    /// What it was found by.
+    rules: Rules,
+    start: Vec<Vec<u8>>,
 }
 
 /// Why a tree is not shown.
@@ -101,8 +104,14 @@ pub enum Error {
 }
 
 /// Look for secrets in the tree at `root`, whose command starts in `start` below it (the parts of the
-/// path). `state` is where an answer about the whole tree may be kept.
-pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -> Result<Secrets, Error> {
+/// path), and in git directories elsewhere that are shown with it, `parts`. `state` is where an answer
+/// about the whole tree may be kept.
+pub fn find(
+    resolved: &Resolved,
+    (root, parts): (&Path, &[PathBuf]),
+    start: &[Vec<u8>],
+    state: &Path,
+) -> Result<Secrets, Error> {
     let rules = Rules::of(&resolved.settings, &root.to_string_lossy());
     let fail = |source| Error::Sys { root: root.to_owned(), source };
     let top = sys::openat2::resolved(root.as_os_str().as_bytes()).map_err(fail)?;
@@ -110,7 +119,27 @@ pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -
     walk.remember(state);
     walk.run()?;
     let walk::Done { mut found, repositories, matched } = walk.done();
-    git::find(&top, &rules, &repositories, &mut found).map_err(fail)?;
+    git::find((root, &top), &rules, &repositories, &mut found).map_err(fail)?;
+    for part in parts {
+        let fail = |source| Error::Sys { root: part.clone(), source };
+        git::find_in_part(part, &rules, &mut found).map_err(fail)?;
+        for below in git::worktrees_in(part).map_err(fail)? {
+            let dir = part.join(std::ffi::OsStr::from_bytes(&below));
+            // It may be gone, or a link.
+            let Ok(top) = sys::openat2::resolved(dir.as_os_str().as_bytes()) else { continue };
+            if dir == root {
+                continue;
+            }
+            let mut walk = walk::Walk::new(&rules, &dir, &top, &[]);
+            walk.run()?;
+            let absolute =
+                |s: Secret| Secret { path: [dir.as_os_str().as_bytes(), b"/", &s.path].concat(), ..s };
+            found.extend(walk.done().found.into_iter().map(absolute));
+        }
+    }
+    if let Some(first) = found.first().filter(|_| found.len() > MOST) {
+        return Err(Error::TooMany { root: root.to_owned(), first: first.path.clone() });
+    }
     // What a link leads to may have been found by itself, or lie in a directory that is hidden.
     let directory = |s: &Secret| (s.kind == Kind::Directory).then(|| [&s.path, &b"/"[..]].concat());
     let hidden: Vec<Vec<u8>> = found.iter().filter_map(directory).collect();
@@ -127,7 +156,7 @@ pub fn find(resolved: &Resolved, root: &Path, start: &[Vec<u8>], state: &Path) -
             ));
         }
     }
-    Ok(Secrets { found, warnings })
+    Ok(Secrets { found, warnings, rules, start: start.to_vec() })
 }
 
 /// A line for files that have more names than the one that is hidden.
@@ -147,6 +176,14 @@ fn links(found: &[Secret]) -> Vec<String> {
 }
 
 impl Secrets {
+    /// Whether a pattern of the user's shows what is at a path as in [`Secret::path`].
+    pub fn is_shown(&self, path: &[u8]) -> bool {
+        let mut parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+        parts.pop();
+        let looked = self.start.iter().map(Vec::as_slice).take(parts.len()).eq(parts);
+        self.rules.is_shown(path.strip_prefix(b"/").unwrap_or(path), looked, 0)
+    }
+
     /// The line for people; `None`: nothing is hidden.
     pub fn line(&self) -> Option<String> {
         let part = |s: &&Secret| matches!(s.kind, Kind::Part(_));

@@ -54,7 +54,7 @@ pub(super) struct Walk<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) found: Vec<Secret>,
-    /// Directories named `.git`.
+    /// What is named `.git`, and directories that may be git directories themselves.
     pub(super) repositories: Vec<Vec<u8>>,
     /// Whether each pattern of [`Rules::hide`] named anything.
     pub(super) matched: Vec<bool>,
@@ -184,7 +184,9 @@ impl<'a> Walk<'a> {
         meta: Meta,
     ) -> Result<(), Error> {
         let text = at::read_link(dir, name).unwrap_or_default();
+        // It may lead there by further links.
         let to = look::target(self.root.as_os_str().as_bytes(), &path, &text);
+        let to = to.and_then(|to| look::real(self.root, &to));
         let file = to.and_then(|to| {
             let slash = to.iter().rposition(|b| *b == b'/');
             let (parent, name) = slash.map_or((&b"."[..], to.as_slice()), |i| (&to[..i], &to[i + 1..]));
@@ -257,11 +259,15 @@ impl<'a> Walk<'a> {
                 return Ok(true);
             }
         }
-        if !matches!(kind, None | Some(Type::Directory)) {
-            return Ok(by.is_some() || custom.is_some());
-        }
         if task.on_the_way && name == b".git" {
             self.done.repositories.push(child());
+        } else if task.on_the_way && name == b"objects" && is_bare(dir) {
+            let path = if task.path.is_empty() { b".".to_vec() } else { task.path.clone() };
+            self.done.repositories.push(path);
+        }
+        if !matches!(kind, None | Some(Type::Directory)) {
+            let by_git = task.on_the_way && name == b".git";
+            return Ok(by_git || by.is_some() || custom.is_some());
         }
         let goes_on = rules.hide.iter().zip(&states).any(|((_, glob), s)| glob.goes_on(s));
         let on_the_way = task.on_the_way && self.start.get(task.depth).is_some_and(|next| next == name);
@@ -273,4 +279,9 @@ impl<'a> Walk<'a> {
         }
         Ok(true)
     }
+}
+
+/// Whether a directory with `objects` in it is a git directory itself.
+fn is_bare(dir: Dir<'_>) -> bool {
+    [&b"HEAD"[..], b"refs"].iter().all(|name| at::stat_opt(dir, name).is_ok_and(|m| m.is_some()))
 }
