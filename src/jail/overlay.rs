@@ -22,7 +22,8 @@ use super::wire;
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::openat2::resolved;
-use crate::sys::{Error, Result, caps, clone, ns, pidfd, xattr};
+use crate::sys::pidfd::{self, End};
+use crate::sys::{Error, Result, caps, clone, ns, xattr};
 
 /// The open parts of an overlay.
 #[derive(Debug)]
@@ -179,10 +180,11 @@ pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Opt
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)
             .map_err(|e| Error::new("sigprocmask", "", e))?;
     }
-    match started {
-        Ok(pid) => pidfd::wait4(pid).map(drop),
-        // No more processes for us: it can do without.
-        Err(_) => wire::send_none(&jail.status),
+    match started.and_then(pidfd::wait4) {
+        Ok((End::Exited(0), _)) => Ok(()),
+        // No more processes for us, or it was killed before it said anything (by a filter of the caller's
+        // that kills whoever asks for `setns`): pid 1 can do without, but must not wait for it.
+        Ok(_) | Err(_) => wire::send_none(&jail.status),
     }
 }
 

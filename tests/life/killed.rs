@@ -55,6 +55,22 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
     assert_repaired(&yard, runs);
 }
 
+/// The process that is lent to pid 1 asks for a call that a sandbox around `aj` may refuse, or kill for:
+/// pid 1 does its work then, and nobody waits for it.
+#[test]
+fn a_jail_starts_whatever_becomes_of_the_process_that_is_lent_to_it() {
+    let Some(yard) = Yard::new() else { return };
+    let refused = nix::libc::SECCOMP_RET_ERRNO | nix::libc::EPERM as u32;
+    let killed = [nix::libc::SECCOMP_RET_KILL_PROCESS, nix::libc::SECCOMP_RET_KILL_THREAD];
+    for verdict in [refused, killed[0], killed[1], nix::libc::SECCOMP_RET_TRAP] {
+        let call = nix::libc::SYS_setns;
+        let script =
+            format!("exec ./life filter {call} {verdict} \"$AJ\" exec -- sh -c 'stat -fc %T . && echo x >x'");
+        let said = said(&mut yard.sh(&script));
+        assert_eq!((said.fate, said.out.as_str()), (0, "overlayfs\n"), "{verdict:#x}: {said:#?}");
+    }
+}
+
 /// The one instant that chance does not find: after pid 1 has been told to go on, before it has asked
 /// to be told of our death. A tracer holds it there.
 #[test]
