@@ -106,6 +106,35 @@ fn damage_is_set_aside_and_commands_go_on() {
     }
 }
 
+/// What cleans up takes old empty directories, and a copy of a home may leave them out.
+#[test]
+fn a_ready_made_root_that_was_damaged_fails_one_run_at_most() {
+    let p = Project::new();
+    let run = || p.aj(["exec", "--", "true"]);
+    let root = || {
+        let all = std::fs::read_dir(p.state().join("cache")).unwrap().map(|e| e.unwrap().path());
+        all.filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with("root-") && !name.contains(".bad-")
+        })
+        .next()
+    };
+    let links = |root: &Path| ["bin", "lib", "lib64"].map(|l| std::fs::remove_file(root.join(l)).ok());
+    let damages: [&dyn Fn(&Path); 2] =
+        [&|root| std::fs::remove_dir(root.join("proc")).unwrap(), &|root| drop(links(root))];
+    for damage in damages {
+        assert_eq!([(); 3].map(|()| run().code), [Some(0); 3]);
+        damage(&root().unwrap());
+        let ran = run();
+        if ran.code != Some(0) {
+            assert!(ran.stderr.contains("damaged and is set aside: run it again"), "{ran:#?}");
+        }
+        let ran = run();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        std::fs::remove_dir_all(p.state().join("cache")).unwrap();
+    }
+}
+
 #[test]
 fn what_stands_in_the_place_of_a_file_is_set_aside_and_the_run_goes_on() {
     let p = Project::new();
