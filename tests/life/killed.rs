@@ -110,6 +110,39 @@ fn nothing_survives_when_aj_dies_before_pid_1_can_be_told() {
     drop(strace.0.kill());
 }
 
+/// The process that is lent to pid 1 goes with `aj`, however long its calls take: here they are stopped
+/// before it joins the jail, and once it has its ids there.
+#[test]
+fn the_process_that_is_lent_does_not_survive_aj() {
+    let Some(yard) = Yard::new() else { return };
+    for call in ["setns", "fsconfig"] {
+        let (mark, log) = (mark(), yard.path(call));
+        let (trace, stop) = (format!("trace={call}"), format!("inject={call}:signal=STOP"));
+        let script = format!(
+            "exec strace -f -I 1 -e {trace} -e {stop} -o {} \"$AJ\" exec -- ./life sleep 60 {mark}",
+            log.display()
+        );
+        let mut strace = Running::start(yard.sh(&script).stdout(Stdio::null()).stderr(Stdio::null()));
+        // The tracer, `aj`, pid 1 and the process that is lent.
+        let stopped = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("--- SIGSTOP"));
+        if !eventually(Duration::from_secs(5), || stopped() && marked(&mark).len() == 4) {
+            return crate::yard::skip("no strace, or it cannot trace here");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let aj: Vec<i32> = marked(&mark).into_iter().filter(|pid| parent(*pid) == strace.pid()).collect();
+        strace.signal(Signal::SIGTERM);
+        strace.end();
+        let [aj] = aj[..] else { panic!("{aj:?}") };
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(aj), Signal::SIGKILL).unwrap();
+        assert_gone(&mark, Duration::from_secs(1));
+    }
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).unwrap_or(0)
+}
+
 /// The same with signals that can be handled: the run ends, whatever it was doing.
 #[test]
 fn a_signal_at_any_instant_ends_the_run() {
