@@ -133,6 +133,20 @@ fn a_ready_made_root_that_was_damaged_fails_one_run_at_most() {
 }
 
 #[test]
+fn a_state_directory_on_a_mount_of_any_kind_serves_every_run() {
+    let p = Project::new();
+    for options in ["noexec,nosuid,nodev", "nosymfollow", "noatime"] {
+        let script = format!(
+            "mount -t tmpfs -o mode=700,{options} t ../state || exit 0; \
+             for n in 1 2 3 4; do \"$AJ\" exec -- sh -c 'readlink /workspace >/dev/null' || exit; done"
+        );
+        let Some(mut command) = in_mount_namespace(&p, &script) else { return };
+        let ran = Ran::from(command.output().unwrap());
+        assert_eq!(ran.code, Some(0), "{options}: {ran:#?}");
+    }
+}
+
+#[test]
 fn what_stands_in_the_place_of_a_file_is_set_aside_and_the_run_goes_on() {
     let p = Project::new();
     let (spool, lock) = (p.state().join("spool"), p.state().join("spool.lock"));
