@@ -97,8 +97,7 @@ fn set_up(
     // Host paths are opened first: as root they may lie behind directories that only host uid 0
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
-    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
-    let ready = plan.root.as_ref().map(|path| bind(path, attr, false)).transpose()?;
+    let ready = plan.root.as_deref().map(ready_root).transpose()?;
     let mut overlays = None;
     if birth.ids == Ids::Range {
         // Before our ids change: they may not enter the state directory.
@@ -184,6 +183,15 @@ fn bind(source: &CStr, attr: Attr, resolved: bool) -> Result<OwnedFd> {
     let tree = tree.map_err(|e| e.on(text::c(source)))?;
     mount::set_attr(&tree, attr, recursive).map_err(|e| e.on(text::c(source)))?;
     Ok(tree)
+}
+
+/// The ready-made root. Its links (`/lib64`) lead nowhere but in the jail; the state directory may be
+/// mounted with `nosymfollow`.
+fn ready_root(path: &CStr) -> Result<OwnedFd> {
+    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV);
+    mount::clone_tree(None, path, false)
+        .and_then(|tree| mount::set_attr_and_follow(&tree, attr).map(|()| tree))
+        .map_err(|e| e.on(text::c(path)))
 }
 
 /// The tmpfs and the new root in it, which is the ready-made one if there is one.

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use super::cover::place;
 use super::launch::Running;
@@ -22,7 +23,8 @@ use super::wire;
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::openat2::resolved;
-use crate::sys::{Error, Result, caps, clone, ns, pidfd, xattr};
+use crate::sys::pidfd::{self, End};
+use crate::sys::{Error, Result, caps, clone, ns, xattr};
 
 /// The open parts of an overlay.
 #[derive(Debug)]
@@ -161,8 +163,9 @@ impl<'a> Overlays<'a> {
 /// Make the overlays of `jail` for it. `ids`: those of the jail's user inside, where it is not the
 /// caller's own. Call it when pid 1 has been told to expect them; it hears of a failure, too.
 pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>) -> Result<()> {
+    let launcher = nix::unistd::getpid();
     let mut lent = || {
-        match make_inside(jail, plan, mapped, ids) {
+        match make_inside(jail, plan, mapped, (ids, launcher)) {
             Ok(made) => drop(wire::send_descriptors(&jail.status, &made)),
             Err(_) => drop(wire::send_none(&jail.status)),
         }
@@ -179,20 +182,28 @@ pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Opt
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)
             .map_err(|e| Error::new("sigprocmask", "", e))?;
     }
-    match started {
-        Ok(pid) => pidfd::wait4(pid).map(drop),
-        // No more processes for us: it can do without.
-        Err(_) => wire::send_none(&jail.status),
+    match started.and_then(pidfd::wait4) {
+        Ok((End::Exited(0), _)) => Ok(()),
+        // No more processes for us, or it was killed before it said anything (by a filter of the caller's
+        // that kills whoever asks for `setns`): pid 1 can do without, but must not wait for it.
+        Ok(_) | Err(_) => wire::send_none(&jail.status),
     }
 }
 
 /// In the process that is lent.
-fn make_inside(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>) -> Result<Vec<OwnedFd>> {
+fn make_inside(
+    jail: &Running,
+    plan: &Plan,
+    mapped: &[OwnedFd],
+    (ids, launcher): (Option<u32>, Pid),
+) -> Result<Vec<OwnedFd>> {
+    die_with(launcher)?;
     ns::join_files(&jail.pidfd)?;
     nix::sys::stat::umask(Mode::empty());
     let parts: Vec<Parts> = lent(plan).map(open_one).collect::<Result<_>>()?;
     if let Some(id) = ids {
         caps::become_ids(id, id)?;
+        die_with(launcher)?;
     }
     let one = |(overlay, parts): (&Overlay, Parts)| {
         if let Err(index) = overlay.lower
@@ -204,4 +215,14 @@ fn make_inside(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>
         make(overlay, parts, mapped, None)
     };
     lent(plan).zip(parts).map(one).collect()
+}
+
+/// It has the launcher's end of the status socket: were it to outlive the launcher, on a file system that
+/// takes its time, pid 1 could not tell that nobody is there.
+fn die_with(launcher: Pid) -> Result<()> {
+    caps::die_with_parent()?;
+    if nix::unistd::getppid() != launcher {
+        clone::exit_now(125);
+    }
+    Ok(())
 }

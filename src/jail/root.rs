@@ -10,16 +10,18 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, readlinkat};
 use nix::libc;
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat, mknodat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
 use super::plan::{Plan, What};
 use super::ready::{self, Ready};
+use crate::base::clock;
 
 /// Format of the directory: a change here makes new ones.
 const FORMAT: u32 = 1;
@@ -41,9 +43,19 @@ pub struct Wanted {
     owner: Option<u32>,
 }
 
+/// A ready-made root that a run uses.
+#[derive(Debug)]
+pub struct Root {
+    ready: Ready,
+    /// What is in it, as paths of the tmpfs: see [`Root::set_aside_if_damaged`].
+    dirs: Vec<CString>,
+    files: Vec<CString>,
+    links: Vec<(CString, CString)>,
+}
+
 /// Let `plan` use the ready-made root below `cache`, if there is one; if not, what later runs would use.
 /// As root everything in it belongs to `owner`, the host's id of the jail's user.
-pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready, Option<Wanted>> {
+pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Root, Option<Wanted>> {
     if shows_parts(plan) {
         return Err(None);
     }
@@ -63,10 +75,57 @@ pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Ready,
         }));
     };
     plan.root = Some(path);
-    plan.dirs.retain(|d| below(d).is_none());
-    plan.files.retain(|f| below(f).is_none());
-    plan.links.retain(|(_, at)| below(at).is_none());
-    Ok(ready)
+    Ok(Root {
+        ready,
+        dirs: plan.dirs.extract_if(.., |d| below(d).is_some()).collect(),
+        files: plan.files.extract_if(.., |f| below(f).is_some()).collect(),
+        links: plan.links.extract_if(.., |(_, at)| below(at).is_some()).collect(),
+    })
+}
+
+impl Root {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.ready.path
+    }
+
+    /// Take it out of the way of later runs if it is not what it was made as: a tool that cleans up
+    /// takes old empty directories, a copy of a home leaves them out. Looked at by a run that failed,
+    /// since a look before every run would cost what the root saves. Says whether it was damaged.
+    pub fn set_aside_if_damaged(&self) -> bool {
+        if self.is_whole().unwrap_or(false) {
+            return false;
+        }
+        // Under a name of its kind: it goes when nobody shows it any more.
+        let mut aside = self.path().to_owned();
+        aside.as_mut_os_string().push(format!(".bad-{}", clock::now_ms()));
+        drop(fs::rename(self.path(), aside));
+        true
+    }
+
+    fn is_whole(&self) -> io::Result<bool> {
+        let top = fs::File::open(self.path())?;
+        let is = |path: &CStr, mode: u32| -> io::Result<bool> {
+            let path = below(path).unwrap_or_default();
+            Ok(fstatat(&top, path.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode == mode)
+        };
+        for dir in &self.dirs {
+            if !is(dir, libc::S_IFDIR | 0o755)? {
+                return Ok(false);
+            }
+        }
+        for file in &self.files {
+            if !is(file, libc::S_IFREG | 0o644)? {
+                return Ok(false);
+            }
+        }
+        for (target, at) in &self.links {
+            if readlinkat(&top, below(at).unwrap_or_default().as_c_str())?.as_bytes() != target.to_bytes() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Whether directories of the root are shown on their own, for the jail to write to: they must be its own.
@@ -232,6 +291,28 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_no_longer_whole_is_set_aside_and_made_anew() {
+        let cache = tempfile::tempdir().unwrap();
+        let damages: [fn(&Path); 5] = [
+            |root| fs::remove_dir(root.join("srv")).unwrap(),
+            |root| fs::remove_file(root.join("workspace")).unwrap(),
+            |root| fs::remove_file(root.join("dev/null")).unwrap(),
+            |root| fs::set_permissions(root.join("dev"), fs::Permissions::from_mode(0o700)).unwrap(),
+            |root| fs::remove_dir_all(root).unwrap(),
+        ];
+        while !run(cache.path(), c"/a").0 {}
+        for damage in damages {
+            let root = ready(cache.path(), &mut plan(c"/a"), None).unwrap();
+            assert!(!root.set_aside_if_damaged() && root.path().exists());
+            damage(root.path());
+            // The name it gets has the time in it.
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            assert!(root.set_aside_if_damaged() && !root.path().exists());
+            assert_eq!([(); 2].map(|()| run(cache.path(), c"/a").0), [false, true]);
+        }
+    }
+
+    #[test]
     fn as_root_it_belongs_to_the_jails_user() {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("SKIP: only root can give files away");
@@ -242,7 +323,9 @@ mod tests {
             let wanted = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap_err();
             wanted.unwrap().make_if_seen(cache.path());
         }
-        let root = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap().path;
+        let root = ready(cache.path(), &mut plan(c"/a"), Some(1_001_000)).unwrap();
+        assert!(root.is_whole().unwrap());
+        let root = root.path();
         for name in ["", "dev", "dev/null", "workspace"] {
             assert_eq!(fs::symlink_metadata(root.join(name)).unwrap().uid(), 1_001_000, "{name}");
         }

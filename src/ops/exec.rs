@@ -301,6 +301,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
+    if let Ok(root) = &root {
+        warnings.extend(end::damaged(root, &ended.outcome));
+    }
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
             "process {pid} was killed but does not end: a process of the jail waits inside the kernel"
@@ -347,7 +350,7 @@ struct Prepared {
     /// Kept for the length of the run.
     etc: Ready,
     /// Likewise; or what is to be made for later runs.
-    root: Result<Ready, Option<root::Wanted>>,
+    root: Result<root::Root, Option<root::Wanted>>,
     /// The tools that are shown.
     tools: Vec<Found>,
     /// The caches that are shown.

@@ -75,6 +75,13 @@ pub fn set_attr(mount: impl AsFd, attr: Attr, recursive: bool) -> Result<()> {
     setattr(mount.as_fd(), &MountAttr { attr_set: attr.0, ..MountAttr::default() }, recursive)
 }
 
+/// The same for a directory of our own whose links are meant to be followed, wherever it lies.
+pub fn set_attr_and_follow(mount: impl AsFd, attr: Attr) -> Result<()> {
+    const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
+    let args = MountAttr { attr_set: attr.0, attr_clr: MOUNT_ATTR_NOSYMFOLLOW, ..MountAttr::default() };
+    setattr(mount.as_fd(), &args, false)
+}
+
 /// Map the owners shown by a detached mount through `userns` (`MOUNT_ATTR_IDMAP`), with further
 /// attributes in the same call.
 pub fn set_idmap(mount: impl AsFd, attr: Attr, userns: BorrowedFd<'_>, recursive: bool) -> Result<()> {

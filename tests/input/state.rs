@@ -106,6 +106,46 @@ fn damage_is_set_aside_and_commands_go_on() {
     }
 }
 
+/// What cleans up takes old empty directories, and a copy of a home may leave them out.
+#[test]
+fn a_ready_made_root_that_was_damaged_fails_one_run_at_most() {
+    let p = Project::new();
+    let run = || p.aj(["exec", "--", "true"]);
+    let root = || {
+        let mut all = std::fs::read_dir(p.state().join("cache")).unwrap().map(|e| e.unwrap().path());
+        all.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("root-"))
+    };
+    let damages: [fn(&Path); 2] = [
+        |root| std::fs::remove_dir(root.join("proc")).unwrap(),
+        |root| ["bin", "lib", "lib64"].iter().for_each(|link| drop(std::fs::remove_file(root.join(link)))),
+    ];
+    for damage in damages {
+        assert_eq!([(); 3].map(|()| run().code), [Some(0); 3]);
+        damage(&root().unwrap());
+        let ran = run();
+        if ran.code != Some(0) {
+            assert!(ran.stderr.contains("damaged and is set aside: run it again"), "{ran:#?}");
+        }
+        let ran = run();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        std::fs::remove_dir_all(p.state().join("cache")).unwrap();
+    }
+}
+
+#[test]
+fn a_state_directory_on_a_mount_of_any_kind_serves_every_run() {
+    let p = Project::new();
+    for options in ["noexec,nosuid,nodev", "nosymfollow", "noatime"] {
+        let script = format!(
+            "mount -t tmpfs -o mode=700,{options} t ../state || exit 0; \
+             for n in 1 2 3 4; do \"$AJ\" exec -- sh -c 'readlink /workspace >/dev/null' || exit; done"
+        );
+        let Some(mut command) = in_mount_namespace(&p, &script) else { return };
+        let ran = Ran::from(command.output().unwrap());
+        assert_eq!(ran.code, Some(0), "{options}: {ran:#?}");
+    }
+}
+
 #[test]
 fn what_stands_in_the_place_of_a_file_is_set_aside_and_the_run_goes_on() {
     let p = Project::new();

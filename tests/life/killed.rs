@@ -55,6 +55,22 @@ fn nothing_survives_when_aj_is_killed_at_any_instant() {
     assert_repaired(&yard, runs);
 }
 
+/// The process that is lent to pid 1 asks for a call that a sandbox around `aj` may refuse, or kill for:
+/// pid 1 does its work then, and nobody waits for it.
+#[test]
+fn a_jail_starts_whatever_becomes_of_the_process_that_is_lent_to_it() {
+    let Some(yard) = Yard::new() else { return };
+    let refused = nix::libc::SECCOMP_RET_ERRNO | nix::libc::EPERM as u32;
+    let killed = [nix::libc::SECCOMP_RET_KILL_PROCESS, nix::libc::SECCOMP_RET_KILL_THREAD];
+    for verdict in [refused, killed[0], killed[1], nix::libc::SECCOMP_RET_TRAP] {
+        let call = nix::libc::SYS_setns;
+        let script =
+            format!("exec ./life filter {call} {verdict} \"$AJ\" exec -- sh -c 'stat -fc %T . && echo x >x'");
+        let said = said(&mut yard.sh(&script));
+        assert_eq!((said.fate, said.out.as_str()), (0, "overlayfs\n"), "{verdict:#x}: {said:#?}");
+    }
+}
+
 /// The one instant that chance does not find: after pid 1 has been told to go on, before it has asked
 /// to be told of our death. A tracer holds it there.
 #[test]
@@ -92,6 +108,39 @@ fn nothing_survives_when_aj_dies_before_pid_1_can_be_told() {
     let left: Vec<i32> = marked(&mark);
     assert_eq!(left, [] as [i32; 0], "{}", traced());
     drop(strace.0.kill());
+}
+
+/// The process that is lent to pid 1 goes with `aj`, however long its calls take: here they are stopped
+/// before it joins the jail, and once it has its ids there.
+#[test]
+fn the_process_that_is_lent_does_not_survive_aj() {
+    let Some(yard) = Yard::new() else { return };
+    for call in ["setns", "fsconfig"] {
+        let (mark, log) = (mark(), yard.path(call));
+        let (trace, stop) = (format!("trace={call}"), format!("inject={call}:signal=STOP"));
+        let script = format!(
+            "exec strace -f -I 1 -e {trace} -e {stop} -o {} \"$AJ\" exec -- ./life sleep 60 {mark}",
+            log.display()
+        );
+        let mut strace = Running::start(yard.sh(&script).stdout(Stdio::null()).stderr(Stdio::null()));
+        // The tracer, `aj`, pid 1 and the process that is lent.
+        let stopped = || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("--- SIGSTOP"));
+        if !eventually(Duration::from_secs(5), || stopped() && marked(&mark).len() == 4) {
+            return crate::yard::skip("no strace, or it cannot trace here");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let aj: Vec<i32> = marked(&mark).into_iter().filter(|pid| parent(*pid) == strace.pid()).collect();
+        strace.signal(Signal::SIGTERM);
+        strace.end();
+        let [aj] = aj[..] else { panic!("{aj:?}") };
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(aj), Signal::SIGKILL).unwrap();
+        assert_gone(&mark, Duration::from_secs(1));
+    }
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The same with signals that can be handled: the run ends, whatever it was doing.

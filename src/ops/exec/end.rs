@@ -3,8 +3,11 @@
 use super::Error;
 use crate::base::clock;
 use crate::base::id::Id;
+use crate::base::text;
+use crate::jail::root::Root;
 use crate::ops::changes;
 use crate::schema::changes::Diff;
+use crate::schema::jail::Outcome;
 use crate::store::alive;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -37,4 +40,13 @@ pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Le
     kept.write(&tree).ok();
     tree.share()?;
     Ok(Some(Left { diff, bytes, tree }))
+}
+
+/// A line for a run that failed over a ready-made root which is no longer whole. The next one has its own.
+pub(super) fn damaged(root: &Root, outcome: &Outcome) -> Option<String> {
+    if matches!(outcome, Outcome::Exited { code: 0 }) || !root.set_aside_if_damaged() {
+        return None;
+    }
+    let path = text::os(root.path());
+    Some(format!("`{path}`, on which the jail was built, was damaged and is set aside: run it again"))
 }
