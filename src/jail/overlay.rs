@@ -165,23 +165,19 @@ impl<'a> Overlays<'a> {
 pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>) -> Result<()> {
     let launcher = nix::unistd::getpid();
     let mut lent = || {
+        // Of our process group, and not to be stopped or ended apart from us. Our own signals are left as
+        // they are: what is to end us ends the wait, and the process with us.
+        drop(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None));
         match make_inside(jail, plan, mapped, (ids, launcher)) {
             Ok(made) => drop(wire::send_descriptors(&jail.status, &made)),
             Err(_) => drop(wire::send_none(&jail.status)),
         }
         0
     };
-    // Of our process group, and not to be stopped or ended apart from us.
-    let mut mask = SigSet::empty();
-    let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut mask));
     let dumpable = caps::dumpable()?;
     let started = clone::vfork_start(&mut lent);
     // A change of ids there has marked the memory, which is ours.
     caps::set_dumpable(dumpable)?;
-    if blocked.is_ok() {
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)
-            .map_err(|e| Error::new("sigprocmask", "", e))?;
-    }
     match started.and_then(pidfd::wait4) {
         Ok((End::Exited(0), _)) => Ok(()),
         // No more processes for us, or it was killed before it said anything (by a filter of the caller's
