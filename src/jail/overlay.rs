@@ -167,7 +167,7 @@ pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Opt
     let mut lent = || {
         // Of our process group, and not to be stopped or ended apart from us. Our own signals are left as
         // they are: what is to end us ends the wait, and the process with us.
-        drop(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None));
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).ok();
         match make_inside(jail, plan, mapped, (ids, launcher)) {
             Ok(made) => drop(wire::send_descriptors(&jail.status, &made)),
             Err(_) => drop(wire::send_none(&jail.status)),
