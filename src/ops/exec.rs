@@ -47,6 +47,7 @@ mod error;
 mod foreign;
 mod hide;
 mod missing;
+mod offline;
 mod parts;
 mod record;
 mod relay;
@@ -296,6 +297,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
+    warnings.extend(offline::line(&resolved, &ended));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!(
