@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   aj apply                   bring back what the newest jail over this directory changed
   aj apply -n                show what would be done
-  aj apply @ src docs        a part of what the newest jail of all changed
+  aj apply @ src docs        a part of what the newest kept run here changed
   aj apply --allow-exec-files .github/workflows";
 
 /// Bring what a jail changed back into the directory
@@ -39,7 +39,7 @@ Examples:
 #[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, start of one, or `@` for the newest of all), then paths to keep to
+    /// A jail (id, start of one, or `@` for the newest kept of this project), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]
     arguments: Vec<OsString>,
     /// Show what would be done and change nothing

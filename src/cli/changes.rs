@@ -210,7 +210,7 @@ impl From<Error> for CommandError {
         match &e {
             Error::NoTree(_) => shown
                 .hint("changes are kept when `aj exec -- CMD` ran in this directory and changed something")
-                .hint("`aj jail list` shows what ran; name a jail by its id, or the newest by `@`"),
+                .hint("`aj jail list` shows what ran; name a jail by its id"),
             Error::NothingKept(_) => {
                 shown.hint("it changed nothing, or did without an overlay; `aj jail list` shows the others")
             }

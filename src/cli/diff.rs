@@ -13,7 +13,7 @@ use crate::schema::changes::{Change, Diff};
 const EXAMPLES: &str = "\
 Examples:
   aj diff                    what the newest jail over this directory changed
-  aj diff @ src              what the newest jail of all changed, below src only
+  aj diff @ src              what the newest kept run here changed, below src only
   aj diff jl-7k3m --stat     numbers only
   aj diff --json | jq -r '.changes[].path'";
 
@@ -25,19 +25,20 @@ Examples:
 /// files) are listed apart with the reason: `aj apply` brings them back only with
 /// --allow-exec-files. Nothing is changed.
 ///
-/// Without a jail the newest one over this directory (or one above it) whose changes are kept is
-/// meant; `@` is the newest of all, as in `aj jail show`, whether its changes are kept or not. A jail that
-/// went on in the changes of another (`aj exec JAIL -- COMMAND`) stands for those of both. A first
-/// word without `jl-` is a path where there is such a path, and otherwise the start of an id, of four
-/// characters at least. Paths are shown and taken from the current directory; in JSON they are below
-/// `base`. Those in a part of the project that lies elsewhere (the git directory that a linked worktree or
-/// a submodule shares, `parts` in JSON) are absolute, in both. Of a jail that is still running, what it has written so far is shown, and stderr says so.
+/// Without a jail the newest one over this directory (or one above it) whose changes are kept is meant;
+/// `@` is the newest kept of this project, as in `aj exec @`. A jail that went on in the changes of
+/// another (`aj exec JAIL -- COMMAND`) stands for those of both. A first word without `jl-` is a path
+/// where there is such a path, and otherwise the start of an id, of four characters at least. Paths are
+/// shown and taken from the current directory; in JSON they are below `base`. Those in a part of the
+/// project that lies elsewhere (the git directory that a linked worktree or a submodule shares, `parts`
+/// in JSON) are absolute, in both. Of a jail that is still running, what it has written so far is
+/// shown, and stderr says so.
 ///
 /// Exit codes: 0 also when nothing changed; 3 no such jail, no changes kept, or no such path.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, start of one, or `@` for the newest of all), then paths to keep to
+    /// A jail (id, start of one, or `@` for the newest kept of this project), then paths to keep to
     #[arg(value_name = "JAIL|PATH")]
     arguments: Vec<OsString>,
     /// Print numbers only

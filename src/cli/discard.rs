@@ -16,7 +16,7 @@ use crate::schema::discard::{Discarded, KeptTree};
 
 const EXAMPLES: &str = "\
 Examples:
-  aj discard @               remove what the newest jail of all changed
+  aj discard @               remove what the newest kept run of this project changed
   aj discard jl-7k3m -y      the same of another, without being asked
   aj discard --all --dry-run
   aj discard --all --yes";
@@ -35,7 +35,7 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// Jails (ids, starts of some, or `@` for the newest of all)
+    /// Jails (ids, starts of some, or `@` for the newest kept of this project)
     #[arg(value_name = "JAIL", required_unless_present = "all", conflicts_with = "all",
           add = ArgValueCompleter::new(complete::kept))]
     jails: Vec<OsString>,

@@ -22,7 +22,7 @@ use crate::sys::openat2::{self, For};
 use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
-pub(super) use find::{newest_of, selected};
+pub(super) use find::{newest_of_project, selected};
 mod base;
 mod find;
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod error;
 mod foreign;
 mod hide;
 mod missing;
+mod offline;
 mod parts;
 mod record;
 mod relay;
@@ -300,6 +301,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
+    warnings.extend(offline::line(&resolved, &ended));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Ok(root) = &root {
         warnings.extend(end::damaged(root, &ended.outcome));

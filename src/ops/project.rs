@@ -94,6 +94,12 @@ pub fn find(choice: &Choice) -> Result<Place, Error> {
     }
 }
 
+/// The top of the project that `cwd` is in: `cwd` itself when it is in none.
+pub fn root_of(cwd: &Path) -> PathBuf {
+    std::fs::metadata(cwd)
+        .map_or_else(|_| cwd.to_owned(), |meta| root(cwd, &meta, env::HOME.absolute_path().as_deref()).0)
+}
+
 /// The tree over `root`, which a kept tree was made over.
 pub fn over(root: PathBuf) -> Result<Place, Error> {
     let (cwd, _) = current_dir()?;

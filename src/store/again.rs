@@ -37,12 +37,23 @@ pub enum Taken {
     Gone,
 }
 
+/// How often a tree is asked for that others only look at.
+const TURNS: u32 = 3;
+
 /// Lock the tree of `id` for a further run, as [`create_tree`](super::trees::create_tree) does for the
 /// first one.
 pub fn take(state: &StateDir, id: Id) -> Result<Taken> {
     let Some(mut tree) = open_tree(state, id)? else { return Ok(Taken::Gone) };
-    if !tree.lock_patiently()? {
-        return Ok(Taken::By(if tree.try_share()? { User::Reader } else { User::Run }));
+    let mut turns = TURNS;
+    while !tree.lock_patiently()? {
+        if !tree.try_share()? {
+            return Ok(Taken::By(User::Run));
+        }
+        // Shared with a reader, or with a run that was ending and others that ask who it was, as we do.
+        turns -= 1;
+        if turns == 0 {
+            return Ok(Taken::By(User::Reader));
+        }
     }
     // Removed between our two calls: what we hold has another name by now.
     if !is_current(state, &tree) || !tree.is_whole() {

@@ -146,7 +146,8 @@ fn a_tree_that_equals_its_base_again_goes() {
     let id = first(&p, "echo 2 > f; mkdir d; echo x > d/x");
     go_on(&p, "@", "echo 1 > f; rm -r d");
     assert_eq!(p.trees().len(), 0);
-    fails(&p.aj(["diff", "@"]), 3, &[&format!("no changes are kept of jail `{}`", newest(&p))]);
+    fails(&p.aj(["diff", "@"]), 3, &["no changes are kept for"]);
+    fails(&p.aj(["diff", &newest(&p)]), 3, &[&format!("no changes are kept of jail `{}`", newest(&p))]);
     fails(&p.aj(["exec", "@", "--", "true"]), 125, &["no changes are kept for", "`aj exec -- CMD`"]);
     fails(&p.aj(["exec", &id, "--", "true"]), 125, &["no changes are kept of jail"]);
     // An empty layer as well.
@@ -469,4 +470,25 @@ fn a_full_disk_takes_nothing_away() {
     assert!(lines.contains(&"again: 0") && lines.contains(&"kept"), "{ran:#?}");
     assert_eq!(lines.last(), Some(&"discard: 0"), "{ran:#?}");
     assert!(!ran.stderr.contains("internal error"), "{ran:#?}");
+}
+
+#[test]
+fn of_several_at_once_each_goes_on_or_is_told_that_a_run_does() {
+    let p = Project::new();
+    assert_eq!(p.aj(["exec", "--", "sh", "-c", "echo start > log"]).code, Some(0));
+    let one = |n: usize| {
+        let script = format!("echo {n} >> log; sleep 0.1");
+        p.command(aj()).args(["exec", "-q", "@", "--", "sh", "-c", &script]).output().unwrap()
+    };
+    let all: Vec<Ran> = std::thread::scope(|s| {
+        let runs: Vec<_> = (0..8).map(|n| s.spawn(move || Ran::from(one(n)))).collect();
+        runs.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    let (went_on, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(|ran| ran.code == Some(0));
+    assert!(!went_on.is_empty());
+    for ran in refused {
+        assert!(ran.code == Some(125) && ran.stderr.contains("a run goes on in them"), "{ran:#?}");
+    }
+    let log = p.aj(["exec", "-q", "@", "--", "cat", "log"]).stdout;
+    assert_eq!(log.lines().count(), 1 + went_on.len(), "{log}");
 }

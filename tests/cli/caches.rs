@@ -1,7 +1,7 @@
 //! What `aj` says about the caller's package caches: dry runs, the record, names that are none.
 
 use crate::common::{Ran, aj};
-use crate::real::project::skip;
+use crate::real::project::{Project, skip};
 use crate::real::tools::Caller;
 
 fn caller() -> Option<Caller> {
@@ -118,4 +118,34 @@ fn a_file_of_the_users_adds_a_cache_and_replaces_built_in_ones() {
         "{ran:#?}"
     );
     assert!(!caller.home.join("acme/y").exists());
+}
+
+#[test]
+fn a_command_that_wanted_the_network_or_packages_is_told_what_gives_them() {
+    let p = Project::new();
+    let told = |flags: &[&str], said: &str, code: u8| {
+        let script = format!("echo '{said}' >&2; exit {code}");
+        let words: Vec<&str> =
+            ["exec"].iter().chain(flags).chain(&["--", "sh", "-c", &script]).copied().collect();
+        let ran = p.aj(words);
+        assert_eq!(ran.code, Some(i32::from(code)), "{ran:#?}");
+        ran.stderr.strip_prefix(&format!("{said}\n")).unwrap().to_owned()
+    };
+    let resolve = "curl: (6) Could not resolve host: index.crates.io";
+    let line = |way: &str| format!("aj: warning: the jail has no network: {way}\n");
+    let (net, caches) =
+        ("`--net host` gives it this machine's", "`--preset build` shows your package caches");
+    assert_eq!(told(&[], resolve, 101), line(&format!("{net}, {caches}")));
+    assert_eq!(told(&[], "npm error code ENOTCACHED", 1), line(caches));
+    assert_eq!(told(&["--preset", "build", "--best-effort", "-q"], resolve, 1), line(net));
+    assert_eq!(told(&["--net", "none"], resolve, 1), line(caches));
+    for (flags, said, code) in [
+        (&[][..], resolve, 0),
+        (&[], "test result: FAILED", 101),
+        (&["--net", "host"], resolve, 1),
+        (&["--net", "none", "--caches", "none"], resolve, 1),
+    ] {
+        let told = told(flags, said, code);
+        assert!(!told.contains("the jail has no network"), "{flags:?} {told}");
+    }
 }

@@ -251,12 +251,13 @@ fn the_newest_is_the_one_that_started_last_whatever_clocks_say() {
     for words in [&["diff", "--name-only"][..], &["diff", "--name-only", "@"]] {
         assert_eq!(p.aj(words).stdout, "second\n");
     }
-    // `@` is what it is for `aj jail show`, also when that changed nothing.
+    // One that changed nothing is the newest for `aj jail show` alone: `@` is of what is kept here.
     assert_eq!(p.aj(["exec", "--", "true"]).code, Some(0));
     let shown = p.aj(["jail", "show", "@", "--json"]).stdout;
     let last = json(&shown)["id"].as_str().unwrap().to_owned();
     assert_ne!(last, new);
-    fails(&p.aj(["apply", "@"]), 3, &[&format!("no changes are kept of jail `{last}`")]);
+    fails(&p.aj(["apply", &last]), 3, &[&format!("no changes are kept of jail `{last}`")]);
+    assert_eq!(p.aj(["diff", "--name-only", "@"]).stdout, "second\n");
     assert_eq!(p.aj(["diff", "--name-only"]).stdout, "second\n");
 }
 

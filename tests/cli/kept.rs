@@ -288,3 +288,31 @@ fn what_a_hostile_run_left_can_be_discarded() {
     runs(&p, &["discard", "-y", &id]);
     assert_eq!(p.trees().len(), 0);
 }
+
+/// What one command goes on in, the others show, bring back and remove: not what ran over another
+/// project meanwhile, nor nothing because a later run here changed nothing.
+#[test]
+fn at_means_the_same_kept_changes_for_every_command() {
+    let p = Project::new();
+    let (ours, _) = keeps(&p, "echo 1 > ours");
+    let other = p.top().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let there = |words: &[&str]| Ran::from(p.command(aj()).current_dir(&other).args(words).output().unwrap());
+    assert_eq!(there(&["exec", "--", "sh", "-c", "echo 1 > theirs"]).code, Some(0));
+    let (_, said) = keeps(&p, "true");
+    assert_eq!(said, "");
+    assert_eq!(runs(&p, &["exec", "@", "--", "ls"]).stdout, "ours\n");
+    assert_eq!(runs(&p, &["diff", "@"]).stdout, "A ours\n");
+    assert_eq!(there(&["diff", "@"]).stdout, "A theirs\n");
+    assert!(runs(&p, &["discard", "@", "-n"]).stdout.starts_with(&ours));
+    assert_eq!(runs(&p, &["apply", "@"]).stdout, "A ours\n");
+    assert!(p.dir().join("ours").exists() && !other.join("theirs").exists());
+    runs(&p, &["discard", "@", "--yes"]);
+    for command in
+        [&["exec", "@", "--", "true"][..], &["diff", "@"], &["apply", "@"], &["discard", "@", "-y"]]
+    {
+        let ran = p.aj(command);
+        assert!(ran.stderr.contains("no changes are kept for"), "{command:?} {ran:#?}");
+    }
+    assert_eq!(there(&["diff", "@"]).stdout, "A theirs\n");
+}

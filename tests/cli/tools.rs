@@ -64,6 +64,9 @@ fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
     let home = caller.home.display().to_string();
     caller.program("documents/x", "echo x").path("documents").program("inhome", "echo h").path("");
     caller.program(".local/share/app/app", "echo app").link("../share/app/app", ".local/bin/app");
+    // As a tool chain that was unpacked: it needs what lies beside its `bin`.
+    caller.file("unpacked/chain/lib/words", "from lib\n").path("unpacked/chain/bin");
+    caller.program("unpacked/chain/bin/chain", "cat \"${0%/*}/../lib/words\"");
     for (flags, command, told) in [
         (
             &["--tools", "none"][..],
@@ -74,6 +77,7 @@ fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
         (&[], "x", format!("`aj exec --ro {home}/documents -- …`")),
         // Only what is missing: the link is there, not what it leads to.
         (&[], "app", format!("`aj exec --ro {home}/.local/share/app -- …`")),
+        (&[], "chain", format!("`aj exec --ro {home}/unpacked/chain -- …`")),
         // Never the home directory.
         (&[], "inhome", format!("`aj exec --ro {home}/inhome -- …`")),
         (&[], "nowhere", "if it is installed, show its directory".to_owned()),
@@ -87,6 +91,7 @@ fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
     for words in [
         &["exec", "--tools", "local-bin,rustup", "--", "cargo"][..],
         &["exec", "--ro", &format!("{home}/documents"), "--", "x"],
+        &["exec", "--ro", &format!("{home}/unpacked/chain"), "--", "chain"],
         &["exec", "--ro", &format!("{home}/.local/share/app"), "--", "app"],
     ] {
         assert_eq!(run(&caller, words).code, Some(0), "{words:?}");

@@ -11,7 +11,7 @@ use crate::common::Ran;
 pub(super) const BUILD: &[&str] = &["--preset", "build", "--best-effort"];
 
 /// A caller whose cargo is that of the tests' tool chain.
-fn with_cargo() -> Option<Caller> {
+pub(super) fn with_cargo() -> Option<Caller> {
     let real = Ran::from(std::process::Command::new("cargo").args(["--version", "--verbose"]).output().ok()?);
     let sysroot = std::process::Command::new("rustc").args(["--print", "sysroot"]).output();
     let (Some(0), Ok(sysroot)) = (real.code, sysroot) else {

@@ -12,6 +12,7 @@ mod jvm;
 mod layouts;
 mod node;
 mod planted;
+mod projects;
 mod python;
 mod root;
 pub mod secrets;

@@ -10,7 +10,8 @@ use super::{Error, Part, Tree};
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
-use crate::ops::ledger::{CANDIDATES, Filter, MIN_DIGITS, StateError, prefix};
+use crate::ops::ledger::{CANDIDATES, MIN_DIGITS, StateError, prefix};
+use crate::ops::project;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{ledger, sides, trees};
@@ -34,7 +35,7 @@ pub struct Chosen {
 /// The tree and the paths that `arguments` mean: a jail first, if the first word is one, then paths.
 /// Both for the state directory and the current directory of the caller.
 ///
-/// `@` is the newest jail of all, as in `aj jail show`; a word that begins with `jl-` is an id or the
+/// `@` is the newest kept of this project, as in `aj exec @`; a word that begins with `jl-` is an id or the
 /// start of one; another word is a path where there is such a path, and an id otherwise. Without a
 /// jail the newest tree over the current directory or a directory above it is meant, whether its
 /// jail has ended or not: what is meant must not depend on how fast a jail is.
@@ -92,10 +93,11 @@ pub(super) fn choose_in(
         None => (None, arguments),
     };
     if let Some((first, Word::Jail(id))) = &word {
-        let tree = named(state, first, Some(id), monitor)?;
+        let tree = named(state, first, Some(id), &cwd, monitor)?;
         return keep_to(tree, cwd.ok().as_deref(), rest);
     }
     let cwd = cwd.map_err(|why| Error::CurrentDir { why })?;
+    let at = Ok(cwd.clone());
     let over = match state {
         Some(state) => newest_over(state, &cwd, monitor)?,
         None => None,
@@ -106,7 +108,7 @@ pub(super) fn choose_in(
             None => std::fs::symlink_metadata(cwd.join(first)).is_ok(),
         };
         if !is_path {
-            return match named(state, first, id.as_deref(), monitor) {
+            return match named(state, first, id.as_deref(), &at, monitor) {
                 Err(Error::NotFound(word)) => Err(Error::Neither { word, base: text::os(&cwd) }),
                 tree => keep_to(tree?, Some(&cwd), rest),
             };
@@ -121,20 +123,33 @@ fn keep_to(tree: Tree, cwd: Option<&Path>, paths: &[OsString]) -> Result<Chosen,
     Ok(Chosen { tree, only, paths: paths.to_vec(), here })
 }
 
-/// The tree of the one jail whose id begins with `id` (`@`: the newest), as `aj jail show` finds it.
+/// The tree of the one jail whose id begins with `id`, as `aj jail show` finds it; of `@`, the newest of
+/// the project that `cwd` is in.
 fn named(
     state: Option<&StateDir>,
     word: &OsStr,
     id: Option<&str>,
+    cwd: &io::Result<PathBuf>,
     monitor: &dyn Monitor,
 ) -> Result<Tree, Error> {
     let (Some(state), Some(id)) = (state, id) else { return Err(Error::NotFound(text::os(word))) };
-    let (jail, tree) = tree_named(state, word, id, monitor)?;
+    let (jail, tree) = tree_named(state, word, id, cwd, monitor)?;
     open(state, tree)?.ok_or_else(|| Error::NothingKept(jail.to_string()))
 }
 
 /// Which jail that is, and the one that made the tree it ran in. That need not be there.
-fn tree_named(state: &StateDir, word: &OsStr, id: &str, monitor: &dyn Monitor) -> Result<(Id, Id), Error> {
+fn tree_named(
+    state: &StateDir,
+    word: &OsStr,
+    id: &str,
+    cwd: &io::Result<PathBuf>,
+    monitor: &dyn Monitor,
+) -> Result<(Id, Id), Error> {
+    if id == "@" {
+        let cwd = cwd.as_ref().map_err(|why| Error::CurrentDir { why: io::Error::from(why.kind()) })?;
+        let tree = newest_of_project(state, &project::root_of(cwd), cwd, monitor)?;
+        return Ok((tree, tree));
+    }
     // Also of one that cannot be read: whoever opens it says why.
     let has_tree = |id| !matches!(trees::open_tree(state, id), Ok(None));
     // A full id needs no ledger: it works whatever became of that.
@@ -143,7 +158,7 @@ fn tree_named(state: &StateDir, word: &OsStr, id: &str, monitor: &dyn Monitor) -
     {
         return Ok((id, id));
     }
-    let found = if id == "@" { latest(state, monitor)? } else { starting_with(state, id, word, monitor)? };
+    let found = starting_with(state, id, word, monitor)?;
     let id = found.ok_or_else(|| Error::NotFound(text::os(word)))?;
     if has_tree(id) {
         return Ok((id, id));
@@ -156,16 +171,20 @@ fn tree_named(state: &StateDir, word: &OsStr, id: &str, monitor: &dyn Monitor) -
 /// The same for a word that can be nothing but a jail.
 pub(crate) fn selected(state: &StateDir, word: &OsStr, monitor: &dyn Monitor) -> Result<(Id, Id), Error> {
     let id = word.to_str().and_then(prefix).ok_or_else(|| Error::NotFound(text::os(word)))?;
-    tree_named(state, word, &id, monitor)
+    tree_named(state, word, &id, &std::env::current_dir(), monitor)
 }
 
-/// The newest tree whose base is wanted.
-pub(crate) fn newest_of(
+/// What `@` means wherever kept changes are meant: the newest tree over the project `root`, or over a part
+/// of it that `start` is in. One meaning for all: what `aj exec @` goes on in is what `aj apply @` brings
+/// back and `aj discard @` removes, whatever ran over another project meanwhile.
+pub(crate) fn newest_of_project(
     state: &StateDir,
-    wanted: impl Fn(&Path) -> bool,
+    root: &Path,
+    start: &Path,
     monitor: &dyn Monitor,
-) -> Result<Option<Id>, Error> {
-    newest(state, list(state, wanted)?, monitor)
+) -> Result<Id, Error> {
+    let found = list(state, |base| base.starts_with(root) && start.starts_with(base))?;
+    newest(state, found, monitor)?.ok_or_else(|| Error::NoTree(text::os(root)))
 }
 
 /// The jail whose id begins with `start`: on record or not, with a tree or without, so that a start
@@ -189,18 +208,8 @@ fn starting_with(
     Ok(ids.first().copied())
 }
 
-/// The jail that started last; without any record the one with the newest tree.
-fn latest(state: &StateDir, monitor: &dyn Monitor) -> Result<Option<Id>, Error> {
-    let last = Filter { limit: Some(1), ..Filter::default() };
-    let rows = ledger::read(state, monitor, |l| l.list(&last))?;
-    match rows.first().and_then(|row| row.id.parse().ok()) {
-        Some(id) => Ok(Some(id)),
-        None => newest(state, list(state, |_| true)?, monitor),
-    }
-}
-
 fn newest_over(state: &StateDir, cwd: &Path, monitor: &dyn Monitor) -> Result<Option<Tree>, Error> {
-    match newest_of(state, |base| cwd.starts_with(base), monitor)? {
+    match newest(state, list(state, |base| cwd.starts_with(base))?, monitor)? {
         Some(id) => open(state, id),
         None => Ok(None),
     }

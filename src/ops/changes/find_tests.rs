@@ -91,7 +91,7 @@ fn the_order_of_the_ledger_decides_which_is_newest() {
     std::os::unix::fs::symlink(&p, &base).unwrap();
     assert_eq!(meant(&state, &p, &[]), jail(A, &[]));
     assert_eq!(meant(&state, &p.join("sub"), &[]), jail(A, &[]));
-    assert_eq!(meant(&state, &p, &["@"]), jail(B, &[]));
+    assert_eq!(meant(&state, &p, &["@"]), jail(A, &[]));
     // Without a ledger the times of the files have to do, and what is known is newer than what is not.
     fs::remove_file(state.path().join("ledger.db")).unwrap();
     assert_eq!(meant(&state, &p, &[]), jail(C, &[]));
@@ -100,14 +100,24 @@ fn the_order_of_the_ledger_decides_which_is_newest() {
 }
 
 #[test]
-fn the_newest_of_all_is_the_one_that_the_ledger_shows() {
-    let (_dir, state, p, _) = dirs();
-    assert_eq!(meant(&state, &p, &["@"]).unwrap_err(), "no jail `@`");
+fn the_newest_is_that_of_this_project_whatever_ran_elsewhere_or_kept_nothing() {
+    let (_dir, state, p, q) = dirs();
+    let none = |dir: &Path| Err(format!("no changes are kept for `{}`", dir.display()));
+    assert_eq!(meant(&state, &p, &["@"]), none(&p));
+    fs::create_dir(p.join(".git")).unwrap();
     ran(&state, A, &p);
+    ran(&state, C, &q);
     record(&state, B);
-    let e = ask(&state, &p, &["@"]).unwrap_err();
-    assert!(matches!(&e, Error::NothingKept(id) if id == B), "{e}");
-    assert_eq!(meant(&state, &p, &[]), jail(A, &[]), "the newest that changed something");
+    for word in ["@", "latest"] {
+        assert_eq!(meant(&state, &p, &[word]), jail(A, &[]), "{word}");
+        assert_eq!(meant(&state, &p.join("sub"), &[word]), jail(A, &[]), "{word}");
+        assert_eq!(meant(&state, &q, &[word]), jail(C, &[]), "{word}");
+    }
+    // A project within is another one.
+    let inner = p.join("sub/inner");
+    fs::create_dir_all(inner.join(".git")).unwrap();
+    assert_eq!(meant(&state, &inner, &["@"]), none(&inner));
+    assert_eq!(meant(&state, &inner, &[]), jail(A, &[]));
 }
 
 #[test]

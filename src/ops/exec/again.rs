@@ -48,10 +48,8 @@ fn find(
     let monitor = Recording::default();
     let found = if word == "@" || word == "latest" {
         let place = project::find(choice)?;
-        let none = || changes::Error::NoTree(text::os(&place.root));
-        let state = state.ok_or_else(none)?;
-        let over = |base: &std::path::Path| base.starts_with(&place.root) && place.start.starts_with(base);
-        changes::newest_of(state, over, &monitor).and_then(|id| id.ok_or_else(none))
+        let state = state.ok_or_else(|| changes::Error::NoTree(text::os(&place.root)))?;
+        changes::newest_of_project(state, &place.root, &place.start, &monitor)
     } else if *choice == Choice::Project {
         let not_found = || changes::Error::NotFound(text::os(word));
         let state = state.ok_or_else(not_found)?;
