@@ -98,6 +98,7 @@ fn set_up(
     // may enter, and that identity ends below.
     let binds = open_binds(&plan)?;
     let ready = plan.root.as_deref().map(ready_root).transpose()?;
+    let anchor = anchor(&plan)?;
     let mut overlays = None;
     if birth.ids == Ids::Range {
         // Before our ids change: they may not enter the state directory.
@@ -110,7 +111,7 @@ fn set_up(
         // The launcher died between its word and that call: nobody will tell us.
         clone::exit_now(125);
     }
-    let (store, root) = tmpfs(&plan, ready)?;
+    let (store, root) = tmpfs(&plan, &anchor, ready)?;
     // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
     let (lending, parts) = overlays.unwrap_or_else(|| (wait_for_launcher(go), Vec::new()));
     let overlays = Overlays::new(&plan, lending, status, parts);
@@ -194,8 +195,18 @@ fn ready_root(path: &CStr) -> Result<OwnedFd> {
         .map_err(|e| e.on(text::c(path)))
 }
 
+/// A directory of the host that nobody looks up any more once the binds are open: the ready-made `/etc`.
+/// Not one like `/dev`, which the tree or the state may lie below.
+fn anchor(plan: &Plan) -> Result<OwnedFd> {
+    let etc = plan.mounts.iter().find_map(|m| match &m.what {
+        What::Bind { source, .. } if m.at.as_c_str() == c"etc" => Some(source),
+        _ => None,
+    });
+    open_dir(etc.ok_or_else(|| Error::new("plan", "etc", Errno::EBADF))?)
+}
+
 /// The tmpfs and the new root in it, which is the ready-made one if there is one.
-fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
+fn tmpfs(plan: &Plan, anchor: &OwnedFd, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
     // The modes below are meant as they are; the command's umask is set once all is in place.
     nix::sys::stat::umask(Mode::empty());
     let tmpfs = NewFs::open(c"tmpfs")?;
@@ -226,10 +237,8 @@ fn tmpfs(plan: &Plan, ready: Option<OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
         nix::unistd::symlinkat(target.as_c_str(), &store, at.as_c_str())
             .map_err(|e| Error::new("symlink", text::c(at), e))?;
     }
-    // Attached where every host has a directory: kernels before 6.15 clone attached trees only.
-    // Nothing below uses the host's /dev any more, and nobody outside sees this mount.
-    let host = open_dir(c"/")?;
-    mount::attach(&store, &host, c"dev").map_err(|e| e.on("tmpfs"))?;
+    // Kernels before 6.15 clone attached trees only. Nobody outside sees this mount.
+    mount::attach(&store, anchor, c"").map_err(|e| e.on("tmpfs"))?;
     let root = match ready {
         Some(root) => root,
         None => mount::clone_tree(Some(store.as_fd()), c"root", false).map_err(|e| e.on("new root"))?,

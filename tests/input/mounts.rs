@@ -120,6 +120,34 @@ fn a_state_directory_on_tmpfs() {
 }
 
 /// A cache that cannot be shown is empty inside and can be written all the same; the run goes on.
+/// The jail has directories of its own there, and so has the host.
+#[test]
+fn a_tree_and_a_state_directory_below_dev() {
+    let Ok(top) = tempfile::Builder::new().prefix("aj-").tempdir_in("/dev/shm") else {
+        return skip("/dev/shm cannot be written");
+    };
+    let (tree, state) = (top.path().join("tree"), top.path().join("state"));
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let p = Project::new();
+    let run = |dir: &std::path::Path, state: &std::path::Path, flags: &[&str]| {
+        let mut command = p.command(crate::common::aj());
+        command.current_dir(dir).env("AJ_STATE_DIR", state).arg("exec").args(flags);
+        Ran::from(command.args(["--", "sh", "-c", "pwd; echo x > new && cat new"]).output().unwrap())
+    };
+    // Again and again: who comes first, pid 1 or who makes its overlays, is chance.
+    for _ in 0..8 {
+        for (dir, state) in [(&*tree, &*state), (p.dir(), &*state), (&*tree, &*p.state())] {
+            let ran = run(dir, state, &[]);
+            let said = format!("{}\nx\n", dir.canonicalize().unwrap().display());
+            assert_eq!((ran.code, ran.stdout), (Some(0), said), "{}", ran.stderr);
+        }
+    }
+    assert_eq!(run(&tree, &state, &["--rw"]).code, Some(0));
+    assert_eq!(std::fs::read_to_string(tree.join("new")).unwrap(), "x\n");
+}
+
 #[test]
 fn a_cache_over_which_no_overlay_can_be_mounted_is_cold() {
     let p = Project::new();
