@@ -1,5 +1,5 @@
 //! The trees of one-shot overlays: `trees/ID/{base, upper, work}`, further overlays (see
-//! [`sides`](super::sides)), and what `origin`, `kept` and `applied` note beside them. None of it is ever
+//! [`sides`]), and what `origin`, `kept` and `applied` note beside them. None of it is ever
 //! shown to a jail but the upper layers, through the overlays.
 //!
 //! A tree is in use while somebody holds a `flock` on its directory: the supervisor an exclusive one

@@ -156,7 +156,7 @@ fn real(dir: &Path, path: &Path) -> Result<PathBuf, String> {
     })
 }
 
-/// What is in a regular file, as [`read`] reads one; `None` where it cannot be read.
+/// What is in a regular file, as `read` reads one; `None` where it cannot be read.
 pub fn read_file(path: &Path, limit: usize) -> Option<Vec<u8>> {
     read(path, limit).ok().flatten()
 }
