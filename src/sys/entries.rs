@@ -1,4 +1,4 @@
-//! The entries of a directory, read into a buffer on the stack. libc's streams take memory from malloc,
+//! The entries of a directory, read into a buffer of our own. libc's streams take memory from its malloc,
 //! which a start does not touch otherwise: its first use costs more than a whole small directory.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use super::{Error, Result};
 
 /// Bytes read at once: the longest entry takes 280.
-const BUFFER: usize = 4096;
+const BUFFER: usize = 2048;
 /// Offsets in `struct linux_dirent64` (getdents64(2)).
 const LENGTH: usize = 16;
 const KIND: usize = 18;
@@ -30,7 +30,7 @@ pub struct Entry<'a> {
 #[derive(Debug)]
 pub struct Entries {
     dir: OwnedFd,
-    buffer: [u8; BUFFER],
+    buffer: Vec<u8>,
     at: usize,
     end: usize,
 }
@@ -38,7 +38,7 @@ pub struct Entries {
 impl Entries {
     /// Read `dir` from its read position.
     pub fn of(dir: OwnedFd) -> Entries {
-        Entries { dir, buffer: [0; BUFFER], at: 0, end: 0 }
+        Entries { dir, buffer: vec![0; BUFFER], at: 0, end: 0 }
     }
 
     /// Read `dir` from its start, by a description of its own. `dir` may be `O_PATH`.
