@@ -154,13 +154,14 @@ fn aj_stays_small_while_much_output_waits_for_a_slow_reader() {
                 break;
             }
             total += n;
-            most = most.max(running.kib("VmHWM"));
+            // Without the program itself, which is a debug build here: what is held is the question.
+            most = most.max(running.kib("VmHWM").saturating_sub(running.kib("RssFile")));
             if total < 20_000_000 {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
         assert!(total >= 200_000_000, "{total}");
-        assert!(most > 0 && most < 16 * 1024, "{options:?}: {most} KiB");
+        assert!(most > 0 && most < 8 * 1024, "{options:?}: {most} KiB");
         assert_eq!(fate(running.end()), 0);
     }
 }
