@@ -488,10 +488,11 @@ fn a_new_object_that_cannot_be_put_there_stops_what_would_name_it() {
     let f = Fixture::new(&[(".git/objects/x", "1"), (".git/refs/heads/main", "old")]);
     f.jail(".git/objects/new", "1");
     f.jail(".git/refs/heads/main", "new");
+    // The host's directory is closed meanwhile: a conflict, which stops all, or a failure to write.
     chmod(f.base(".git/objects"), 0o500);
     let r = f.apply();
     chmod(f.base(".git/objects"), 0o700);
-    assert!(r.stopped && r.failed.len() == 1, "{r:#?}");
+    assert!(r.conflicts.len() + r.failed.len() > 0 && r.applied.is_empty(), "{r:#?}");
     assert_eq!(std::fs::read_to_string(f.base(".git/refs/heads/main")).unwrap(), "old");
 }
 
