@@ -155,7 +155,11 @@ fn aj_stays_small_while_much_output_waits_for_a_slow_reader() {
             }
             total += n;
             // Without the program itself, which is a debug build here: what is held is the question.
-            most = most.max(running.kib("VmHWM").saturating_sub(running.kib("RssFile")));
+            // One that has ended has neither.
+            let program = running.kib("RssFile");
+            if program > 0 {
+                most = most.max(running.kib("VmHWM").saturating_sub(program));
+            }
             if total < 20_000_000 {
                 std::thread::sleep(Duration::from_millis(5));
             }
