@@ -5,9 +5,9 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::Mode;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
+use super::overlay::directory;
 use super::plan::{EMPTY, Mount, What};
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
@@ -16,8 +16,7 @@ use crate::sys::{Error, Result, at};
 /// Cover the attached mount `below` with a read-only overlay of itself. `false`: the kernel makes none
 /// over this file system (a third level of stacking, names without case, mounts that cannot be parted).
 pub(super) fn veil(below: &OwnedFd, store: &OwnedFd) -> Result<bool> {
-    let empty = openat(store, EMPTY, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", text::c(EMPTY), e))?;
+    let empty = directory(store, EMPTY, OFlag::O_PATH)?;
     let (below_fd, empty) = (below.as_raw_fd(), empty.as_raw_fd());
     let lower = CString::new(format!("/proc/self/fd/{below_fd}:/proc/self/fd/{empty}")).unwrap_or_default();
     let make = || -> Result<OwnedFd> {
@@ -60,8 +59,8 @@ fn find(root: impl AsFd, at: &CStr, flags: OFlag) -> Result<OwnedFd> {
     openat2(root, at, how).map_err(|e| Error::new("open mount point", text::c(at), e))
 }
 
-/// Mount a file or directory over itself, read-only unless it is `writable`. The clone is of the jail's own view, so that it keeps the id
-/// mapping and cannot be of anything that is not shown.
+/// Mount a file or directory over itself, read-only unless it is `writable`. The clone is of the jail's
+/// own view, so that it keeps the id mapping and cannot be of anything that is not shown.
 pub(super) fn cover(root: &OwnedFd, m: &Mount, inode: u64, writable: bool) -> Result<()> {
     let file = match place(root, m) {
         // Nor can the command get there: it is the same user with fewer rights.

@@ -155,12 +155,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
-    open_below(AT_FDCWD, path, OFlag::O_PATH)
-}
-
-fn open_below(dir: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
-    openat(dir, path, how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::new("open", text::c(path), e))
+    overlay::directory(AT_FDCWD, path, OFlag::O_PATH)
 }
 
 /// A detached clone of a host path with its attributes. Other mounts below it come along only

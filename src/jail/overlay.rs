@@ -68,7 +68,8 @@ fn open_one(overlay: &Overlay) -> Result<Parts> {
     Ok(Parts { lower, own })
 }
 
-fn directory(at: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
+/// A directory, opened as `how`.
+pub(super) fn directory(at: impl AsFd, path: &CStr, how: OFlag) -> Result<OwnedFd> {
     openat(at, path, how | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::new("open", text::c(path), e))
 }

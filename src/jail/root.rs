@@ -33,13 +33,19 @@ const KEPT: usize = 31;
 const SEEN: &str = "seen-roots";
 const PLACES: u64 = 256;
 
+/// What is in a root, as paths of the tmpfs.
+#[derive(Debug)]
+struct Parts {
+    dirs: Vec<CString>,
+    files: Vec<CString>,
+    links: Vec<(CString, CString)>,
+}
+
 /// A root that is not there yet.
 #[derive(Debug)]
 pub struct Wanted {
     stamp: u64,
-    dirs: Vec<CString>,
-    files: Vec<CString>,
-    links: Vec<(CString, CString)>,
+    parts: Parts,
     owner: Option<u32>,
 }
 
@@ -47,10 +53,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Root {
     ready: Ready,
-    /// What is in it, as paths of the tmpfs: see [`Root::set_aside_if_damaged`].
-    dirs: Vec<CString>,
-    files: Vec<CString>,
-    links: Vec<(CString, CString)>,
+    /// See [`Root::set_aside_if_damaged`].
+    parts: Parts,
 }
 
 /// Let `plan` use the ready-made root below `cache`, if there is one; if not, what later runs would use.
@@ -64,23 +68,33 @@ pub fn ready(cache: &Path, plan: &mut Plan, owner: Option<u32>) -> Result<Root, 
     let ready =
         ready::hold(&path).and_then(|r| Some((r, CString::new(path.as_os_str().as_encoded_bytes()).ok()?)));
     let Some((ready, path)) = ready else {
-        let inside = |paths: &[CString]| paths.iter().filter_map(|p| below(p)).collect();
-        let links = plan.links.iter().filter_map(|(to, at)| Some((to.clone(), below(at)?))).collect();
-        return Err(Some(Wanted {
-            stamp,
-            dirs: inside(&plan.dirs),
-            files: inside(&plan.files),
-            links,
-            owner,
-        }));
+        let inside = |paths: &[CString]| paths.iter().filter(|p| below(p).is_some()).cloned().collect();
+        let links = plan.links.iter().filter(|(_, at)| below(at).is_some()).cloned().collect();
+        let parts = Parts { dirs: inside(&plan.dirs), files: inside(&plan.files), links };
+        return Err(Some(Wanted { stamp, parts, owner }));
     };
     plan.root = Some(path);
-    Ok(Root {
-        ready,
+    let parts = Parts {
         dirs: plan.dirs.extract_if(.., |d| below(d).is_some()).collect(),
         files: plan.files.extract_if(.., |f| below(f).is_some()).collect(),
         links: plan.links.extract_if(.., |(_, at)| below(at).is_some()).collect(),
-    })
+    };
+    Ok(Root { ready, parts })
+}
+
+impl Parts {
+    // Paths below the root itself.
+    fn dirs(&self) -> impl Iterator<Item = &CStr> {
+        self.dirs.iter().filter_map(|p| below(p))
+    }
+
+    fn files(&self) -> impl Iterator<Item = &CStr> {
+        self.files.iter().filter_map(|p| below(p))
+    }
+
+    fn links(&self) -> impl Iterator<Item = (&CStr, &CStr)> {
+        self.links.iter().filter_map(|(target, at)| Some((target.as_c_str(), below(at)?)))
+    }
 }
 
 impl Root {
@@ -106,21 +120,20 @@ impl Root {
     fn is_whole(&self) -> io::Result<bool> {
         let top = fs::File::open(self.path())?;
         let is = |path: &CStr, mode: u32| -> io::Result<bool> {
-            let path = below(path).unwrap_or_default();
-            Ok(fstatat(&top, path.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode == mode)
+            Ok(fstatat(&top, path, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mode == mode)
         };
-        for dir in &self.dirs {
+        for dir in self.parts.dirs() {
             if !is(dir, libc::S_IFDIR | 0o755)? {
                 return Ok(false);
             }
         }
-        for file in &self.files {
+        for file in self.parts.files() {
             if !is(file, libc::S_IFREG | 0o644)? {
                 return Ok(false);
             }
         }
-        for (target, at) in &self.links {
-            if readlinkat(&top, below(at).unwrap_or_default().as_c_str())?.as_bytes() != target.to_bytes() {
+        for (target, at) in self.parts.links() {
+            if readlinkat(&top, at)?.as_bytes() != target.to_bytes() {
                 return Ok(false);
             }
         }
@@ -138,9 +151,8 @@ fn shows_parts(plan: &Plan) -> bool {
 }
 
 /// The path below the root of one in the tmpfs, if it is there.
-fn below(path: &CStr) -> Option<CString> {
-    let rest = path.to_bytes().strip_prefix(b"root/")?;
-    CString::new(rest).ok()
+fn below(path: &CStr) -> Option<&CStr> {
+    CStr::from_bytes_with_nul(path.to_bytes_with_nul().strip_prefix(b"root/")?).ok()
 }
 
 fn name(stamp: u64) -> String {
@@ -202,20 +214,20 @@ impl Wanted {
 
     fn fill(&self, to: &Path) -> io::Result<()> {
         let top = fs::File::open(to)?;
-        for dir in &self.dirs {
-            mkdirat(&top, dir.as_c_str(), Mode::S_IRWXU)?;
+        for dir in self.parts.dirs() {
+            mkdirat(&top, dir, Mode::S_IRWXU)?;
             // Apart from mkdir, which the umask cuts down.
-            fchmodat(&top, dir.as_c_str(), Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
+            fchmodat(&top, dir, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
         }
-        for file in &self.files {
-            mknodat(&top, file.as_c_str(), SFlag::S_IFREG, Mode::S_IRUSR, 0)?;
-            fchmodat(&top, file.as_c_str(), Mode::from_bits_truncate(0o644), FchmodatFlags::FollowSymlink)?;
+        for file in self.parts.files() {
+            mknodat(&top, file, SFlag::S_IFREG, Mode::S_IRUSR, 0)?;
+            fchmodat(&top, file, Mode::from_bits_truncate(0o644), FchmodatFlags::FollowSymlink)?;
         }
-        for (target, at) in &self.links {
-            symlinkat(target.as_c_str(), &top, at.as_c_str())?;
+        for (target, at) in self.parts.links() {
+            symlinkat(target, &top, at)?;
         }
-        let links = self.links.iter().map(|(_, at)| at);
-        for path in self.dirs.iter().chain(&self.files).chain(links).map(CString::as_c_str).chain([c""]) {
+        let links = self.parts.links().map(|(_, at)| at);
+        for path in self.parts.dirs().chain(self.parts.files()).chain(links).chain([c""]) {
             self.give_away(&top, path)?;
         }
         Ok(())

@@ -229,6 +229,13 @@ impl Spec {
         inside_id(self.as_root)
     }
 
+    /// Uid and gid on the host of the command and of what it writes to its own layers; `None`: the
+    /// caller's own.
+    pub fn outside(&self) -> Option<(u32, u32)> {
+        let outside = RANGE_BASE + self.inside_id();
+        (self.ids == Ids::Range).then_some((outside, outside))
+    }
+
     /// Whether what the jail writes can land on the host, at once and under the owner's name.
     pub fn writes_to_host(&self) -> bool {
         self.access == Access::Rw || self.binds.iter().any(|b| b.writable)

@@ -2,15 +2,15 @@
 //! the kernel's, and it lists exactly the jail's processes.
 
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::schema::jail::Usage;
+use crate::sys::entries::Entries;
 
 /// Read a small proc file below `proc`.
 fn read(proc: &OwnedFd, path: &str) -> Option<String> {
@@ -22,10 +22,9 @@ fn read(proc: &OwnedFd, path: &str) -> Option<String> {
 
 /// Call `each` with every pid of the jail.
 fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut dir) = Dir::openat(proc.as_fd(), ".", flags, Mode::empty()) else { return };
-    for entry in dir.iter().flatten() {
-        if let Ok(name) = entry.file_name().to_str()
+    let Ok(mut entries) = Entries::again(proc) else { return };
+    while let Ok(Some(entry)) = entries.step() {
+        if let Ok(name) = std::str::from_utf8(entry.name)
             && name.bytes().all(|b| b.is_ascii_digit())
         {
             each(name);

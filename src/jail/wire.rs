@@ -1,6 +1,7 @@
 //! What pid 1 tells the launcher, over a `SOCK_SEQPACKET` pair: short binary messages, one per
-//! packet, with descriptors by `SCM_RIGHTS`; the other way go the descriptors of its plan. Everything sent before the command starts comes from
-//! our own code; nothing the command writes can reach this socket, which it never inherits.
+//! packet, with descriptors by `SCM_RIGHTS`; the other way go the descriptors of its plan and the overlays
+//! that are made for it. Everything sent before the command starts comes from our own code; nothing the
+//! command writes can reach this socket, which it never inherits.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

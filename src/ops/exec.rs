@@ -20,7 +20,7 @@ use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
-use crate::jail::spec::{Birth, Ids, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Birth, Ids, Owner, Spec};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
@@ -230,8 +230,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let begun =
-        Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, ids, init: held.pid() };
+    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, init: held.pid() };
     let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -417,7 +416,7 @@ fn prepare(
     plan.cover(&setid::find(&spec, warnings)?)?;
     let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
     plan.mask(&masks)?;
-    let owner = (spec.ids == Ids::Range).then(|| RANGE_BASE + spec.inside_id());
+    let owner = spec.outside().map(|(uid, _)| uid);
     let mut root = root::ready(&cache, &mut plan, owner);
     if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
         wanted.make(&cache);
@@ -450,7 +449,6 @@ struct Begun<'a> {
     beside: &'a [Beside],
     seeds: &'a [Bed],
     secrets: &'a Secrets,
-    ids: Ids,
     /// Pid of the jail's pid 1.
     init: i32,
 }
@@ -464,9 +462,8 @@ fn record_start(
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, secrets, ids, init } = *begun;
-    let inside = RANGE_BASE + spec.inside_id();
-    let owner = (ids == Ids::Range).then_some((inside, inside));
+    let Begun { spec, beside, seeds, secrets, init } = *begun;
+    let owner = spec.outside();
     let tree = match older {
         Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
         None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),

@@ -94,17 +94,23 @@ pub fn add(
 
 /// All overlays of one kind, sorted by name.
 pub fn all(tree: &Tree, kind: Kind) -> Result<Vec<Side>> {
+    Ok(every(tree)?.into_iter().filter(|(k, _)| *k == kind).map(|(_, side)| side).collect())
+}
+
+/// All overlays, sorted by name.
+fn every(tree: &Tree) -> Result<Vec<(Kind, Side)>> {
     let fail = |e| Error::call("read", tree.path(), e);
     let mut names = dirfd::names(tree).map_err(fail)?;
-    names.retain(|name| name.to_bytes().starts_with(kind.prefix().as_bytes()));
     names.sort();
     let mut sides = Vec::new();
     for name in names {
+        let of = |kind: &Kind| name.to_bytes().starts_with(kind.prefix().as_bytes());
+        let Some(kind) = [Kind::Part, Kind::Cache].into_iter().find(of) else { continue };
         let one = dirfd::open_dir(tree, &name).map_err(fail)?;
         // Made last but for the layers: without them its making was cut short, and no jail saw it.
         if fstatat(&one, "upper", AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
             let base = PathBuf::from(readlinkat(&one, "base").map_err(fail)?);
-            sides.push(Side { name, dir: one.into(), base });
+            sides.push((kind, Side { name, dir: one.into(), base }));
         }
     }
     Ok(sides)
@@ -113,13 +119,14 @@ pub fn all(tree: &Tree, kind: Kind) -> Result<Vec<Side>> {
 /// Put the parts aside that a run left unchanged, for the next one over the same directories. `false`:
 /// the tree has something beside the workspace that cannot be used again.
 pub(super) fn put_aside(trees: &File, tree: &Tree) -> Result<bool> {
-    for side in all(tree, Kind::Part)? {
+    let (parts, caches): (Vec<_>, Vec<_>) = every(tree)?.into_iter().partition(|(k, _)| *k == Kind::Part);
+    for (_, side) in parts {
         // What is hidden from one jail is no business of the next one.
         if !planted::uproot(&side.dir).unwrap_or(false) || !spare::put_side(trees, (tree, &side)) {
             return Ok(false);
         }
     }
-    Ok(all(tree, Kind::Cache)?.is_empty())
+    Ok(caches.is_empty())
 }
 
 /// Make one part over each of `bases` ready for a later run. Failing is no loss.
@@ -144,10 +151,8 @@ pub(super) fn parts_unchanged(tree: &Tree) -> Result<bool> {
 
 /// Let an ordinary user's `rm -rf` remove them: see [`Tree::make_removable`].
 pub(super) fn make_removable(tree: &Tree) {
-    for kind in [Kind::Part, Kind::Cache] {
-        for side in all(tree, kind).unwrap_or_default() {
-            spare::open_work(&side.dir).ok();
-        }
+    for (_, side) in every(tree).unwrap_or_default() {
+        spare::open_work(&side.dir).ok();
     }
 }
 

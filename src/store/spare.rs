@@ -56,24 +56,50 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// Put the entry `name` of `from` there. `false`: enough are there.
+    fn put(&self, trees: &File, from: impl AsFd, name: &CStr) -> bool {
+        // What is put there is never empty, so a rename never replaces one (ENOTEMPTY).
+        (0..SPARES).any(|n| renameat(&from, name, trees, self.spare(n).as_str()).is_ok())
+    }
+
+    /// Take one into `to` as `name`, made fit for `base` and locked. `gone`: a name for what is not fit.
+    fn take(
+        &self,
+        trees: &File,
+        (to, name): (impl AsFd, &str),
+        (base, owner): (&Path, Option<(u32, u32)>),
+        gone: &str,
+    ) -> Option<File> {
+        (0..SPARES).find_map(|n| {
+            // By rename first: whoever succeeds owns it alone. Never over what is there, which is not empty.
+            renameat(trees, self.ready(n).as_str(), &to, name).ok()?;
+            let dir = open_tree_dir(&to, name).ok()?;
+            let locked = super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, base);
+            if locked.is_ok_and(|locked| locked) && refit(&dir, base, owner).is_ok_and(|fit| fit) {
+                return Some(dir);
+            }
+            // Unfit, in use by `prepare`, or made for another owner: out of the way, to be swept.
+            let gone = format!("{}{gone}{}", super::trees::GONE, self.ready(n));
+            renameat(&to, name, trees, gone.as_str()).ok();
+            None
+        })
+    }
+}
+
 /// Put the tree of `id` aside. `false` when enough are there, or when it must not be used again.
 pub(super) fn put(trees: &File, id: Id, tree: impl AsFd) -> bool {
-    if !is_pristine(tree).unwrap_or(false) {
-        return false;
-    }
-    // A tree is never empty, so a rename never replaces one (ENOTEMPTY).
-    let shelf = Shelf::trees();
-    (0..SPARES).any(|n| renameat(trees, id.as_str(), trees, shelf.spare(n).as_str()).is_ok())
+    let name = CString::new(id.as_str()).unwrap_or_default();
+    is_pristine(tree).unwrap_or(false) && Shelf::trees().put(trees, trees, &name)
 }
 
 /// The same for a part of a project in a tree.
 pub(super) fn put_side(trees: &File, (tree, side): (&Tree, &Side)) -> bool {
     let empty = || dirfd::open_dir(&side.dir, c"upper").and_then(dirfd::is_empty).unwrap_or(false);
-    if !empty() || !is_pristine(&side.dir).unwrap_or(false) || !make_room(trees).unwrap_or(false) {
-        return false;
-    }
-    let (shelf, name) = (Shelf::of(&side.base), side.name.as_c_str());
-    (0..SPARES).any(|n| renameat(tree, name, trees, shelf.spare(n).as_str()).is_ok())
+    empty()
+        && is_pristine(&side.dir).unwrap_or(false)
+        && make_room(trees).unwrap_or(false)
+        && Shelf::of(&side.base).put(trees, tree, &side.name)
 }
 
 /// Those over directories that nobody works in any more make room for others.
@@ -101,19 +127,7 @@ pub(super) fn take_side(
     base: &Path,
     owner: Option<(u32, u32)>,
 ) -> Option<File> {
-    let shelf = Shelf::of(base);
-    (0..SPARES).find_map(|n| {
-        // Not over what an earlier run left there: that is never empty.
-        renameat(trees, shelf.ready(n).as_str(), tree, name).ok()?;
-        let dir = open_tree_dir(tree, name).ok()?;
-        let locked = super::lock::try_acquire(&dir, super::lock::Mode::Exclusive, base);
-        if locked.is_ok_and(|locked| locked) && refit(&dir, base, owner).is_ok_and(|fit| fit) {
-            return Some(dir);
-        }
-        let gone = format!("{}{}{name}-{n}", super::trees::GONE, tree.id());
-        renameat(tree, name, trees, gone.as_str()).ok();
-        None
-    })
+    Shelf::of(base).take(trees, (tree, name), (base, owner), tree.id().as_str())
 }
 
 /// Whether the upper layer's top, which a jail could change as the top of its workspace, carries
@@ -137,22 +151,8 @@ pub(super) fn take(
     base: &Path,
     owner: Option<(u32, u32)>,
 ) -> Option<Tree> {
-    let shelf = Shelf::trees();
-    (0..SPARES).map(|n| shelf.ready(n)).find_map(|name| {
-        // By rename first: whoever succeeds owns it alone.
-        renameat(trees, name.as_str(), trees, id.as_str()).ok()?;
-        let dir = open_tree_dir(trees, id.as_str()).ok()?;
-        let tree = Tree::from_parts(id, dir, PathBuf::from(path));
-        let fit =
-            tree.try_lock().is_ok_and(|locked| locked) && refit(&tree, base, owner).is_ok_and(|fit| fit);
-        if fit {
-            return Some(tree);
-        }
-        // Unfit, in use by `prepare`, or made for another owner: out of the way, to be swept.
-        let gone = format!("{}{id}{name}", super::trees::GONE);
-        renameat(trees, id.as_str(), trees, gone.as_str()).ok();
-        None
-    })
+    let dir = Shelf::trees().take(trees, (trees, id.as_str()), (base, owner), id.as_str())?;
+    Some(Tree::from_parts(id, dir, PathBuf::from(path)))
 }
 
 /// Make one spare of a shelf ready, if there is one and nobody else is at it. Failing is no loss.

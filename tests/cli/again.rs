@@ -18,29 +18,17 @@ fn settle() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// A run that is expected to succeed; what it said.
-#[track_caller]
-fn runs(p: &Project, words: &[&str]) -> Ran {
-    let ran = p.aj(words);
-    assert_eq!(ran.code, Some(0), "{words:?} {ran:#?}");
-    ran
-}
-
 /// `aj exec JAIL -- sh -c SCRIPT`; its stdout.
 #[track_caller]
 fn go_on(p: &Project, jail: &str, script: &str) -> String {
-    runs(p, &["exec", jail, "--", "sh", "-c", script]).stdout
+    p.runs(&["exec", jail, "--", "sh", "-c", script]).stdout
 }
 
 /// A first run; the id of its jail.
 #[track_caller]
 fn first(p: &Project, script: &str) -> String {
-    runs(p, &["exec", "--", "sh", "-c", script]);
-    newest(p)
-}
-
-fn newest(p: &Project) -> String {
-    p.aj(["jail", "list", "-q", "--limit", "1"]).stdout.trim().to_owned()
+    p.runs(&["exec", "--", "sh", "-c", script]);
+    p.newest()
 }
 
 #[track_caller]
@@ -67,28 +55,27 @@ fn a_run_goes_on_in_what_the_last_one_left_with_a_policy_of_its_own() {
     p.write("f", "1\n");
     settle();
     let id = first(&p, "echo 2 >> f; rm -r kept; mkdir new; echo x > new/x; ln -s new link");
-    let ran =
-        runs(&p, &["exec", "-e", "A=b", "@", "--", "sh", "-c", "cat f link/x; ls; echo $A; echo 3 >> f"]);
+    let ran = p.runs(&["exec", "-e", "A=b", "@", "--", "sh", "-c", "cat f link/x; ls; echo $A; echo 3 >> f"]);
     assert_eq!(ran.stdout, "1\n2\nx\nf\nlink\nnew\nb\n");
-    let second = newest(&p);
+    let second = p.newest();
     assert_ne!(second, id);
     assert!(ran.stderr.contains(&format!("`aj diff {id}`")), "one name for one tree: {ran:#?}");
     assert_eq!(go_on(&p, &id[..8], "cat f; echo $A"), "1\n2\n3\n\n");
-    let third = newest(&p);
+    let third = p.newest();
     for word in ["@", &id, &second, &third, &third[3..]] {
-        let ran = runs(&p, &["diff", "--name-only", word]);
+        let ran = p.runs(&["diff", "--name-only", word]);
         assert_eq!(ran.stdout, "f\nkept\nlink\nnew/x\n", "{word}: {ran:#?}");
     }
     let shown: serde_json::Value =
-        serde_json::from_str(&runs(&p, &["jail", "show", "--json", &second]).stdout).unwrap();
+        serde_json::from_str(&p.runs(&["jail", "show", "--json", &second]).stdout).unwrap();
     assert_eq!((&shown["tree"], &shown["changes_kept"]), (&id.as_str().into(), &true.into()));
     assert!(shown["kept_bytes"].as_u64().unwrap() > 0, "{shown}");
-    let listed = runs(&p, &["jail", "list", "--json"]).stdout;
+    let listed = p.runs(&["jail", "list", "--json"]).stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert!(listed["jails"].as_array().unwrap().iter().all(|j| j["changes_kept"] == true), "{listed}");
     assert_eq!(read(&p, "f"), "1\n", "the host's is what it was");
     assert_eq!(p.trees().len(), 1);
-    runs(&p, &["apply", &second]);
+    p.runs(&["apply", &second]);
     assert_eq!((read(&p, "f"), read(&p, "new/x")), ("1\n2\n3\n".into(), "x\n".into()));
     assert!(!p.dir().join("kept").exists());
 }
@@ -109,7 +96,7 @@ fn the_newest_is_looked_for_in_this_project_and_an_id_goes_wherever_it_lies() {
         ran.stdout
     };
     said("one/src", &["exec", "--", "sh", "-c", "echo one > /workspace/mark"]);
-    let one = newest(&p);
+    let one = p.newest();
     said("two", &["exec", "--", "sh", "-c", "echo two > mark"]);
     assert_eq!(said("one/src/deep", &["exec", "@", "--", "cat", "../../mark"]), "one\n");
     let top = p.dir().canonicalize().unwrap().join("one");
@@ -131,9 +118,9 @@ fn the_newest_is_looked_for_in_this_project_and_an_id_goes_wherever_it_lies() {
 fn what_goes_last_is_the_newest_for_everyone() {
     let p = Project::new();
     let (a, b) = (first(&p, "echo a > a"), first(&p, "echo b > b"));
-    assert_eq!(runs(&p, &["diff", "--name-only"]).stdout, "b\n");
+    assert_eq!(p.runs(&["diff", "--name-only"]).stdout, "b\n");
     go_on(&p, &a, "echo c > c");
-    assert_eq!(runs(&p, &["diff", "--name-only"]).stdout, "a\nc\n");
+    assert_eq!(p.runs(&["diff", "--name-only"]).stdout, "a\nc\n");
     assert_eq!(go_on(&p, "@", "ls"), "a\nc\n");
     assert_eq!(go_on(&p, &b, "ls"), "b\n");
 }
@@ -147,7 +134,7 @@ fn a_tree_that_equals_its_base_again_goes() {
     go_on(&p, "@", "echo 1 > f; rm -r d");
     assert_eq!(p.trees().len(), 0);
     fails(&p.aj(["diff", "@"]), 3, &["no changes are kept for"]);
-    fails(&p.aj(["diff", &newest(&p)]), 3, &[&format!("no changes are kept of jail `{}`", newest(&p))]);
+    fails(&p.aj(["diff", &p.newest()]), 3, &[&format!("no changes are kept of jail `{}`", p.newest())]);
     fails(&p.aj(["exec", "@", "--", "true"]), 125, &["no changes are kept for", "`aj exec -- CMD`"]);
     fails(&p.aj(["exec", &id, "--", "true"]), 125, &["no changes are kept of jail"]);
     // An empty layer as well.
@@ -181,7 +168,7 @@ fn what_is_in_use_is_refused() {
     fails(&p.aj(["exec", "--dry-run", "@", "--", "true"]), 125, &["in use"]);
     fails(&p.aj(["apply", &id]), 5, &["is still running"]);
     fails(&p.aj(["discard", "-y", &id]), 5, &["in use"]);
-    let running = runs(&p, &["jail", "list", "-q", "--status", "running"]).stdout;
+    let running = p.runs(&["jail", "list", "-q", "--status", "running"]).stdout;
     assert_eq!(running.lines().count(), 1, "the second one, and not the first one again: {running}");
     drop(run.0.stdin.take());
     run.end();
@@ -221,7 +208,7 @@ fn a_base_that_is_another_one_now_is_refused() {
         .args(["exec", "--", "sh", "-c", "echo 2 > f"])
         .output();
     assert!(run.unwrap().status.success());
-    let id = newest(&p);
+    let id = p.newest();
     let (base, other, aside) = (p.dir().join("base"), p.dir().join("other"), p.dir().join("aside"));
     let before = std::fs::read(tree(&p, &id).join("upper/f")).unwrap();
     std::fs::rename(&base, &aside).unwrap();
@@ -258,9 +245,9 @@ fn what_contradicts_kept_changes_is_named() {
     fails(&p.aj(["exec", "@", "--", "true"]), 125, &["`workspace` (aj.toml:2)"]);
     std::fs::remove_file(p.dir().join("aj.toml")).unwrap();
     // A run that has no overlay leaves nothing to go on in.
-    runs(&p, &["exec", "--rw", "--", "sh", "-c", "echo x > real"]);
+    p.runs(&["exec", "--rw", "--", "sh", "-c", "echo x > real"]);
     fails(
-        &p.aj(["exec", &newest(&p), "--", "true"]),
+        &p.aj(["exec", &p.newest(), "--", "true"]),
         125,
         &["no changes are kept of jail", "did without an overlay"],
     );
@@ -288,7 +275,7 @@ fn what_contradicts_kept_changes_is_named() {
             125,
             &["were made as uid 0, not as uid 1000", "add `--as-root`"],
         );
-        assert_eq!(runs(&p, &["exec", "--as-root", &zero, "--", "cat", "zero"]).stdout, "0\n");
+        assert_eq!(p.runs(&["exec", "--as-root", &zero, "--", "cat", "zero"]).stdout, "0\n");
     } else {
         // One id outside, whatever it is inside.
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "0\n1\n"), "{ran:#?}");
@@ -297,8 +284,8 @@ fn what_contradicts_kept_changes_is_named() {
 }
 
 fn first_as_root(p: &Project) -> String {
-    runs(p, &["exec", "--as-root", "--", "sh", "-c", "echo 0 > zero"]);
-    newest(p)
+    p.runs(&["exec", "--as-root", "--", "sh", "-c", "echo 0 > zero"]);
+    p.newest()
 }
 
 #[test]
@@ -354,21 +341,18 @@ fn what_was_applied_may_be_changed_again_by_a_later_run() {
     p.write("f", "1\n");
     p.write("gone/x", "1\n");
     settle();
-    runs(
-        &p,
-        &[
-            "exec",
-            "--apply",
-            "--",
-            "sh",
-            "-c",
-            "echo 2 > f; mkdir -p d/e; echo x > d/e/x; echo y > d/y; ln -s f l",
-        ],
-    );
+    p.runs(&[
+        "exec",
+        "--apply",
+        "--",
+        "sh",
+        "-c",
+        "echo 2 > f; mkdir -p d/e; echo x > d/e/x; echo y > d/y; ln -s f l",
+    ]);
     settle();
     // Every kind of change to what came from the tree itself, without a question.
     let again = "echo 3 > f; rm -r d; mkdir -p d/e; echo z > d/e/z; chmod 700 d; ln -sfn gone l; rm -r gone";
-    let ran = runs(&p, &["exec", "@", "--apply", "--", "sh", "-c", again]);
+    let ran = p.runs(&["exec", "@", "--apply", "--", "sh", "-c", again]);
     assert!(ran.stderr.contains("applied"), "{ran:#?}");
     assert_eq!((read(&p, "f"), read(&p, "d/e/z")), ("3\n".into(), "z\n".into()));
     for gone in ["d/y", "d/e/x", "gone"] {
@@ -414,7 +398,7 @@ fn a_run_that_was_killed_leaves_a_tree_that_goes_on() {
     }
     let left = go_on(&p, "@", "head -1 old; cat now");
     assert!(left.strip_prefix("old\n").is_some_and(|n| n.trim().parse::<u32>().is_ok()), "{left}");
-    let names = runs(&p, &["diff", "--name-only"]).stdout;
+    let names = p.runs(&["diff", "--name-only"]).stdout;
     assert!(names.contains("more\n") && names.contains("now\n") && names.contains("old\n"), "{names}");
     assert_eq!(p.aj(["apply"]).code, Some(0));
     assert_eq!(read(&p, "f"), "1\n");
@@ -430,14 +414,14 @@ fn another_boot_is_said_once_and_the_run_goes_on() {
     assert!(text.contains(&format!("boot {boot}")), "{text}");
     std::fs::write(&note, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
     let said = |p: &Project| {
-        let ran = runs(p, &["exec", "@", "--", "sh", "-c", "cat f; echo 1 >> g"]);
+        let ran = p.runs(&["exec", "@", "--", "sh", "-c", "cat f; echo 1 >> g"]);
         assert_eq!(ran.stdout, "1\n");
         ran.stderr.contains("if it lost power")
     };
     assert!(said(&p));
     assert!(!said(&p), "it was mounted in this boot since");
     // One that waits for the disk has nothing to lose.
-    runs(&p, &["exec", "--durable", "@", "--", "true"]);
+    p.runs(&["exec", "--durable", "@", "--", "true"]);
     let text = std::fs::read_to_string(&note).unwrap();
     std::fs::write(&note, text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).unwrap();
     assert!(!said(&p));

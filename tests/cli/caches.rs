@@ -1,22 +1,14 @@
 //! What `aj` says about the caller's package caches: dry runs, the record, names that are none.
 
-use crate::common::{Ran, aj};
+use crate::common::Ran;
 use crate::real::project::{Project, skip};
 use crate::real::tools::Caller;
 
 fn caller() -> Option<Caller> {
-    let mut caller = Caller::new();
+    let mut caller = Caller::in_jails()?;
     caller.program(".local/bin/npm", "echo npm").path(".local/bin").file(".npm/_cacache/x", "");
     caller.file(".cargo/registry/index/own/config.json", "https://me:secret@x").file(".cargo/registry/x", "");
-    if caller.inside(&["--tools", "none"], "true").code != Some(0) {
-        skip("there are no jails on this machine");
-        return None;
-    }
     Some(caller)
-}
-
-fn run(caller: &Caller, words: &[&str]) -> Ran {
-    Ran::from(caller.command(aj().to_str().unwrap()).args(words).output().unwrap())
 }
 
 fn json(ran: &Ran) -> serde_json::Value {
@@ -27,18 +19,18 @@ fn json(ran: &Ran) -> serde_json::Value {
 fn a_dry_run_shows_the_caches_with_their_directories_and_the_record_has_them() {
     let Some(caller) = caller() else { return };
     let home = caller.home.display().to_string();
-    let ran = run(&caller, &["exec", "--dry-run", "--preset", "install", "--", "true"]);
+    let ran = caller.aj(&["exec", "--dry-run", "--preset", "install", "--", "true"]);
     for line in ["caches\tauto\tpreset install".to_owned(), format!("npm\t{home}/.npm/_cacache\tnpm")] {
         assert!(ran.stdout.lines().any(|l| l == line), "{line}\n{ran:#?}");
     }
     // By its name also without a program that uses it; what is covered is shown as well.
-    let ran = run(&caller, &["exec", "--dry-run", "--json", "--caches", "cargo", "--", "true"]);
+    let ran = caller.aj(&["exec", "--dry-run", "--json", "--caches", "cargo", "--", "true"]);
     let want = serde_json::json!([{
         "name": "cargo", "found_by": "--caches", "shows": [format!("{home}/.cargo/registry")],
         "hides": [format!("{home}/.cargo/registry/index/own/config.json")],
     }]);
     assert_eq!(json(&ran)["caches"], want, "{ran:#?}");
-    let none = run(&caller, &["exec", "--dry-run", "--json", "--", "true"]);
+    let none = caller.aj(&["exec", "--dry-run", "--json", "--", "true"]);
     assert_eq!(json(&none)["caches"], serde_json::json!([]), "{none:#?}");
     for (flags, names, dirs) in [
         (&["--preset", "build"][..], &["npm"][..], vec![format!("{home}/.npm/_cacache")]),
@@ -46,8 +38,8 @@ fn a_dry_run_shows_the_caches_with_their_directories_and_the_record_has_them() {
         (&[], &[], vec![]),
     ] {
         let words: Vec<&str> = ["exec"].iter().chain(flags).chain(&["--", "true"]).copied().collect();
-        run(&caller, &words);
-        let shown = json(&run(&caller, &["jail", "show", "@", "--json"]));
+        caller.aj(&words);
+        let shown = json(&caller.aj(&["jail", "show", "@", "--json"]));
         assert_eq!(shown["policy"]["caches"], serde_json::json!(names), "{shown:#}");
         assert_eq!(shown["policy"]["cache_dirs"], serde_json::json!(dirs), "{shown:#}");
     }
@@ -56,18 +48,18 @@ fn a_dry_run_shows_the_caches_with_their_directories_and_the_record_has_them() {
 #[test]
 fn names_of_no_cache_are_refused_on_the_command_line_and_named_in_files() {
     let Some(caller) = caller() else { return };
-    let ran = run(&caller, &["exec", "--caches", "crago", "--", "true"]);
+    let ran = caller.aj(&["exec", "--caches", "crago", "--", "true"]);
     assert_eq!(ran.code, Some(125), "{ran:#?}");
     assert!(ran.stderr.contains("there is no cache of the name `crago`"), "{ran:#?}");
     assert!(ran.stderr.contains("did you mean `cargo`?"), "{ran:#?}");
-    let ran = run(&caller, &["exec", "--caches", "cargo,maven", "--", "true"]);
+    let ran = caller.aj(&["exec", "--caches", "cargo,maven", "--", "true"]);
     assert_eq!(ran.code, Some(0));
     assert!(ran.stderr.contains("there is nothing of the cache `maven` on this machine"), "{ran:#?}");
     caller.p.write("aj.toml", "[jail]\ncaches = [\"npm\", \"nobodys\"]\n");
-    let ran = run(&caller, &["exec", "--preset", "build", "--", "true"]);
+    let ran = caller.aj(&["exec", "--preset", "build", "--", "true"]);
     assert!(ran.stderr.contains("aj.toml:2: there is no cache of the name `nobodys`"), "{ran:#?}");
     // Names of tools and of caches are two lists.
-    let ran = run(&caller, &["exec", "--tools", "npm", "--", "true"]);
+    let ran = caller.aj(&["exec", "--tools", "npm", "--", "true"]);
     assert!(ran.code == Some(125) && ran.stderr.contains("there are no tools of the name `npm`"), "{ran:#?}");
 }
 
@@ -77,7 +69,7 @@ fn a_cache_is_shown_to_jails_that_have_a_program_for_it() {
     let shown = |caller: &Caller, flags: &[&str]| {
         let words = ["exec", "--dry-run", "--json", "--caches", "auto"];
         let words: Vec<&str> = words.iter().chain(flags).chain(&["--", "true"]).copied().collect();
-        let caches = json(&run(caller, &words))["caches"].clone();
+        let caches = json(&caller.aj(&words))["caches"].clone();
         caches.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     // cargo of the tests' own machine is in no PATH of this caller.

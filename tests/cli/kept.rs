@@ -11,18 +11,11 @@ use crate::common::{Ran, aj};
 use crate::real::project::{Project, is_root, skip};
 use crate::yard::Running;
 
-#[track_caller]
-fn runs(p: &Project, words: &[&str]) -> Ran {
-    let ran = p.aj(words);
-    assert_eq!(ran.code, Some(0), "{words:?} {ran:#?}");
-    ran
-}
-
 /// A run that changes something: the id of its jail, and what aj said.
 #[track_caller]
 fn keeps(p: &Project, script: &str) -> (String, String) {
-    let ran = runs(p, &["exec", "--", "sh", "-c", script]);
-    (p.aj(["jail", "list", "-q", "--limit", "1"]).stdout.trim().to_owned(), ran.stderr)
+    let ran = p.runs(&["exec", "--", "sh", "-c", script]);
+    (p.newest(), ran.stderr)
 }
 
 fn configured(keep: &str) -> Project {
@@ -80,9 +73,9 @@ fn the_newest_are_kept_and_what_goes_is_said_once() {
     assert!(lines[0].ends_with(" old) were removed: `keep.trees` = 2 (config.toml)"), "{said}");
     // Nothing is looked after by a run that changed nothing, and none of what is used again goes.
     aged(&p, &b, Duration::from_secs(3 * 86_400));
-    assert!(!runs(&p, &["exec", "--", "true"]).stderr.contains("removed"));
+    assert!(!p.runs(&["exec", "--", "true"]).stderr.contains("removed"));
     assert_eq!(trees(&p), sorted(&[&b, &c]));
-    let said = runs(&p, &["exec", &b, "--", "sh", "-c", "echo b2 >> b"]).stderr;
+    let said = p.runs(&["exec", &b, "--", "sh", "-c", "echo b2 >> b"]).stderr;
     assert!(!said.contains("removed"), "{said}");
     aged(&p, &c, Duration::from_secs(3 * 86_400));
     let ran = p.aj(["exec", "--json", "--", "sh", "-c", "head -c 600000 /dev/zero | tr '\\0' x > d"]);
@@ -114,11 +107,11 @@ fn a_project_has_no_say_in_what_others_keep() {
     p.write("aj.toml", "[keep]\ntrees = 1\n[jail]\nkeep = 1\n");
     keeps(&p, "echo 4 > f");
     assert_eq!(trees(&p).len(), 4);
-    let listed = runs(&p, &["config", "list", "-q"]).stdout;
+    let listed = p.runs(&["config", "list", "-q"]).stdout;
     for row in ["keep.trees\t20\tbuilt-in", "keep.size\t2G\tbuilt-in", "keep.age\t7d\tbuilt-in"] {
         assert!(listed.contains(row), "{listed}");
     }
-    assert_eq!(runs(&p, &["config", "get", "keep.age"]).stdout, "7d\n");
+    assert_eq!(p.runs(&["config", "get", "keep.age"]).stdout, "7d\n");
 }
 
 #[test]
@@ -174,8 +167,8 @@ fn discarding_is_confirmed_and_says_what_went() {
     let p = Project::new();
     let (a, _) = keeps(&p, "echo a > a");
     let (b, _) = keeps(&p, "echo b > b");
-    runs(&p, &["exec", &b, "--", "sh", "-c", "echo c > c"]);
-    let shown = runs(&p, &["discard", "--all", "-n"]);
+    p.runs(&["exec", &b, "--", "sh", "-c", "echo c > c"]);
+    let shown = p.runs(&["discard", "--all", "-n"]);
     assert_eq!(shown.stdout.lines().count(), 2, "{shown:#?}");
     assert!(shown.stderr.contains("would remove the changes of 2 jails ("), "{shown:#?}");
     fails(&p.aj(["discard", "@"]), 2, &["not confirmed", "add `--yes`"]);
@@ -183,7 +176,7 @@ fn discarding_is_confirmed_and_says_what_went() {
     fails(&p.aj(["discard", "--all", &a]), 2, &["cannot be used with"]);
     assert_eq!(trees(&p), sorted(&[&a, &b]));
     // The jail that went on and the one that began are of one tree.
-    let ran = runs(&p, &["discard", "--json", "-y", "@", &b, &b[..12]]);
+    let ran = p.runs(&["discard", "--json", "-y", "@", &b, &b[..12]]);
     let done: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(done["discarded"].as_array().unwrap().len(), 1, "{done}");
     assert_eq!((&done["discarded"][0]["tree"], &done["dry_run"]), (&b.as_str().into(), &false.into()));
@@ -192,12 +185,12 @@ fn discarding_is_confirmed_and_says_what_went() {
     fails(&p.aj(["discard", "-y", &a, &b]), 3, &["no changes are kept of jail"]);
     fails(&p.aj(["discard", "-y", "jl-zzzz"]), 3, &["no jail `jl-zzzz`"]);
     assert_eq!(trees(&p), sorted(&[&a]), "all or nothing");
-    let ran = runs(&p, &["discard", "-y", "--ignore-missing", &b, &a]);
+    let ran = p.runs(&["discard", "-y", "--ignore-missing", &b, &a]);
     assert!(ran.stderr.contains("warning: no changes are kept of jail"), "{ran:#?}");
     assert_eq!(trees(&p), Vec::<String>::new());
-    let ran = runs(&p, &["discard", "--all", "-y"]);
+    let ran = p.runs(&["discard", "--all", "-y"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "aj: no changes are kept\n"));
-    let show = runs(&p, &["jail", "show", &a]).stdout;
+    let show = p.runs(&["jail", "show", &a]).stdout;
     assert!(!show.contains("changes: kept"), "{show}");
 }
 
@@ -242,8 +235,8 @@ fn a_discard_that_was_killed_is_finished_by_the_next_command() {
         drop(run);
         // Whole, or gone for everyone.
         if trees(&p).contains(&id) {
-            assert!(runs(&p, &["diff", "--stat", &id]).stdout.contains("added\t200"));
-            runs(&p, &["discard", "-y", &id]);
+            assert!(p.runs(&["diff", "--stat", &id]).stdout.contains("added\t200"));
+            p.runs(&["discard", "-y", &id]);
         } else {
             assert_eq!(p.aj(["diff", &id]).code, Some(3));
         }
@@ -251,8 +244,8 @@ fn a_discard_that_was_killed_is_finished_by_the_next_command() {
             p.trees().into_iter().filter(|t| t.to_str().unwrap().contains(".gone-")).collect::<Vec<PathBuf>>()
         };
         match n % 3 {
-            0 => drop(runs(&p, &["discard", "--all", "-y"])),
-            1 => drop(runs(&p, &["jail", "list"])),
+            0 => drop(p.runs(&["discard", "--all", "-y"])),
+            1 => drop(p.runs(&["jail", "list"])),
             _ => {
                 for _ in 0..20 {
                     keeps(&p, "echo x > f");
@@ -274,7 +267,7 @@ fn what_a_hostile_run_left_can_be_discarded() {
         "d=deep; i=0; while [ $i -lt 300 ]; do mkdir $d && cd $d && i=$((i+1)); done; cd /workspace; \
          mkdir shut; echo x > shut/f; chmod 0 shut; mkfifo pipe; ln -s / root; : > \"$(printf 'a\\n\\033[31m')\"",
     );
-    runs(&p, &["discard", "-y", &id]);
+    p.runs(&["discard", "-y", &id]);
     assert_eq!(p.trees().len(), 0);
     let ran = p.aj(["discard", "-y", &id]);
     assert_eq!(ran.code, Some(3), "{ran:#?}");
@@ -285,7 +278,7 @@ fn what_a_hostile_run_left_can_be_discarded() {
     let (id, _) = keeps(&p, "mkdir d; echo x > d/f");
     let upper = p.state().join("trees").join(&id).join("upper");
     std::os::unix::fs::chown(upper.join("d"), Some(4321), Some(4321)).unwrap();
-    runs(&p, &["discard", "-y", &id]);
+    p.runs(&["discard", "-y", &id]);
     assert_eq!(p.trees().len(), 0);
 }
 
@@ -301,13 +294,13 @@ fn at_means_the_same_kept_changes_for_every_command() {
     assert_eq!(there(&["exec", "--", "sh", "-c", "echo 1 > theirs"]).code, Some(0));
     let (_, said) = keeps(&p, "true");
     assert_eq!(said, "");
-    assert_eq!(runs(&p, &["exec", "@", "--", "ls"]).stdout, "ours\n");
-    assert_eq!(runs(&p, &["diff", "@"]).stdout, "A ours\n");
+    assert_eq!(p.runs(&["exec", "@", "--", "ls"]).stdout, "ours\n");
+    assert_eq!(p.runs(&["diff", "@"]).stdout, "A ours\n");
     assert_eq!(there(&["diff", "@"]).stdout, "A theirs\n");
-    assert!(runs(&p, &["discard", "@", "-n"]).stdout.starts_with(&ours));
-    assert_eq!(runs(&p, &["apply", "@"]).stdout, "A ours\n");
+    assert!(p.runs(&["discard", "@", "-n"]).stdout.starts_with(&ours));
+    assert_eq!(p.runs(&["apply", "@"]).stdout, "A ours\n");
     assert!(p.dir().join("ours").exists() && !other.join("theirs").exists());
-    runs(&p, &["discard", "@", "--yes"]);
+    p.runs(&["discard", "@", "--yes"]);
     for command in
         [&["exec", "@", "--", "true"][..], &["diff", "@"], &["apply", "@"], &["discard", "@", "-y"]]
     {

@@ -1,29 +1,19 @@
 //! What `aj` says about the caller's tools: dry runs, the record, a command that is missing.
 
-use crate::common::{Ran, aj};
-use crate::real::project::skip;
 use crate::real::tools::Caller;
 
 fn caller() -> Option<Caller> {
-    let mut caller = Caller::new();
+    let mut caller = Caller::in_jails()?;
     caller.program(".cargo/bin/cargo", "echo cargo").path(".cargo/bin");
     caller.program(".local/bin/mine", "echo mine").path(".local/bin");
-    if caller.inside(&["--tools", "none"], "true").code != Some(0) {
-        skip("there are no jails on this machine");
-        return None;
-    }
     Some(caller)
-}
-
-fn run(caller: &Caller, words: &[&str]) -> Ran {
-    Ran::from(caller.command(aj().to_str().unwrap()).args(words).output().unwrap())
 }
 
 #[test]
 fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
     let Some(caller) = caller() else { return };
     let home = caller.home.display().to_string();
-    let ran = run(&caller, &["exec", "--dry-run", "--", "true"]);
+    let ran = caller.aj(&["exec", "--dry-run", "--", "true"]);
     for line in [
         "tools\tauto\tbuilt-in".to_owned(),
         format!("rustup\t{home}/.cargo/bin\t{home}/.cargo/bin"),
@@ -33,11 +23,11 @@ fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
     }
     assert_eq!(caller.explained(&["--tools", "rustup"]).0, ["rustup"]);
     assert_eq!(caller.explained(&["--tools", "none"]).0, [""; 0]);
-    let none = run(&caller, &["exec", "--dry-run", "--tools", "none", "--", "true"]);
+    let none = caller.aj(&["exec", "--dry-run", "--tools", "none", "--", "true"]);
     assert!(none.stdout.contains("tools\tnone\tflag --tools\n"), "{none:#?}");
-    run(&caller, &["exec", "--tools", "rustup,uv", "--", "true"]);
+    caller.aj(&["exec", "--tools", "rustup,uv", "--", "true"]);
     let shown: serde_json::Value =
-        serde_json::from_str(&run(&caller, &["jail", "show", "@", "--json"]).stdout).unwrap();
+        serde_json::from_str(&caller.aj(&["jail", "show", "@", "--json"]).stdout).unwrap();
     assert_eq!(shown["policy"]["tools"], serde_json::json!(["rustup"]), "{shown:#}");
     assert_eq!(shown["policy"]["tool_dirs"], serde_json::json!([format!("{home}/.cargo/bin")]), "{shown:#}");
 }
@@ -45,7 +35,7 @@ fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
 #[test]
 fn names_of_no_tools_are_refused_on_the_command_line_and_named_in_files() {
     let Some(caller) = caller() else { return };
-    let ran = run(&caller, &["exec", "--tools", "rustpu", "--", "true"]);
+    let ran = caller.aj(&["exec", "--tools", "rustpu", "--", "true"]);
     assert_eq!(ran.code, Some(125), "{ran:#?}");
     assert!(ran.stderr.contains("there are no tools of the name `rustpu`"), "{ran:#?}");
     assert!(ran.stderr.contains("did you mean `rustup`?"), "{ran:#?}");
@@ -83,7 +73,7 @@ fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
         (&[], "nowhere", "if it is installed, show its directory".to_owned()),
     ] {
         let words: Vec<&str> = ["exec"].iter().chain(flags).chain(&["--", command]).copied().collect();
-        let ran = run(&caller, &words);
+        let ran = caller.aj(&words);
         assert_eq!(ran.code, Some(127), "{command}: {ran:#?}");
         assert!(ran.stderr.contains(&told), "{told}\n{ran:#?}");
     }
@@ -94,7 +84,7 @@ fn a_missing_command_says_where_the_host_has_it_and_which_flag_shows_it() {
         &["exec", "--ro", &format!("{home}/unpacked/chain"), "--", "chain"],
         &["exec", "--ro", &format!("{home}/.local/share/app"), "--", "app"],
     ] {
-        assert_eq!(run(&caller, words).code, Some(0), "{words:?}");
+        assert_eq!(caller.aj(words).code, Some(0), "{words:?}");
     }
 }
 

@@ -17,11 +17,7 @@ impl Trap {
         if !has("git") {
             return None;
         }
-        let p = Project::new();
-        if p.aj(["exec", "--", "true"]).code != Some(0) {
-            skip("`aj exec -- true` does not work on this machine");
-            return None;
-        }
+        let p = Project::in_jails()?;
         p.outside(
             "cd ..; git config --global user.name x; git config --global user.email x@y; mkdir -p home/.ssh; echo KEY > home/.ssh/id; \
              git init -q -b main private; cd private; echo SECRET > secret; git add .; git commit -q -m SECRET; \

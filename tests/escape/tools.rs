@@ -10,28 +10,13 @@ use crate::real::tools::Caller;
 
 /// A caller with a secret, or `None` where there are no jails.
 fn caller() -> Option<Caller> {
-    let mut caller = Caller::new();
-    if caller.inside(&["--tools", "none"], "true").code != Some(0) {
-        skip("there are no jails on this machine");
-        return None;
-    }
-    caller.file(".aws/credentials", "the-secret\n").file(".ssh/id_ed25519", "the-secret\n");
-    Some(caller)
+    Caller::in_jails().map(Caller::with_secrets)
 }
 
 /// The secret is read outside by each of these names, and inside by none.
 #[track_caller]
 fn out_of_reach(caller: &Caller, names: &[&str]) -> Ran {
-    let names: Vec<String> = names.iter().map(|n| format!("{}/{n}", caller.home.display())).collect();
-    for name in &names {
-        assert_eq!(caller.outside(&format!("cat '{name}'")).stdout, "the-secret\n", "{name} outside");
-    }
-    let ran = caller.inside(
-        &[],
-        &format!("cat {}; grep -rs the-secret {} /home", names.join(" "), caller.home.display()),
-    );
-    assert!(!ran.stdout.contains("the-secret"), "{ran:#?}");
-    ran
+    caller.out_of_reach(&[], names, "")
 }
 
 #[test]

@@ -1,17 +1,9 @@
 //! What a jail plants for the host's own git to run: announced before it arrives, or never run.
 
-use super::project::{Project, has, skip};
+use super::project::{Project, has};
 
 fn project() -> Option<Project> {
-    if !has("git") {
-        return None;
-    }
-    let p = Project::new();
-    if p.aj(["exec", "--", "true"]).code != Some(0) {
-        skip("`aj exec -- true` does not work on this machine");
-        return None;
-    }
-    Some(p)
+    if has("git") { Project::in_jails() } else { None }
 }
 
 /// Whether the planted command ran on the host.

@@ -33,6 +33,16 @@ impl Project {
         Project { top, dir }
     }
 
+    /// The same; `None` where there are no jails.
+    pub fn in_jails() -> Option<Project> {
+        let p = Project::new();
+        if p.aj(["exec", "--", "true"]).code == Some(0) {
+            return Some(p);
+        }
+        crate::common::no_jails("`aj exec -- true` does not work on this machine");
+        None
+    }
+
     /// The project's directory: where commands start.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -83,6 +93,19 @@ impl Project {
         let mut command = self.command(aj());
         command.args(words);
         Ran::from(command.output().unwrap())
+    }
+
+    /// The same; its success is expected.
+    #[track_caller]
+    pub fn runs(&self, words: &[&str]) -> Ran {
+        let ran = self.aj(words);
+        assert_eq!(ran.code, Some(0), "{words:?} {ran:#?}");
+        ran
+    }
+
+    /// Id of the newest jail.
+    pub fn newest(&self) -> String {
+        self.aj(["jail", "list", "-q", "--limit", "1"]).stdout.trim().to_owned()
     }
 
     /// A bash script outside; its success is expected.

@@ -3,16 +3,12 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-use super::project::{Project, skip};
+use super::project::Project;
 use crate::common::aj;
 
 /// `src`, and `src.new` beside it with other files of the same names.
 fn project() -> Option<Project> {
-    let p = Project::new();
-    if p.aj(["exec", "--", "true"]).code != Some(0) {
-        skip("`aj exec -- true` does not work on this machine");
-        return None;
-    }
+    let p = Project::in_jails()?;
     for (name, text) in [
         ("src/a.c", "v1\n"),
         ("src/b.c", "keep\n"),

@@ -23,6 +23,42 @@ impl Caller {
         Caller { p, home, path: Vec::new(), vars: Vec::new() }
     }
 
+    /// The same; `None` where there are no jails.
+    pub fn in_jails() -> Option<Caller> {
+        let caller = Caller::new();
+        if caller.inside(&["--tools", "none"], "true").code == Some(0) {
+            return Some(caller);
+        }
+        crate::common::no_jails("there are no jails on this machine");
+        None
+    }
+
+    /// With secrets beside what jails are shown.
+    pub fn with_secrets(mut self) -> Caller {
+        self.file(".aws/credentials", "the-secret\n").file(".ssh/id_ed25519", "the-secret\n");
+        self
+    }
+
+    /// The secret is read outside by each of these names, and inside by none. `after`: what the script
+    /// says at its end.
+    #[track_caller]
+    pub fn out_of_reach(&self, flags: &[&str], names: &[&str], after: &str) -> Ran {
+        let names: Vec<String> = names.iter().map(|n| format!("{}/{n}", self.home.display())).collect();
+        for name in &names {
+            assert_eq!(self.outside(&format!("cat '{name}'")).stdout, "the-secret\n", "{name} outside");
+        }
+        let script =
+            format!("cat {}; grep -rs the-secret {} /home{after}", names.join(" "), self.home.display());
+        let ran = self.inside(flags, &script);
+        assert!(!ran.stdout.contains("the-secret"), "{ran:#?}");
+        ran
+    }
+
+    /// `aj` with these words.
+    pub fn aj(&self, words: &[&str]) -> Ran {
+        Ran::from(self.command(aj().to_str().unwrap()).args(words).output().unwrap())
+    }
+
     /// An entry of PATH, below the home directory unless absolute.
     pub fn path(&mut self, entry: &str) -> &mut Caller {
         let entry = self.home.join(entry).to_str().unwrap().to_owned();
@@ -312,8 +348,8 @@ fn lay_out(caller: &mut Caller, (_, programs, path, _): &Layout) {
 
 #[test]
 fn each_tool_chain_runs_as_it_does_outside_and_no_secret_beside_it_is_there() {
-    if Caller::new().inside(&["--tools", "none"], "true").code != Some(0) {
-        return skip("there are no jails on this machine");
+    if Caller::in_jails().is_none() {
+        return;
     }
     for layout in LAYOUTS {
         let (name, _, _, script) = layout;

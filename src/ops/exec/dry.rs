@@ -25,8 +25,8 @@ pub struct Explained {
     pub hidden: Vec<policy::Hidden>,
 }
 
-/// The effective policy and its origins, and the tools that it shows. What a run would be refused for before it starts anything is
-/// the same error here, because it comes from the same checks.
+/// The effective policy and its origins, and what it shows and hides. What a run would be refused for
+/// before it starts anything is the same error here, because it comes from the same checks.
 pub fn explain(request: &Request) -> Result<Explained, Error> {
     drop(streams::inherited(request.status_fd)?);
     // The state directory may be made on the way, as by a run.

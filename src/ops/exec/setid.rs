@@ -12,13 +12,14 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use nix::dir::{Dir, Type};
+use nix::dir::Type;
 use nix::errno::Errno;
 
 use super::{Error, WayOut};
 use crate::jail::spec::{Covered, Ids, Spec};
 use crate::policy::settings::Access;
 use crate::sys::at::{self, FileKind};
+use crate::sys::entries::{Entries, Entry};
 use crate::sys::openat2::{self, For};
 use crate::sys::{self, mount, xattr};
 
@@ -128,16 +129,11 @@ fn walk(top: impl AsFd, most: usize) -> sys::Result<Option<Vec<Covered>>> {
             Err(e) if gone(&e) => continue,
             other => other?,
         };
-        let mut listing = Dir::from_fd(listing).map_err(|e| sys::Error::new("fdopendir", "", e))?;
-        for entry in listing.iter() {
-            let entry = entry.map_err(|e| sys::Error::new("getdents", "", e))?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
+        let mut listing = Entries::of(listing);
+        while let Some(Entry { name, kind }) = listing.step()? {
             let Some(fewer) = left.checked_sub(1) else { return Ok(None) };
             left = fewer;
-            if !matches!(entry.file_type(), None | Some(Type::File | Type::Directory)) {
+            if !matches!(kind, None | Some(Type::File | Type::Directory)) {
                 continue;
             }
             let looked = at::stat(&dir, name).and_then(|m| Ok((m, is_set_id(&dir, name, &m)?)));

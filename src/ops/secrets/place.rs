@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Kind, Secret, Secrets};
-use crate::jail::spec::{Ids, Mask, Owner, RANGE_BASE, Spec};
+use crate::jail::spec::{Mask, Owner, Spec};
 use crate::policy::settings::Access;
 use crate::store::planted::{Bed, Seed, Sown};
 use crate::sys::openat2::{self, For};
@@ -95,7 +95,7 @@ impl Ground<'_> {
             Kind::Part(_) if !is_owners(&secret.meta, self.owner) => return Ok(false),
             Kind::Part(text) => Sown::File { mode, mtime, content: text.clone() },
         };
-        let seed = Seed { path: below.as_os_str().as_bytes().to_vec(), what, owner: owner(spec) };
+        let seed = Seed { path: below.as_os_str().as_bytes().to_vec(), what, owner: spec.outside() };
         for seed in ways.into_iter().chain([seed]) {
             self.sown.insert(seed.path.clone(), seed);
         }
@@ -113,7 +113,7 @@ impl Ground<'_> {
                 return Ok(None);
             }
             let what = Sown::Way { mode: meta.mode & 0o3777, mtime: meta.mtime };
-            seeds.push(Seed { path, what, owner: owner(spec) });
+            seeds.push(Seed { path, what, owner: spec.outside() });
         }
         Ok(Some(seeds))
     }
@@ -122,15 +122,4 @@ impl Ground<'_> {
 /// Whether it belongs to the owner of what the overlay lies over.
 fn is_owners(meta: &Meta, owner: Owner) -> bool {
     (meta.uid, meta.gid) == (owner.uid, owner.gid)
-}
-
-/// Who owns what is in the upper layer, on the host: whom the jail's user is mapped to.
-fn owner(spec: &Spec) -> Option<(u32, u32)> {
-    match spec.ids {
-        Ids::Caller { .. } => None,
-        Ids::Range => {
-            let inside = RANGE_BASE + spec.inside_id();
-            Some((inside, inside))
-        }
-    }
 }
