@@ -42,7 +42,7 @@ fn processes_shown_are_the_jails_alone() {
         return;
     }
     let p = Project::new();
-    let said = p.inside("ps -eo pid= | wc -l; ps -eo pid= | sort -n | head -1 | tr -d ' '; pgrep -c sleep; sleep 9 & pgrep -c sleep; pkill sleep; ls -d /proc/[0-9]* | wc -l");
+    let said = p.inside("ps -eo pid= | wc -l; ps -eo pid= | sort -n | head -1 | tr -d ' '; pgrep -c sleep; sleep 9 & until pgrep sleep >/dev/null; do :; done; pgrep -c sleep; pkill sleep; ls -d /proc/[0-9]* | wc -l");
     let lines: Vec<u32> = said.lines().map(|l| l.trim().parse().unwrap()).collect();
     assert!(lines[0] < 8 && lines[1] == 1 && lines[2] == 0 && lines[3] == 1 && lines[4] < 8, "{said}");
 }
