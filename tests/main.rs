@@ -23,3 +23,4 @@ mod io;
 mod jail;
 mod life;
 mod real;
+mod term;

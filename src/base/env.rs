@@ -32,6 +32,7 @@ vars! {
     PWD = "PWD", "The caller's name for the current directory; it is kept inside";
     AGENTJAIL = "AGENTJAIL", "Set in every jail, to its id; a jail cannot start another";
     HOME = "HOME", "The caller's home directory";
+    SHELL = "SHELL", "The shell that `aj shell` starts, where the jail has it";
     NO_COLOR = "NO_COLOR", "Set to anything: no colour";
     CLICOLOR_FORCE = "CLICOLOR_FORCE", "Set to 1: colour even when the output is not a terminal";
     COLUMNS = "COLUMNS", "Width of a terminal that does not tell its own";

@@ -6,6 +6,7 @@ use crate::base::env;
 /// Replace the message of panics. `exec` ends with 125, because 70 could be its command's own code.
 pub(super) fn report_panics(exec: bool) {
     std::panic::set_hook(Box::new(move |info| {
+        crate::ops::exec::restore_terminal();
         let payload = info.payload();
         let message = payload.downcast_ref::<&str>().copied();
         let message =

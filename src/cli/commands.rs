@@ -7,7 +7,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{apply, completions, config, diff, discard, doctor, exec, help, jail, man, version};
+use super::{apply, completions, config, diff, discard, doctor, exec, help, jail, man, shell, version};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,7 @@ macro_rules! mount {
 /// Every command, in the order of `aj --help`.
 pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
+    mount!("shell", Run, shell),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),

@@ -11,7 +11,7 @@ use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
 use crate::base::{clock, text::brief};
-use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
+use crate::ops::exec::{self as op, Report, Request, Tty, Watcher, WayOut};
 use crate::ops::project::{self, Choice};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
@@ -23,6 +23,7 @@ Examples:
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
   aj exec --show .env -- npm start       let it see a secret of the project that is hidden otherwise
+  aj exec -- vim notes.txt               on a terminal: full-screen programs, Ctrl-C, Ctrl-Z and fg
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
   aj exec --dry-run -- true              show the effective policy and where it comes from";
 
@@ -42,50 +43,59 @@ Examples:
 /// policy is that of this command line. It starts in this directory where that is in the tree,
 /// otherwise at its top. Changes that are in use are refused.
 ///
+/// On a terminal the command has a terminal of its own (`aj help terminals`); otherwise pipes.
+///
 /// The exit code is the command's own; 124 when its time was up; 125 when aj could not do its part;
 /// 126 not executable; 127 not found; 128+n killed by signal n, 137 also when out of memory.
 #[derive(clap::Args, Debug, Default, PartialEq)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    policy: super::policy_flags::PolicyArgs,
+    pub(super) policy: super::policy_flags::PolicyArgs,
     /// Show only this directory, not the whole project that it belongs to
     #[arg(long, help_heading = "Jail")]
-    here: bool,
+    pub(super) here: bool,
     /// Show this directory instead of the project
     #[arg(long, value_name = "DIR", conflicts_with = "here", help_heading = "Jail")]
-    root_dir: Option<PathBuf>,
+    pub(super) root_dir: Option<PathBuf>,
     /// Start in this directory of the tree
     #[arg(long, value_name = "DIR", help_heading = "Jail")]
-    cwd: Option<PathBuf>,
+    pub(super) cwd: Option<PathBuf>,
     /// Run STRING with a shell inside: `--sh 'a | b'`
     #[arg(long, value_name = "STRING", conflicts_with = "command", help_heading = "Jail")]
-    sh: Option<OsString>,
+    pub(super) sh: Option<OsString>,
+    /// Give the command a terminal of its own although its output goes elsewhere: stdin must be a terminal,
+    /// and stdout and stderr are one. When all three are terminals it has one without being asked
+    #[arg(short, long, conflicts_with_all = ["no_tty", "events"], help_heading = "Jail")]
+    pub(super) tty: bool,
+    /// Give the command no terminal but pipes
+    #[arg(short = 'T', long, help_heading = "Jail")]
+    pub(super) no_tty: bool,
     /// Show a directory that is refused otherwise (/, your home)
     #[arg(long, help_heading = "Jail")]
-    i_mean_it: bool,
+    pub(super) i_mean_it: bool,
     /// Apply the changes to the directory when the command succeeds
     #[arg(long, help_heading = "Changes")]
-    apply: bool,
+    pub(super) apply: bool,
     /// With --apply: also what the host would execute (git hooks, editor tasks …)
     #[arg(long, requires = "apply", help_heading = "Changes")]
-    allow_exec_files: bool,
+    pub(super) allow_exec_files: bool,
     /// Check everything that can be checked before a start, print the effective policy and where each
     /// value comes from, and run nothing
     #[arg(long, visible_alias = "explain", short = 'n', overrides_with = "dry_run", help_heading = "Output")]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
-    events: bool,
+    pub(super) events: bool,
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
-    status_fd: Option<i32>,
+    pub(super) status_fd: Option<i32>,
     /// Go on in the kept changes of this jail (id, start of one, or `@` for the newest of this project)
     #[arg(value_name = "JAIL", value_parser = jail(), add = ArgValueCompleter::new(super::complete::kept))]
-    jail: Option<OsString>,
+    pub(super) jail: Option<OsString>,
     /// The command and its arguments, untouched
     #[arg(last = true, required_unless_present = "sh", value_name = "COMMAND")]
-    command: Vec<OsString>,
+    pub(super) command: Vec<OsString>,
 }
 
 /// The plain spellings that skip clap (see `quick`).
@@ -111,7 +121,11 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--as-root", Take::Flag(|a| a.policy.quick_flag("--as-root"))),
         ("--nested-userns", Take::Flag(|a| a.policy.quick_flag("--nested-userns"))),
         ("--apply", Take::Flag(|a| !std::mem::replace(&mut a.apply, true))),
-        ("--events", Take::Flag(|a| !std::mem::replace(&mut a.events, true))),
+        ("--events", Take::Flag(|a| !a.tty && !std::mem::replace(&mut a.events, true))),
+        ("-t", Take::Flag(tty)),
+        ("--tty", Take::Flag(tty)),
+        ("-T", Take::Flag(no_tty)),
+        ("--no-tty", Take::Flag(no_tty)),
         ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
         ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
@@ -124,8 +138,16 @@ pub(super) const QUICK: Quick<Args> = Quick {
     },
 };
 
+fn tty(a: &mut Args) -> bool {
+    !a.no_tty && !a.events && !std::mem::replace(&mut a.tty, true)
+}
+
+fn no_tty(a: &mut Args) -> bool {
+    !a.tty && !std::mem::replace(&mut a.no_tty, true)
+}
+
 /// A jail is told from a command without its `--` by how it is written: `make` could be digits of one.
-fn jail() -> impl TypedValueParser<Value = OsString> {
+pub(super) fn jail() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().try_map(|word| {
         let text = word.to_string_lossy().to_ascii_lowercase();
         if matches!(text.as_str(), "@" | "latest") || text.starts_with("jl-") {
@@ -138,7 +160,17 @@ fn jail() -> impl TypedValueParser<Value = OsString> {
 
 /// Run it.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    start(ui, args, false)
+}
+
+/// Run it, or with `shell` the user's shell.
+pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     let flags = args.policy.into_flags()?;
+    if args.tty && ui.json {
+        let what = if shell { "a shell" } else { "`--tty`" };
+        let message = format!("{what} and `--json` do not go together: a terminal has no output to collect");
+        return Err(CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--json`"));
+    }
     let argv = match args.sh {
         Some(script) => vec!["/bin/sh".into(), "-c".into(), script],
         None => args.command,
@@ -151,6 +183,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         argv,
+        tty: match (args.tty, args.no_tty) {
+            (true, _) => Tty::Always,
+            (_, true) => Tty::Never,
+            (false, false) => Tty::Auto,
+        },
         tree: match args.root_dir {
             Some(dir) => Choice::Dir(dir),
             None if args.here => Choice::Here,
@@ -164,7 +201,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         status_fd: args.status_fd,
     };
     if args.dry_run {
-        let explained = op::explain(&request).map_err(failed)?;
+        let explained = op::explain(&request).map_err(|e| failed_as(e, shell))?;
         super::config::show(
             ui,
             &explained.resolved,
@@ -177,18 +214,18 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         );
         return Ok(Exit(exit::OK));
     }
-    let mut watcher = Watch { ui, events: args.events.then_some(0), error: None };
+    let mut watcher = Watch { ui, events: args.events.then_some(0), error: None, shell };
     let report = match op::exec(&request, &mut watcher) {
         Ok(report) => report,
         Err(e) => {
-            let e = failed(e);
+            let e = failed_as(e, shell);
             if args.events {
                 watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
             }
             return Err(e);
         }
     };
-    let program = request.argv.first().map(OsString::as_os_str).unwrap_or_default();
+    let program = request.argv.first().map_or(OsStr::new("the shell"), OsString::as_os_str);
     finish(ui, program, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
 }
 
@@ -197,6 +234,7 @@ struct Watch<'a> {
     /// Next sequence number of `--events`.
     events: Option<u64>,
     error: Option<CommandError>,
+    shell: bool,
 }
 
 impl Watch<'_> {
@@ -229,6 +267,12 @@ impl Watcher for Watch<'_> {
 
     fn tick(&mut self, stats: Usage, lines: &mut Vec<u8>) {
         self.event(Event::Stats { stats }, lines);
+    }
+
+    fn attaching(&mut self) {
+        if self.shell {
+            self.ui.status("a shell in a jail: `exit` ends it, Ctrl-] three times kills it");
+        }
     }
 
     fn stopping(&mut self) {
@@ -376,6 +420,16 @@ fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Repo
     }
 }
 
+/// [`failed`], of a shell or another command.
+fn failed_as(e: op::Error, shell: bool) -> CommandError {
+    let what_to_do = match e {
+        op::Error::NoTerminal if shell => "for a shell that reads commands from a pipe: `aj shell -T`",
+        op::Error::NoTerminal => "leave out `-t`: the command gets pipes",
+        _ => return failed(e),
+    };
+    failed(e).hint(what_to_do)
+}
+
 /// An error before the command, or in recording it.
 pub(super) fn failed(e: op::Error) -> CommandError {
     let e = match e {
@@ -424,9 +478,11 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         }
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
-        op::Error::Policy(_) | op::Error::StatusFd { .. } | op::Error::Changes(_) | op::Error::Random(_) => {
-            shown
-        }
+        op::Error::Policy(_)
+        | op::Error::NoTerminal
+        | op::Error::StatusFd { .. }
+        | op::Error::Changes(_)
+        | op::Error::Random(_) => shown,
     }
 }
 
@@ -446,6 +502,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::UnknownTools { .. } => "tools_not_found",
         op::Error::UnknownCache { .. } => "cache_not_found",
         op::Error::Limit { .. } => "limit",
+        op::Error::NoTerminal => "no_terminal",
         op::Error::StatusFd { .. } => "status_fd",
         op::Error::InUse { .. } => "tree_in_use",
         op::Error::NotAgain { .. } => "usage",
@@ -473,11 +530,11 @@ mod tests {
             let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
             (QUICK.parse(words.iter()), clap(&words))
         };
-        for words in ["@ -- true", "--apply @ --net none -- true", "--env @ -- true", "-e A=b @ -- true @"] {
+        for words in ["-t -- true", "--tty @ -- true", "-T -- true", "--no-tty --here -- true", "@ -- true", "--apply @ --net none -- true", "--env @ -- true", "-e A=b @ -- true @"] {
             let (quick, slow) = read(words);
             assert!(quick.is_some() && quick == slow, "{words}: {quick:?} {slow:?}");
         }
-        for words in ["@ @ -- true", "jl-7k3m -- true", "make -- true", "@", "@ true"] {
+        for words in ["@ @ -- true", "-t -T -- true", "-t -t -- true", "-T -T -- true", "-t --events -- true", "jl-7k3m -- true", "make -- true", "@", "@ true"] {
             assert_eq!(read(words).0, None, "{words}");
         }
         assert_eq!(read("JL-7k -- true").1.unwrap().jail, Some("JL-7k".into()));

@@ -19,7 +19,7 @@ Examples:
 
 /// Show the help of a command, or a page about a topic
 ///
-/// The topics are environment, exit-codes, json, policy, secrets and tools.
+/// The topics are caches, environment, exit-codes, json, policy, secrets, terminals and tools.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {

@@ -28,6 +28,7 @@ mod jail_view;
 mod man;
 pub mod policy_flags;
 mod quick;
+pub mod shell;
 mod state;
 mod topics;
 pub mod ui;
@@ -78,7 +79,8 @@ fn dispatch(line: &Line, ui: &Ui) -> CmdResult {
     }
 }
 
-/// `aj exec` answers for another program: its own errors are 125, never a code of the program's.
+/// `aj exec` and `aj shell` answer for another program: their own errors are 125, never a code of the
+/// program's.
 fn is_exec(command: impl AsRef<std::ffi::OsStr>) -> bool {
-    command.as_ref() == "exec"
+    matches!(command.as_ref().as_encoded_bytes(), b"exec" | b"shell")
 }

@@ -19,6 +19,7 @@ pub(super) const ALL: &[Topic] = &[
     Topic { name: "json", title: "JSON output", text: || JSON.to_owned() },
     Topic { name: "policy", title: "Policy", text: || POLICY.to_owned() },
     Topic { name: "secrets", title: "Secrets in the tree", text: || SECRETS.to_owned() },
+    Topic { name: "terminals", title: "Commands on a terminal", text: || TERMINALS.to_owned() },
     Topic { name: "tools", title: "Your tools in a jail", text: tools },
 ];
 
@@ -57,7 +58,7 @@ fn exit_codes() -> String {
     exec.push(("128+N".into(), "the command died of signal N (137: killed, or out of memory)"));
     exec.push(("other".into(), "the command's own code"));
     format!(
-        "aj exec ends with the code of its command:\n\n{}\n\
+        "aj exec and aj shell end with the code of their command:\n\n{}\n\
          A command may end with 124 to 127 itself: `--status-fd` tells its codes from those of aj.\n\n\
          The other commands:\n\n{}",
         columns(&exec),
@@ -163,6 +164,35 @@ with --rw so is a secret that the host replaces meanwhile, as editors do. Other 
 file (hard links) are seen; there is a warning. A search by `**` does not enter .git directories,
 remembers what it saw, and ends the run with an error when it meets more than 500000 names, 64
 levels, or 3 seconds.
+";
+
+const TERMINALS: &str = "\
+When stdin, stdout and stderr of `aj exec` are all terminals, the command has a terminal: one of the
+jail's own, never yours. What you type goes there, what it writes comes here as it is, and it has
+the size of your window. Your terminal is raw meanwhile: Ctrl-C and Ctrl-Z are for the program in
+the foreground inside.
+
+  -t, --tty       the same when only stdin is a terminal; stdout and stderr become one stream
+  -T, --no-tty    pipes, as when any of the three is no terminal, and with --json and --events
+
+  Ctrl-C          to the program in the foreground inside, as outside
+  Ctrl-Z          when it stops the command itself, the jail and its clock stop, and aj with them:
+                  `fg` continues. A job of a shell inside is that shell's affair
+  Ctrl-] thrice   within a second: the jail is killed, whatever its programs do
+
+Signals sent to aj go to the command; the second one kills the jail. When your terminal is closed
+the command gets SIGHUP, and after --grace the jail is killed. In the background (`aj exec … &`) aj
+leaves the keyboard and the settings of your terminal alone until it is brought to the foreground.
+
+However it ends, your terminal is as it was: its settings, and what the program left switched on
+(alternate screen, mouse, pasting, hidden cursor, colours …). Only `kill -9` of aj itself leaves
+that to `reset`. What you typed and the command did not read is gone with it.
+
+A program can make your terminal do what any output can: set its title or its clipboard, ask it
+questions. -T and a pipe (`| cat -v`) keep it away; `aj jail show` escapes what it shows.
+
+TERM, COLORTERM and the like come along; LINES and COLUMNS do not, because the terminal says it. A
+program whose TERM is not known inside (a terminfo below your home): `-e TERM=xterm-256color`.
 ";
 
 fn tools() -> String {

@@ -1,7 +1,7 @@
 //! The last part of pid 1's preparation: limits, standard descriptors, and every privilege given up
 //! and checked to be gone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::spec::{Spec, Without};
 use super::status::{Layer, Layers};
+use super::wire::{self, Message};
 use crate::base::text;
 use crate::policy::settings::Seccomp;
 use crate::sys::mount;
 use crate::sys::seccomp;
-use crate::sys::{Error, Result, caps, fd, landlock, signal};
+use crate::sys::{Error, Result, caps, fd, landlock, signal, terminal};
 
 /// What is given up before the command starts, and the limits that it gets.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +64,17 @@ impl Confinement {
 
 /// The standard descriptors of the command.
 #[derive(Debug)]
-pub(super) struct Stdio {
-    /// `None`: the jail's own `/dev/null`.
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: OwnedFd,
-    /// `None`: the same as stdout.
-    pub(super) stderr: Option<OwnedFd>,
+pub(super) enum Stdio {
+    /// Pipes.
+    Pipes {
+        /// `None`: the jail's own `/dev/null`.
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        /// `None`: the same as stdout.
+        stderr: Option<OwnedFd>,
+    },
+    /// A new terminal with these settings.
+    Terminal(terminal::Settings),
 }
 
 /// Give up everything, then check that it is gone. Returns the status socket under its new number.
@@ -80,7 +86,10 @@ pub(super) fn confine(
 ) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
     let done = (|| -> Result<()> {
         limits(&plan.confinement)?;
-        install_stdio(stdio)?;
+        match stdio {
+            Stdio::Pipes { stdin, stdout, stderr } => install_pipes(stdin, &stdout, stderr.as_ref())?,
+            Stdio::Terminal(settings) => install_terminal(&settings, &status)?,
+        }
         signal::default_for_command();
         nix::sys::stat::umask(Mode::from_bits_truncate(plan.confinement.umask));
         fd::install_at(status.as_fd(), 3, true)?;
@@ -128,15 +137,24 @@ fn limits(limits: &Confinement) -> Result<()> {
     Ok(())
 }
 
-fn install_stdio(stdio: Stdio) -> Result<()> {
-    let stdin = match stdio.stdin {
+fn install_pipes(stdin: Option<OwnedFd>, stdout: &OwnedFd, stderr: Option<&OwnedFd>) -> Result<()> {
+    let stdin = match stdin {
         Some(fd) => fd,
         None => openat(AT_FDCWD, "/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| Error::new("open", "/dev/null", e))?,
     };
     fd::install_at(stdin.as_fd(), 0, false)?;
-    fd::install_at(stdio.stdout.as_fd(), 1, false)?;
-    fd::install_at(stdio.stderr.as_ref().unwrap_or(&stdio.stdout).as_fd(), 2, false)
+    fd::install_at(stdout.as_fd(), 1, false)?;
+    fd::install_at(stderr.unwrap_or(stdout).as_fd(), 2, false)
+}
+
+/// A terminal of the jail's own devpts, which is that of our session; its master's side goes to the
+/// launcher and stays with nobody here.
+fn install_terminal(settings: &terminal::Settings, status: &OwnedFd) -> Result<()> {
+    let (master, slave) = terminal::pair("/dev/pts/ptmx", settings)?;
+    terminal::make_controlling(slave.as_fd())?;
+    (0..=2).try_for_each(|number| fd::install_at(slave.as_fd(), number, false))?;
+    wire::send(status, &Message::Terminal, Some(master.as_raw_fd()))
 }
 
 fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {

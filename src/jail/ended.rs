@@ -1,6 +1,6 @@
 //! How a run ends: what is known of it while it goes on, and what is told afterwards.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -81,6 +81,10 @@ pub(super) struct State {
     pub(super) settled: bool,
     /// Pid 1 can say nothing more.
     pub(super) silent: bool,
+    /// The master's side of the command's terminal, just come.
+    pub(super) master: Option<OwnedFd>,
+    /// The command was stopped: until when its last output is waited for before we stop as well.
+    pub(super) stop_by: Option<Instant>,
 }
 
 impl State {

@@ -27,7 +27,8 @@ use crate::sys::cpu::Processors;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
-use crate::sys::pidfd;
+use crate::sys::pidfd::{self, Change};
+use crate::sys::terminal::take_foreground;
 use crate::sys::{Error, Result, caps, fd, net, signal};
 
 /// What pid 1 is born with.
@@ -47,7 +48,8 @@ pub(super) struct Hand {
 pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
     let Hand { status, go, stdio, processors } = hand;
     let mut layers = Layers::default();
-    let plan = match set_up(birth, (&go, &status), processors, &mut layers) {
+    let terminal = matches!(stdio, Stdio::Terminal(_));
+    let plan = match leave(terminal).and_then(|()| set_up(birth, (&go, &status), processors, &mut layers)) {
         Ok(plan) => plan,
         Err(e) => fail(&status, &e, false),
     };
@@ -55,7 +57,7 @@ pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
         Ok(status) => status,
         Err((status, e)) => fail(&status, &e, false),
     };
-    command(&plan, &status, layers)
+    command(&plan, &status, layers, terminal)
 }
 
 fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
@@ -65,6 +67,17 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
     clone::exit_now(125)
 }
 
+/// Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and once
+/// passed on by the launcher. With a `terminal` out of its session, too: we lead that of the command, so
+/// that its process group has a parent to be continued by, and may be stopped (Ctrl-Z).
+fn leave(terminal: bool) -> Result<()> {
+    if terminal {
+        return nix::unistd::setsid().map(drop).map_err(|e| Error::new("setsid", "", e));
+    }
+    nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
+        .map_err(|e| Error::new("setpgid", "", e))
+}
+
 /// Namespaces, ids and the file system view.
 fn set_up(
     birth: &Birth,
@@ -72,10 +85,6 @@ fn set_up(
     processors: Option<Processors>,
     layers: &mut Layers,
 ) -> Result<Plan> {
-    // Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and
-    // once passed on by the launcher.
-    nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))
-        .map_err(|e| Error::new("setpgid", "", e))?;
     for layer in [Layer::UserNs, Layer::MountNs, Layer::PidNs, Layer::IpcNs, Layer::UtsNs, Layer::CgroupNs] {
         layers.add(layer);
     }
@@ -368,13 +377,21 @@ fn devpts() -> Result<OwnedFd> {
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
 /// namespace when we leave, and holds our end back until all of it is gone.
-fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
+fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
     let argv = CStrings::new(plan.argv.clone());
     let env = CStrings::new(plan.env.clone());
     let mut failed: Option<(Errno, usize)> = None;
+    if terminal {
+        signal::block_sigttou();
+    }
     let mut child = || {
-        // Fails only for a process group leader, which a new process is not.
-        nix::unistd::setsid().ok();
+        // Fail only for a process group leader, which a new process is not, and without a terminal.
+        if terminal {
+            nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0)).ok();
+            take_foreground(fd::standard(0)).ok();
+        } else {
+            nix::unistd::setsid().ok();
+        }
         signal::unblock_all();
         // Kept apart from `failed` until the end: a candidate that does exec never gets there.
         let mut last: Option<(Errno, usize)> = None;
@@ -413,8 +430,11 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
         let call = if interpreter_missing { "find the interpreter of" } else { "execve" };
         fail(status, &Error::new(call, name, errno), true);
     }
-    // The command's ends of the pipes must be the only ones: their end of file is its end.
-    fd::close_standard();
+    // The command's ends of the pipes must be the only ones: their end of file is its end. A terminal
+    // stays open: it has not ended when the command opens none of it for a while.
+    if !terminal {
+        fd::close_standard();
+    }
     if let Err(e) = signal::forward_to_group(pid) {
         fail(status, &e, false);
     }
@@ -427,8 +447,14 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     }
     drop(proc);
     loop {
-        match pidfd::wait_any() {
-            Some(Some((p, end))) if p == pid => {
+        match pidfd::wait_any(terminal) {
+            Some(Some((p, Change::Stopped))) => {
+                // Unless it is the launcher's doing. Its shell's jobs are its own affair.
+                if p == pid && !signal::all_stopped() {
+                    drop(wire::send(status, &Message::Stopped, None));
+                }
+            }
+            Some(Some((p, Change::Ended(end)))) if p == pid => {
                 // Every process of the namespace is a descendant of ours, and orphans become our
                 // children: having none means that there is nobody.
                 let alone = pidfd::no_children();

@@ -17,7 +17,7 @@ use super::wire;
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::{Error, Result, cpu, fd, mount, ns, openat2, pidfd, signal};
+use crate::sys::{Error, Result, cpu, fd, mount, ns, openat2, pidfd, signal, terminal};
 
 /// Descriptors that a start takes without any mount.
 const FEW: u64 = 64;
@@ -31,6 +31,20 @@ pub enum Stdin {
     Relay,
 }
 
+/// What the command's standard streams are.
+#[derive(Debug)]
+pub enum Streams {
+    /// Pipes of the jail's own.
+    Pipes {
+        /// Where stdin comes from.
+        stdin: Stdin,
+        /// Another pipe for stderr.
+        separate_stderr: bool,
+    },
+    /// A terminal of the jail's own with these settings, for all three.
+    Terminal(terminal::Settings),
+}
+
 /// A jail that has been cloned; whether its command ever ran is known from the status socket.
 #[derive(Debug)]
 pub struct Running {
@@ -40,8 +54,9 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// Our end of the status socket.
     pub status: OwnedFd,
-    /// Read end of the command's stdout (of stderr too when that is `None`).
-    pub stdout: OwnedFd,
+    /// Read end of the command's stdout (of stderr too when that is `None`). With a terminal there is
+    /// none: its master's side comes over the status socket.
+    pub stdout: Option<OwnedFd>,
     /// Read end of the command's stderr.
     pub stderr: Option<OwnedFd>,
     /// Write end of the command's stdin, with [`Stdin::Relay`].
@@ -179,48 +194,25 @@ pub fn host_root(net: Net) -> HostRoot {
 
 /// Clone pid 1. It makes its namespaces while the caller finds out what the jail is to look like.
 /// The process must be single-threaded.
-pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> {
+pub fn bear(birth: &Birth, streams: Streams) -> Result<Born> {
     signal::default_sigchld();
     fd::room_for(FEW)?;
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
-    let (stdout, stdout_inside) = fd::pipe()?;
-    let (stderr, stderr_inside) = if separate_stderr {
-        let (r, w) = fd::pipe()?;
-        (Some(r), Some(w))
-    } else {
-        (None, None)
-    };
-    let (stdin_inside, stdin_write) = match stdin {
-        Stdin::Null => (None, None),
-        Stdin::Relay => {
-            let (r, w) = fd::pipe()?;
-            (Some(r), Some(w))
-        }
-    };
-    if birth.ids == Ids::Range {
-        // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
-        // whoever made it, and host uid 0 is nobody there.
-        let inside = RANGE_BASE + inside_id(birth.as_root);
-        let pipes = [Some(&stdout_inside), stderr_inside.as_ref(), stdin_inside.as_ref()];
-        for pipe in pipes.into_iter().flatten() {
-            nix::unistd::fchown(pipe, Some(inside.into()), Some(inside.into()))
-                .map_err(|e| Error::new("fchown", "pipe", e))?;
-        }
-    }
+    let (stdio, Outside { stdout, stderr, stdin }) = stdio(birth, streams)?;
     let processors = cpu::mine();
     let started = Instant::now();
     match clone3(Namespaces::WITHOUT_NET, None)? {
         Cloned::Child => {
-            drop((status, go_write, stdout, stderr, stdin_write));
-            let stdio = Stdio { stdin: stdin_inside, stdout: stdout_inside, stderr: stderr_inside };
+            drop((status, go_write, stdout, stderr, stdin));
             init::run(birth, Hand { status: status_inside, go: go.into(), stdio, processors })
         }
         Cloned::Parent(pid, pidfd) => {
             if let Some(processors) = processors {
                 processors.elsewhere(pid);
             }
-            let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
+            drop(stdio);
+            let running = Running { pid, pidfd, status, stdout, stderr, stdin, started };
             let born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
@@ -241,6 +233,47 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
             Ok(born)
         }
     }
+}
+
+/// The launcher's ends of the command's pipes.
+#[derive(Default)]
+struct Outside {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+}
+
+fn stdio(birth: &Birth, streams: Streams) -> Result<(Stdio, Outside)> {
+    let (stdin, separate_stderr) = match streams {
+        Streams::Terminal(settings) => return Ok((Stdio::Terminal(settings), Outside::default())),
+        Streams::Pipes { stdin, separate_stderr } => (stdin, separate_stderr),
+    };
+    let (stdout, stdout_inside) = fd::pipe()?;
+    let (stderr, stderr_inside) = if separate_stderr {
+        let (r, w) = fd::pipe()?;
+        (Some(r), Some(w))
+    } else {
+        (None, None)
+    };
+    let (stdin_inside, stdin) = match stdin {
+        Stdin::Null => (None, None),
+        Stdin::Relay => {
+            let (r, w) = fd::pipe()?;
+            (Some(r), Some(w))
+        }
+    };
+    if birth.ids == Ids::Range {
+        // So that `/dev/stdout` and `/dev/stdin` can be opened again inside: a pipe belongs to
+        // whoever made it, and host uid 0 is nobody there.
+        let inside = RANGE_BASE + inside_id(birth.as_root);
+        let pipes = [Some(&stdout_inside), stderr_inside.as_ref(), stdin_inside.as_ref()];
+        for pipe in pipes.into_iter().flatten() {
+            nix::unistd::fchown(pipe, Some(inside.into()), Some(inside.into()))
+                .map_err(|e| Error::new("fchown", "pipe", e))?;
+        }
+    }
+    let stdio = Stdio::Pipes { stdin: stdin_inside, stdout: stdout_inside, stderr: stderr_inside };
+    Ok((stdio, Outside { stdout: Some(stdout), stderr, stdin }))
 }
 
 /// The mapping of an id-mapped mount: the tree's owner becomes the jail's user; every other owner

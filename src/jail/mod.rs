@@ -4,7 +4,8 @@
 //! what the jail looks like, and `handover` brings that to pid 1. `init` is pid 1 inside: it applies
 //! the plan (`cover` puts over the host's inodes what must be over them), gives up every privilege
 //! (`confine`), starts the command, reaps; `supervise` is the caller's side: it relays output,
-//! forwards signals, holds the clock, and knows how it ended. They talk over `wire`. What is the same
+//! forwards signals, holds the clock, and knows how it ended. A command on a `terminal` has one of the
+//! jail's own, and what it leaves on the `screen` is undone. They talk over `wire`. What is the same
 //! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on.
 #![forbid(unsafe_code)]
 
@@ -26,8 +27,10 @@ pub mod plan;
 pub mod ready;
 mod relay;
 pub mod root;
+mod screen;
 pub mod spec;
 pub mod status;
 pub mod supervise;
+mod terminal;
 mod usage;
 pub mod wire;

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
 use super::excerpt::{Collector, KEEP};
+use super::screen::Screen;
 use crate::schema::jail::Excerpt;
 use crate::sys::fd;
 use crate::sys::sink::Sink;
@@ -61,6 +62,8 @@ pub(super) struct Stream {
     collector: Collector,
     side: Option<Side>,
     may_splice: bool,
+    /// The source is the master's side of a terminal; what was done to the one at the other end.
+    screen: Option<Screen>,
     /// Why the caller's end takes no more.
     pub(super) lost: Option<Errno>,
 }
@@ -88,6 +91,11 @@ impl Stream {
         Stream::new(source, None, stderr)
     }
 
+    /// A stream from the master's side of the jail's terminal, which must not block, to `sink`.
+    pub(super) fn of_terminal(source: OwnedFd, sink: BorrowedFd<'static>) -> Stream {
+        Stream { screen: Some(Screen::default()), ..Stream::new(source, Some(sink), false) }
+    }
+
     fn new(source: OwnedFd, to: Option<BorrowedFd<'static>>, stderr: bool) -> Stream {
         Stream {
             source: Some(source),
@@ -99,8 +107,19 @@ impl Stream {
             written: 0,
             collector: Collector::default(),
             side: None,
+            screen: None,
             lost: None,
         }
+    }
+
+    /// What makes the terminal at the other end as it was, as far as this stream has changed it.
+    pub(super) fn undo(&self) -> Vec<u8> {
+        self.screen.as_ref().map(Screen::undo).unwrap_or_default()
+    }
+
+    /// Whether all that the command has written so far is delivered; delivers what can be.
+    pub(super) fn is_idle(&mut self, receiver: &mut dyn Receiver) -> bool {
+        !self.advance(PollFlags::POLLIN, receiver) && self.written == self.pending.len()
     }
 
     /// Whether everything has been delivered.
@@ -121,14 +140,15 @@ impl Stream {
         self.to.is_none()
     }
 
-    fn waits_for_sink(&self) -> bool {
+    /// Whether it is the caller's end that is waited for.
+    pub(super) fn waits(&self) -> bool {
         self.written < self.pending.len() || self.side.as_ref().is_some_and(|s| s.teed > 0)
     }
 
     /// What to poll for next.
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
         match (&self.sink, &self.source) {
-            (Some(sink), _) if self.waits_for_sink() => Some(sink.poll_fd()),
+            (Some(sink), _) if self.waits() => Some(sink.poll_fd()),
             (_, Some(source)) => Some(PollFd::new(source.as_fd(), PollFlags::POLLIN)),
             (_, None) => None,
         }
@@ -137,8 +157,8 @@ impl Stream {
     /// Move what can be moved now; `seen` is what [`Stream::poll_fd`]'s descriptor reported.
     /// Returns whether the caller's end took anything.
     pub(super) fn advance(&mut self, seen: PollFlags, receiver: &mut dyn Receiver) -> bool {
-        // A hang-up of the sink says nothing about the command.
-        let ended = !self.waits_for_sink() && seen.contains(PollFlags::POLLHUP);
+        // A hang-up of the sink says nothing about the command, and a terminal is read to its end.
+        let ended = self.screen.is_none() && !self.waits() && seen.contains(PollFlags::POLLHUP);
         if seen.is_empty() {
             return false;
         }
@@ -170,6 +190,9 @@ impl Stream {
     /// Get the next bytes from the command; `ended`: all writers are gone.
     fn take(&mut self, ended: bool, receiver: &mut dyn Receiver) -> Step {
         let Some(source) = &self.source else { return Step::Wait };
+        if self.screen.is_some() {
+            return self.copy(COPY, receiver);
+        }
         if self.side.as_ref().is_some_and(|s| s.teed > 0 || s.last >= COPY_BELOW) {
             return self.splice();
         }
@@ -218,6 +241,9 @@ impl Stream {
         let Some(sink) = &mut self.sink else { return Step::Wait };
         match sink.write(self.pending.get(self.written..).unwrap_or_default()) {
             Ok(n) if n > 0 => {
+                if let Some(screen) = &mut self.screen {
+                    screen.see(self.pending.get(self.written..self.written + n).unwrap_or_default());
+                }
                 self.written += n;
                 Step::Again
             }

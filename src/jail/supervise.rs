@@ -17,10 +17,12 @@ use super::launch::Running;
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
 use super::status::Layers;
+use super::terminal::{Keys, Terminal};
 use super::usage::{self, Meter};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
+use crate::sys::sink;
 use crate::sys::{self, fd, signal};
 
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
@@ -32,7 +34,9 @@ pub trait Watcher {
     fn output(&mut self, _stderr: bool, _bytes: &[u8], _lines: &mut Vec<u8>) {}
     /// Twice a second while it runs and `lines` are being read.
     fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
-    /// The first Ctrl-C was passed on.
+    /// The caller's terminal is about to be that of the command: the last moment to write to it.
+    fn attaching(&mut self) {}
+    /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
     fn stopping(&mut self) {}
     /// The command has ended, nothing else is left in the jail and all output is delivered; only
     /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
@@ -69,9 +73,15 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the last output of a command that was stopped is waited for.
+const LAST_OUTPUT: Duration = Duration::from_millis(300);
+/// How long a terminal that takes nothing is waited for to be made as it was.
+const TIDY: Duration = Duration::from_millis(300);
+
 /// Where the bytes go.
 struct Flows {
     streams: Vec<Stream>,
+    terminal: Option<Terminal>,
     input: Option<Input>,
     outbox: Outbox,
     /// When a reader of ours last took something.
@@ -103,6 +113,30 @@ impl Flows {
         }
     }
 
+    /// The command has a terminal, of which this is the master's side.
+    fn attach(&mut self, master: OwnedFd, watcher: &mut dyn Watcher) -> sys::Result<()> {
+        watcher.attaching();
+        self.streams.push(Stream::of_terminal(Terminal::output(&master)?, fd::standard(1)));
+        self.terminal = Some(Terminal::new(master));
+        Ok(())
+    }
+
+    /// Whether what the command has written is with the caller.
+    fn is_idle(&mut self, watcher: &mut dyn Watcher) -> bool {
+        let mut adapter = Adapter(watcher, &mut self.outbox.lines);
+        self.streams.iter_mut().all(|s| s.is_idle(&mut adapter))
+    }
+
+    /// The caller's terminal as it was, whatever the command has left on it.
+    fn detach(&mut self) {
+        let Some(mut terminal) = self.terminal.take() else { return };
+        let undo = self.streams.first().map(Stream::undo).unwrap_or_default();
+        if !undo.is_empty() && sys::terminal::is_terminal(fd::standard(1)) {
+            sink::write_within(fd::standard(1), &undo, TIDY);
+        }
+        terminal.suspend();
+    }
+
     fn close_input(&mut self) {
         if let Some(input) = self.input.take() {
             input.close();
@@ -117,11 +151,12 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
     let mut flows = Flows {
         streams: Vec::with_capacity(2),
+        terminal: None,
         input: stdin.map(Input::new),
         outbox: Outbox::new(fd::standard(1)),
         progress: started,
     };
-    for (source, number) in [(Some(stdout), 1), (stderr, 2)] {
+    for (source, number) in [(stdout, 1), (stderr, 2)] {
         let Some(source) = source else { continue };
         fd::set_nonblocking(&source)?;
         flows.streams.push(if options.capture {
@@ -168,11 +203,15 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         } else {
             let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + GIVE_UP)];
             let looks = [meter.wake_at(), next_tick, flows.input.as_ref().and_then(Input::wake_at)];
-            timers.into_iter().chain(looks).flatten().min()
+            let terminal = [state.stop_by, flows.terminal.as_ref().and_then(Terminal::wake_at)];
+            timers.into_iter().chain(looks).chain(terminal).flatten().min()
         };
         let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
         if seen.status {
             take_message(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
+            if let Some(master) = state.master.take() {
+                flows.attach(master, watcher)?;
+            }
         }
         if state.started && !state.early.is_empty() {
             for number in std::mem::take(&mut state.early) {
@@ -180,9 +219,12 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             }
         }
         if seen.signals {
-            take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
+            take_signals(&signals, &mut state, pidfd.as_fd(), watcher, flows.terminal.as_mut())?;
         }
         flows.advance(&seen, watcher);
+        if flows.terminal.is_some() {
+            on_terminal(&mut flows, &seen, &mut state, options, pidfd.as_fd(), watcher)?;
+        }
         if !state.settled
             && matches!(state.said, Some(Message::Ended { alone: true, .. }))
             && flows.delivered()
@@ -201,8 +243,70 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             flows.abandon();
         }
     }
+    flows.detach();
     let peak = options.watch_memory.map(|_| meter.peak);
     Ok(finish(state, flows, (pid, started, peak)))
+}
+
+/// What the terminals came to: keys, a hang-up, a command that was stopped.
+fn on_terminal(
+    flows: &mut Flows,
+    seen: &Seen,
+    state: &mut State,
+    options: &Options,
+    jail: BorrowedFd<'_>,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<()> {
+    let Some(terminal) = &mut flows.terminal else { return Ok(()) };
+    let now = Instant::now();
+    terminal.look(now);
+    let keys = terminal.advance(seen.keyboard, seen.room, state.ended.is_some());
+    // Nobody sees what it would show: to a program that is what a terminal that has gone is.
+    let unseen = state.abandoned || flows.streams.iter().any(|s| s.lost.is_some());
+    if (keys == Keys::HungUp || unseen) && terminal.is_open() {
+        terminal.hang_up();
+        if keys == Keys::HungUp {
+            state.interrupted.get_or_insert(libc::SIGHUP);
+            // There is no caller any more whose patience could end.
+            flows.streams.iter_mut().for_each(Stream::abandon);
+        }
+        state.kill_at = state.kill_at.or_else(|| now.checked_add(options.grace));
+    }
+    if keys == Keys::WayOut {
+        state.interrupted.get_or_insert(libc::SIGINT);
+        match state.ended {
+            Some(_) => state.abandoned = true,
+            None => state.kill(jail)?,
+        }
+    }
+    if state.stop_by.is_some_and(|by| now >= by || flows.is_idle(watcher)) {
+        state.stop_by = None;
+        let terminal = flows.terminal.as_mut();
+        stop(state, jail, terminal, signal::stop_group)?;
+    }
+    Ok(())
+}
+
+/// Stop the jail and ourselves, by `stop`, until somebody continues us. The clock stands still while the
+/// user has stopped us.
+fn stop(
+    state: &mut State,
+    jail: BorrowedFd<'_>,
+    mut terminal: Option<&mut Terminal>,
+    stop: fn(),
+) -> sys::Result<()> {
+    pidfd::signal(jail, libc::SIGTSTP)?;
+    if let Some(terminal) = &mut terminal {
+        terminal.suspend();
+    }
+    let since = Instant::now();
+    stop();
+    state.postpone(since.elapsed());
+    if let Some(terminal) = terminal {
+        terminal.resume();
+    }
+    pidfd::signal(jail, libc::SIGCONT)?;
+    Ok(())
 }
 
 /// TERM when the time is up, KILL after the grace.
@@ -239,6 +343,8 @@ struct Seen {
     status: bool,
     streams: [PollFlags; 2],
     input: PollFlags,
+    keyboard: PollFlags,
+    room: PollFlags,
 }
 
 fn wait(
@@ -256,6 +362,8 @@ fn wait(
         let later = stream.is_captured() && (flows.outbox.is_full() || running && !state.started);
         if later { None } else { stream.poll_fd() }
     };
+    // Afterwards only to see whether the user wants to wait for the rest of the output.
+    let terminal = flows.terminal.as_ref().filter(|_| running || flows.streams.iter().any(Stream::waits));
     // What is asked, and which answer it belongs to.
     let asked = [
         Some(one(signals.as_fd())),
@@ -264,6 +372,8 @@ fn wait(
         stream(0),
         stream(1),
         flows.input.as_ref().and_then(Input::poll_fd),
+        terminal.and_then(|t| t.keyboard(state.started)),
+        terminal.and_then(Terminal::room),
         flows.outbox.poll_fd(),
     ];
     let present = asked.each_ref().map(Option::is_some);
@@ -281,7 +391,7 @@ fn wait(
         Err(e) => return Err(sys::Error::new("poll", "", e)),
     }
     let mut answers = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-    let [signals, ended, status, stdout, stderr, input, _] =
+    let [signals, ended, status, stdout, stderr, input, keyboard, room, _] =
         present.map(|p| if p { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
     Ok(Seen {
         signals: !signals.is_empty(),
@@ -289,6 +399,8 @@ fn wait(
         status: !status.is_empty(),
         streams: [stdout, stderr],
         input,
+        keyboard,
+        room,
     })
 }
 
@@ -310,7 +422,11 @@ fn take_message(
             state.layers = layers;
             watcher.started(layers, pid, lines);
         }
-        Received::Message(m, _) => {
+        Received::Message(Message::Terminal, master) => state.master = master,
+        Received::Message(Message::Stopped, _) => {
+            state.stop_by.get_or_insert_with(|| Instant::now() + LAST_OUTPUT);
+        }
+        Received::Message(m @ (Message::Failed { .. } | Message::Ended { .. }), _) => {
             // Its last word: what is left is the kernel's to clear away.
             state.said = Some(m);
             state.fall_silent();
@@ -326,6 +442,7 @@ fn take_signals(
     state: &mut State,
     jail: BorrowedFd<'_>,
     watcher: &mut dyn Watcher,
+    mut terminal: Option<&mut Terminal>,
 ) -> sys::Result<()> {
     while let Ok(Some(info)) = signals.read_signal() {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
@@ -341,20 +458,20 @@ fn take_signals(
                     state.kill(jail)?;
                 } else {
                     state.pass_on(jail, number)?;
-                    if number == libc::SIGINT {
+                    if number == libc::SIGINT && terminal.is_none() {
                         watcher.stopping();
                     }
                 }
             }
-            libc::SIGTSTP => {
-                // The clock stands still while the user has stopped us.
-                pidfd::signal(jail, number)?;
-                let since = Instant::now();
-                signal::stop_self();
-                state.postpone(since.elapsed());
-                pidfd::signal(jail, libc::SIGCONT)?;
+            libc::SIGTSTP => stop(state, jail, terminal.as_deref_mut(), signal::stop_self)?,
+            // The terminal inside tells whom it concerns.
+            libc::SIGWINCH if terminal.is_some() => terminal.iter().for_each(|t| t.resize()),
+            _ => {
+                if number == libc::SIGCONT {
+                    terminal.iter_mut().for_each(|t| t.resume());
+                }
+                state.pass_on(jail, number)?;
             }
-            _ => state.pass_on(jail, number)?,
         }
     }
     Ok(())

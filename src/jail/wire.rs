@@ -35,6 +35,12 @@ pub enum Message {
     /// The command is running, with these layers in force. The jail's `/proc` travels with it;
     /// sockets made in the jail's network namespace can travel the same way.
     Started(Layers),
+    /// The master's side of the terminal that the command will have travels with this. Nothing of the
+    /// command has run.
+    Terminal,
+    /// The command, which has a terminal, was stopped (Ctrl-Z): by itself or by its terminal, not by the
+    /// launcher.
+    Stopped,
     /// The command ended.
     Ended {
         /// How.
@@ -66,6 +72,8 @@ impl Message {
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
                 out.extend_from_slice(&layers.caches_missing().to_le_bytes());
             }
+            Message::Terminal => out.push(5),
+            Message::Stopped => out.push(6),
             Message::Ended { end, alone } => {
                 let (tag, number) = match end {
                     End::Exited(code) => (3, code),
@@ -98,6 +106,8 @@ impl Message {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 Message::Ended { end, alone: *rest.last()? != 0 }
             }
+            5 if rest.is_empty() => Message::Terminal,
+            6 if rest.is_empty() => Message::Stopped,
             _ => return None,
         })
     }
@@ -245,12 +255,14 @@ mod tests {
             Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
+            Message::Terminal,
+            Message::Stopped,
             Message::Ended { end: End::Exited(255), alone: true },
             Message::Ended { end: End::Signaled(9), alone: false },
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }
-        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05"] {
+        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x07"] {
             assert_eq!(Message::decode(bad), None);
         }
     }

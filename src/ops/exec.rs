@@ -52,6 +52,7 @@ mod parts;
 mod record;
 mod relay;
 mod setid;
+mod shell;
 mod shown;
 mod spec;
 mod streams;
@@ -65,6 +66,7 @@ pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
 pub use missing::{OnHost, on_host};
+pub use streams::Tty;
 
 /// Where in the state directory what is ready-made lies.
 const CACHE: &str = "cache";
@@ -76,8 +78,10 @@ pub struct Request {
     pub flags: Layer,
     /// `--env-file`s, in order.
     pub env_files: Vec<PathBuf>,
-    /// The command. Never empty.
+    /// The command. Empty: the user's shell.
     pub argv: Vec<OsString>,
+    /// Whether it has a terminal.
+    pub tty: Tty,
     /// Which directory it sees.
     pub tree: Choice,
     /// The jail in whose tree it goes on; `@` is the newest of this directory.
@@ -103,8 +107,15 @@ pub trait Watcher {
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>);
     /// Twice a second, when asked for.
     fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
+    /// The caller's terminal is about to be the command's: the last moment to write to it.
+    fn attaching(&mut self);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
+}
+
+/// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
+pub fn restore_terminal() {
+    sys::terminal::restore();
 }
 
 /// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
@@ -196,6 +207,7 @@ fn exit_code(ended: &Ended) -> u8 {
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let status = streams::inherited(request.status_fd)?;
+    let streams = streams::of(request)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
@@ -211,7 +223,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = birth(settings);
     let ids = birth.ids;
-    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
+    let born = launch::bear(&birth, streams);
     let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
@@ -230,7 +242,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
-    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, init: held.pid() };
+    let kind = if request.argv.is_empty() { "shell" } else { "exec" };
+    let run = (kind, held.pid());
+    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, run };
     let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -449,8 +463,8 @@ struct Begun<'a> {
     beside: &'a [Beside],
     seeds: &'a [Bed],
     secrets: &'a Secrets,
-    /// Pid of the jail's pid 1.
-    init: i32,
+    /// What kind of run it is, and the pid of the jail's pid 1.
+    run: (&'static str, i32),
 }
 
 /// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
@@ -462,7 +476,7 @@ fn record_start(
     older: Option<Tree>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, secrets, init } = *begun;
+    let Begun { spec, beside, seeds, secrets, run } = *begun;
     let owner = spec.outside();
     let tree = match older {
         Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
@@ -481,7 +495,7 @@ fn record_start(
         return Err(Error::Unhidden(e));
     }
     let of = tree.as_ref().map(Tree::id);
-    match spool::append_start(state, &record::start(spec, policy, of, init)) {
+    match spool::append_start(state, &record::start(spec, policy, of, run)) {
         Ok(set_aside) => {
             warnings.extend(set_aside);
             Ok(tree)

@@ -63,7 +63,7 @@ impl Status {
 }
 
 /// What can have made a jail. More may be added.
-pub const KINDS: [&str; 2] = ["exec", "unknown"];
+pub const KINDS: [&str; 3] = ["exec", "shell", "unknown"];
 
 /// The answer of `aj jail list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -20,6 +20,7 @@ pub mod probe;
 pub mod seccomp;
 pub mod signal;
 pub mod sink;
+pub mod terminal;
 pub mod xattr;
 
 pub use error::{Error, Result, check, errno};

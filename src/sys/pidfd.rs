@@ -69,19 +69,32 @@ pub fn wait4(pid: i32) -> Result<(End, Rusage)> {
     Ok((end, Rusage { user: time(usage.ru_utime), system: time(usage.ru_stime), peak_rss }))
 }
 
-/// Wait for any child and reap it, as pid 1 does: its pid and how it ended. `None` when there are
-/// none left, `Some(None)` when a signal interrupted the wait.
-pub fn wait_any() -> Option<Option<(i32, End)>> {
+/// What [`wait_any`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended, and is reaped.
+    Ended(End),
+    /// It was stopped.
+    Stopped,
+}
+
+/// Wait for any child and reap it, as pid 1 does: its pid and how it ended; with `stops`, also for one
+/// that is stopped. `None` when there are none left, `Some(None)` when a signal interrupted the wait.
+pub fn wait_any(stops: bool) -> Option<Option<(i32, Change)>> {
     let mut status: libc::c_int = 0;
+    let flags = libc::__WALL | if stops { libc::WUNTRACED } else { 0 };
     // SAFETY: `status` is live storage of the right type.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
     if pid > 0 {
+        if libc::WIFSTOPPED(status) {
+            return Some(Some((pid, Change::Stopped)));
+        }
         let end = if libc::WIFSIGNALED(status) {
             End::Signaled(libc::WTERMSIG(status))
         } else {
             End::Exited(libc::WEXITSTATUS(status))
         };
-        return Some(Some((pid, end)));
+        return Some(Some((pid, Change::Ended(end))));
     }
     if Errno::last() == Errno::EINTR { Some(None) } else { None }
 }

@@ -62,6 +62,19 @@ pub fn forward_to_group(group: i32) -> Result<()> {
     Ok(())
 }
 
+/// In pid 1: whether the whole jail was stopped by the launcher's word, and not yet continued.
+pub fn all_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// Block SIGTTOU, for a process that sets up a terminal from its background.
+pub fn block_sigttou() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTTOU);
+    // Cannot fail: the operation and the set are valid.
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).ok();
+}
+
 /// In the launcher: take [`FORWARDED`] signals as readable records instead of deaths, until
 /// [`give_back`]. A blocked signal is queued even when the caller had it ignored (nohup): the reader
 /// leaves those out by [`is_ignored`].
@@ -137,13 +150,30 @@ pub fn die_of(signal: i32) {
 /// a parent in its session (`setsid`, a service) the kernel discards a SIGTSTP, and so it is with us.
 /// Returns when it is continued. SIGTSTP is blocked before and afterwards.
 pub fn stop_self() {
+    stop(false);
+}
+
+/// As [`stop_self`], with the whole process group: for a Ctrl-Z that the terminal did not send to it,
+/// because it was raw.
+pub fn stop_group() {
+    stop(true);
+}
+
+fn stop(group: bool) {
+    if is_ignored(libc::SIGTSTP) {
+        return;
+    }
     // SAFETY: SIG_DFL installs no code; the mask is a live, initialised set.
     unsafe {
         let before = libc::signal(libc::SIGTSTP, libc::SIG_DFL);
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGTSTP);
-        libc::raise(libc::SIGTSTP);
+        if group {
+            libc::kill(0, libc::SIGTSTP);
+        } else {
+            libc::raise(libc::SIGTSTP);
+        }
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         libc::signal(libc::SIGTSTP, before);

@@ -128,7 +128,8 @@ fn stop_stops_the_whole_jail_and_continue_continues_it() {
     assert!(counts_on());
 }
 
-/// `aj` in the foreground of a terminal of its own.
+/// `aj` in the foreground of a terminal of its own, for a command that has pipes (those that have a
+/// terminal: `crate::term`).
 fn on_terminal(yard: &Yard, options: &[&str], command: &[&str]) -> (Running, File) {
     let (master, slave) = terminal();
     let mut aj = yard.exec(options.iter().copied(), command);
@@ -163,7 +164,7 @@ fn until(from: &mut BufReader<File>, what: &str) -> String {
 #[test]
 fn ctrl_c_on_a_terminal_reaches_the_command_once() {
     let Some(yard) = Yard::new() else { return };
-    let (mut running, master) = on_terminal(&yard, &[], &["./life", "signals"]);
+    let (mut running, master) = on_terminal(&yard, &["-T"], &["./life", "signals"]);
     let mut keyboard = master.try_clone().unwrap();
     let mut screen = BufReader::new(master);
     until(&mut screen, "ready");
@@ -178,7 +179,7 @@ fn ctrl_c_on_a_terminal_reaches_the_command_once() {
 #[test]
 fn a_line_typed_on_the_terminal_reaches_the_command() {
     let Some(yard) = Yard::new() else { return };
-    let (mut running, master) = on_terminal(&yard, &[], &["sh", "-c", "echo ready; read a; echo \"got $a\""]);
+    let (mut running, master) = on_terminal(&yard, &["-T"], &["sh", "-c", "echo ready; read a; echo \"got $a\""]);
     let mut keyboard = master.try_clone().unwrap();
     let mut screen = BufReader::new(master);
     until(&mut screen, "ready");
@@ -193,7 +194,7 @@ fn a_line_typed_on_the_terminal_reaches_the_command() {
 fn a_job_in_the_background_leaves_the_terminal_to_the_shell() {
     let Some(yard) = Yard::new() else { return };
     let (master, slave) = terminal();
-    let script = "set -m; $AJ exec -- sh -c 'echo up; sleep 2; echo finished' & \
+    let script = "set -m; $AJ exec -T -- sh -c 'echo up; sleep 2; echo finished' & \
                   read line; echo \"shell got $line\"; wait %1; echo \"code $?\"";
     let mut sh = yard.sh(script);
     let copy = || slave.try_clone().unwrap();

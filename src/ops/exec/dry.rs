@@ -29,6 +29,7 @@ pub struct Explained {
 /// before it starts anything is the same error here, because it comes from the same checks.
 pub fn explain(request: &Request) -> Result<Explained, Error> {
     drop(streams::inherited(request.status_fd)?);
+    streams::terminal(request)?;
     // The state directory may be made on the way, as by a run.
     umask(Mode::from_bits_truncate(0o077));
     let mut warnings = Vec::new();

@@ -103,6 +103,9 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// A terminal was asked for.
+    #[error("a terminal was asked for, and stdin is none")]
+    NoTerminal,
     /// `--status-fd` is not open.
     #[error("`--status-fd {fd}`")]
     StatusFd {

@@ -70,15 +70,21 @@ pub(super) fn effective(
     }
 }
 
-/// The tree is `of` the jail that made it; `init` is the jail's pid 1.
-pub(super) fn start(spec: &Spec, policy: &Effective, of: Option<Id>, init: i32) -> record::Start {
+/// The tree is `of` the jail that made it; `init` is the jail's pid 1. `kind`: one of
+/// [`crate::schema::ledger::KINDS`].
+pub(super) fn start(
+    spec: &Spec,
+    policy: &Effective,
+    of: Option<Id>,
+    (kind, init): (&str, i32),
+) -> record::Start {
     let me = alive::Identity::current();
     let argv: Vec<String> = spec.argv.iter().map(|a| text::printable(a.as_bytes())).collect();
     let (cwd, base) = (text::os(&spec.cwd), text::os(&spec.workspace));
     record::Start {
         format: record::FORMAT,
         id: spec.id,
-        kind: "exec".to_owned(),
+        kind: kind.to_owned(),
         started_ms: clock::now_ms(),
         boot_id: me.boot_id,
         pid: me.pid,

@@ -124,6 +124,10 @@ impl supervise::Watcher for Relay<'_> {
         self.to.tick(usage, lines);
     }
 
+    fn attaching(&mut self) {
+        self.to.attaching();
+    }
+
     fn stopping(&mut self) {
         self.to.stopping();
     }

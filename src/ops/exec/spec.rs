@@ -1,9 +1,10 @@
 //! From what was asked for and found to the description of one jail.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::shown::{self, Shown};
-use super::{Error, Request, check};
+use super::{Error, Request, check, shell, streams};
 use crate::base::env;
 use crate::base::id::Id;
 use crate::jail::etc;
@@ -54,17 +55,26 @@ pub(super) fn spec(
         };
         real(dir) || aliases.iter().any(through)
     };
+    let terminal = streams::terminal(request)?.is_some();
+    let chosen = request.argv.is_empty().then(|| shell::choose(&visible));
+    let mut variables = variables;
+    if let Some(shell) = chosen.as_deref().filter(|_| terminal) {
+        variables.extend(shell::prompt(shell));
+    }
     let inside = environment::Inside {
         user: if settings.as_root { "root" } else { "agent" },
         home: Path::new("/home/agent"),
-        shell: Path::new("/bin/sh"),
+        shell: chosen.as_deref().unwrap_or(Path::new("/bin/sh")),
         cwd: &logical,
         id: id.as_str(),
         tools: &variables,
         path_first: &[],
         visible: &visible,
     };
-    let env = environment::build(settings, env::all(), &inside);
+    // Those of a terminal change with its window, and these variables would be believed before it.
+    let fixed = |name: &OsStr| terminal && (name == "LINES" || name == "COLUMNS");
+    let caller = env::all().filter(|(name, _)| !fixed(name) || settings.pass.contains(name));
+    let env = environment::build(settings, caller, &inside);
     let search = env
         .iter()
         .find(|(k, _)| k == "PATH")
@@ -73,7 +83,10 @@ pub(super) fn spec(
     Ok(Spec {
         id,
         hostname: etc::HOSTNAME.to_owned(),
-        argv: request.argv.clone(),
+        argv: match chosen {
+            Some(shell) => vec![shell.into()],
+            None => request.argv.clone(),
+        },
         env,
         search,
         cwd,

@@ -1,0 +1,314 @@
+//! What a program has done to the terminal and not undone, told from its output: so that one that dies
+//! of SIGKILL in the alternate screen, with the mouse on and the cursor hidden, leaves a terminal that
+//! can be used. What it did not switch on is never switched off.
+
+/// Longest parameters of a control sequence that are understood; every known one is far shorter.
+const LONGEST: usize = 48;
+
+/// Private modes that are off in a terminal as shells expect it, and what a program switches on:
+/// cursor keys, reverse video, origin, keypad, the mouse in its protocols, focus, pasting, updates held back,
+/// the alternate screens. Those go last: the others may be kept apart for each screen.
+const OFF: [u16; 21] = [
+    1, 5, 6, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 2031, 2048, 47, 1047, 1049,
+];
+/// Those that are on: wrapping at the margin, the cursor.
+const ON: [u16; 2] = [7, 25];
+/// Modes without a `?` that are off: keyboard locked, insert, line feeds that return.
+const PLAIN: [u16; 3] = [2, 4, 20];
+
+/// Where in the language of terminals the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum At {
+    /// Text.
+    #[default]
+    Text,
+    /// After an escape.
+    Escape,
+    /// In a sequence of an escape, this byte, and one more.
+    Designation(u8),
+    /// In a control sequence.
+    Control,
+    /// In a string (a title, a picture), until it is terminated.
+    String,
+    /// After an escape in one.
+    StringEscape,
+}
+
+/// What is not as it was.
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    at: At,
+    parameters: Vec<u8>,
+    /// Bits of [`OFF`], [`ON`] and [`PLAIN`].
+    off: u32,
+    on: u32,
+    plain: u32,
+    keypad: bool,
+    /// Line drawing instead of letters: G0 is another one, or G1 is in use.
+    charset: bool,
+    shifted: bool,
+    /// Colours and the like.
+    style: bool,
+    /// A shape of the cursor.
+    cursor: bool,
+    /// A part of the screen scrolls.
+    margins: bool,
+    /// Keys are told in another way: pushed so often.
+    keyboard: u16,
+    other_keys: bool,
+}
+
+impl Screen {
+    /// The next bytes that the terminal was given.
+    pub(super) fn see(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        loop {
+            if self.at == At::Text {
+                // Most output is nothing but text.
+                let Some(at) = rest.iter().position(|b| matches!(b, 0x1b | 0x0e | 0x0f)) else { return };
+                rest = rest.get(at..).unwrap_or_default();
+            }
+            let Some((byte, more)) = rest.split_first() else { return };
+            self.step(*byte);
+            rest = more;
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        self.at = match (self.at, byte) {
+            // Cancelled, wherever it was.
+            (At::Control | At::Escape | At::Designation(_) | At::String | At::StringEscape, 0x18 | 0x1a) => {
+                At::Text
+            }
+            (At::Text, 0x0e | 0x0f) => {
+                self.shifted = byte == 0x0e;
+                At::Text
+            }
+            (At::Text | At::Escape | At::Control | At::Designation(_), 0x1b) => At::Escape,
+            (At::Text, _) => At::Text,
+            (At::Escape | At::StringEscape, b'[') => {
+                self.parameters.clear();
+                At::Control
+            }
+            (At::Escape | At::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => At::String,
+            (At::Escape, b'(' | b')' | b'*' | b'+' | b'#' | b'%' | b' ') => At::Designation(byte),
+            (At::Escape, _) => self.escape(byte),
+            (At::Designation(what), _) => {
+                if what == b'(' {
+                    self.charset = byte != b'B';
+                }
+                At::Text
+            }
+            (At::Control, 0x40..=0x7e) => {
+                let parameters = std::mem::take(&mut self.parameters);
+                self.control(&parameters, byte);
+                self.parameters = parameters;
+                At::Text
+            }
+            (At::Control, _) => {
+                // One that is too long is none that is known.
+                if byte >= 0x20 && self.parameters.len() <= LONGEST {
+                    self.parameters.push(byte);
+                }
+                At::Control
+            }
+            (At::String, 0x07) | (At::StringEscape, b'\\') => At::Text,
+            (At::String, 0x1b) => At::StringEscape,
+            (At::String, _) => At::String,
+            // Any other escape ends a string, too.
+            (At::StringEscape, 0x1b) => At::StringEscape,
+            (At::StringEscape, _) => self.escape(byte),
+        };
+    }
+
+    fn escape(&mut self, byte: u8) -> At {
+        match byte {
+            b'=' => self.keypad = true,
+            b'>' => self.keypad = false,
+            // Reset: all of it is as it was.
+            b'c' => *self = Screen::default(),
+            _ => {}
+        }
+        At::Text
+    }
+
+    /// A control sequence: its parameters and its last byte.
+    fn control(&mut self, parameters: &[u8], last: u8) {
+        if parameters.len() > LONGEST {
+            return;
+        }
+        let numbers = |from: usize| {
+            let text = parameters.get(from..).unwrap_or_default();
+            text.split(|b| matches!(b, b';' | b':')).map(|n| {
+                std::str::from_utf8(n).ok().and_then(|n| n.parse::<u16>().ok()).unwrap_or(0)
+            })
+        };
+        match (parameters.first(), last) {
+            (Some(b'?'), b'h' | b'l') => {
+                for number in numbers(1) {
+                    set(&mut self.off, &OFF, number, last == b'h');
+                    set(&mut self.on, &ON, number, last == b'l');
+                }
+            }
+            (Some(b'>'), b'u') => self.keyboard = self.keyboard.saturating_add(1).min(99),
+            (Some(b'<'), b'u') => {
+                let popped = numbers(1).next().unwrap_or(0).max(1);
+                self.keyboard = self.keyboard.saturating_sub(popped);
+            }
+            (Some(b'>'), b'm') => {
+                let mut given = numbers(1);
+                if given.next() == Some(4) {
+                    self.other_keys = given.next().unwrap_or(0) != 0;
+                }
+            }
+            (Some(b'?' | b'<' | b'=' | b'>'), _) => {}
+            (_, b'h' | b'l') => {
+                for number in numbers(0) {
+                    set(&mut self.plain, &PLAIN, number, last == b'h');
+                }
+            }
+            (_, b'm') => self.style = numbers(0).any(|n| n != 0),
+            (_, b'r') => self.margins = !parameters.is_empty(),
+            (_, b'q') if parameters.ends_with(b" ") => {
+                self.cursor = !matches!(parameters, b" " | b"0 ");
+            }
+            (_, b'p') if parameters == b"!" => {
+                // A soft reset, which leaves the mouse and the screen alone.
+                [1, 6, 66].iter().for_each(|n| set(&mut self.off, &OFF, *n, false));
+                (self.on, self.plain) = (0, 0);
+                (self.keypad, self.charset, self.shifted) = (false, false, false);
+                (self.style, self.margins) = (false, false);
+            }
+            _ => {}
+        }
+    }
+
+    /// What makes the terminal as it was. Empty when it is.
+    pub(super) fn undo(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self.at {
+            At::Text => {}
+            At::String | At::StringEscape => out.extend_from_slice(b"\x1b\\"),
+            At::Escape | At::Designation(_) | At::Control => out.push(0x18),
+        }
+        if self.keyboard > 0 {
+            out.extend_from_slice(format!("\x1b[<{}u", self.keyboard).as_bytes());
+        }
+        if self.margins {
+            // It moves the cursor.
+            out.extend_from_slice(b"\x1b7\x1b[r\x1b8");
+        }
+        for (modes, known, end) in [(self.on, &ON[..], 'h'), (self.off, &OFF[..], 'l')] {
+            for (bit, number) in known.iter().enumerate() {
+                if modes & 1 << bit != 0 {
+                    out.extend_from_slice(format!("\x1b[?{number}{end}").as_bytes());
+                }
+            }
+        }
+        for (bit, number) in PLAIN.iter().enumerate() {
+            if self.plain & 1 << bit != 0 {
+                out.extend_from_slice(format!("\x1b[{number}l").as_bytes());
+            }
+        }
+        for (is, text) in [
+            (self.other_keys, &b"\x1b[>4m"[..]),
+            (self.keypad, b"\x1b>"),
+            (self.charset, b"\x1b(B"),
+            (self.shifted, b"\x0f"),
+            (self.cursor, b"\x1b[0 q"),
+            (self.style, b"\x1b[m"),
+        ] {
+            if is {
+                out.extend_from_slice(text);
+            }
+        }
+        out
+    }
+}
+
+fn set(bits: &mut u32, known: &[u16], number: u16, set: bool) {
+    if let Some(bit) = known.iter().position(|n| *n == number) {
+        *bits = if set { *bits | 1 << bit } else { *bits & !(1 << bit) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undo(bytes: &[u8]) -> String {
+        let undo = |chunk: usize| {
+            let mut screen = Screen::default();
+            bytes.chunks(chunk).for_each(|part| screen.see(part));
+            String::from_utf8(screen.undo()).unwrap()
+        };
+        // Wherever the output is cut.
+        let whole = undo(bytes.len().max(1));
+        (1..bytes.len()).for_each(|chunk| assert_eq!(undo(chunk), whole, "{chunk}"));
+        whole
+    }
+
+    #[test]
+    fn what_was_left_on_is_switched_off_and_nothing_else() {
+        for (output, left) in [
+            (&b"plain text\r\n\xff\xfe\x00"[..], ""),
+            (b"\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?1000;1006h\x1b[?2004h", "\x1b[?25h\x1b[?1000l\x1b[?1006l\x1b[?2004l\x1b[?1049l"),
+            (b"\x1b[?1049h\x1b[?25l\x1b[31mred\x1b[0m\x1b[?25h\x1b[?1049l", ""),
+            (b"\x1b[31;1mred", "\x1b[m"),
+            (b"\x1b[31mred\x1b[m", ""),
+            (b"\x1b=\x1b[?1h", "\x1b[?1l\x1b>"),
+            (b"\x1b(0lqqk", "\x1b(B"),
+            (b"\x1b(0lqqk\x1b(B\x0e\x0f", ""),
+            (b"\x1b[2;10r", "\x1b7\x1b[r\x1b8"),
+            (b"\x1b[2;10r\x1b[r", ""),
+            (b"\x1b[4h\x1b[?7l", "\x1b[?7h\x1b[4l"),
+            (b"\x1b[5 q", "\x1b[0 q"),
+            (b"\x1b[>1u\x1b[>3u\x1b[<u\x1b[>4;2m", "\x1b[<1u\x1b[>4m"),
+            (b"\x1b[?1049h\x1b[?1003hx\x1bc", ""),
+            (b"\x1b[?1049h\x1b[?25l\x1b[1m\x1b[!p", "\x1b[?1049l"),
+            (b"\x1b[?9999h\x1b[6n\x1b[c\x1b[?u\x1b[?1$p", ""),
+        ] {
+            assert_eq!(undo(output), left, "{}", output.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_was_begun_is_ended() {
+        assert_eq!(undo(b"\x1b]0;a title without an end"), "\x1b\\");
+        assert_eq!(undo(b"\x1b]0;a title\x07"), "");
+        assert_eq!(undo(b"\x1b]0;a title\x1b\\"), "");
+        assert_eq!(undo(b"\x1bPq...\x1b[?25l"), "\x1b[?25h");
+        assert_eq!(undo(b"\x1b[?25"), "\x18");
+        assert_eq!(undo(b"\x1b[?25\x18l"), "");
+        assert_eq!(undo(b"\x1b"), "\x18");
+        // In a string there are no modes.
+        assert_eq!(undo(b"\x1b]0;[?25l\x07"), "");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut screen = Screen::default();
+        screen.see(b"\x1b[");
+        (0..1000).for_each(|_| screen.see(&[b'1'; 1000]));
+        assert!(screen.parameters.capacity() < 1000);
+        screen.see(b"h\x1b[?25l");
+        assert_eq!(screen.undo(), b"\x1b[?25h");
+        (0..100_000).for_each(|_| screen.see(b"\x1b[>1u"));
+        assert!(screen.undo().len() < 64);
+    }
+
+    proptest::proptest! {
+        /// What undoes is itself undone: nothing is left on after it.
+        #[test]
+        fn after_it_there_is_nothing_to_undo(words in proptest::collection::vec(proptest::sample::select(&[
+            "\x1b[?1049h", "\x1b[?25l", "\x1b[?7l", "\x1b[31m", "\x1b[", "\x1b]", "\x1b", "x", "\x07", "\x1b\\", "4h", "\x0e",
+            "\x1b(0", "\x1b=", "\x1b[3;4r", "\x1b[2 q", "\x1b[>1u", "\x1b[!p", "\x1b[>4;1m", "\x1b[?1000;1006h", ";", "?", "h",
+        ][..]), 0..24)) {
+            let mut screen = Screen::default();
+            screen.see(words.concat().as_bytes());
+            let undo = screen.undo();
+            screen.see(&undo);
+            proptest::prop_assert_eq!(screen.undo(), b"");
+        }
+    }
+}
