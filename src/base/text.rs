@@ -23,12 +23,18 @@ pub fn c(text: &std::ffi::CStr) -> String {
     printable(text.to_bytes())
 }
 
-/// Like [`printable`], but line feeds and tabs stay: for output excerpts.
+/// Like [`printable`], but line feeds and tabs stay, and the lines of a terminal (CR LF) are lines: for
+/// output excerpts.
 pub fn printable_lines(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if matches!(c, '\n' | '\t') { out.push(c) } else { push(&mut out, c) }
+        let mut chars = chunk.valid().chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '\n' | '\t' => out.push(c),
+                '\r' if chars.peek() == Some(&'\n') => {}
+                _ => push(&mut out, c),
+            }
         }
         for b in chunk.invalid() {
             out.push_str(&format!("\\x{b:02x}"));
@@ -86,6 +92,7 @@ mod tests {
         assert_eq!(printable(b"\xff\xfe"), "\\xff\\xfe");
         assert_eq!(printable("\u{202e}gpj.exe\u{9b}31m".as_bytes()), "\\u{202e}gpj.exe\\u{9b}31m");
         assert_eq!(printable_lines(b"a\n\tb\x1b[31m"), "a\n\tb\\x1b[31m");
+        assert_eq!(printable_lines(b"a\r\nb\rc\r"), "a\nb\\rc\\r");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use super::ui::Ui;
 
 const EXAMPLES: &str = "\
 Examples:
-  aj shell                       look around in a jail over this project
-  aj shell @                     go on in what the last run left
-  aj shell --net host --rw       with the network, and writing here for real
-  aj shell -T < commands.sh      without a terminal: commands from a file";
+  aj shell                       # look around in a jail over this project
+  aj shell @                     # go on in what the last run left
+  aj shell --net host --rw       # with the network, and writing here for real
+  cat commands.sh | aj shell -T  # without a terminal: commands from a pipe";
 
 /// Start a shell in a jail over the current directory
 ///

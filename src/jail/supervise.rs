@@ -243,7 +243,6 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             flows.abandon();
         }
     }
-    flows.detach();
     let peak = options.watch_memory.map(|_| meter.peak);
     Ok(finish(state, flows, (pid, started, peak)))
 }
@@ -278,6 +277,9 @@ fn on_terminal(
             Some(_) => state.abandoned = true,
             None => state.kill(jail)?,
         }
+    }
+    if state.said.is_some() || state.ended.is_some() {
+        state.stop_by = None;
     }
     if state.stop_by.is_some_and(|by| now >= by || flows.is_idle(watcher)) {
         state.stop_by = None;
@@ -422,7 +424,11 @@ fn take_message(
             state.layers = layers;
             watcher.started(layers, pid, lines);
         }
-        Received::Message(Message::Terminal, master) => state.master = master,
+        Received::Message(Message::Terminal, Some(master)) => state.master = Some(master),
+        // Its descriptor was lost on the way.
+        Received::Message(Message::Terminal, None) => {
+            return Err(sys::Error::new("recvmsg", "terminal", Errno::EMFILE));
+        }
         Received::Message(Message::Stopped, _) => {
             state.stop_by.get_or_insert_with(|| Instant::now() + LAST_OUTPUT);
         }
@@ -477,7 +483,8 @@ fn take_signals(
     Ok(())
 }
 
-fn finish(state: State, flows: Flows, (pid, started, peak_memory): (i32, Instant, Option<u64>)) -> Ended {
+fn finish(state: State, mut flows: Flows, (pid, started, peak_memory): (i32, Instant, Option<u64>)) -> Ended {
+    flows.detach();
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
     let undelivered = Undelivered {

@@ -207,7 +207,7 @@ fn exit_code(ended: &Ended) -> u8 {
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let status = streams::inherited(request.status_fd)?;
-    let streams = streams::of(request)?;
+    let terminal = streams::terminal(request)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
@@ -223,7 +223,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = birth(settings);
     let ids = birth.ids;
-    let born = launch::bear(&birth, streams);
+    let born = launch::bear(&birth, streams::of(request, terminal));
     let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),

@@ -15,6 +15,9 @@ use super::{Error, Result, check, fd};
 #[derive(Clone, Copy)]
 pub struct Settings {
     modes: libc::termios,
+    /// The modes are the terminal's own. In the background they are those of whoever has it now, such as
+    /// the line editor of a shell.
+    ours: bool,
     size: libc::winsize,
 }
 
@@ -27,7 +30,8 @@ impl fmt::Debug for Settings {
 impl Settings {
     /// Those of `fd`. `None`: it is no terminal.
     pub fn of(fd: BorrowedFd<'_>) -> Option<Settings> {
-        Some(Settings { modes: modes(fd).ok()?, size: size(fd).unwrap_or(NO_SIZE) })
+        let modes = modes(fd).ok()?;
+        Some(Settings { modes, ours: fd::in_foreground(fd), size: size(fd).unwrap_or(NO_SIZE) })
     }
 }
 
@@ -89,7 +93,15 @@ pub fn pair(path: &str, settings: &Settings) -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: takes integers only.
     let r = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags.bits()) };
     let slave = fd::received(check("ioctl(TIOCGPTPEER)", libc::c_long::from(r))? as i32);
-    set_modes(slave.as_fd(), &settings.modes).map_err(|e| Error::new("tcsetattr", path, e))?;
+    let set = || {
+        if settings.ours {
+            return set_modes(slave.as_fd(), &settings.modes);
+        }
+        let mut usual = modes(slave.as_fd())?;
+        usual.c_iflag |= settings.modes.c_iflag & libc::IUTF8;
+        set_modes(slave.as_fd(), &usual)
+    };
+    set().map_err(|e| Error::new("tcsetattr", path, e))?;
     set_size(slave.as_fd(), &settings.size).map_err(|e| Error::new("ioctl(TIOCSWINSZ)", path, e))?;
     Ok((master, slave))
 }
@@ -134,12 +146,14 @@ impl Before {
 pub struct Raw {
     terminal: BorrowedFd<'static>,
     entered: bool,
+    /// It was raw once.
+    changed: bool,
 }
 
 impl Raw {
     /// Of `terminal`, which is left as it is for now.
     pub fn of(terminal: BorrowedFd<'static>) -> Raw {
-        Raw { terminal, entered: false }
+        Raw { terminal, entered: false, changed: false }
     }
 
     /// Whether it is raw, as far as we know, and so ours to read.
@@ -150,6 +164,7 @@ impl Raw {
     /// Make it raw if this process is in the foreground; whether it is. A read of it never waits then.
     pub fn enter(&mut self) -> bool {
         self.entered = fd::in_foreground(self.terminal) && self.make_raw().is_ok();
+        self.changed |= self.entered;
         self.entered
     }
 
@@ -176,7 +191,9 @@ impl Raw {
     /// As it was.
     pub fn leave(&mut self) {
         self.entered = false;
-        restore();
+        if std::mem::take(&mut self.changed) {
+            restore();
+        }
     }
 
     /// Somebody else has the terminal now: it is theirs to set.
@@ -214,7 +231,7 @@ mod tests {
         modes_asked.c_lflag = libc::ICANON | libc::ECHO;
         modes_asked.c_cflag = libc::CS8 | libc::CREAD | libc::B38400;
         modes_asked.c_cc[libc::VMIN] = 1;
-        let Ok((master, slave)) = pair("/dev/ptmx", &Settings { modes: modes_asked, size }) else {
+        let Ok((master, slave)) = pair("/dev/ptmx", &Settings { modes: modes_asked, ours: true, size }) else {
             return eprintln!("SKIP: no /dev/ptmx here");
         };
         // Whoever borrows it outlives the test.

@@ -27,6 +27,22 @@ fn nobody_types_into_a_terminal() {
     }
 }
 
+/// The same where it is the command's own, which its shell reads afterwards.
+#[test]
+fn nobody_types_into_the_terminal_of_the_jails_shell() {
+    let Some(ground) = Ground::new() else { return };
+    let mut term = crate::term::Term::new();
+    let script = "./probe tty; read -t 1 line; echo \"got:$line.\"";
+    let mut aj = term.start(&mut ground.aj(&[], ["bash", "-c", script]));
+    term.until("got:.");
+    assert_eq!(term.end(&mut aj), 0);
+    let text = String::from_utf8_lossy(&term.seen).into_owned();
+    let refused = |what: &str| text.lines().any(|l| l.contains(what) && l.contains("EPERM"));
+    for what in ["stdin TIOCSTI", "stdout TIOCSTI", "TIOCLINUX", "TIOCSETD"] {
+        assert!(refused(what), "{what}: {text}");
+    }
+}
+
 /// The whole attack: a shell on a terminal runs a jail, and finds a line typed when it is over.
 #[test]
 fn a_jail_run_on_a_terminal_leaves_nothing_typed_there() {
@@ -39,8 +55,11 @@ fn a_jail_run_on_a_terminal_leaves_nothing_typed_there() {
         let shell = format!("{inside} >/dev/null 2>&1; read -t 1 x; echo \"got:$x.\"");
         run(ground.program("script").args(["-qec", &format!("bash -c '{shell}'"), "/dev/null"]))
     };
-    let jail = typed(format!("{} exec -- ./probe tty < /dev/tty", crate::common::aj().display()));
-    assert!(jail.stdout.contains("got:."), "{jail:?}");
+    // With pipes, and with a terminal of its own.
+    for flag in ["-T", "-t"] {
+        let jail = typed(format!("{} exec {flag} -- ./probe tty < /dev/tty", crate::common::aj().display()));
+        assert!(jail.stdout.contains("got:."), "{flag}: {jail:?}");
+    }
     let outside = typed("./probe tty < /dev/tty".to_owned());
     if !outside.stdout.contains("got:x") {
         skip(format!("nothing can be typed outside either: {}", outside.stdout.trim()));

@@ -72,6 +72,17 @@ fn signals_to_aj_and_the_clock_leave_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_terminal_that_takes_nothing_does_not_hold_up_the_clock() {
+    let Some(yard) = Yard::new() else { return };
+    let term = Term::new();
+    let before = term.modes();
+    let script = format!("trap '' TERM; {EVERYTHING_ON}; yes");
+    let mut aj = term.start(&mut yard.exec(["--timeout", "700ms", "--grace", "300ms"], ["sh", "-c", &script]));
+    assert_eq!(crate::yard::fate(aj.end_within(Duration::from_secs(15))), 124);
+    assert_eq!(term.modes(), before);
+}
+
+#[test]
 fn a_command_that_cannot_be_started_leaves_the_terminal_as_it_was() {
     let Some(yard) = Yard::new() else { return };
     let mut term = Term::new();
@@ -102,7 +113,7 @@ fn a_jail_that_is_killed_from_outside_leaves_the_terminal_as_it_was() {
 fn a_terminal_that_is_closed_ends_the_jail() {
     let Some(yard) = Yard::new() else { return };
     // The command may say goodbye; one that ignores it has the grace, and no more.
-    let polite = "trap 'echo hung up > hup; exit' HUP; echo up; while :; do sleep 0.1; done";
+    let polite = "trap 'echo hung up > hup; exit 0' HUP; echo up; while :; do sleep 0.1; done";
     let deaf = "trap '' HUP; echo up; while :; do sleep 0.1; done";
     for (script, said) in [(polite, true), (deaf, false)] {
         let mark = mark();
@@ -112,7 +123,8 @@ fn a_terminal_that_is_closed_ends_the_jail() {
         let mut aj = term.start(&mut command);
         term.until("up");
         term.hang_up();
-        assert_ne!(crate::yard::fate(aj.end_within(Duration::from_secs(10))), 0);
+        let end = crate::yard::fate(aj.end_within(Duration::from_secs(10)));
+        assert_eq!(end, if said { 0 } else { -1 });
         assert_gone(&mark, Duration::ZERO);
         assert_eq!(std::fs::read_to_string(yard.ws.join("hup")).is_ok(), said);
         drop(std::fs::remove_file(yard.ws.join("hup")));

@@ -20,12 +20,12 @@ pub enum Tty {
     Never,
 }
 
-/// What the command gets for its three standard descriptors.
-pub(super) fn of(request: &Request) -> Result<Streams, Error> {
-    Ok(match terminal(request)? {
+/// What the command gets for its three standard descriptors: a terminal, if it is to have one.
+pub(super) fn of(request: &Request, terminal: Option<Settings>) -> Streams {
+    match terminal {
         Some(settings) => Streams::Terminal(settings),
         None => Streams::Pipes { stdin: stdin(), separate_stderr: request.capture || !same_file() },
-    })
+    }
 }
 
 /// The caller's terminal, when the command is to have one like it.
