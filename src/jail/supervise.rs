@@ -26,6 +26,9 @@ use crate::sys::{self, fd, signal};
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
 /// order, without ever holding up the jail's clock.
 pub trait Watcher {
+    /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
+    /// for a third of a millisecond. Called once, first.
+    fn meanwhile(&mut self) {}
     /// The command is running.
     fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
     /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
@@ -130,6 +133,7 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             Stream::to_fd(source, fd::standard(number), number == 2)
         });
     }
+    watcher.meanwhile();
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);

@@ -101,12 +101,9 @@ impl<'a> Relay<'a> {
 }
 
 impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
-        self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid, lines);
+    fn meanwhile(&mut self) {
         if self.tree.is_some() {
-            // The command has only begun and a processor is free: before, the jail needed it for its
-            // network namespace. Failing is no loss.
+            // Not later: a short command would wait for it. Failing is no loss.
             trees::prepare_spare(self.state).ok();
             sides::prepare_spares(self.state, self.beside.iter().filter_map(Beside::part));
         }
@@ -114,6 +111,11 @@ impl supervise::Watcher for Relay<'_> {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
         self.mounts = self.below.and_then(Below::line);
+    }
+
+    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
+        self.status(json!({"event": "started", "pid": pid}));
+        self.to.started(layers.names(), pid, lines);
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
