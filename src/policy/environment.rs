@@ -43,8 +43,13 @@ const CERTIFICATES: [&str; 11] = [
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 ];
 /// Directories of `/etc` whose public certificates every jail has.
-const CERTIFICATE_PLACES: [&str; 5] =
-    ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust", "/etc/pki/tls/certs"];
+const CERTIFICATE_PLACES: [&str; 5] = [
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+];
 
 /// Where programs are when nothing of the caller's PATH is visible.
 pub const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
