@@ -20,9 +20,10 @@ use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
-use crate::jail::spec::{Birth, Ids, Owner, Spec};
+use crate::jail::spec::{Birth, Spec};
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
+use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Net, Settings, Tools};
@@ -40,6 +41,7 @@ mod again;
 mod alias;
 mod beside;
 mod beyond;
+mod born;
 mod check;
 mod dry;
 mod end;
@@ -59,6 +61,7 @@ mod tracked;
 mod veil;
 
 use beside::Beside;
+use born::Start;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -200,28 +203,24 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
     let mut warnings = Vec::new();
-    let (older, place) = match again::take(request, &mut warnings)? {
-        Some((tree, place)) => (Some(tree), place),
-        None => (None, project::find(&request.tree)?),
-    };
-    let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    warnings.extend_from_slice(&resolved.warnings);
-    let settings = &resolved.settings;
-    // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
-    // and planned here. A host that cannot is reported after a request that could not be met anyway.
-    let birth = birth(settings);
-    let ids = birth.ids;
-    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
-    let (born, prepared) = match (born, prepared) {
-        (Ok(born), Ok(prepared)) => (born, prepared),
-        (Ok(born), Err(e)) => {
-            born.abandon().map_err(Error::Launch)?;
+    let user = config::user()?;
+    let early = Start::early(request, user.as_ref());
+    let asked = Asked::look_at(request, user, &mut warnings);
+    let Asked { older, place, resolved } = match asked {
+        Ok(asked) => asked,
+        Err(e) => {
+            // Said first, whatever this host can do.
+            early.map(Start::abandon).transpose().ok();
             return Err(e);
         }
-        (Err(_), Err(e)) => return Err(e),
-        (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
+    warnings.extend_from_slice(&resolved.warnings);
+    let settings = &resolved.settings;
+    let start = Start::fitting(early, request, settings)?;
+    let birth = start.birth();
+    let ids = birth.ids;
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
+    let (born, prepared) = start.with(prepared)?;
     let Prepared {
         state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
     } = prepared;
@@ -351,13 +350,28 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     })
 }
 
-/// What pid 1 needs to be born.
-fn birth(settings: &Settings) -> Birth {
-    let ids = match nix::unistd::geteuid().as_raw() {
-        0 => Ids::Range,
-        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
-    };
-    Birth { ids, as_root: settings.as_root, net: settings.net }
+/// What is asked for, over which directory.
+struct Asked {
+    /// The tree to go on in.
+    older: Option<Tree>,
+    place: Place,
+    resolved: Resolved,
+}
+
+impl Asked {
+    fn look_at(
+        request: &Request,
+        user: Option<UserFile>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Asked, Error> {
+        let (older, place) = match again::take(request, warnings)? {
+            Some((tree, place)) => (Some(tree), place),
+            None => (None, project::find(&request.tree)?),
+        };
+        let flags = request.flags.clone();
+        let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
+        Ok(Asked { older, place, resolved })
+    }
 }
 
 /// What a run is to be, checked and worked out.
