@@ -530,11 +530,30 @@ mod tests {
             let words: Vec<OsString> = words.split(' ').map(Into::into).collect();
             (QUICK.parse(words.iter()), clap(&words))
         };
-        for words in ["-t -- true", "--tty @ -- true", "-T -- true", "--no-tty --here -- true", "@ -- true", "--apply @ --net none -- true", "--env @ -- true", "-e A=b @ -- true @"] {
+        for words in [
+            "-t -- true",
+            "--tty @ -- true",
+            "-T -- true",
+            "--no-tty --here -- true",
+            "@ -- true",
+            "--apply @ --net none -- true",
+            "--env @ -- true",
+            "-e A=b @ -- true @",
+        ] {
             let (quick, slow) = read(words);
             assert!(quick.is_some() && quick == slow, "{words}: {quick:?} {slow:?}");
         }
-        for words in ["@ @ -- true", "-t -T -- true", "-t -t -- true", "-T -T -- true", "-t --events -- true", "jl-7k3m -- true", "make -- true", "@", "@ true"] {
+        for words in [
+            "@ @ -- true",
+            "-t -T -- true",
+            "-t -t -- true",
+            "-T -T -- true",
+            "-t --events -- true",
+            "jl-7k3m -- true",
+            "make -- true",
+            "@",
+            "@ true",
+        ] {
             assert_eq!(read(words).0, None, "{words}");
         }
         assert_eq!(read("JL-7k -- true").1.unwrap().jail, Some("JL-7k".into()));

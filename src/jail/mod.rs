@@ -9,6 +9,7 @@
 //! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on.
 #![forbid(unsafe_code)]
 
+mod attend;
 mod confine;
 mod cover;
 mod ended;

@@ -9,7 +9,8 @@ const LONGEST: usize = 48;
 /// cursor keys, reverse video, origin, keypad, the mouse in its protocols, focus, pasting, updates held back,
 /// the alternate screens. Those go last: the others may be kept apart for each screen.
 const OFF: [u16; 21] = [
-    1, 5, 6, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 2031, 2048, 47, 1047, 1049,
+    1, 5, 6, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 2031, 2048, 47, 1047,
+    1049,
 ];
 /// Those that are on: wrapping at the margin, the cursor.
 const ON: [u16; 2] = [7, 25];
@@ -139,9 +140,8 @@ impl Screen {
         }
         let numbers = |from: usize| {
             let text = parameters.get(from..).unwrap_or_default();
-            text.split(|b| matches!(b, b';' | b':')).map(|n| {
-                std::str::from_utf8(n).ok().and_then(|n| n.parse::<u16>().ok()).unwrap_or(0)
-            })
+            text.split(|b| matches!(b, b';' | b':'))
+                .map(|n| std::str::from_utf8(n).ok().and_then(|n| n.parse::<u16>().ok()).unwrap_or(0))
         };
         match (parameters.first(), last) {
             (Some(b'?'), b'h' | b'l') => {
@@ -252,7 +252,10 @@ mod tests {
     fn what_was_left_on_is_switched_off_and_nothing_else() {
         for (output, left) in [
             (&b"plain text\r\n\xff\xfe\x00"[..], ""),
-            (b"\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?1000;1006h\x1b[?2004h", "\x1b[?25h\x1b[?1000l\x1b[?1006l\x1b[?2004l\x1b[?1049l"),
+            (
+                b"\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?1000;1006h\x1b[?2004h",
+                "\x1b[?25h\x1b[?1000l\x1b[?1006l\x1b[?2004l\x1b[?1049l",
+            ),
             (b"\x1b[?1049h\x1b[?25l\x1b[31mred\x1b[0m\x1b[?25h\x1b[?1049l", ""),
             (b"\x1b[31;1mred", "\x1b[m"),
             (b"\x1b[31mred\x1b[m", ""),

@@ -10,6 +10,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use super::attend::{LAST_OUTPUT, on_terminal, stop};
 use super::ended::State;
 pub use super::ended::{Ended, Undelivered};
 use super::input::Input;
@@ -17,17 +18,19 @@ use super::launch::Running;
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
 use super::status::Layers;
-use super::terminal::{Keys, Terminal};
+use super::terminal::Terminal;
 use super::usage::{self, Meter};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
-use crate::sys::sink;
 use crate::sys::{self, fd, signal};
 
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
 /// order, without ever holding up the jail's clock.
 pub trait Watcher {
+    /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
+    /// for a third of a millisecond. Called once, first.
+    fn meanwhile(&mut self) {}
     /// The command is running.
     fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
     /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
@@ -38,12 +41,34 @@ pub trait Watcher {
     fn attaching(&mut self) {}
     /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
     fn stopping(&mut self) {}
-    /// The command has ended, nothing else is left in the jail and all output is delivered; only
-    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
-    fn settled(&mut self) {}
 }
 
-struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
+/// Pid 1 of a jail that has said its last word: the command has ended, nothing else is left, all output is
+/// delivered. Its own end, with all its namespaces, takes the kernel a while.
+#[derive(Debug)]
+pub struct Leaving {
+    pid: i32,
+    pidfd: OwnedFd,
+    since: Instant,
+}
+
+impl Leaving {
+    /// Wait until nothing is left of the jail; its pid when that does not come.
+    pub fn wait(self) -> sys::Result<Option<i32>> {
+        loop {
+            let left = GIVE_UP.saturating_sub(self.since.elapsed());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Ok(Some(self.pid)),
+                Ok(_) => return pidfd::wait4(self.pid).map(|_| None),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(sys::Error::new("poll", "", e)),
+            }
+        }
+    }
+}
+
+pub(super) struct Adapter<'a>(pub(super) &'a mut dyn Watcher, pub(super) &'a mut Vec<u8>);
 
 impl Receiver for Adapter<'_> {
     fn output(&mut self, stderr: bool, bytes: &[u8]) {
@@ -73,17 +98,12 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the last output of a command that was stopped is waited for.
-const LAST_OUTPUT: Duration = Duration::from_millis(300);
-/// How long a terminal that takes nothing is waited for to be made as it was.
-const TIDY: Duration = Duration::from_millis(300);
-
 /// Where the bytes go.
-struct Flows {
-    streams: Vec<Stream>,
-    terminal: Option<Terminal>,
+pub(super) struct Flows {
+    pub(super) streams: Vec<Stream>,
+    pub(super) terminal: Option<Terminal>,
     input: Option<Input>,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     /// When a reader of ours last took something.
     progress: Instant,
 }
@@ -113,30 +133,6 @@ impl Flows {
         }
     }
 
-    /// The command has a terminal, of which this is the master's side.
-    fn attach(&mut self, master: OwnedFd, watcher: &mut dyn Watcher) -> sys::Result<()> {
-        watcher.attaching();
-        self.streams.push(Stream::of_terminal(Terminal::output(&master)?, fd::standard(1)));
-        self.terminal = Some(Terminal::new(master));
-        Ok(())
-    }
-
-    /// Whether what the command has written is with the caller.
-    fn is_idle(&mut self, watcher: &mut dyn Watcher) -> bool {
-        let mut adapter = Adapter(watcher, &mut self.outbox.lines);
-        self.streams.iter_mut().all(|s| s.is_idle(&mut adapter))
-    }
-
-    /// The caller's terminal as it was, whatever the command has left on it.
-    fn detach(&mut self) {
-        let Some(mut terminal) = self.terminal.take() else { return };
-        let undo = self.streams.first().map(Stream::undo).unwrap_or_default();
-        if !undo.is_empty() && sys::terminal::is_terminal(fd::standard(1)) {
-            sink::write_within(fd::standard(1), &undo, TIDY);
-        }
-        terminal.suspend();
-    }
-
     fn close_input(&mut self) {
         if let Some(input) = self.input.take() {
             input.close();
@@ -144,9 +140,14 @@ impl Flows {
     }
 }
 
-/// Supervise until the jail has ended, nothing of it is left, and its output is delivered. Signals
-/// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
-pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
+/// Supervise until the command has ended, nothing else of the jail is left but perhaps its pid 1, and its
+/// output is delivered. Signals stay taken over (see [`signal::give_back`]), so that the end can still be
+/// recorded.
+pub fn supervise(
+    jail: Running,
+    options: &Options,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
     let mut flows = Flows {
@@ -165,9 +166,11 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             Stream::to_fd(source, fd::standard(number), number == 2)
         });
     }
+    watcher.meanwhile();
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);
+    let peak = |meter: &Meter| options.watch_memory.map(|_| meter.peak);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
@@ -225,12 +228,14 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         if flows.terminal.is_some() {
             on_terminal(&mut flows, &seen, &mut state, options, pidfd.as_fd(), watcher)?;
         }
-        if !state.settled
-            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+        if state.ended.is_none()
+            && let Some(Message::Ended { alone: true, end, used }) = state.said
             && flows.delivered()
         {
-            state.settled = true;
-            watcher.settled();
+            // What is left is the kernel's to do, and ours while it does.
+            state.ended = Some((end, used));
+            let leaving = Leaving { pid, pidfd, since: Instant::now() };
+            return Ok((finish(state, flows, (pid, started, peak(&meter))), Some(leaving)));
         }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
@@ -243,72 +248,7 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             flows.abandon();
         }
     }
-    let peak = options.watch_memory.map(|_| meter.peak);
-    Ok(finish(state, flows, (pid, started, peak)))
-}
-
-/// What the terminals came to: keys, a hang-up, a command that was stopped.
-fn on_terminal(
-    flows: &mut Flows,
-    seen: &Seen,
-    state: &mut State,
-    options: &Options,
-    jail: BorrowedFd<'_>,
-    watcher: &mut dyn Watcher,
-) -> sys::Result<()> {
-    let Some(terminal) = &mut flows.terminal else { return Ok(()) };
-    let now = Instant::now();
-    terminal.look(now);
-    let keys = terminal.advance(seen.keyboard, seen.room, state.ended.is_some());
-    // Nobody sees what it would show: to a program that is what a terminal that has gone is.
-    let unseen = state.abandoned || flows.streams.iter().any(|s| s.lost.is_some());
-    if (keys == Keys::HungUp || unseen) && terminal.is_open() {
-        terminal.hang_up();
-        if keys == Keys::HungUp {
-            state.interrupted.get_or_insert(libc::SIGHUP);
-            // There is no caller any more whose patience could end.
-            flows.streams.iter_mut().for_each(Stream::abandon);
-        }
-        state.kill_at = state.kill_at.or_else(|| now.checked_add(options.grace));
-    }
-    if keys == Keys::WayOut {
-        state.interrupted.get_or_insert(libc::SIGINT);
-        match state.ended {
-            Some(_) => state.abandoned = true,
-            None => state.kill(jail)?,
-        }
-    }
-    if state.said.is_some() || state.ended.is_some() {
-        state.stop_by = None;
-    }
-    if state.stop_by.is_some_and(|by| now >= by || flows.is_idle(watcher)) {
-        state.stop_by = None;
-        let terminal = flows.terminal.as_mut();
-        stop(state, jail, terminal, signal::stop_group)?;
-    }
-    Ok(())
-}
-
-/// Stop the jail and ourselves, by `stop`, until somebody continues us. The clock stands still while the
-/// user has stopped us.
-fn stop(
-    state: &mut State,
-    jail: BorrowedFd<'_>,
-    mut terminal: Option<&mut Terminal>,
-    stop: fn(),
-) -> sys::Result<()> {
-    pidfd::signal(jail, libc::SIGTSTP)?;
-    if let Some(terminal) = &mut terminal {
-        terminal.suspend();
-    }
-    let since = Instant::now();
-    stop();
-    state.postpone(since.elapsed());
-    if let Some(terminal) = terminal {
-        terminal.resume();
-    }
-    pidfd::signal(jail, libc::SIGCONT)?;
-    Ok(())
+    Ok((finish(state, flows, (pid, started, peak(&meter))), None))
 }
 
 /// TERM when the time is up, KILL after the grace.
@@ -339,14 +279,14 @@ fn give_up_on_reader(state: &State, options: &Options, flows: &Flows) -> Option<
 }
 
 /// What `poll` reported.
-struct Seen {
+pub(super) struct Seen {
     signals: bool,
     ended: bool,
     status: bool,
     streams: [PollFlags; 2],
     input: PollFlags,
-    keyboard: PollFlags,
-    room: PollFlags,
+    pub(super) keyboard: PollFlags,
+    pub(super) room: PollFlags,
 }
 
 fn wait(

@@ -231,7 +231,8 @@ mod tests {
         modes_asked.c_lflag = libc::ICANON | libc::ECHO;
         modes_asked.c_cflag = libc::CS8 | libc::CREAD | libc::B38400;
         modes_asked.c_cc[libc::VMIN] = 1;
-        let Ok((master, slave)) = pair("/dev/ptmx", &Settings { modes: modes_asked, ours: true, size }) else {
+        let Ok((master, slave)) = pair("/dev/ptmx", &Settings { modes: modes_asked, ours: true, size })
+        else {
             return eprintln!("SKIP: no /dev/ptmx here");
         };
         // Whoever borrows it outlives the test.

@@ -8,7 +8,8 @@ use super::Term;
 use crate::yard::{Yard, assert_gone, eventually, mark};
 
 /// Switches on what full-screen programs do, and says `up`.
-const EVERYTHING_ON: &str = "printf '\\033[?1049h\\033[?25l\\033[?1000;1006h\\033[?2004h\\033[31m\\033=\\033[>1uup'";
+const EVERYTHING_ON: &str =
+    "printf '\\033[?1049h\\033[?25l\\033[?1000;1006h\\033[?2004h\\033[31m\\033=\\033[>1uup'";
 /// What switches it off again.
 const OFF: [&str; 7] =
     ["\x1b[?1049l", "\x1b[?25h", "\x1b[?1000l", "\x1b[?1006l", "\x1b[?2004l", "\x1b[<1u", "\x1b>"];
@@ -56,7 +57,8 @@ fn signals_to_aj_and_the_clock_leave_the_terminal_as_it_was() {
         assert_eq!(term.modes(), before, "{signal}");
     }
     let ignoring = format!("trap '' TERM; {script}");
-    for (flags, script) in [(&["--timeout", "1s"][..], &script), (&["--timeout", "1s", "--grace", "200ms"], &ignoring)]
+    for (flags, script) in
+        [(&["--timeout", "1s"][..], &script), (&["--timeout", "1s", "--grace", "200ms"], &ignoring)]
     {
         let mut term = Term::new();
         let before = term.modes();
@@ -77,7 +79,8 @@ fn a_terminal_that_takes_nothing_does_not_hold_up_the_clock() {
     let term = Term::new();
     let before = term.modes();
     let script = format!("trap '' TERM; {EVERYTHING_ON}; yes");
-    let mut aj = term.start(&mut yard.exec(["--timeout", "700ms", "--grace", "300ms"], ["sh", "-c", &script]));
+    let mut aj =
+        term.start(&mut yard.exec(["--timeout", "700ms", "--grace", "300ms"], ["sh", "-c", &script]));
     assert_eq!(crate::yard::fate(aj.end_within(Duration::from_secs(15))), 124);
     assert_eq!(term.modes(), before);
 }

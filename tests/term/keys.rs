@@ -44,7 +44,8 @@ fn the_way_out_ends_what_ignores_everything() {
     let mark = mark();
     let mut term = Term::new();
     let before = term.modes();
-    let script = format!(": {mark}; trap '' INT QUIT TERM HUP TSTP; stty raw; echo up; while :; do sleep 1; done");
+    let script =
+        format!(": {mark}; trap '' INT QUIT TERM HUP TSTP; stty raw; echo up; while :; do sleep 1; done");
     let mut aj = term.start(&mut yard.aj(["sh", "-c", &script]));
     term.until("up");
     term.type_("\x03\x1c\x1a");

@@ -29,7 +29,9 @@ fn a_shell_says_where_it_is_and_what_changed() {
     term.type_("cat new old; exit\r");
     term.until("new\r\nold\r\n");
     assert_eq!(term.end(&mut aj), 0);
-    let listed = said(&mut yard.sh("$AJ jail list --kind shell -q | wc -l; $AJ jail show @ | grep -c '^kind: *shell'"));
+    let listed = said(
+        &mut yard.sh("$AJ jail list --kind shell -q | wc -l; $AJ jail show @ | grep -c '^kind: *shell'"),
+    );
     assert_eq!(listed.out, "2\n1\n", "{listed:?}");
 }
 
