@@ -10,6 +10,7 @@ use super::ended::State;
 use super::relay::Stream;
 use super::supervise::{Adapter, Flows, Options, Seen, Watcher};
 use super::terminal::{Keys, Terminal};
+use super::wire::Message;
 use crate::sys::{self, fd, pidfd, signal, sink};
 
 /// How long the last output of a command that was stopped is waited for.
@@ -76,6 +77,10 @@ pub(super) fn on_terminal(
     }
     if state.said.is_some() || state.ended.is_some() {
         state.stop_by = None;
+    }
+    // Pid 1 has the terminal to its end, and whatever anybody else has written is there to be read.
+    if matches!(state.said, Some(Message::Ended { alone: true, .. })) && flows.is_idle(watcher) {
+        flows.streams.iter_mut().for_each(Stream::end_reading);
     }
     if state.stop_by.is_some_and(|by| now >= by || flows.is_idle(watcher)) {
         state.stop_by = None;

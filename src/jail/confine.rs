@@ -151,7 +151,7 @@ fn install_pipes(stdin: Option<OwnedFd>, stdout: &OwnedFd, stderr: Option<&Owned
 /// A terminal of the jail's own devpts, which is that of our session; its master's side goes to the
 /// launcher and stays with nobody here.
 fn install_terminal(settings: &terminal::Settings, status: &OwnedFd) -> Result<()> {
-    let (master, slave) = terminal::pair("/dev/pts/ptmx", settings)?;
+    let (master, slave) = terminal::pair("/dev/ptmx", settings)?;
     terminal::make_controlling(slave.as_fd())?;
     (0..=2).try_for_each(|number| fd::install_at(slave.as_fd(), number, false))?;
     wire::send(status, &Message::Terminal, Some(master.as_raw_fd()))

@@ -119,7 +119,13 @@ impl Stream {
 
     /// Whether all that the command has written so far is delivered; delivers what can be.
     pub(super) fn is_idle(&mut self, receiver: &mut dyn Receiver) -> bool {
-        !self.advance(PollFlags::POLLIN, receiver) && self.written == self.pending.len()
+        // What somebody else goes on writing is not waited for.
+        (0..8).any(|_| !self.advance(PollFlags::POLLIN, receiver)) && self.written == self.pending.len()
+    }
+
+    /// Nothing more will come.
+    pub(super) fn end_reading(&mut self) {
+        self.source = None;
     }
 
     /// Whether everything has been delivered.

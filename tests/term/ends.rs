@@ -86,6 +86,25 @@ fn a_terminal_that_takes_nothing_does_not_hold_up_the_clock() {
 }
 
 #[test]
+fn a_bug_in_aj_leaves_the_terminal_as_it_was() {
+    let Some(yard) = Yard::new() else { return };
+    let mark = mark();
+    let mut term = Term::new();
+    let before = term.modes();
+    let mut aj =
+        term.start(yard.aj(["sh", "-c", &format!(": {mark}; sleep 60")]).env("AJ_TEST_WAYS", "panic"));
+    if !eventually(Duration::from_secs(10), || aj.0.try_wait().unwrap().is_some()) {
+        return crate::yard::skip("a release build has no bug to be asked for");
+    }
+    assert_eq!(term.end(&mut aj), 125);
+    assert!(term.rest().contains("aj: internal error: a test wanted it"), "{:?}", term.rest());
+    // The message comes on a terminal that is no longer raw.
+    assert!(!term.rest().replace("\r\n", "").contains('\n'), "{:?}", term.rest());
+    assert_eq!(term.modes(), before);
+    assert_gone(&mark, Duration::from_secs(5));
+}
+
+#[test]
 fn a_command_that_cannot_be_started_leaves_the_terminal_as_it_was() {
     let Some(yard) = Yard::new() else { return };
     let mut term = Term::new();

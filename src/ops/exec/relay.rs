@@ -109,6 +109,7 @@ impl supervise::Watcher for Relay<'_> {
     }
 
     fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
+        assert!(!super::spec::test_takes("panic"), "a test wanted it");
         self.status(json!({"event": "started", "pid": pid}));
         self.to.started(layers.names(), pid, lines);
     }
