@@ -14,8 +14,11 @@ use nix::poll::{PollFd, PollFlags};
 use crate::sys::terminal::{Raw, copy_size};
 use crate::sys::{self, fd};
 
-/// Read at once. The line discipline takes less, and the rest waits.
+/// Read at once.
 const CHUNK: usize = 4096;
+/// So much may wait for a program that does not read: more than is typed by hand, so that the keys that end
+/// the jail are seen all the same.
+const MOST: usize = 64 * 1024;
 /// How often to see whether we are in the foreground again: a shell that continues a job in the
 /// background does not say so.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -115,11 +118,10 @@ impl Terminal {
         self.master.is_some()
     }
 
-    /// The caller's terminal: to read, once the command `runs` and has taken what came before; at any time
-    /// for its end.
+    /// The caller's terminal: to read, once the command `runs`; at any time for its end.
     pub(super) fn keyboard(&self, runs: bool) -> Option<PollFd<'_>> {
         self.master.as_ref()?;
-        let reads = runs && self.keys.is_empty() && self.raw.is_entered();
+        let reads = runs && self.keys.len() < MOST && self.raw.is_entered();
         Some(PollFd::new(self.caller, if reads { PollFlags::POLLIN } else { PollFlags::empty() }))
     }
 
@@ -143,11 +145,12 @@ impl Terminal {
                 self.look_at = Some(Instant::now() + LOOK_EVERY);
                 return Keys::Plain;
             }
+            let before = self.keys.len();
             match fd::read_to(self.caller, &mut self.keys, CHUNK) {
                 Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(_) => return Keys::HungUp,
             }
-            if self.is_way_out(Instant::now()) || ended && self.keys.contains(&CTRL_C) {
+            if self.is_way_out(before, Instant::now()) || ended && self.keys.contains(&CTRL_C) {
                 came = Keys::WayOut;
             }
             if ended {
@@ -173,10 +176,10 @@ impl Terminal {
         }
     }
 
-    /// Whether what was just typed completes [`WAY_OUT`].
-    fn is_way_out(&mut self, now: Instant) -> bool {
+    /// Whether what was just typed, the keys after the first `old` ones, completes [`WAY_OUT`].
+    fn is_way_out(&mut self, old: usize, now: Instant) -> bool {
         let (key, times, within) = WAY_OUT;
-        for typed in &self.keys {
+        for typed in self.keys.iter().skip(old) {
             if *typed == key {
                 self.presses.push(now);
             } else {
@@ -204,7 +207,7 @@ mod tests {
         let start = Instant::now();
         words.iter().any(|(keys, ms)| {
             terminal.keys = keys.to_vec();
-            terminal.is_way_out(start + Duration::from_millis(*ms))
+            terminal.is_way_out(0, start + Duration::from_millis(*ms))
         })
     }
 
