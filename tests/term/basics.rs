@@ -170,3 +170,29 @@ fn what_is_typed_is_read_echoed_and_ended_as_on_any_terminal() {
     term.until("end\r\n");
     assert_eq!(term.end(&mut aj), 0);
 }
+
+#[test]
+fn what_aj_says_itself_has_nothing_a_terminal_obeys() {
+    let Some(yard) = Yard::new() else { return };
+    let evil = "\x1b]0;title\x07\x1b[2J";
+    std::fs::write(yard.ws.join(evil), "").unwrap();
+    for words in [
+        "exec -- \"$E\"",
+        "exec --cwd \"$E\" -- true",
+        "exec --ro \"/$E\" -- true",
+        "exec \"-$E\" -- true",
+        "exec -- sh -c 'echo x > new$0' \"$E\"",
+        "diff @",
+        "jail list",
+        "jail show @",
+        "shell \"$E\"",
+        "apply @",
+    ] {
+        let mut term = Term::new();
+        let mut sh = term.start(yard.sh(&format!("exec $AJ {words}")).env("E", evil));
+        term.end(&mut sh);
+        let rest = term.rest();
+        assert!(!rest.is_empty(), "{words}");
+        assert!(!rest.contains("\x1b]") && !rest.contains("\x1b[2J") && !rest.contains('\x07'), "{rest:?}");
+    }
+}
