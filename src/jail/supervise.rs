@@ -234,6 +234,7 @@ pub fn supervise(
         {
             // What is left is the kernel's to do, and ours while it does.
             state.ended = Some((end, used));
+            flows.close_input();
             let leaving = Leaving { pid, pidfd, since: Instant::now() };
             return Ok((finish(state, flows, (pid, started, peak(&meter))), Some(leaving)));
         }
