@@ -10,7 +10,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
-use crate::base::{clock, text::brief};
+use crate::base::{clock, size, text::brief};
 use crate::ops::exec::{self as op, Report, Request, Watcher, WayOut};
 use crate::ops::project::{self, Choice};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
@@ -102,6 +102,10 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--pids", Take::Value(|a, v| a.policy.quick_value("--pids", v))),
         ("--nofile", Take::Value(|a, v| a.policy.quick_value("--nofile", v))),
         ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
+        ("--cpus", Take::Value(|a, v| a.policy.quick_value("--cpus", v))),
+        ("--disk", Take::Value(|a, v| a.policy.quick_value("--disk", v))),
+        ("--io-read", Take::Value(|a, v| a.policy.quick_value("--io-read", v))),
+        ("--io-write", Take::Value(|a, v| a.policy.quick_value("--io-write", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
         ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
         ("--show", Take::Value(|a, v| a.policy.quick_value("--show", v))),
@@ -173,6 +177,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
                 tools: explained.tools,
                 caches: explained.caches,
                 hidden: explained.hidden,
+                limits: explained.limits,
             }),
         );
         return Ok(Exit(exit::OK));
@@ -271,19 +276,36 @@ fn finish(
         watcher.last(Event::Completed { result: Box::new(answer(&report, code, false)) });
     }
     if watcher.error.is_none() {
-        say_why(ui, &report.ended.outcome);
+        say_why(ui, &report);
         changes(ui, &report, code, apply)?;
     }
-    if let Outcome::Interrupted { signal } = report.ended.outcome {
+    let interrupted = match report.ended.outcome {
+        Outcome::Interrupted { signal } => Some(signal),
+        _ => None,
+    };
+    // What a signal death would leave is put away before.
+    drop(report);
+    if let Some(signal) = interrupted {
         op::die_of(signal);
     }
     Ok(Exit(code))
 }
 
-fn say_why(ui: &Ui, outcome: &Outcome) {
-    match outcome {
+fn say_why(ui: &Ui, report: &Report) {
+    let (ended, policy) = (&report.ended, &report.policy);
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), size::human);
+    match ended.outcome {
         Outcome::TimedOut => ui.status("the command was stopped: its time was up"),
-        Outcome::OutOfMemory => ui.status("the command was killed: it used more memory than its limit"),
+        Outcome::OutOfMemory => ui.status(&format!(
+            "the command was killed: it used more memory than its limit of {} (most {}, by {}); more: `--mem SIZE`",
+            size(policy.mem),
+            size(ended.peak_memory),
+            policy.limits_by,
+        )),
+        Outcome::Signaled { .. } if ended.over_disk => ui.status(&format!(
+            "the command was killed: it had written more to disk than its limit of {}; more: `--disk SIZE`",
+            size(policy.disk),
+        )),
         Outcome::Exited { .. }
         | Outcome::Signaled { .. }
         | Outcome::Interrupted { .. }
@@ -326,6 +348,7 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
     let (stdout, stdout_base64) = if output { ended.stdout.text() } else { Default::default() };
     let (stderr, stderr_base64) = if output { ended.stderr.text() } else { Default::default() };
     let (signal, killed_by) = match ended.outcome {
+        Outcome::Signaled { signal } if ended.over_disk => (Some(signal), Some("disk")),
         Outcome::Signaled { signal } => (Some(signal), Some("signal")),
         Outcome::Interrupted { signal } => (Some(signal), Some("user")),
         Outcome::TimedOut => (None, Some("timeout")),

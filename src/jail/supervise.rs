@@ -14,10 +14,11 @@ use super::ended::State;
 pub use super::ended::{Ended, Undelivered};
 use super::input::Input;
 use super::launch::Running;
+use super::limits::{Counted, Limits};
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
 use super::status::Layers;
-use super::usage::{self, Meter};
+use super::usage::{self, DiskMeter, Meter};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
@@ -34,6 +35,16 @@ pub trait Watcher {
     fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self) {}
+    /// Bytes that it has written to disk, with [`Options::watch_disk`]; `None` when it cannot be told.
+    fn disk(&mut self) -> Option<u64> {
+        None
+    }
+    /// How long it has been paused so far, the pause at hand included. Asked when its time is up.
+    fn paused(&mut self) -> Duration {
+        Duration::ZERO
+    }
+    /// It was killed a moment ago and is still there: it may be frozen. Called at most once.
+    fn lingers(&mut self) {}
     /// The command has ended, nothing else is left in the jail and all output is delivered; only
     /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
     fn settled(&mut self) {}
@@ -49,7 +60,7 @@ impl Receiver for Adapter<'_> {
 
 /// How to supervise.
 #[derive(Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Wall-clock limit.
     pub timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL.
@@ -58,6 +69,10 @@ pub struct Options {
     pub capture: bool,
     /// Kill when the jail holds more than this many bytes of memory (watched, not prevented).
     pub watch_memory: Option<u64>,
+    /// Kill when it has written more than this many bytes to disk (watched, not prevented).
+    pub watch_disk: Option<u64>,
+    /// Its control groups, which hold its limits and count what it uses.
+    pub group: Option<&'a Limits>,
     /// Call [`Watcher::tick`].
     pub ticks: bool,
 }
@@ -65,6 +80,8 @@ pub struct Options {
 const TICK_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait for the end of a jail that was killed before saying that it cannot be.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// How long a jail that was killed may take before it is asked why.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Once the time is up, a reader that takes nothing for so long (or the grace, when that is longer)
 /// is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -112,7 +129,7 @@ impl Flows {
 
 /// Supervise until the jail has ended, nothing of it is left, and its output is delivered. Signals
 /// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
-pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
+pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
     let signals = signal::take_over()?;
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
     let mut flows = Flows {
@@ -133,6 +150,8 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);
+    let mut disk = DiskMeter::new(options.watch_disk, started);
+    let mut shortage = options.group.and_then(Limits::on_memory_shortage);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
@@ -146,7 +165,12 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
                 break;
             }
         } else {
-            on_time(&mut state, options, pidfd.as_fd(), now)?;
+            on_time(&mut state, options, pidfd.as_fd(), now, watcher)?;
+            if state.dying.is_some_and(|d| now >= d + MOMENT) && !state.lingered {
+                state.lingered = true;
+                watcher.lingers();
+                options.group.iter().for_each(|group| group.kill());
+            }
             if state.dying.is_some_and(|d| now >= d + GIVE_UP) {
                 state.unkillable = true;
                 break;
@@ -155,10 +179,14 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
                 state.out_of_memory = true;
                 state.kill(pidfd.as_fd())?;
             }
+            if disk.over(now, watcher) && !state.out_of_memory && state.said.is_none() {
+                state.over_disk = true;
+                state.kill(pidfd.as_fd())?;
+            }
             if state.started && next_tick.is_some_and(|at| now >= at) {
                 next_tick = Some(now + TICK_EVERY);
                 if flows.outbox.is_empty() {
-                    let usage = usage::live(meter.proc.as_ref(), started.elapsed());
+                    let usage = usage::live(meter.proc.as_ref(), options.group, started.elapsed());
                     watcher.tick(usage, &mut flows.outbox.lines);
                 }
             }
@@ -166,11 +194,20 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
         let wake = if state.ended.is_some() {
             give_up_on_reader(&state, options, &flows)
         } else {
-            let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + GIVE_UP)];
-            let looks = [meter.wake_at(), next_tick, flows.input.as_ref().and_then(Input::wake_at)];
+            let patience = if state.lingered { GIVE_UP } else { MOMENT };
+            let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + patience)];
+            let input = flows.input.as_ref().and_then(Input::wake_at);
+            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input];
             timers.into_iter().chain(looks).flatten().min()
         };
-        let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
+        let events = (&signals, pidfd.as_fd(), status.as_fd(), shortage.as_ref().map(AsFd::as_fd));
+        let seen = wait(&state, &flows, events, wake)?;
+        if seen.shortage {
+            // The kernel kills one process; what is left of the jail would be taken for the whole.
+            shortage = None;
+            state.out_of_memory = state.said.is_none();
+            state.kill(pidfd.as_fd())?;
+        }
         if seen.status {
             take_message(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
         }
@@ -201,13 +238,30 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             flows.abandon();
         }
     }
-    let peak = options.watch_memory.map(|_| meter.peak);
-    Ok(finish(state, flows, (pid, started, peak)))
+    let counted = options.group.map(Limits::counted).unwrap_or_default();
+    // Some of its processes may have been killed without anybody seeing it.
+    state.out_of_memory |= counted.oom_kills > 0;
+    let peak = counted.peak.or(options.watch_memory.map(|_| meter.peak));
+    Ok(finish(state, flows, (pid, started, peak), &counted))
 }
 
 /// TERM when the time is up, KILL after the grace.
-fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Instant) -> sys::Result<()> {
+fn on_time(
+    state: &mut State,
+    options: &Options<'_>,
+    jail: BorrowedFd<'_>,
+    now: Instant,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<()> {
     if state.deadline_ahead().is_some_and(|d| now >= d) {
+        // The clock stands still while the jail is paused; nobody tells us when that begins and ends.
+        let paused = watcher.paused();
+        let more = paused.saturating_sub(state.paused);
+        if !more.is_zero() {
+            state.paused = paused;
+            state.postpone(more);
+            return Ok(());
+        }
         state.timed_out = true;
         if state.started {
             pidfd::signal(jail, libc::SIGTERM)?;
@@ -228,7 +282,7 @@ fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Inst
 
 /// With the jail gone and output left that nobody takes: until when to wait. For ever without a
 /// timeout, as the command itself would have in its last write.
-fn give_up_on_reader(state: &State, options: &Options, flows: &Flows) -> Option<Instant> {
+fn give_up_on_reader(state: &State, options: &Options<'_>, flows: &Flows) -> Option<Instant> {
     state.deadline.map(|d| d.max(flows.progress + options.grace.max(PATIENCE)))
 }
 
@@ -237,6 +291,7 @@ struct Seen {
     signals: bool,
     ended: bool,
     status: bool,
+    shortage: bool,
     streams: [PollFlags; 2],
     input: PollFlags,
 }
@@ -244,7 +299,7 @@ struct Seen {
 fn wait(
     state: &State,
     flows: &Flows,
-    (signals, pidfd, status): (&SignalFd, BorrowedFd<'_>, BorrowedFd<'_>),
+    (signals, pidfd, status, shortage): (&SignalFd, BorrowedFd<'_>, BorrowedFd<'_>, Option<BorrowedFd<'_>>),
     wake: Option<Instant>,
 ) -> sys::Result<Seen> {
     let running = state.ended.is_none();
@@ -261,6 +316,7 @@ fn wait(
         Some(one(signals.as_fd())),
         running.then(|| one(pidfd)),
         (running && !state.silent).then(|| one(status)),
+        shortage.filter(|_| running).map(one),
         stream(0),
         stream(1),
         flows.input.as_ref().and_then(Input::poll_fd),
@@ -281,12 +337,13 @@ fn wait(
         Err(e) => return Err(sys::Error::new("poll", "", e)),
     }
     let mut answers = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-    let [signals, ended, status, stdout, stderr, input, _] =
+    let [signals, ended, status, shortage, stdout, stderr, input, _] =
         present.map(|p| if p { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
     Ok(Seen {
         signals: !signals.is_empty(),
         ended: !ended.is_empty(),
         status: !status.is_empty(),
+        shortage: !shortage.is_empty(),
         streams: [stdout, stderr],
         input,
     })
@@ -360,7 +417,12 @@ fn take_signals(
     Ok(())
 }
 
-fn finish(state: State, flows: Flows, (pid, started, peak_memory): (i32, Instant, Option<u64>)) -> Ended {
+fn finish(
+    state: State,
+    flows: Flows,
+    (pid, started, peak_memory): (i32, Instant, Option<u64>),
+    counted: &Counted,
+) -> Ended {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
     let undelivered = Undelivered {
@@ -369,7 +431,8 @@ fn finish(state: State, flows: Flows, (pid, started, peak_memory): (i32, Instant
         abandoned: state.abandoned || state.unkillable && !flows.delivered(),
     };
     let used = state.ended.map(|(_, used)| used).unwrap_or_default();
-    let (layers, unkillable) = (state.layers, state.unkillable.then_some(pid));
+    let (user, system) = counted.cpu.unwrap_or((used.user, used.system));
+    let (layers, unkillable, over_disk) = (state.layers, state.unkillable.then_some(pid), state.over_disk);
     let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
@@ -379,13 +442,16 @@ fn finish(state: State, flows: Flows, (pid, started, peak_memory): (i32, Instant
         layers,
         usage: Usage {
             wall_ms: ms(started.elapsed()),
-            user_ms: ms(used.user),
-            system_ms: ms(used.system),
+            user_ms: ms(user),
+            system_ms: ms(system),
             peak_rss: used.peak_rss,
+            peak_memory: peak_memory.unwrap_or(0),
         },
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
         peak_memory,
+        over_disk,
+        refused: counted.refused,
         undelivered,
         unkillable,
     }

@@ -12,11 +12,12 @@ use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
 use super::secrets::{Placed, Secrets};
 use super::tools::Found;
-use super::{changes, config, keep};
+use super::{changes, config, keep, pause};
 
 use crate::base::id::{Id, Kind as IdKind};
 use crate::jail::etc;
 use crate::jail::launch;
+use crate::jail::limits::Limits;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
@@ -46,6 +47,7 @@ mod end;
 mod error;
 mod foreign;
 mod hide;
+mod limits;
 mod missing;
 mod offline;
 mod parts;
@@ -59,6 +61,7 @@ mod tracked;
 mod veil;
 
 use beside::Beside;
+use limits::Chosen;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -160,6 +163,8 @@ pub struct Report {
     pub mounts_in_the_way: Option<String>,
     /// Keeps the changes from being removed as long as they may be applied.
     _held: Option<Tree>,
+    /// Removed when this is dropped: once everything has been said.
+    _group: Option<Limits>,
 }
 
 impl Report {
@@ -211,8 +216,14 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
     let birth = birth(settings);
     let ids = birth.ids;
-    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
+    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
+    let mut limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
+    let into = limits.group.as_ref().and_then(Limits::into_group);
+    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file(), into);
+    let born = born.and_then(|born| enter(born, limits.group.as_mut()));
+    let given = (id, &limits);
+    let prepared =
+        prepare(request, &resolved, place, older.as_ref(), birth, given, umask.bits(), &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -222,10 +233,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(_), Err(e)) => return Err(e),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
-    let Prepared {
-        state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
-    } = prepared;
-    let (id, overlay) = (spec.id, spec.access == Access::Overlay);
+    let Prepared { state, spec, mut plan, policy, etc: _etc, root, beside, secrets, seeds, .. } = prepared;
+    let overlay = spec.access == Access::Overlay;
     let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
@@ -242,11 +251,14 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         timeout: settings.timeout,
         grace: settings.grace,
         capture: request.capture,
-        watch_memory,
+        watch_memory: limits.watch_memory,
+        watch_disk: limits.watch_disk,
+        group: limits.group.as_ref(),
         ticks: request.ticks,
     };
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
+    relay.run = Some((id, limits.group.as_ref()));
     relay.beside = &beside;
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
@@ -275,6 +287,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     relay.settle();
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
+    pause::forget(&state, id);
     let kept = relay.kept.take().unwrap_or(Ok(()));
     let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
@@ -301,6 +314,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(offline::line(&resolved, &ended));
+    warnings.extend(limits::refused(&resolved, &ended));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Ok(root) = &root {
         warnings.extend(end::damaged(root, &ended.outcome));
@@ -329,7 +343,16 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         too_few_files,
         mounts_in_the_way,
         _held: held,
+        _group: limits.group,
     })
+}
+
+/// Move it into groups that it could not be born in.
+fn enter(born: launch::Born, group: Option<&mut Limits>) -> sys::Result<launch::Born> {
+    match group.map_or(Ok(()), |group| group.enter(born.pid())) {
+        Ok(()) => Ok(born),
+        Err(e) => born.abandon().and(Err(e)),
+    }
 }
 
 /// What pid 1 needs to be born.
@@ -347,7 +370,6 @@ struct Prepared {
     spec: Spec,
     plan: plan::Plan,
     policy: Effective,
-    watch_memory: Option<u64>,
     /// Kept for the length of the run.
     etc: Ready,
     /// Likewise; or what is to be made for later runs.
@@ -372,6 +394,7 @@ fn prepare(
     place: Place,
     older: Option<&Tree>,
     birth: Birth,
+    (id, limits): (Id, &Chosen),
     umask: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
@@ -382,8 +405,6 @@ fn prepare(
     let state = StateDir::open()?;
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
-    let watch_memory = check::limits(resolved, warnings)?;
-    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
@@ -394,6 +415,7 @@ fn prepare(
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
+    spec.pids = limits.rlimit_pids(spec.pids);
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
@@ -410,7 +432,7 @@ fn prepare(
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
     let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
     let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, watch_memory);
+    let policy = record::effective(settings, &spec, names, limits);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
@@ -422,21 +444,7 @@ fn prepare(
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared {
-        state,
-        spec,
-        plan,
-        policy,
-        watch_memory,
-        etc,
-        root,
-        tools,
-        caches,
-        beside,
-        parts,
-        secrets,
-        seeds,
-    })
+    Ok(Prepared { state, spec, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
 }
 
 fn cache_names(found: &[FoundCache]) -> Vec<String> {

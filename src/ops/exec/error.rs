@@ -101,7 +101,7 @@ pub enum Error {
         /// The flag, or the setting and the file and line where it stands.
         what: String,
         /// Why.
-        why: &'static str,
+        why: String,
     },
     /// `--status-fd` is not open.
     #[error("`--status-fd {fd}`")]
