@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) over_disk: bool,
     /// What the clock has stood still for pauses by others.
     pub(super) paused: Duration,
+    /// What it had used when it was killed.
+    pub(super) spent: Usage,
     /// It was asked why a jail that was killed is still there.
     pub(super) lingered: bool,
     pub(super) interrupted: Option<i32>,

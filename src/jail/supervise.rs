@@ -165,7 +165,7 @@ pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher
                 break;
             }
         } else {
-            on_time(&mut state, options, pidfd.as_fd(), now, watcher)?;
+            on_time(&mut state, options, (pidfd.as_fd(), meter.proc.as_ref()), now, watcher)?;
             if state.dying.is_some_and(|d| now >= d + MOMENT) && !state.lingered {
                 state.lingered = true;
                 watcher.lingers();
@@ -249,7 +249,7 @@ pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher
 fn on_time(
     state: &mut State,
     options: &Options<'_>,
-    jail: BorrowedFd<'_>,
+    (jail, proc): (BorrowedFd<'_>, Option<&OwnedFd>),
     now: Instant,
     watcher: &mut dyn Watcher,
 ) -> sys::Result<()> {
@@ -275,6 +275,8 @@ fn on_time(
     }
     if state.kill_at.is_some_and(|k| now >= k) {
         state.kill_at = None;
+        // Of processes that are killed with their namespace nobody waits, so nobody adds them up.
+        state.spent = usage::live(proc, options.group, Duration::ZERO);
         state.kill(jail)?;
     }
     Ok(())
@@ -432,6 +434,7 @@ fn finish(
     };
     let used = state.ended.map(|(_, used)| used).unwrap_or_default();
     let (user, system) = counted.cpu.unwrap_or((used.user, used.system));
+    let spent = state.spent;
     let (layers, unkillable, over_disk) = (state.layers, state.unkillable.then_some(pid), state.over_disk);
     let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
@@ -442,8 +445,8 @@ fn finish(
         layers,
         usage: Usage {
             wall_ms: ms(started.elapsed()),
-            user_ms: ms(user),
-            system_ms: ms(system),
+            user_ms: ms(user).max(spent.user_ms),
+            system_ms: ms(system).max(spent.system_ms),
             peak_rss: used.peak_rss,
             peak_memory: peak_memory.unwrap_or(0),
         },

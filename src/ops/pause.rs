@@ -185,6 +185,7 @@ fn guard(jail: &Jail, way: &Hold) -> Result<(), std::io::Error> {
     use std::process::{Command, Stdio};
     let Hold::Freezer(path) = way else { return Ok(()) };
     Command::new("/proc/self/exe")
+        .arg0("aj")
         .args(["pause", "--guard", &jail.aj.to_string()])
         .arg(path)
         .stdin(Stdio::null())
