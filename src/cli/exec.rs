@@ -423,7 +423,9 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         op::Error::Foreign { .. } => {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
-        op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::Limit { .. } => {
+            super::hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
+        }
         op::Error::InUse { by_run: true, .. } => shown
             .hint("wait until it has ended: `aj jail list --status running`")
             .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),

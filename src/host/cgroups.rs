@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::facts::Machine;
 use super::mounts::unescape;
 
 /// A kind of resource that a group can limit, or what else it is needed for.
@@ -121,6 +122,35 @@ impl Hierarchies {
             _ => "no group of this machine's may be changed by this user",
         }
     }
+}
+
+/// What to do where a limit cannot be held.
+pub fn fixes(machine: &Machine) -> Vec<String> {
+    let mut fixes = Vec::new();
+    if machine.container.is_some() {
+        fixes.push(
+            "start the container with a cgroup that it may write: its own (`--cgroupns private`), mounted \
+             read-write at `/sys/fs/cgroup`"
+                .to_owned(),
+        );
+    }
+    let systemd = Path::new("/run/systemd/system").exists();
+    if machine.uid != 0 && systemd {
+        fixes.push(
+            "run aj in a unit of your own: `systemd-run --user --scope -p Delegate=yes aj exec …`".to_owned(),
+        );
+    } else if machine.uid != 0 && machine.cgroup.v2.is_some() && machine.cgroup.v1.is_empty() {
+        fixes.push(format!(
+            "let root make a group for you, and start your shell in it: `mkdir /sys/fs/cgroup/me && chown -R {} \
+             /sys/fs/cgroup/me`",
+            machine.uid
+        ));
+    } else if machine.uid != 0 {
+        fixes.push("run it as root: cgroup v1 is given to no other user".to_owned());
+    } else {
+        fixes.push("mount the controllers that are missing, or start the kernel with them".to_owned());
+    }
+    fixes
 }
 
 /// A line of `/proc/self/cgroup`.

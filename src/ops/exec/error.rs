@@ -102,6 +102,8 @@ pub enum Error {
         what: String,
         /// Why.
         why: String,
+        /// A control group would hold it.
+        needs_cgroup: bool,
     },
     /// `--status-fd` is not open.
     #[error("`--status-fd {fd}`")]

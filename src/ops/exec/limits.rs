@@ -125,7 +125,8 @@ fn give_up(
             let why = &missing.why;
             match resolved.asked(*key) {
                 Asked::User(what) if !resolved.settings.best_effort => {
-                    return Err(Error::Limit { what, why: format!("it needs a cgroup, and {why}") });
+                    let why = format!("it needs a cgroup, and {why}");
+                    return Err(Error::Limit { what, why, needs_cgroup: true });
                 }
                 Asked::User(what) | Asked::Project(what) => {
                     warnings.push(format!("{what} {instead}: it needs a cgroup, and {why}"));
@@ -150,7 +151,9 @@ fn disk(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, 
     }
     let why = "what is written to the host's own directories (`--rw`) cannot be told from what is there";
     match resolved.asked(Key::Disk) {
-        Asked::User(what) if !s.best_effort => Err(Error::Limit { what, why: why.to_owned() }),
+        Asked::User(what) if !s.best_effort => {
+            Err(Error::Limit { what, why: why.to_owned(), needs_cgroup: false })
+        }
         Asked::User(what) | Asked::Project(what) => {
             warnings.push(format!("{what} is best effort: {why}"));
             Ok(Some(limit))
@@ -165,7 +168,8 @@ pub(super) fn refused(resolved: &Resolved, ended: &crate::jail::supervise::Ended
     let pids = resolved.settings.pids?;
     let failed = !matches!(ended.outcome, crate::schema::jail::Outcome::Exited { code: 0 });
     let said = |bytes: &[u8]| {
-        const SAYS: [&[u8]; 2] = [b"Resource temporarily unavailable", b"EAGAIN"];
+        const SAYS: [&[u8]; 5] =
+            [b"Resource temporarily unavailable", b"EAGAIN", b"annot fork", b"an't fork", b"fork: retry"];
         SAYS.iter().any(|text| bytes.windows(text.len()).any(|w| w == *text))
     };
     let streams = [&ended.stderr.head, &ended.stderr.tail];
