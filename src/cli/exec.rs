@@ -22,6 +22,7 @@ Examples:
   aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
+  aj exec --mem 2G --cpus 1 -- make      with limits of the jail as a whole, or not at all
   aj exec --show .env -- npm start       let it see a secret of the project that is hidden otherwise
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
   aj exec --dry-run -- true              show the effective policy and where it comes from";

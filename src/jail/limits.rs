@@ -1,6 +1,7 @@
 //! The control groups of one jail: made below or beside our own, read back, and removed.
 //!
-//! cgroup v2 is tried first, then v1: the first that can hold everything that is wanted is taken. Only
+//! cgroup v2 is tried first, then a scope of systemd's for an ordinary user, then v1: the first that can
+//! hold everything that is wanted is taken. Only
 //! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
 //! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
 //! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`); with v1 it is moved while it makes its
@@ -18,6 +19,7 @@ use crate::sys::cgroup::Group;
 use crate::sys::{Error, Result};
 
 mod place;
+mod scope;
 pub mod sweep;
 
 pub use place::here;
@@ -90,6 +92,8 @@ pub struct Missing {
 pub enum Backend {
     /// A group of cgroup v2.
     V2,
+    /// A scope of the user's service manager, in cgroup v2.
+    Scope,
     /// Groups of cgroup v1, one in each hierarchy.
     V1,
 }
@@ -99,6 +103,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Backend::V2 => "cgroup2",
+            Backend::Scope => "systemd-scope",
             Backend::V1 => "cgroup1",
         }
     }
@@ -158,6 +163,9 @@ impl Limits {
             },
             Err(missing) => missing,
         };
+        if let Some(limits) = Limits::in_scope(wants, id, hierarchies) {
+            return Ok(limits);
+        }
         match place::v1(hierarchies, wants) {
             Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
             // What one of the two could do is not missing.
@@ -173,6 +181,50 @@ impl Limits {
                 }
             }
         }
+    }
+
+    /// For an ordinary user whose service manager has what is wanted. Nothing is asked of it yet.
+    fn in_scope(wants: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
+        let uid = nix::unistd::geteuid();
+        // It writes to the groups, we do not: how they are mounted here is not its concern.
+        let mount = &hierarchies.v2.as_ref().filter(|_| !uid.is_root())?.mount;
+        let manager = scope::Manager::of(uid.as_raw(), mount)?;
+        let parent = Group::open(&manager.group).ok()?;
+        if !manager.lacks(&wants.needed()).is_empty() {
+            return None;
+        }
+        let held = Held { controller: None, parent, path: manager.group, group: None };
+        let name = format!("{PREFIX}{id}.scope");
+        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
+    }
+
+    /// Have pid 1 put into its scope, and look at what was made of it.
+    fn enter_scope(&mut self, pid: i32) -> Result<()> {
+        let hierarchies = here();
+        let mount = hierarchies.v2.map(|h| h.mount).unwrap_or_default();
+        let manager = scope::Manager::of(nix::unistd::geteuid().as_raw(), &mount);
+        let manager = manager.ok_or_else(|| Error::new("connect", "systemd", Errno::ENOENT))?;
+        let below = manager.start(&self.name, pid, &self.wants)?;
+        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
+        let group = Group::open(&path)?;
+        // What systemd could not do it does not say.
+        let held = |file, wanted: u64| match group.read(file)?.number() {
+            Some(n) if n <= wanted => Ok(()),
+            _ => Err(Error::new("verify", format!("{}/{file}", shown(&path)), Errno::EPERM)),
+        };
+        if let Some(bytes) = self.wants.mem {
+            held("memory.max", bytes)?;
+            // Given to us by newer ones only; without it the end tells that memory ran out.
+            drop(group.set("memory.oom.group", 1));
+        }
+        if self.wants.cpu_millis.is_some() && group.read("cpu.max")?.text().starts_with("max") {
+            return Err(Error::new("verify", format!("{}/cpu.max", shown(&path)), Errno::EPERM));
+        }
+        if let Some(held) = self.held.first_mut() {
+            held.path = path.parent().map(Path::to_owned).unwrap_or_default();
+            held.group = Some(group);
+        }
+        Ok(())
     }
 
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
@@ -212,14 +264,17 @@ impl Limits {
     pub fn into_group(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
             Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
-            Backend::V1 => None,
+            Backend::Scope | Backend::V1 => None,
         }
     }
 
-    /// Make the groups of cgroup v1 and move pid 1 there, which has started nothing yet.
+    /// Make the groups of cgroup v1, or have a scope made, and move pid 1 there, which has started nothing
+    /// yet.
     pub fn enter(&mut self, pid: i32) -> Result<()> {
-        if self.backend == Backend::V2 {
-            return Ok(());
+        match self.backend {
+            Backend::V2 => return Ok(()),
+            Backend::Scope => return self.enter_scope(pid),
+            Backend::V1 => {}
         }
         for held in &mut self.held {
             let group = match held.parent.make(&self.name) {
@@ -250,7 +305,7 @@ impl Limits {
     /// Whether this is held here, and not by other means.
     pub fn holds(&self, controller: Controller) -> bool {
         match (self.backend, controller) {
-            (Backend::V2, Controller::Pids) => {
+            (Backend::V2 | Backend::Scope, Controller::Pids) => {
                 self.wants.pids.is_some() && self.of(controller).is_some_and(|g| g.has("pids.max"))
             }
             (Backend::V1, Controller::Pids) => self.held.iter().any(|h| h.controller == Some(controller)),
@@ -268,7 +323,7 @@ impl Limits {
     /// What has been counted so far.
     pub fn counted(&self) -> Counted {
         let mut counted = Counted::default();
-        let v2 = self.backend == Backend::V2;
+        let v2 = self.backend != Backend::V1;
         if let Some(group) = self.of(Controller::Memory).filter(|_| self.wants.mem.is_some()) {
             let [now, peak, events] = match v2 {
                 true => ["memory.current", "memory.peak", "memory.events"],
@@ -301,7 +356,8 @@ impl Limits {
     /// Remove the groups, which are empty once pid 1 has been reaped.
     fn remove(&mut self) {
         for held in &mut self.held {
-            if held.group.take().is_some() {
+            // A scope that is empty is removed by who made it.
+            if held.group.take().is_some() && self.backend != Backend::Scope {
                 // What is left is swept by a later run.
                 drop(held.parent.remove(&self.name));
             }
@@ -310,7 +366,7 @@ impl Limits {
 
     /// Remove what killed runs left beside these groups. Done while the command runs.
     pub fn sweep(&self) {
-        for held in &self.held {
+        for held in self.held.iter().filter(|_| self.backend != Backend::Scope) {
             sweep::beside(&held.parent, FEW);
         }
     }

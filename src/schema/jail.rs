@@ -114,7 +114,7 @@ pub struct Effective {
     pub nofile: Option<u64>,
     /// Size of the jail's tmpfs (`/tmp`, home, `/dev/shm` together) in bytes.
     pub tmp: u64,
-    /// How limits are enforced: `rlimit`, `rlimit+poll` (memory is watched), `cgroup2`, `cgroup1`; with
+    /// How limits are enforced: `rlimit`, `rlimit+poll` (memory is watched), `cgroup2`, `systemd-scope`, `cgroup1`; with
     /// `+poll` where memory is watched all the same.
     pub limits_by: String,
     /// Limit of what is written to disk, in bytes.

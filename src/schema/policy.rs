@@ -77,7 +77,7 @@ pub struct Caches {
 /// What holds the limits of a jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// `rlimit`, `cgroup1` or `cgroup2`, with `+poll` where memory is only watched.
+    /// `rlimit`, `cgroup2`, `systemd-scope` or `cgroup1`, with `+poll` where memory is only watched.
     pub by: String,
     /// Its control groups; each jail has others.
     pub groups: Vec<String>,

@@ -228,7 +228,8 @@ mod tests {
         assert_eq!(children(&group, 9).unwrap(), ["aj-x"]);
         group.remove("aj-x").unwrap();
         std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
-        assert_eq!(group.child("link").unwrap_err().errno, Errno::ELOOP);
+        let link = group.child("link").unwrap_err().errno;
+        assert!(matches!(link, Errno::ELOOP | Errno::ENOTDIR), "{link}");
         assert_eq!(group.child("..").unwrap_err().errno, Errno::EXDEV);
         assert_eq!(children(&group, 9).unwrap(), [""; 0]);
     }

@@ -252,3 +252,29 @@ fn what_is_written_to_disk_is_watched_and_the_jail_killed_for_it() {
     let ran = said(&mut yard.exec(["--disk", "1g", "--rw"], ["true"]));
     assert!(ran.fate == 125 && ran.err.contains("`--disk` cannot be enforced here"), "{ran:?}");
 }
+
+/// A machine whose cgroup v2 has no controllers still shows how a jail is born in a group of it.
+#[test]
+fn a_jail_is_born_in_its_group_of_cgroup_v2_and_the_group_goes_with_it() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "cat /proc/self/cgroup; ./life ready 60";
+    let mut aj = yard.aj(["sh", "-c", script]);
+    aj.env("AJ_TEST_WAYS", "core-group");
+    let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let (first, mut rest) = running.first_line();
+    let mut lines = first;
+    while !lines.contains("ready") {
+        assert!(std::io::BufRead::read_line(&mut rest, &mut lines).unwrap() > 0, "{lines}");
+    }
+    let made = groups(running.pid());
+    if made.is_empty() {
+        return skip("no group of cgroup v2 can be made here");
+    }
+    // Its cgroup namespace begins there.
+    assert!(lines.lines().any(|l| l == "0::/"), "{lines}");
+    let inside = std::fs::read_to_string(made[0].join("cgroup.procs")).unwrap();
+    assert!(inside.lines().count() >= 3, "{inside}");
+    running.signal(Signal::SIGTERM);
+    running.end();
+    assert_eq!(groups(running.pid()), [] as [PathBuf; 0]);
+}

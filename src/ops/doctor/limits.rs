@@ -29,7 +29,7 @@ pub(super) fn limits(whole: &Tried) -> Tried {
     }
     let of = |backend| -> Vec<&str> { held.iter().filter(|(_, b)| *b == backend).map(|(n, _)| *n).collect() };
     let mut seen = Vec::new();
-    for backend in [Backend::V2, Backend::V1] {
+    for backend in [Backend::V2, Backend::Scope, Backend::V1] {
         let names = of(backend);
         if !names.is_empty() {
             seen.push(format!("{} holds {}", backend.name(), names.join(", ")));
