@@ -139,7 +139,7 @@ impl Jail {
             false
         };
         let of = |(pid, stat): (&i32, &Stat)| {
-            (!stat.ended && descends(*pid)).then(|| Process {
+            (!stat.ended && descends(*pid)).then_some(Process {
                 pid: *pid,
                 start: stat.start,
                 stopped: stat.stopped,

@@ -221,9 +221,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let into = limits.group.as_ref().and_then(Limits::into_group);
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file(), into);
     let born = born.and_then(|born| enter(born, limits.group.as_mut()));
-    let given = (id, &limits);
-    let prepared =
-        prepare(request, &resolved, place, older.as_ref(), birth, given, umask.bits(), &mut warnings);
+    let given = (id, &limits, umask.bits());
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -394,8 +393,7 @@ fn prepare(
     place: Place,
     older: Option<&Tree>,
     birth: Birth,
-    (id, limits): (Id, &Chosen),
-    umask: u32,
+    (id, limits, umask): (Id, &Chosen, u32),
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;

@@ -56,8 +56,8 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     // A group that has to be there before pid 1 is made, and removed again.
     let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
-    let given = (id, &limits);
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, 0o022, &mut warnings)?;
+    let given = (id, &limits, 0o022);
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };
