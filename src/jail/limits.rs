@@ -22,7 +22,7 @@ mod place;
 mod scope;
 pub mod sweep;
 
-pub use place::here;
+pub use place::{here, is_unified};
 
 /// What is to be limited. Not all of it must be: see [`Wants::hard`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -268,11 +268,13 @@ impl Limits {
         }
     }
 
-    /// Make the groups of cgroup v1, or have a scope made, and move pid 1 there, which has started nothing
-    /// yet.
+    /// Move pid 1 into its groups, which has started nothing yet: those of cgroup v1, which are made now, a
+    /// scope, which is asked for now, or the one of cgroup v2 that it was not born in.
     pub fn enter(&mut self, pid: i32) -> Result<()> {
         match self.backend {
-            Backend::V2 => return Ok(()),
+            Backend::V2 => {
+                return self.of(Controller::Memory).map_or(Ok(()), |group| group.enter(pid));
+            }
             Backend::Scope => return self.enter_scope(pid),
             Backend::V1 => {}
         }

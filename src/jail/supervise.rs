@@ -27,6 +27,9 @@ use crate::sys::{self, fd, signal};
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
 /// order, without ever holding up the jail's clock.
 pub trait Watcher {
+    /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
+    /// for a third of a millisecond. Called once, first.
+    fn meanwhile(&mut self) {}
     /// The command is running.
     fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
     /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
@@ -45,9 +48,31 @@ pub trait Watcher {
     }
     /// It was killed a moment ago and is still there: it may be frozen. Called at most once.
     fn lingers(&mut self) {}
-    /// The command has ended, nothing else is left in the jail and all output is delivered; only
-    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
-    fn settled(&mut self) {}
+}
+
+/// Pid 1 of a jail that has said its last word: the command has ended, nothing else is left, all output is
+/// delivered. Its own end, with all its namespaces, takes the kernel a while.
+#[derive(Debug)]
+pub struct Leaving {
+    pid: i32,
+    pidfd: OwnedFd,
+    since: Instant,
+}
+
+impl Leaving {
+    /// Wait until nothing is left of the jail; its pid when that does not come.
+    pub fn wait(self) -> sys::Result<Option<i32>> {
+        loop {
+            let left = GIVE_UP.saturating_sub(self.since.elapsed());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Ok(Some(self.pid)),
+                Ok(_) => return pidfd::wait4(self.pid).map(|_| None),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(sys::Error::new("poll", "", e)),
+            }
+        }
+    }
 }
 
 struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
@@ -127,9 +152,14 @@ impl Flows {
     }
 }
 
-/// Supervise until the jail has ended, nothing of it is left, and its output is delivered. Signals
-/// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
-pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
+/// Supervise until the command has ended, nothing else of the jail is left but perhaps its pid 1, and its
+/// output is delivered. Signals stay taken over (see [`signal::give_back`]), so that the end can still be
+/// recorded.
+pub fn supervise(
+    jail: Running,
+    options: &Options<'_>,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
     let mut flows = Flows {
@@ -147,6 +177,7 @@ pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher
             Stream::to_fd(source, fd::standard(number), number == 2)
         });
     }
+    watcher.meanwhile();
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);
@@ -220,12 +251,15 @@ pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
         }
         flows.advance(&seen, watcher);
-        if !state.settled
-            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+        if state.ended.is_none()
+            && let Some(Message::Ended { alone: true, end, used }) = state.said
             && flows.delivered()
         {
-            state.settled = true;
-            watcher.settled();
+            // What is left is the kernel's to do, and ours while it does.
+            state.ended = Some((end, used));
+            let leaving = Leaving { pid, pidfd, since: Instant::now() };
+            let counted = end_of(&mut state, options, &meter);
+            return Ok((finish(state, flows, (pid, started), &counted), Some(leaving)));
         }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
@@ -238,11 +272,17 @@ pub fn supervise(jail: Running, options: &Options<'_>, watcher: &mut dyn Watcher
             flows.abandon();
         }
     }
-    let counted = options.group.map(Limits::counted).unwrap_or_default();
+    let counted = end_of(&mut state, options, &meter);
+    Ok((finish(state, flows, (pid, started), &counted), None))
+}
+
+/// What its groups have counted, with the peak that was seen where they count none.
+fn end_of(state: &mut State, options: &Options<'_>, meter: &Meter) -> Counted {
+    let mut counted = options.group.map(Limits::counted).unwrap_or_default();
     // Some of its processes may have been killed without anybody seeing it.
     state.out_of_memory |= counted.oom_kills > 0;
-    let peak = counted.peak.or(options.watch_memory.map(|_| meter.peak));
-    Ok(finish(state, flows, (pid, started, peak), &counted))
+    counted.peak = counted.peak.or(options.watch_memory.map(|_| meter.peak));
+    counted
 }
 
 /// TERM when the time is up, KILL after the grace.
@@ -419,12 +459,7 @@ fn take_signals(
     Ok(())
 }
 
-fn finish(
-    state: State,
-    flows: Flows,
-    (pid, started, peak_memory): (i32, Instant, Option<u64>),
-    counted: &Counted,
-) -> Ended {
+fn finish(state: State, flows: Flows, (pid, started): (i32, Instant), counted: &Counted) -> Ended {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
     let undelivered = Undelivered {
@@ -448,11 +483,11 @@ fn finish(
             user_ms: ms(user).max(spent.user_ms),
             system_ms: ms(system).max(spent.system_ms),
             peak_rss: used.peak_rss,
-            peak_memory: peak_memory.unwrap_or(0),
+            peak_memory: counted.peak.unwrap_or(0),
         },
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
-        peak_memory,
+        peak_memory: counted.peak,
         over_disk,
         refused: counted.refused,
         undelivered,

@@ -3,7 +3,7 @@
 use nix::sys::stat::{Mode, umask};
 
 use super::limits::{self, Chosen};
-use super::{Error, Request, again, birth, config, prepare, streams};
+use super::{Error, Request, again, born, config, prepare, streams};
 use crate::base::id::{Id, Kind};
 use crate::base::text::os;
 use crate::jail::limits::Limits;
@@ -52,7 +52,7 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     };
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let birth = birth(&resolved.settings);
+    let birth = born::asked_for(&resolved.settings);
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     // A group that has to be there before pid 1 is made, and removed again.
     let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;

@@ -64,8 +64,6 @@ pub(super) struct Relay<'a> {
     pub(super) beside: &'a [Beside],
     /// What later runs would like to find made.
     pub(super) wanted: Option<&'a root::Wanted>,
-    /// Whether `tree` was looked at and kept for its changes.
-    pub(super) kept: Option<Result<(), Error>>,
     below: Option<&'a Below>,
     /// Which jail it is, and its control groups.
     pub(super) run: Option<(Id, Option<&'a Limits>)>,
@@ -81,26 +79,12 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay {
-            to,
-            status,
-            state,
-            tree,
-            beside: &[],
-            wanted: None,
-            kept: None,
-            below,
-            run: None,
-            mounts: None,
-        }
+        Relay { to, status, state, tree, beside: &[], wanted: None, below, run: None, mounts: None }
     }
 
-    /// Put the tree aside when nothing changed.
-    pub(super) fn settle(&mut self) {
-        if self.kept.is_none() {
-            let kept = keep_if_changed(self.tree.take(), self.state);
-            self.kept = Some(kept.map(|tree| self.tree = tree));
-        }
+    /// The tree, when anything changed in it; put aside otherwise.
+    pub(super) fn settle(&mut self) -> Result<Option<Tree>, Error> {
+        keep_if_changed(self.tree.take(), self.state)
     }
 
     pub(super) fn status(&mut self, line: serde_json::Value) {
@@ -119,22 +103,24 @@ impl<'a> Relay<'a> {
 }
 
 impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
-        self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid, lines);
+    fn meanwhile(&mut self) {
         if self.tree.is_some() {
-            // The command has only begun and a processor is free: before, the jail needed it for its
-            // network namespace. Failing is no loss.
+            // Not later: a short command would wait for it. Failing is no loss.
             trees::prepare_spare(self.state).ok();
             sides::prepare_spares(self.state, self.beside.iter().filter_map(Beside::part));
         }
         if let Some(wanted) = self.wanted {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
-        self.mounts = self.below.and_then(Below::line);
         if let Some((_, Some(group))) = self.run {
             group.sweep();
         }
+        self.mounts = self.below.and_then(Below::line);
+    }
+
+    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
+        self.status(json!({"event": "started", "pid": pid}));
+        self.to.started(layers.names(), pid, lines);
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
@@ -147,10 +133,6 @@ impl supervise::Watcher for Relay<'_> {
 
     fn stopping(&mut self) {
         self.to.stopping();
-    }
-
-    fn settled(&mut self) {
-        self.settle();
     }
 
     fn disk(&mut self) -> Option<u64> {
