@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 use super::{Held, Missing, Wants, on, shown};
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
 use crate::sys::cgroup::Group;
@@ -70,6 +68,14 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
         let why = format!("the group `{}` does not hand it on", shown(path));
         return Err(Missing { controllers: not_handed_on, why });
     }
+    // The kernel refuses it for memory and allows it for processor time, but then children of the group are
+    // no places for a whole process (EOPNOTSUPP).
+    let holds = group.read("cgroup.procs").map_or(true, |list| !list.text().is_empty());
+    if holds && !everybodys {
+        let why =
+            format!("processes are in the group `{}` itself, and none beside it may be used", shown(path));
+        return Err(Missing { controllers: not_handed_on, why });
+    }
     let mut words: Vec<String> =
         not_handed_on.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
     if wants.pids.is_some() && !lacks(&has, &Controller::Pids) && lacks(&handed_on, &Controller::Pids) {
@@ -77,13 +83,6 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
     }
     match group.write("cgroup.subtree_control", &words.join(" ")) {
         Ok(()) => Ok(()),
-        Err(e) if e.errno == Errno::EBUSY && !everybodys => {
-            let why = format!(
-                "processes are in the group `{}` itself, and those beside it may not be used (EBUSY)",
-                shown(path)
-            );
-            Err(Missing { controllers: not_handed_on, why })
-        }
         Err(e) => Err(Missing { controllers: not_handed_on, why: on(e, path).to_string() }),
     }
 }

@@ -81,6 +81,20 @@ fn our_own_group_is_asked_to_hand_on_what_it_has() {
 }
 
 #[test]
+fn a_group_with_processes_in_it_is_left_as_it_is() {
+    let fake = Fake::new();
+    fake.group("", "", "");
+    fs::remove_file(fake.top.join("cgroup.procs")).unwrap();
+    let own = fake.group("own", "cpu memory pids", "");
+    fs::write(own.join("cgroup.procs"), "0\n").unwrap();
+    let cpu = Wants { cpu_millis: Some(500), ..Wants::default() };
+    let missing = v2(&fake.v2("own"), &cpu).unwrap_err();
+    assert_eq!(missing.controllers, [Controller::Cpu]);
+    assert!(missing.why.contains("processes are in the group"), "{missing:?}");
+    assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(), "");
+}
+
+#[test]
 fn nothing_mounted_and_nothing_writable_are_told_apart() {
     let none = v2(&Hierarchies::default(), &wants()).unwrap_err();
     assert_eq!(
