@@ -54,7 +54,7 @@ fn a_paused_jail_stands_still_and_goes_on_and_its_clock_with_it() {
     let mut seen = Vec::new();
     for without in TAKEN {
         let start = Instant::now();
-        let (mut running, _) = counter(&yard, &["--timeout", "2s", "--grace", "0s"], &mark());
+        let (mut running, _) = counter(&yard, &["--timeout", "4s", "--grace", "0s"], &mark());
         assert!(runs(&yard));
         let by = paused(&yard, without, &mut seen);
         let before = ticks(&yard);
@@ -70,8 +70,8 @@ fn a_paused_jail_stands_still_and_goes_on_and_its_clock_with_it() {
         let again = aj(&yard, "resume @", "");
         assert!(again.fate == 0 && again.err.contains("is not paused"), "{again:?}");
         assert_eq!(fate(running.end()), 124);
-        // Two seconds of its own.
-        assert!(start.elapsed() > Duration::from_millis(3400), "{by:?}: {:?}", start.elapsed());
+        // Four seconds of its own.
+        assert!(start.elapsed() > Duration::from_millis(5400), "{by:?}: {:?}", start.elapsed());
         let ended = aj(&yard, "pause @", "");
         assert!(ended.fate == 1 && ended.err.contains("does not run"), "{ended:?}");
         assert_eq!(std::fs::read_dir(yard.state().join("paused")).unwrap().count(), 0);
