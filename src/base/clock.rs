@@ -10,6 +10,13 @@ pub fn now_ms() -> u64 {
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Milliseconds of the clock that [`std::time::Instant`] reads, the same for all processes of this boot.
+pub fn monotonic_ms() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let ms = |t: nix::sys::time::TimeSpec| t.tv_sec() * 1000 + t.tv_nsec() / 1_000_000;
+    now.ok().and_then(|t| u64::try_from(ms(t)).ok()).unwrap_or(0)
+}
+
 /// RFC 3339 in UTC with milliseconds and `Z`, as JSON shows times.
 pub fn rfc3339(ms: u64) -> String {
     i64::try_from(ms)

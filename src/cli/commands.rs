@@ -7,7 +7,9 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
-use super::{apply, completions, config, diff, discard, doctor, exec, help, jail, man, shell, version};
+use super::{
+    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, version,
+};
 
 /// Where `aj --help` lists a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub const ALL: &[Entry] = &[
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
     mount!("jail", Records, jail),
+    mount!("pause", Records, pause),
+    mount!("resume", Records, resume),
     mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),
     mount!("completions", Setup, completions),

@@ -15,7 +15,7 @@ use crate::ops::project::{self, Choice};
 use crate::policy::keep;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Caches, Check, Document, FORMAT, Hidden, Location, Paths, Tools, Tree};
+use crate::schema::policy::{Caches, Check, Document, FORMAT, Hidden, Limits, Location, Paths, Tools, Tree};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,16 +106,19 @@ pub(super) struct Found {
     pub(super) tools: Vec<Tools>,
     pub(super) caches: Vec<Caches>,
     pub(super) hidden: Vec<Hidden>,
+    pub(super) limits: Limits,
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
 pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
-    let (tree, tools, caches, hidden) = match found {
-        Some(Found { tree, tools, caches, hidden }) => (Some(tree), Some(tools), Some(caches), Some(hidden)),
-        None => (None, None, None, None),
+    let (tree, tools, caches, hidden, limits) = match found {
+        Some(Found { tree, tools, caches, hidden, limits }) => {
+            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits))
+        }
+        None => (None, None, None, None, None),
     };
     if ui.json {
-        ui.document(&Document { tree, tools, caches, hidden, ..resolved.document() });
+        ui.document(&Document { tree, tools, caches, hidden, limits, ..resolved.document() });
         return;
     }
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
@@ -126,6 +129,13 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
     let rows = resolved.rows().into_iter().map(|r| vec![r.key.to_owned(), r.text, r.origin]);
     let rows: Vec<Vec<String>> = tree.into_iter().flatten().chain(rows).collect();
     ui.table(&["setting", "value", "origin"], &rows);
+    if let Some(limits) = limits {
+        let group = |g| vec!["group".to_owned(), g];
+        let disk = limits.disk_by.map(|by| vec!["disk".to_owned(), by]);
+        let by = std::iter::once(vec!["by".to_owned(), limits.by]);
+        let rows: Vec<Vec<String>> = by.chain(limits.groups.into_iter().map(group)).chain(disk).collect();
+        ui.table(&["limits", "held"], &rows);
+    }
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =
             |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);

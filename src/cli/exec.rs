@@ -10,7 +10,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
-use crate::base::{clock, text::brief};
+use crate::base::{clock, size, text::brief};
 use crate::ops::exec::{self as op, Report, Request, Tty, Watcher, WayOut};
 use crate::ops::project::{self, Choice};
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
@@ -22,6 +22,7 @@ Examples:
   aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
+  aj exec --mem 2G --cpus 1 -- make      with limits of the jail as a whole, or not at all
   aj exec --show .env -- npm start       let it see a secret of the project that is hidden otherwise
   aj exec -- vim notes.txt               on a terminal: full-screen programs, Ctrl-C, Ctrl-Z and fg
   aj exec --json -- python3 a.py | jq    one JSON object with output, exit code and use
@@ -112,6 +113,10 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--pids", Take::Value(|a, v| a.policy.quick_value("--pids", v))),
         ("--nofile", Take::Value(|a, v| a.policy.quick_value("--nofile", v))),
         ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
+        ("--cpus", Take::Value(|a, v| a.policy.quick_value("--cpus", v))),
+        ("--disk", Take::Value(|a, v| a.policy.quick_value("--disk", v))),
+        ("--io-read", Take::Value(|a, v| a.policy.quick_value("--io-read", v))),
+        ("--io-write", Take::Value(|a, v| a.policy.quick_value("--io-write", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
         ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
         ("--show", Take::Value(|a, v| a.policy.quick_value("--show", v))),
@@ -210,6 +215,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
                 tools: explained.tools,
                 caches: explained.caches,
                 hidden: explained.hidden,
+                limits: explained.limits,
             }),
         );
         return Ok(Exit(exit::OK));
@@ -315,19 +321,36 @@ fn finish(
         watcher.last(Event::Completed { result: Box::new(answer(&report, code, false)) });
     }
     if watcher.error.is_none() {
-        say_why(ui, &report.ended.outcome);
+        say_why(ui, &report);
         changes(ui, &report, code, apply)?;
     }
-    if let Outcome::Interrupted { signal } = report.ended.outcome {
+    let interrupted = match report.ended.outcome {
+        Outcome::Interrupted { signal } => Some(signal),
+        _ => None,
+    };
+    // What a signal death would leave is put away before.
+    drop(report);
+    if let Some(signal) = interrupted {
         op::die_of(signal);
     }
     Ok(Exit(code))
 }
 
-fn say_why(ui: &Ui, outcome: &Outcome) {
-    match outcome {
+fn say_why(ui: &Ui, report: &Report) {
+    let (ended, policy) = (&report.ended, &report.policy);
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), size::human);
+    match ended.outcome {
         Outcome::TimedOut => ui.status("the command was stopped: its time was up"),
-        Outcome::OutOfMemory => ui.status("the command was killed: it used more memory than its limit"),
+        Outcome::OutOfMemory => ui.status(&format!(
+            "the command was killed: it used more memory than its limit of {} (most {}, by {}); more: `--mem SIZE`",
+            size(policy.mem),
+            size(ended.peak_memory),
+            policy.limits_by,
+        )),
+        Outcome::Signaled { .. } if ended.over_disk => ui.status(&format!(
+            "the command was killed: it had written more to disk than its limit of {}; more: `--disk SIZE`",
+            size(policy.disk),
+        )),
         Outcome::Exited { .. }
         | Outcome::Signaled { .. }
         | Outcome::Interrupted { .. }
@@ -370,6 +393,7 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
     let (stdout, stdout_base64) = if output { ended.stdout.text() } else { Default::default() };
     let (stderr, stderr_base64) = if output { ended.stderr.text() } else { Default::default() };
     let (signal, killed_by) = match ended.outcome {
+        Outcome::Signaled { signal } if ended.over_disk => (Some(signal), Some("disk")),
         Outcome::Signaled { signal } => (Some(signal), Some("signal")),
         Outcome::Interrupted { signal } => (Some(signal), Some("user")),
         Outcome::TimedOut => (None, Some("timeout")),
@@ -454,7 +478,9 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         op::Error::Foreign { .. } => {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
-        op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::Limit { .. } => {
+            super::hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
+        }
         op::Error::InUse { by_run: true, .. } => shown
             .hint("wait until it has ended: `aj jail list --status running`")
             .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),

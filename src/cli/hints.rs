@@ -32,6 +32,9 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
         exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),
         exec::Error::Store(failed) => doctor::state_fixes(failed).into_iter().fold(e, CommandError::hint),
+        exec::Error::Limit { needs_cgroup: true, .. } => {
+            doctor::limit_fixes().into_iter().fold(e, CommandError::hint)
+        }
         exec::Error::Secrets(why) => for_secrets(e, why),
         exec::Error::Unhidden(failed) => doctor::state_fixes(failed)
             .into_iter()

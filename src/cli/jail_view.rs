@@ -71,6 +71,7 @@ pub(super) fn detail(jail: &JailDetail, now: u64) -> String {
     page.put("status", jail.status.as_str());
     page.opt("exit", jail.exit_code);
     page.opt("signal", jail.signal);
+    page.opt("killed for", jail.killed_for.as_deref().map(|l| printable(l.as_bytes())));
     if let Some(f) = &jail.failure {
         let errno = f.errno.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
         page.put("failed at", &format!("{}{errno}", f.step));
@@ -84,7 +85,7 @@ pub(super) fn detail(jail: &JailDetail, now: u64) -> String {
     page.opt("duration", jail.duration_ms.map(ms));
     if let Some(u) = &jail.usage {
         page.put("cpu", &format!("{} user, {} system", ms(u.user_ms), ms(u.system_ms)));
-        page.put("peak memory", &size::human(u.peak_rss));
+        page.put("peak memory", &size::human(u.peak_rss.max(u.peak_memory)));
     }
     page.opt("files changed", jail.files_changed);
     page.opt("went on in", jail.tree.as_deref());
@@ -136,7 +137,9 @@ fn setting(key: &str, value: &serde_json::Value) -> Option<String> {
     use serde_json::Value;
     match (key, value) {
         (_, Value::Null) => None,
-        ("mem" | "tmp", Value::Number(n)) => Some(n.as_u64().map_or_else(|| n.to_string(), size::human)),
+        ("mem" | "tmp" | "disk" | "io_read" | "io_write", Value::Number(n)) => {
+            Some(n.as_u64().map_or_else(|| n.to_string(), size::human))
+        }
         (k, Value::Number(n)) if k.ends_with("_ms") => {
             Some(n.as_u64().map_or_else(|| n.to_string(), |n| duration::human(Duration::from_millis(n))))
         }
@@ -202,8 +205,15 @@ mod tests {
                 ro: vec![evil.to_owned()],
                 ..Effective::default()
             }),
+            killed_for: None,
             layers: vec!["userns".to_owned(), evil.to_owned()],
-            usage: Some(Usage { wall_ms: 4_250, user_ms: 100, system_ms: 5, peak_rss: 3 << 20 }),
+            usage: Some(Usage {
+                wall_ms: 4_250,
+                user_ms: 100,
+                system_ms: 5,
+                peak_rss: 3 << 20,
+                peak_memory: 0,
+            }),
             stdout: stream(b"one\n\x1b[2J\xfftwo", b"", 12),
             stderr: stream(b"start", b"\x9bend\n", 1 << 20),
         }

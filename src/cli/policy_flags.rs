@@ -110,6 +110,15 @@ pub struct PolicyArgs {
     /// Size of /tmp, home and /dev/shm together
     #[arg(long, value_name = "SIZE", value_parser = value::size_value, help_heading = "Resources")]
     pub tmp: Option<u64>,
+    /// What is written to disk in all: the changes of the workspace and of caches (10G; `none`)
+    #[arg(long, value_name = "SIZE", value_parser = limit(value::size_limit), help_heading = "Resources")]
+    pub disk: Option<Limit<u64>>,
+    /// Bytes read from disks in a second (50M; `none`)
+    #[arg(long, value_name = "RATE", value_parser = limit(value::size_limit), help_heading = "Resources")]
+    pub io_read: Option<Limit<u64>>,
+    /// Bytes written to disks in a second (20M; `none`)
+    #[arg(long, value_name = "RATE", value_parser = limit(value::size_limit), help_heading = "Resources")]
+    pub io_write: Option<Limit<u64>>,
     /// Warn of limits that this machine cannot enforce instead of refusing to run, as for those of
     /// aj.toml
     #[arg(long, help_heading = "Resources")]
@@ -150,6 +159,9 @@ impl PolicyArgs {
             pids: self.pids.map(|l| l.0.into()),
             nofile: self.nofile.map(|l| l.0.into()),
             tmp: self.tmp.map(Into::into),
+            disk: self.disk.map(|l| l.0.into()),
+            io_read: self.io_read.map(|l| l.0.into()),
+            io_write: self.io_write.map(|l| l.0.into()),
             best_effort: given(self.best_effort),
             durable: given(self.durable),
             ro: others(self.ro),
@@ -185,6 +197,9 @@ impl PolicyArgs {
             "--pids" => once(&mut self.pids, text.and_then(|t| value::pid_limit(t).ok()).map(Limit)),
             "--nofile" => once(&mut self.nofile, text.and_then(|t| value::file_limit(t).ok()).map(Limit)),
             "--tmp" => once(&mut self.tmp, text.and_then(|t| value::size_value(t).ok())),
+            "--disk" => once(&mut self.disk, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
+            "--io-read" => once(&mut self.io_read, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
+            "--io-write" => once(&mut self.io_write, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
             "--show" | "--hide" => {
                 let Some(pattern) = text.and_then(|t| hide::pattern(t).ok()) else { return false };
                 let list = if flag == "--show" { &mut self.show } else { &mut self.hide };

@@ -62,7 +62,7 @@ fn directories_and_the_workspace_are_told_apart() {
 fn every_flag_reaches_its_setting() {
     let layer = flags(
         "--preset build --seccomp strict --nested-userns --as-root --durable --net host --tools uv,nvm,uv --caches cargo --show .env --hide a --hide **/b --timeout 1h30m \
-         --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --best-effort",
+         --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --disk 1G --io-read 1M --io-write none --best-effort",
     )
     .layer;
     let want = Layer {
@@ -71,6 +71,9 @@ fn every_flag_reaches_its_setting() {
         nested_userns: Some(true.into()),
         as_root: Some(true.into()),
         durable: Some(true.into()),
+        disk: Some(Some(1 << 30).into()),
+        io_read: Some(Some(1 << 20).into()),
+        io_write: Some(None.into()),
         tools: Some(Tools::Only(vec!["uv".into(), "nvm".into()]).into()),
         caches: Some(Tools::Only(vec!["cargo".into()]).into()),
         show: vec![".env".to_owned().into()],
@@ -174,7 +177,7 @@ proptest! {
     fn what_the_quick_way_takes_clap_reads_alike(words in prop::collection::vec((
         prop::sample::select(vec![
             "--preset", "--seccomp", "--net", "--timeout", "--grace", "--kill-after", "--mem", "--cpus", "--pids",
-            "--nofile", "--tmp", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
+            "--nofile", "--tmp", "--disk", "--io-read", "--io-write", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
             "--durable", "--best-effort", "--tools", "--caches", "--show", "--hide",
         ]),
         prop::option::of(prop::sample::select(vec![

@@ -112,9 +112,9 @@ the jail more than the user's own configuration does is refused or dropped, neve
 The limits under [limits.max] in the user's config.toml bind every layer, flags included.
 
 A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail. So is
-a limit of memory or processors that this machine cannot enforce, when a flag or config.toml asks
-for it and --best-effort does not. One that only aj.toml asks for is warned of instead: a project
-may narrow its jails, not keep them from starting.
+a limit of memory, processors, reading or writing that this machine cannot enforce, when a flag or
+config.toml asks for it and --best-effort does not. One that only aj.toml asks for is warned of
+instead: a project may narrow its jails, not keep them from starting.
 
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the

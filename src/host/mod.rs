@@ -3,7 +3,7 @@
 //!
 //! `facts` the types · `read` facts by reading a few files · `mounts` the table of mounts · `places`
 //! what lies where on which file system · `attempt` one mechanism at a time in a child of its own ·
-//! `cause` from a failed step to its causes · `fix` the text for each cause · `report` the rows of
+//! `cgroups` where a group for a jail could be made · `cause` from a failed step to its causes · `fix` the text for each cause · `report` the rows of
 //! `aj doctor`.
 //!
 //! Nothing here runs before or after a command that works: `aj exec` asks only once a start failed,
@@ -12,6 +12,8 @@
 
 pub mod attempt;
 pub mod cause;
+pub mod cgroups;
+pub mod disks;
 pub mod facts;
 pub mod files;
 mod fix;

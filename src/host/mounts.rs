@@ -46,7 +46,7 @@ fn line(line: &[u8]) -> Option<Mount> {
 }
 
 /// The kernel writes blank, tab, line feed and backslash as `\040` and so on.
-fn unescape(word: &[u8]) -> OsString {
+pub(super) fn unescape(word: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((first, after)) = rest.split_first() {

@@ -279,7 +279,7 @@ fn cgroup(facts: &Facts) -> Check {
         (Some(_), true) => "v2",
         (Some(_), false) => "v1 and v2",
         (None, false) => "v1",
-        (None, true) => return check("cgroup", Status::Ok, "none are mounted"),
+        (None, true) => "none are mounted",
     };
     let mut seen = vec![mode.to_owned()];
     if !c.v1.is_empty() {
@@ -290,10 +290,31 @@ fn cgroup(facts: &Facts) -> Check {
         let controllers = if c.controllers.is_empty() { "none".to_owned() } else { c.controllers.join(", ") };
         seen.push(format!("own v2 group `{}` {may} be written, controllers: {controllers}", text::os(own)));
     }
-    let mut row = check("cgroup", Status::Ok, seen.join("; "));
-    row.effect =
-        Some("not used by this version: processes are limited by RLIMIT_NPROC, memory is watched".to_owned());
-    row
+    let (status, effect) = match facts.tried.get("limits") {
+        Some(Tried::Worked(what)) => {
+            seen.push(what.clone());
+            (Status::Ok, None)
+        }
+        Some(Tried::Skipped(why)) => {
+            seen.push(why.clone());
+            (Status::Ok, None)
+        }
+        Some(other) => {
+            seen.push(other.text());
+            (
+                Status::Warn,
+                Some(
+                    "limits that are missing are refused, but for `--pids`; with `--best-effort` memory is watched instead",
+                ),
+            )
+        }
+        None => (Status::Ok, None),
+    };
+    let row = check("cgroup", status, seen.join("; "));
+    match effect {
+        Some(effect) => with(row, effect, super::cgroups::fixes(&facts.machine)),
+        None => row,
+    }
 }
 
 /// Below this, a run that writes a little will fail.

@@ -31,6 +31,10 @@ pub struct Ended {
     pub stderr: Excerpt,
     /// Most memory seen, when it was watched.
     pub peak_memory: Option<u64>,
+    /// It was killed because it had written more to disk than it may.
+    pub over_disk: bool,
+    /// Times that the kernel refused it a process or thread, as far as that is counted.
+    pub refused: u64,
     /// Output that the caller did not get.
     pub undelivered: Undelivered,
     /// Pid of the jail's pid 1, when it did not end although it was killed: a process of the jail
@@ -68,6 +72,13 @@ pub(super) struct State {
     pub(super) ended: Option<(End, pidfd::Rusage)>,
     pub(super) timed_out: bool,
     pub(super) out_of_memory: bool,
+    pub(super) over_disk: bool,
+    /// What the clock has stood still for pauses by others.
+    pub(super) paused: Duration,
+    /// What it had used when it was killed.
+    pub(super) spent: Usage,
+    /// It was asked why a jail that was killed is still there.
+    pub(super) lingered: bool,
     pub(super) interrupted: Option<i32>,
     pub(super) interrupts: u32,
     /// Signals that came before the command could be sent any.
@@ -131,6 +142,7 @@ impl State {
                 return (outcome, Some(errno), exec);
             }
             _ if self.out_of_memory => Outcome::OutOfMemory,
+            _ if self.over_disk => Outcome::Signaled { signal: libc::SIGKILL },
             _ if self.timed_out => Outcome::TimedOut,
             Some(Message::Ended { end: End::Exited(_), .. }) if self.abandoned => {
                 Outcome::Interrupted { signal: self.interrupted.unwrap_or(libc::SIGINT) }

@@ -1,7 +1,7 @@
 //! The launcher's part of a start: everything that can fail on the host side, then the clone.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
@@ -121,6 +121,11 @@ impl Born {
         Ok((mapped, mappings.into_iter().map(|(_, mapping)| mapping).collect(), without))
     }
 
+    /// Pid of the jail's pid 1, as the host numbers it.
+    pub fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
     /// End it without a trace; waits until it is gone.
     pub fn abandon(self) -> Result<()> {
         end(&self.running)
@@ -213,9 +218,9 @@ pub fn host_root(net: Net) -> HostRoot {
     root
 }
 
-/// Clone pid 1. It makes its namespaces while the caller finds out what the jail is to look like.
-/// The process must be single-threaded.
-pub fn bear(birth: &Birth, streams: Streams) -> Result<Born> {
+/// Clone pid 1, into `group` where there is one. It makes its namespaces while the caller finds out what
+/// the jail is to look like. The process must be single-threaded.
+pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> Result<Born> {
     signal::default_sigchld();
     fd::room_for(FEW)?;
     let (status, status_inside) = wire::pair()?;
@@ -223,7 +228,7 @@ pub fn bear(birth: &Birth, streams: Streams) -> Result<Born> {
     let (stdio, Outside { stdout, stderr, stdin }) = stdio(birth, streams)?;
     let processors = cpu::mine();
     let started = Instant::now();
-    match clone3(Namespaces::WITHOUT_NET, None)? {
+    match clone3(Namespaces::WITHOUT_NET, group)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin));
             init::run(birth, Hand { status: status_inside, go: go.into(), stdio, processors })

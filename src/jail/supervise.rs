@@ -15,11 +15,12 @@ use super::ended::State;
 pub use super::ended::{Ended, Undelivered};
 use super::input::Input;
 use super::launch::Running;
+use super::limits::{Counted, Limits};
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
 use super::status::Layers;
 use super::terminal::Terminal;
-use super::usage::{self, Meter};
+use super::usage::{self, DiskMeter, Meter};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
@@ -41,6 +42,16 @@ pub trait Watcher {
     fn attaching(&mut self) {}
     /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
     fn stopping(&mut self) {}
+    /// Bytes that it has written to disk, with [`Options::watch_disk`]; `None` when it cannot be told.
+    fn disk(&mut self) -> Option<u64> {
+        None
+    }
+    /// How long it has been paused so far, the pause at hand included. Asked when its time is up.
+    fn paused(&mut self) -> Duration {
+        Duration::ZERO
+    }
+    /// It was killed a moment ago and is still there: it may be frozen. Called at most once.
+    fn lingers(&mut self) {}
 }
 
 /// Pid 1 of a jail that has said its last word: the command has ended, nothing else is left, all output is
@@ -78,7 +89,7 @@ impl Receiver for Adapter<'_> {
 
 /// How to supervise.
 #[derive(Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// Wall-clock limit.
     pub timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL.
@@ -87,6 +98,10 @@ pub struct Options {
     pub capture: bool,
     /// Kill when the jail holds more than this many bytes of memory (watched, not prevented).
     pub watch_memory: Option<u64>,
+    /// Kill when it has written more than this many bytes to disk (watched, not prevented).
+    pub watch_disk: Option<u64>,
+    /// Its control groups, which hold its limits and count what it uses.
+    pub group: Option<&'a Limits>,
     /// Call [`Watcher::tick`].
     pub ticks: bool,
 }
@@ -94,6 +109,8 @@ pub struct Options {
 const TICK_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait for the end of a jail that was killed before saying that it cannot be.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// How long a jail that was killed may take before it is asked why.
+const MOMENT: Duration = Duration::from_millis(200);
 /// Once the time is up, a reader that takes nothing for so long (or the grace, when that is longer)
 /// is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -145,7 +162,7 @@ impl Flows {
 /// recorded.
 pub fn supervise(
     jail: Running,
-    options: &Options,
+    options: &Options<'_>,
     watcher: &mut dyn Watcher,
 ) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
@@ -170,7 +187,8 @@ pub fn supervise(
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);
-    let peak = |meter: &Meter| options.watch_memory.map(|_| meter.peak);
+    let mut disk = DiskMeter::new(options.watch_disk, started);
+    let mut shortage = options.group.and_then(Limits::on_memory_shortage);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
@@ -184,7 +202,12 @@ pub fn supervise(
                 break;
             }
         } else {
-            on_time(&mut state, options, pidfd.as_fd(), now)?;
+            on_time(&mut state, options, (pidfd.as_fd(), meter.proc.as_ref()), now, watcher)?;
+            if state.dying.is_some_and(|d| now >= d + MOMENT) && !state.lingered {
+                state.lingered = true;
+                watcher.lingers();
+                options.group.iter().for_each(|group| group.kill());
+            }
             if state.dying.is_some_and(|d| now >= d + GIVE_UP) {
                 state.unkillable = true;
                 break;
@@ -193,10 +216,14 @@ pub fn supervise(
                 state.out_of_memory = true;
                 state.kill(pidfd.as_fd())?;
             }
+            if disk.over(now, watcher) && !state.out_of_memory && state.said.is_none() {
+                state.over_disk = true;
+                state.kill(pidfd.as_fd())?;
+            }
             if state.started && next_tick.is_some_and(|at| now >= at) {
                 next_tick = Some(now + TICK_EVERY);
                 if flows.outbox.is_empty() {
-                    let usage = usage::live(meter.proc.as_ref(), started.elapsed());
+                    let usage = usage::live(meter.proc.as_ref(), options.group, started.elapsed());
                     watcher.tick(usage, &mut flows.outbox.lines);
                 }
             }
@@ -204,12 +231,21 @@ pub fn supervise(
         let wake = if state.ended.is_some() {
             give_up_on_reader(&state, options, &flows)
         } else {
-            let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + GIVE_UP)];
-            let looks = [meter.wake_at(), next_tick, flows.input.as_ref().and_then(Input::wake_at)];
+            let patience = if state.lingered { GIVE_UP } else { MOMENT };
+            let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + patience)];
+            let input = flows.input.as_ref().and_then(Input::wake_at);
+            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input];
             let terminal = [state.stop_by, flows.terminal.as_ref().and_then(Terminal::wake_at)];
             timers.into_iter().chain(looks).chain(terminal).flatten().min()
         };
-        let seen = wait(&state, &flows, (&signals, pidfd.as_fd(), status.as_fd()), wake)?;
+        let events = (&signals, pidfd.as_fd(), status.as_fd(), shortage.as_ref().map(AsFd::as_fd));
+        let seen = wait(&state, &flows, events, wake)?;
+        if seen.shortage {
+            // The kernel kills one process; what is left of the jail would be taken for the whole.
+            shortage = None;
+            state.out_of_memory = state.said.is_none();
+            state.kill(pidfd.as_fd())?;
+        }
         if seen.status {
             take_message(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
             if let Some(master) = state.master.take() {
@@ -236,7 +272,8 @@ pub fn supervise(
             state.ended = Some((end, used));
             flows.close_input();
             let leaving = Leaving { pid, pidfd, since: Instant::now() };
-            return Ok((finish(state, flows, (pid, started, peak(&meter))), Some(leaving)));
+            let counted = end_of(&mut state, options, &meter);
+            return Ok((finish(state, flows, (pid, started), &counted), Some(leaving)));
         }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
@@ -249,12 +286,36 @@ pub fn supervise(
             flows.abandon();
         }
     }
-    Ok((finish(state, flows, (pid, started, peak(&meter))), None))
+    let counted = end_of(&mut state, options, &meter);
+    Ok((finish(state, flows, (pid, started), &counted), None))
+}
+
+/// What its groups have counted, with the peak that was seen where they count none.
+fn end_of(state: &mut State, options: &Options<'_>, meter: &Meter) -> Counted {
+    let mut counted = options.group.map(Limits::counted).unwrap_or_default();
+    // Some of its processes may have been killed without anybody seeing it.
+    state.out_of_memory |= counted.oom_kills > 0;
+    counted.peak = counted.peak.or(options.watch_memory.map(|_| meter.peak));
+    counted
 }
 
 /// TERM when the time is up, KILL after the grace.
-fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Instant) -> sys::Result<()> {
+fn on_time(
+    state: &mut State,
+    options: &Options<'_>,
+    (jail, proc): (BorrowedFd<'_>, Option<&OwnedFd>),
+    now: Instant,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<()> {
     if state.deadline_ahead().is_some_and(|d| now >= d) {
+        // The clock stands still while the jail is paused; nobody tells us when that begins and ends.
+        let paused = watcher.paused();
+        let more = paused.saturating_sub(state.paused);
+        if !more.is_zero() {
+            state.paused = paused;
+            state.postpone(more);
+            return Ok(());
+        }
         state.timed_out = true;
         if state.started {
             pidfd::signal(jail, libc::SIGTERM)?;
@@ -268,6 +329,8 @@ fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Inst
     }
     if state.kill_at.is_some_and(|k| now >= k) {
         state.kill_at = None;
+        // Of processes that are killed with their namespace nobody waits, so nobody adds them up.
+        state.spent = usage::live(proc, options.group, Duration::ZERO);
         state.kill(jail)?;
     }
     Ok(())
@@ -275,7 +338,7 @@ fn on_time(state: &mut State, options: &Options, jail: BorrowedFd<'_>, now: Inst
 
 /// With the jail gone and output left that nobody takes: until when to wait. For ever without a
 /// timeout, as the command itself would have in its last write.
-fn give_up_on_reader(state: &State, options: &Options, flows: &Flows) -> Option<Instant> {
+fn give_up_on_reader(state: &State, options: &Options<'_>, flows: &Flows) -> Option<Instant> {
     state.deadline.map(|d| d.max(flows.progress + options.grace.max(PATIENCE)))
 }
 
@@ -284,6 +347,7 @@ pub(super) struct Seen {
     signals: bool,
     ended: bool,
     status: bool,
+    shortage: bool,
     streams: [PollFlags; 2],
     input: PollFlags,
     pub(super) keyboard: PollFlags,
@@ -293,7 +357,7 @@ pub(super) struct Seen {
 fn wait(
     state: &State,
     flows: &Flows,
-    (signals, pidfd, status): (&SignalFd, BorrowedFd<'_>, BorrowedFd<'_>),
+    (signals, pidfd, status, shortage): (&SignalFd, BorrowedFd<'_>, BorrowedFd<'_>, Option<BorrowedFd<'_>>),
     wake: Option<Instant>,
 ) -> sys::Result<Seen> {
     let running = state.ended.is_none();
@@ -312,6 +376,7 @@ fn wait(
         Some(one(signals.as_fd())),
         running.then(|| one(pidfd)),
         (running && !state.silent).then(|| one(status)),
+        shortage.filter(|_| running).map(one),
         stream(0),
         stream(1),
         flows.input.as_ref().and_then(Input::poll_fd),
@@ -334,12 +399,13 @@ fn wait(
         Err(e) => return Err(sys::Error::new("poll", "", e)),
     }
     let mut answers = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-    let [signals, ended, status, stdout, stderr, input, keyboard, room, _] =
+    let [signals, ended, status, shortage, stdout, stderr, input, keyboard, room, _] =
         present.map(|p| if p { answers.next() } else { None }.unwrap_or(PollFlags::empty()));
     Ok(Seen {
         signals: !signals.is_empty(),
         ended: !ended.is_empty(),
         status: !status.is_empty(),
+        shortage: !shortage.is_empty(),
         streams: [stdout, stderr],
         input,
         keyboard,
@@ -424,7 +490,7 @@ fn take_signals(
     Ok(())
 }
 
-fn finish(state: State, mut flows: Flows, (pid, started, peak_memory): (i32, Instant, Option<u64>)) -> Ended {
+fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counted: &Counted) -> Ended {
     flows.detach();
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let lost = |stderr: usize| flows.streams.get(stderr).and_then(|s| s.lost);
@@ -434,7 +500,9 @@ fn finish(state: State, mut flows: Flows, (pid, started, peak_memory): (i32, Ins
         abandoned: state.abandoned || state.unkillable && !flows.delivered(),
     };
     let used = state.ended.map(|(_, used)| used).unwrap_or_default();
-    let (layers, unkillable) = (state.layers, state.unkillable.then_some(pid));
+    let (user, system) = counted.cpu.unwrap_or((used.user, used.system));
+    let spent = state.spent;
+    let (layers, unkillable, over_disk) = (state.layers, state.unkillable.then_some(pid), state.over_disk);
     let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
@@ -444,13 +512,16 @@ fn finish(state: State, mut flows: Flows, (pid, started, peak_memory): (i32, Ins
         layers,
         usage: Usage {
             wall_ms: ms(started.elapsed()),
-            user_ms: ms(used.user),
-            system_ms: ms(used.system),
+            user_ms: ms(user).max(spent.user_ms),
+            system_ms: ms(system).max(spent.system_ms),
             peak_rss: used.peak_rss,
+            peak_memory: counted.peak.unwrap_or(0),
         },
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
-        peak_memory,
+        peak_memory: counted.peak,
+        over_disk,
+        refused: counted.refused,
         undelivered,
         unkillable,
     }

@@ -9,6 +9,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
+use super::limits::Limits;
+use super::supervise::Watcher;
 use crate::schema::jail::Usage;
 use crate::sys::entries::Entries;
 
@@ -123,13 +125,40 @@ impl Meter {
     }
 }
 
+/// Watches what the jail has written to disk, which its watcher measures.
+#[derive(Debug)]
+pub(super) struct DiskMeter {
+    limit: Option<u64>,
+    next: Instant,
+}
+
+impl DiskMeter {
+    pub(super) fn new(limit: Option<u64>, started: Instant) -> DiskMeter {
+        DiskMeter { limit, next: started + SOONEST }
+    }
+
+    /// When to look next.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.limit.map(|_| self.next)
+    }
+
+    /// Look when it is time: whether the limit is exceeded.
+    pub(super) fn over(&mut self, now: Instant, watcher: &mut dyn Watcher) -> bool {
+        let Some(limit) = self.limit.filter(|_| now >= self.next) else { return false };
+        let used = watcher.disk().unwrap_or(0);
+        let done = Instant::now();
+        self.next = done + wait(limit.saturating_sub(used), done - now);
+        used > limit
+    }
+}
+
 /// Time to the next look, with `room` bytes to the limit, when the last one took `cost`.
 fn wait(room: u64, cost: Duration) -> Duration {
     Duration::from_millis(room / FASTEST).clamp(SOONEST, LATEST).max(cost * SHARE)
 }
 
 /// CPU time so far and memory held now.
-pub(super) fn live(proc: Option<&OwnedFd>, wall: Duration) -> Usage {
+pub(super) fn live(proc: Option<&OwnedFd>, group: Option<&Limits>, wall: Duration) -> Usage {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let mut usage = Usage { wall_ms: ms(wall), ..Usage::default() };
     let Some(proc) = proc else { return usage };
@@ -144,7 +173,12 @@ pub(super) fn live(proc: Option<&OwnedFd>, wall: Duration) -> Usage {
         usage.user_ms += (field(11) + field(13)) * per_tick;
         usage.system_ms += (field(12) + field(14)) * per_tick;
     });
-    usage.peak_rss = memory(proc);
+    let counted = group.map(Limits::counted).unwrap_or_default();
+    if let Some((user, system)) = counted.cpu {
+        (usage.user_ms, usage.system_ms) = (ms(user), ms(system));
+    }
+    usage.peak_rss = counted.memory.unwrap_or_else(|| memory(proc));
+    usage.peak_memory = counted.peak.unwrap_or(0);
     usage
 }
 

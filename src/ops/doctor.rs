@@ -26,8 +26,9 @@ use crate::store::trees::{self, Tree};
 use crate::sys::{self, landlock};
 
 mod fixes;
+mod limits;
 
-pub use fixes::{etc_fixes, fixes, state_fixes};
+pub use fixes::{etc_fixes, fixes, limit_fixes, state_fixes};
 
 const RANGE: (u32, u32) = (RANGE_BASE, RANGE_BASE + RANGE_COUNT - 1);
 
@@ -164,14 +165,14 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
         facts.tried.insert("idmap".to_owned(), idmap(ids, cwd));
     }
     if facts.state.trouble.is_some() {
-        return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
+        return skip(facts, &["overlay", "workspace", "jail", "limits"], NO_STATE);
     }
     let place = match Place::make(ids, possible) {
         Ok(place) => place,
         Err(e) => {
             facts.state.fix = state_fixes(&e);
             facts.state.trouble = Some(e.to_string());
-            return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
+            return skip(facts, &["overlay", "workspace", "jail", "limits"], NO_STATE);
         }
     };
     if possible {
@@ -194,7 +195,13 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     let scratch = place.dir("jail");
     let movable = !ids.is_range() || over(Some(&scratch), |lower| files::idmap(ids, lower)).worked();
     let at = if movable { &scratch } else { cwd.unwrap_or(&scratch) };
-    facts.tried.insert("jail".to_owned(), whole_jail(&place, at));
+    let jail = whole_jail(&place, at, &[]);
+    let limits = match jail.worked() {
+        true => limits::limits(&whole_jail(&place, at, &limits::TRIED)),
+        false => Tried::Skipped("limits were not tried: no jail works".to_owned()),
+    };
+    facts.tried.insert("jail".to_owned(), jail);
+    facts.tried.insert("limits".to_owned(), limits);
     place.remove();
 }
 
@@ -298,11 +305,13 @@ fn failed(call: &'static str, path: &Path, e: &std::io::Error) -> sys::Error {
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// This program itself, as a user would run it, with a state directory of its own.
-fn whole_jail(place: &Place, at: &Path) -> Tried {
+fn whole_jail(place: &Place, at: &Path, options: &[&str]) -> Tried {
     let (out, err) = (place.dir("out"), place.dir("err"));
     let run = || -> Result<Option<ExitStatus>, std::io::Error> {
         let mut child = Command::new("/proc/self/exe")
-            .args(["--json", "exec", "--timeout", "5s", "--i-mean-it", "--", "true"])
+            .args(["--json", "exec", "--timeout", "5s", "--i-mean-it"])
+            .args(options)
+            .args(["--", "true"])
             .env(env::STATE_DIR.name, place.dir("state"))
             .env(env::CONFIG_DIR.name, place.dir("config"))
             .current_dir(at)

@@ -12,11 +12,12 @@ use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
 use super::secrets::{Placed, Secrets};
 use super::tools::Found;
-use super::{changes, config, keep};
+use super::{changes, config, keep, pause};
 
 use crate::base::id::{Id, Kind as IdKind};
 use crate::jail::etc;
 use crate::jail::launch;
+use crate::jail::limits::Limits;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
@@ -48,6 +49,7 @@ mod end;
 mod error;
 mod foreign;
 mod hide;
+mod limits;
 mod missing;
 mod offline;
 mod parts;
@@ -63,6 +65,7 @@ mod veil;
 
 use beside::Beside;
 use born::Start;
+use limits::Chosen;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -174,6 +177,8 @@ pub struct Report {
     pub mounts_in_the_way: Option<String>,
     /// Keeps the changes from being removed as long as they may be applied.
     _held: Option<Tree>,
+    /// Removed when this is dropped: once everything has been said.
+    _group: Option<Limits>,
 }
 
 impl Report {
@@ -228,15 +233,23 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
-    let start = Start::fitting(early, (request, terminal), settings)?;
+    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
+    let chosen = limits::choose(&resolved, &id, &place.root, &mut warnings);
+    let mut limits = match chosen {
+        Ok(limits) => limits,
+        Err(e) => {
+            early.map(Start::abandon).transpose().ok();
+            return Err(e);
+        }
+    };
+    let start = Start::fitting(early, (request, terminal), settings, limits.group.as_mut())?;
     let birth = start.birth();
     let ids = birth.ids;
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
+    let given = (id, &limits, umask.bits());
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings);
     let (born, prepared) = start.with(prepared)?;
-    let Prepared {
-        state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
-    } = prepared;
-    let (id, overlay) = (spec.id, spec.access == Access::Overlay);
+    let Prepared { state, spec, mut plan, policy, etc: _etc, root, beside, secrets, seeds, .. } = prepared;
+    let overlay = spec.access == Access::Overlay;
     let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
     let without_caches = held.without_caches();
     let kind = if request.argv.is_empty() { "shell" } else { "exec" };
@@ -272,11 +285,14 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         timeout: settings.timeout,
         grace: settings.grace,
         capture: request.capture,
-        watch_memory,
+        watch_memory: limits.watch_memory,
+        watch_disk: limits.watch_disk,
+        group: limits.group.as_ref(),
         ticks: request.ticks,
     };
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
+    relay.run = Some((id, limits.group.as_ref()));
     relay.beside = &beside;
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
@@ -322,6 +338,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     });
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
+    pause::forget(&state, id);
     if let Some(left) = &left {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
@@ -333,6 +350,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(offline::line(&resolved, &ended));
+    warnings.extend(limits::refused(&resolved, &ended));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Ok(root) = &root {
         warnings.extend(end::damaged(root, &ended.outcome));
@@ -361,6 +379,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         too_few_files,
         mounts_in_the_way,
         _held: held,
+        _group: limits.group,
     })
 }
 
@@ -394,7 +413,6 @@ struct Prepared {
     spec: Spec,
     plan: plan::Plan,
     policy: Effective,
-    watch_memory: Option<u64>,
     /// Kept for the length of the run.
     etc: Ready,
     /// Likewise; or what is to be made for later runs.
@@ -419,7 +437,7 @@ fn prepare(
     place: Place,
     older: Option<&Tree>,
     birth: Birth,
-    umask: u32,
+    (id, limits, umask): (Id, &Chosen, u32),
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
@@ -429,8 +447,6 @@ fn prepare(
     let state = StateDir::open()?;
     let real = state.real_path();
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
-    let watch_memory = check::limits(resolved, warnings)?;
-    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
@@ -441,6 +457,7 @@ fn prepare(
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     spec.umask = umask;
+    spec.pids = limits.rlimit_pids(spec.pids);
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
@@ -457,7 +474,7 @@ fn prepare(
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
     let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
     let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, watch_memory);
+    let policy = record::effective(settings, &spec, names, limits);
     let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
     plan.cover(&parts::protect(&spec, warnings))?;
     plan.cover(&setid::find(&spec, warnings)?)?;
@@ -469,21 +486,7 @@ fn prepare(
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared {
-        state,
-        spec,
-        plan,
-        policy,
-        watch_memory,
-        etc,
-        root,
-        tools,
-        caches,
-        beside,
-        parts,
-        secrets,
-        seeds,
-    })
+    Ok(Prepared { state, spec, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
 }
 
 fn cache_names(found: &[FoundCache]) -> Vec<String> {

@@ -6,8 +6,9 @@ use crate::base::clock::rfc3339;
 use crate::base::id::{Id, Kind};
 use crate::base::text::printable;
 use crate::monitor::Monitor;
+use crate::ops::pause;
 use crate::schema::jail::bytes64::encode;
-use crate::schema::jail::{Excerpt, Outcome};
+use crate::schema::jail::{Excerpt, Outcome, Start};
 use crate::schema::ledger::{FORMAT_VERSION, Failure, JailDetail, JailList, JailSummary, Output, Status};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -118,9 +119,27 @@ pub fn peek_kept() -> BTreeSet<String> {
 fn list_in(state: &StateDir, filter: &Filter, monitor: &dyn Monitor) -> Result<Report, Error> {
     let jails = ledger::read(state, monitor, |ledger| {
         tidy(state, ledger, monitor)?;
-        ledger.list(filter)?.into_iter().map(|row| listed(ledger, row, state)).collect()
+        let rows = ledger.list(&wider(filter))?.into_iter().map(|row| listed(ledger, row, state));
+        rows.collect::<Result<Vec<Listed>, StateError>>()
     })?;
-    Ok(Report { jails })
+    let wanted = |j: &Listed| filter.status.is_empty() || filter.status.contains(&j.summary.status);
+    Ok(Report { jails: jails.into_iter().filter(wanted).collect() })
+}
+
+/// The ledger knows no paused jails: to it they run.
+fn wider(filter: &Filter) -> Filter {
+    let mut filter = filter.clone();
+    if filter.status.contains(&Status::Paused) {
+        filter.status.retain(|s| *s != Status::Paused);
+        filter.status.push(Status::Running);
+    }
+    filter
+}
+
+/// What became of a jail, with what only a look at it can tell.
+fn status(state: &StateDir, row: &Row) -> Status {
+    let paused = || row.id.parse().is_ok_and(|id| pause::is_paused(state, id));
+    if row.status == Status::Running && paused() { Status::Paused } else { row.status }
 }
 
 fn tidy(state: &StateDir, ledger: &Ledger<'_>, monitor: &dyn Monitor) -> Result<(), StateError> {
@@ -129,10 +148,14 @@ fn tidy(state: &StateDir, ledger: &Ledger<'_>, monitor: &dyn Monitor) -> Result<
     }
     let running = Filter { status: vec![Status::Running], ..Filter::default() };
     let of = |r: &Row| r.tree.as_ref().unwrap_or(&r.id).parse().ok();
-    let running: BTreeSet<Id> = ledger.list(&running)?.iter().filter_map(of).collect();
+    let rows = ledger.list(&running)?;
+    let runs: BTreeSet<Id> = rows.iter().filter_map(|r| r.id.parse().ok()).collect();
+    let running: BTreeSet<Id> = rows.iter().filter_map(of).collect();
     // How long changes are kept is looked after by the runs that keep some.
     let rules = Rules { running: &running, expired: &|_| false };
-    sweep::sweep(state, &rules, monitor).map(drop)
+    sweep::sweep(state, &rules, monitor)?;
+    pause::sweep(state, &|id| runs.contains(&id));
+    Ok(())
 }
 
 fn listed(ledger: &Ledger<'_>, row: Row, state: &StateDir) -> Result<Listed, StateError> {
@@ -158,10 +181,11 @@ fn kept(state: &StateDir, row: &Row) -> (bool, Option<u64>) {
 
 fn summary(row: Row, state: &StateDir) -> JailSummary {
     let (changes_kept, kept_bytes) = kept(state, &row);
+    let status = status(state, &row);
     JailSummary {
         id: row.id,
         kind: row.kind,
-        status: row.status,
+        status,
         exit_code: row.exit_code,
         started_at: row.started_ms.map(rfc3339),
         ended_at: row.ended_ms.map(rfc3339),
@@ -179,6 +203,21 @@ fn summary(row: Row, state: &StateDir) -> JailSummary {
 }
 
 fn show_in(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<JailDetail, Error> {
+    find(state, selector, monitor).map(|full| detail(state, full, monitor))
+}
+
+/// The id of a jail, the record of its start, and whether it has ended.
+pub(super) fn start_of(
+    state: &StateDir,
+    selector: &str,
+    monitor: &dyn Monitor,
+) -> Result<(String, Option<Start>, bool), Error> {
+    let full = find(state, selector, monitor)?;
+    let ended = full.end.is_some() || full.row.status != Status::Running;
+    Ok((full.row.id, full.start, ended))
+}
+
+fn find(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Full, Error> {
     enum Found {
         One(Box<Full>),
         None,
@@ -201,7 +240,7 @@ fn show_in(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Ja
         })
     })?;
     match found {
-        Found::One(full) => Ok(detail(state, *full, monitor)),
+        Found::One(full) => Ok(*full),
         Found::None => Err(Error::NotFound(printable(selector.as_bytes()))),
         Found::Many(rows, count) => Err(Error::Ambiguous {
             selector: printable(selector.as_bytes()),
@@ -239,6 +278,7 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         Some(Outcome::Exited { .. } | Outcome::TimedOut | Outcome::OutOfMemory) | None => (None, None),
     };
     let (files_changed, usage) = end.as_ref().map_or((None, None), |e| (e.files_changed, Some(e.usage)));
+    let killed_for = end.as_ref().and_then(|e| e.killed_for.clone());
     let (layers, stdout, stderr) =
         end.map_or_else(Default::default, |e| (e.layers, output(e.stdout), output(e.stderr)));
     let pid = start.as_ref().map(|s| s.pid);
@@ -268,6 +308,7 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         policy: start.map(|s| s.policy),
         layers,
         usage,
+        killed_for,
         stdout,
         stderr,
     }

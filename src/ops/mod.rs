@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod exec;
 mod keep;
 pub mod ledger;
+pub mod pause;
 pub mod project;
 pub mod repository;
 pub mod secrets;

@@ -104,6 +104,12 @@ pub struct Max {
     pub nofile: Option<At<u64>>,
     /// Of `tmp`, bytes.
     pub tmp: Option<At<u64>>,
+    /// Of `disk`, bytes.
+    pub disk: Option<At<u64>>,
+    /// Of `io_read`, bytes in a second.
+    pub io_read: Option<At<u64>>,
+    /// Of `io_write`, bytes in a second.
+    pub io_write: Option<At<u64>>,
 }
 
 /// The user's `config.toml`.

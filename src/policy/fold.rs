@@ -174,6 +174,9 @@ impl Fold {
         self.demands = Demands {
             mem: of(s.mem.as_ref(), origin(Key::Mem), max.and_then(|m| m.mem.as_ref())),
             cpus: of(s.cpu_millis.as_ref(), origin(Key::Cpus), max.and_then(|m| m.cpu_millis.as_ref())),
+            disk: of(s.disk.as_ref(), origin(Key::Disk), max.and_then(|m| m.disk.as_ref())),
+            io_read: of(s.io_read.as_ref(), origin(Key::IoRead), max.and_then(|m| m.io_read.as_ref())),
+            io_write: of(s.io_write.as_ref(), origin(Key::IoWrite), max.and_then(|m| m.io_write.as_ref())),
         };
     }
 
@@ -318,6 +321,9 @@ impl Fold {
         c.limit(Key::Cpus, &mut s.cpu_millis, max.cpu_millis.as_ref(), cpu_text)?;
         c.limit(Key::Pids, &mut s.pids, max.pids.as_ref(), |n| n.to_string())?;
         c.limit(Key::Nofile, &mut s.nofile, max.nofile.as_ref(), |n| n.to_string())?;
+        c.limit(Key::Disk, &mut s.disk, max.disk.as_ref(), size_text)?;
+        c.limit(Key::IoRead, &mut s.io_read, max.io_read.as_ref(), size_text)?;
+        c.limit(Key::IoWrite, &mut s.io_write, max.io_write.as_ref(), size_text)?;
         let mut tmp = Some(s.tmp);
         c.limit(Key::Tmp, &mut tmp, max.tmp.as_ref(), size_text)?;
         s.tmp = tmp.unwrap_or(s.tmp);

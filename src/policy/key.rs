@@ -33,6 +33,12 @@ pub enum Key {
     Nofile,
     /// Size of the jail's tmpfs.
     Tmp,
+    /// Limit of what is written to disk.
+    Disk,
+    /// Limit of bytes read in a second.
+    IoRead,
+    /// Limit of bytes written in a second.
+    IoWrite,
     /// Report limits that cannot be enforced instead of refusing.
     BestEffort,
     /// Survive power loss.
@@ -56,7 +62,7 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 23] = [
+    pub const ALL: [Key; 26] = [
         Key::Preset,
         Key::Workspace,
         Key::Net,
@@ -72,6 +78,9 @@ impl Key {
         Key::Pids,
         Key::Nofile,
         Key::Tmp,
+        Key::Disk,
+        Key::IoRead,
+        Key::IoWrite,
         Key::BestEffort,
         Key::Durable,
         Key::Ro,
@@ -100,6 +109,9 @@ impl Key {
             Key::Pids => "pids",
             Key::Nofile => "nofile",
             Key::Tmp => "tmp",
+            Key::Disk => "disk",
+            Key::IoRead => "io_read",
+            Key::IoWrite => "io_write",
             Key::BestEffort => "best_effort",
             Key::Durable => "durable",
             Key::Ro => "ro",
@@ -129,6 +141,9 @@ impl Key {
             Key::Pids => "--pids",
             Key::Nofile => "--nofile",
             Key::Tmp => "--tmp",
+            Key::Disk => "--disk",
+            Key::IoRead => "--io-read",
+            Key::IoWrite => "--io-write",
             Key::BestEffort => "--best-effort",
             Key::Durable => "--durable",
             Key::Ro => "--ro",

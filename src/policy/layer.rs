@@ -56,6 +56,12 @@ pub struct Layer {
     pub nofile: Option<At<Option<u64>>>,
     /// Size of the jail's tmpfs in bytes.
     pub tmp: Option<At<u64>>,
+    /// Limit of what is written to disk, in bytes.
+    pub disk: Option<At<Option<u64>>>,
+    /// Limit of bytes read in a second.
+    pub io_read: Option<At<Option<u64>>>,
+    /// Limit of bytes written in a second.
+    pub io_write: Option<At<Option<u64>>>,
     /// Report limits that cannot be enforced.
     pub best_effort: Option<At<bool>>,
     /// Survive power loss.
@@ -94,7 +100,7 @@ impl Layer {
         }
         each! {
             access net seccomp nested_userns as_root tools caches timeout grace mem cpu_millis pids nofile tmp
-            best_effort durable
+            disk io_read io_write best_effort durable
         }
     }
 
@@ -137,6 +143,9 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         pids,
         nofile,
         tmp,
+        disk,
+        io_read,
+        io_write,
         best_effort,
         durable,
         ro: _,
@@ -168,6 +177,9 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         Pids pids above, |v| limit_text(*v, |n| n.to_string());
         Nofile nofile above, |v| limit_text(*v, |n| n.to_string());
         Tmp tmp |new, held| new > held, |v| size_text(*v);
+        Disk disk above, |v| limit_text(*v, size_text);
+        IoRead io_read above, |v| limit_text(*v, size_text);
+        IoWrite io_write above, |v| limit_text(*v, size_text);
         BestEffort best_effort |new, held| *new && !held, ToString::to_string;
         // Losing the last minutes at a power cut is the weaker state.
         Durable durable |new, held| !new && *held, ToString::to_string;

@@ -167,6 +167,11 @@ impl<'a> Reader<'a> {
                 Key::Pids => layer.pids = Some(self.number(n, value, line, COUNT, value::pid_limit)?),
                 Key::Nofile => layer.nofile = Some(self.number(n, value, line, COUNT, value::file_limit)?),
                 Key::Tmp => layer.tmp = Some(self.number(n, value, line, SIZE, value::size_value)?),
+                Key::Disk => layer.disk = Some(self.number(n, value, line, SIZE, value::size_limit)?),
+                Key::IoRead => layer.io_read = Some(self.number(n, value, line, SIZE, value::size_limit)?),
+                Key::IoWrite => {
+                    layer.io_write = Some(self.number(n, value, line, SIZE, value::size_limit)?)
+                }
                 Key::BestEffort => layer.best_effort = Some(self.boolean(n, value, line)?),
                 Key::Durable => layer.durable = Some(self.boolean(n, value, line)?),
                 Key::Ro => layer.ro = self.list(n, value, |r, text| r.path(text))?,
@@ -183,7 +188,17 @@ impl<'a> Reader<'a> {
     /// `[limits.max]`.
     pub(super) fn max(&mut self, table: &DeTable<'a>) -> Read<Max> {
         const SECTION: &str = "[limits.max]";
-        const KNOWN: [Key; 6] = [Key::Timeout, Key::Mem, Key::Cpus, Key::Pids, Key::Nofile, Key::Tmp];
+        const KNOWN: [Key; 9] = [
+            Key::Timeout,
+            Key::Mem,
+            Key::Cpus,
+            Key::Pids,
+            Key::Nofile,
+            Key::Tmp,
+            Key::Disk,
+            Key::IoRead,
+            Key::IoWrite,
+        ];
         let mut max = Max::default();
         for (name, value) in table {
             let Some(key) = Key::from_name(name.get_ref()).filter(|k| KNOWN.contains(k)) else {
@@ -203,6 +218,9 @@ impl<'a> Reader<'a> {
                 Key::Cpus => max.cpu_millis = bound(self.number(n, value, line, CPUS, value::cpu_limit)?),
                 Key::Pids => max.pids = bound(self.number(n, value, line, COUNT, value::pid_limit)?),
                 Key::Nofile => max.nofile = bound(self.number(n, value, line, COUNT, value::file_limit)?),
+                Key::Disk => max.disk = bound(self.number(n, value, line, SIZE, value::size_limit)?),
+                Key::IoRead => max.io_read = bound(self.number(n, value, line, SIZE, value::size_limit)?),
+                Key::IoWrite => max.io_write = bound(self.number(n, value, line, SIZE, value::size_limit)?),
                 // KNOWN has no other key.
                 _ => max.tmp = bound(self.number(n, value, line, SIZE, value::size_limit)?),
             }

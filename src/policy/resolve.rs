@@ -150,7 +150,7 @@ pub struct Resolved {
     /// In the order of `settings.ro`, `rw`, `show`, `hide`, `env`, `pass`.
     pub(super) list_origins: [Vec<Origin>; 6],
     pub(super) names: Names,
-    /// Of memory and processors: what the user asked for below what the project narrowed.
+    /// Of limits that may not be enforceable: what the user asked for below what the project narrowed.
     pub(super) demands: Demands,
 }
 
@@ -159,6 +159,9 @@ pub struct Resolved {
 pub(super) struct Demands {
     pub(super) mem: Option<Origin>,
     pub(super) cpus: Option<Origin>,
+    pub(super) disk: Option<Origin>,
+    pub(super) io_read: Option<Origin>,
+    pub(super) io_write: Option<Origin>,
 }
 
 /// What origins are written with.
@@ -171,12 +174,15 @@ pub(super) struct Names {
 }
 
 impl Resolved {
-    /// Who asked for the limit `key`: [`Key::Mem`] or [`Key::Cpus`], the two that a machine may be
-    /// unable to enforce.
+    /// Who asked for the limit `key`: [`Key::Mem`], [`Key::Cpus`], [`Key::Disk`] and those of reading and
+    /// writing, which a machine may be unable to enforce.
     pub fn asked(&self, key: Key) -> Asked {
         let (is_set, demand) = match key {
             Key::Mem => (self.settings.mem.is_some(), self.demands.mem),
             Key::Cpus => (self.settings.cpu_millis.is_some(), self.demands.cpus),
+            Key::Disk => (self.settings.disk.is_some(), self.demands.disk),
+            Key::IoRead => (self.settings.io_read.is_some(), self.demands.io_read),
+            Key::IoWrite => (self.settings.io_write.is_some(), self.demands.io_write),
             _ => return Asked::Nobody,
         };
         let Some(origin) = self.origin(key).filter(|_| is_set) else { return Asked::Nobody };
@@ -192,6 +198,11 @@ impl Resolved {
                 Asked::User(self.setting_text(key, origin))
             }
         }
+    }
+
+    /// Whether somebody named a value for `key`: itself, or by way of a preset.
+    pub fn is_named(&self, key: Key) -> bool {
+        self.origin(key).is_some_and(|o| !matches!(o, Origin::BuiltIn | Origin::Host))
     }
 
     /// Whether this pattern of `hide` comes from the command line.
@@ -269,6 +280,9 @@ fn built_in(facts: &Facts) -> Settings {
         pids: Some(4096),
         nofile: Some(facts.default_nofile()),
         tmp: facts.default_tmp(),
+        disk: None,
+        io_read: None,
+        io_write: None,
         best_effort: false,
         durable: false,
         ro: Vec::new(),

@@ -30,7 +30,15 @@ fn layer() -> impl Strategy<Value = Layer> {
     let names = prop::collection::vec(prop::sample::select(vec!["nvm", "go", "mise"]), 0..3);
     let names = names.prop_map(|n| Tools::Only(n.into_iter().map(str::to_owned).collect()));
     let tools = prop::option::of(prop_oneof![Just(Tools::None), Just(Tools::Auto), names]).boxed();
-    let rest = (limit(), prop::option::of(0u64..6), prop::option::of(1u64..6), tools.clone(), tools);
+    let rest = (
+        limit(),
+        prop::option::of(0u64..6),
+        prop::option::of(1u64..6),
+        tools.clone(),
+        tools,
+        limit(),
+        limit(),
+    );
     let lists = [0u8; 4].map(|_| prop::collection::vec(prop::sample::select(vec!["/a", "/b", "/c"]), 0..3));
     let globs = prop::sample::select(vec!["*", "**", ".env", ".e*", "**/a", "a"]);
     let globs = [0u8; 2].map(|_| prop::collection::vec(globs.clone(), 0..3));
@@ -59,6 +67,9 @@ fn layer() -> impl Strategy<Value = Layer> {
             timeout: rest.0.map(|at| At::from(at.value.map(Duration::from_secs))),
             grace: rest.1.map(|s| Duration::from_secs(s).into()),
             tmp: rest.2.map(At::from),
+            disk: rest.5,
+            io_read: rest.6.clone(),
+            io_write: rest.6,
             ro: ro.into_iter().map(|p| PathBuf::from(p).into()).collect(),
             rw: rw.into_iter().map(|p| PathBuf::from(p).into()).collect(),
             show,
@@ -97,6 +108,9 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
         ("pids", le(a.pids, b.pids)),
         ("nofile", le(a.nofile, b.nofile)),
         ("tmp", a.tmp <= b.tmp),
+        ("disk", le(a.disk, b.disk)),
+        ("io_read", le(a.io_read, b.io_read)),
+        ("io_write", le(a.io_write, b.io_write)),
         ("ro", a.ro == b.ro),
         ("rw", a.rw == b.rw),
         ("hidden", [".env", "a", "x/a", ".ex"].iter().all(|p| hides(a, p) || !hides(b, p))),

@@ -22,6 +22,7 @@ impl Resolved {
             tools: None,
             caches: None,
             hidden: None,
+            limits: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),
         }
@@ -57,6 +58,7 @@ impl Resolved {
         let word = |text: String| (Value::from(text.clone()), None, text);
         let flag = |on: bool| (Value::from(on), None, on.to_string());
         let size = |n: Option<u64>| (Value::from(n), Some("bytes"), limit_text(n, size_text));
+        let rate = |n: Option<u64>| (Value::from(n), Some("bytes/s"), limit_text(n, size_text));
         let count = |n: Option<u64>| (Value::from(n), None, limit_text(n, |n| n.to_string()));
         let time = |d: Option<Duration>| {
             let ms = d.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
@@ -81,6 +83,9 @@ impl Resolved {
             Key::Pids => count(s.pids),
             Key::Nofile => count(s.nofile),
             Key::Tmp => size(Some(s.tmp)),
+            Key::Disk => size(s.disk),
+            Key::IoRead => rate(s.io_read),
+            Key::IoWrite => rate(s.io_write),
             Key::BestEffort => flag(s.best_effort),
             Key::Durable => flag(s.durable),
             Key::Ro | Key::Rw | Key::Show | Key::Hide | Key::Env | Key::Pass => return None,

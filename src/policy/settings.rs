@@ -103,6 +103,12 @@ pub struct Settings {
     pub nofile: Option<u64>,
     /// Size cap of the jail's own tmpfs in bytes (`/tmp`, home, `/dev/shm` together).
     pub tmp: u64,
+    /// Bytes that may be written to disk in all. `None`: no limit.
+    pub disk: Option<u64>,
+    /// Bytes read from disks in a second. `None`: no limit.
+    pub io_read: Option<u64>,
+    /// Bytes written to disks in a second. `None`: no limit.
+    pub io_write: Option<u64>,
     /// Limits that cannot be enforced here are reported instead of refused.
     pub best_effort: bool,
     /// Mount the overlay without `volatile`: survives power loss, slower.

@@ -31,7 +31,7 @@ pub(super) fn synonym(given: &str) -> Option<&'static str> {
         "environment" => "env",
         "read_only" | "readonly" => "ro",
         "writable" | "write" => "rw",
-        "disk" | "tmpfs" | "tmp_size" => "tmp",
+        "tmpfs" | "tmp_size" => "tmp",
         "root" => "as_root",
         "userns" => "nested_userns",
         _ => return None,

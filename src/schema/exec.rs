@@ -28,7 +28,7 @@ pub struct Result {
     pub exit_code: u8,
     /// Signal that killed the command.
     pub signal: Option<i32>,
-    /// Who killed it: `timeout`, `memory`, `user`, `signal`; `null` when it exited by itself.
+    /// Who killed it: `timeout`, `memory`, `disk`, `user`, `signal`; `null` when it exited by itself.
     pub killed_by: Option<&'static str>,
     /// The timeout expired.
     pub timed_out: bool,
@@ -88,7 +88,7 @@ pub enum Event {
     Stderr(Bytes),
     /// Twice a second.
     Stats {
-        /// So far; `peak_rss` is the resident anonymous memory now.
+        /// So far; `peak_rss` is the memory held now.
         stats: Usage,
     },
     /// The end, however it came.

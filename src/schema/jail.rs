@@ -79,6 +79,9 @@ pub struct End {
     pub usage: Usage,
     /// Files changed in the overlay, `null` when not counted.
     pub files_changed: Option<u64>,
+    /// The limit that it was killed for, where `outcome` cannot say so: `disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_for: Option<String>,
     /// What it wrote to stdout.
     pub stdout: Excerpt,
     /// What it wrote to stderr (empty when stderr was the same file as stdout).
@@ -111,8 +114,17 @@ pub struct Effective {
     pub nofile: Option<u64>,
     /// Size of the jail's tmpfs (`/tmp`, home, `/dev/shm` together) in bytes.
     pub tmp: u64,
-    /// How limits are enforced: `rlimit`, `rlimit+poll`, `cgroup2`, `cgroup1`.
+    /// How limits are enforced: `rlimit`, `rlimit+poll` (memory is watched), `cgroup2`, `systemd-scope`, `cgroup1`; with
+    /// `+poll` where memory is watched all the same.
     pub limits_by: String,
+    /// Limit of what is written to disk, in bytes.
+    pub disk: Option<u64>,
+    /// How that is enforced: `watched`; empty without one.
+    pub disk_by: String,
+    /// Limit of bytes read in a second.
+    pub io_read: Option<u64>,
+    /// Limit of bytes written in a second.
+    pub io_write: Option<u64>,
     /// Uid inside.
     pub uid: u32,
     /// Nested user namespaces allowed.
@@ -184,6 +196,9 @@ pub struct Usage {
     pub system_ms: u64,
     /// Largest resident set of one process of the tree, bytes.
     pub peak_rss: u64,
+    /// Most memory of all processes together, bytes: with page cache and tmpfs where a control group
+    /// counted it; as far as it was seen where it was only watched.
+    pub peak_memory: u64,
 }
 
 /// First and last 64 KiB of a stream.

@@ -13,6 +13,8 @@ pub const FORMAT_VERSION: &str = "0.1";
 pub enum Status {
     /// Its `aj` still runs.
     Running,
+    /// So it does, and nothing else of it: see `aj resume`.
+    Paused,
     /// The command ended by itself, with any code.
     Exited,
     /// The jail or the command could not be started.
@@ -31,8 +33,9 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Status; 8] = [
+    pub const ALL: [Status; 9] = [
         Status::Running,
+        Status::Paused,
         Status::Exited,
         Status::Failed,
         Status::TimedOut,
@@ -46,6 +49,7 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Exited => "exited",
             Status::Failed => "failed",
             Status::TimedOut => "timed_out",
@@ -162,6 +166,8 @@ pub struct JailDetail {
     pub layers: Vec<String>,
     /// What it used; `null` while running and when lost.
     pub usage: Option<Usage>,
+    /// The limit that it was killed for where `status` cannot say so: `disk`.
+    pub killed_for: Option<String>,
     /// What it wrote to stdout.
     pub stdout: Output,
     /// What it wrote to stderr.

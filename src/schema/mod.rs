@@ -10,4 +10,5 @@ pub mod doctor;
 pub mod exec;
 pub mod jail;
 pub mod ledger;
+pub mod pause;
 pub mod policy;

@@ -21,6 +21,8 @@ pub struct Document {
     pub caches: Option<Vec<Caches>>,
     /// What a jail here does not see of the tree; null where only settings were asked for.
     pub hidden: Option<Vec<Hidden>>,
+    /// What would hold its limits; null where only settings were asked for.
+    pub limits: Option<Limits>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.
@@ -34,7 +36,7 @@ pub struct Row {
     pub key: &'static str,
     /// Its value: an integer with `unit`, a boolean, a string, or null for no limit.
     pub value: Value,
-    /// `bytes`, `ms`, `millicpus` (thousandths of a processor) or null.
+    /// `bytes`, `bytes/s`, `ms`, `millicpus` (thousandths of a processor) or null.
     pub unit: Option<&'static str>,
     /// The value as files and flags spell it, printable. Values of variables are never shown.
     pub text: String,
@@ -70,6 +72,17 @@ pub struct Caches {
     pub shows: Vec<String>,
     /// What is seen empty in them.
     pub hides: Vec<String>,
+}
+
+/// What holds the limits of a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// `rlimit`, `cgroup2`, `systemd-scope` or `cgroup1`, with `+poll` where memory is only watched.
+    pub by: String,
+    /// Its control groups; each jail has others.
+    pub groups: Vec<String>,
+    /// `watched` where what is written to disk is limited.
+    pub disk_by: Option<String>,
 }
 
 /// Something in the tree that is hidden from a jail.

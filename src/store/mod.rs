@@ -25,6 +25,7 @@ pub mod ledger;
 mod ledger_tests;
 pub mod lock;
 pub mod origin;
+pub mod paused;
 pub mod peek;
 pub mod planted;
 mod query;

@@ -52,8 +52,9 @@ pub(crate) fn end(id: Id, code: i32) -> End {
         ended_ms: 1_795_257_303_005,
         outcome: Outcome::Exited { code },
         layers: vec!["userns".to_owned(), "seccomp".to_owned()],
-        usage: Usage { wall_ms: 1_000, user_ms: 20, system_ms: 10, peak_rss: 4 << 20 },
+        usage: Usage { wall_ms: 1_000, user_ms: 20, system_ms: 10, peak_rss: 4 << 20, peak_memory: 0 },
         files_changed: Some(2),
+        killed_for: None,
         stdout: Excerpt { total: 6, head: b"hello\n".to_vec(), tail: Vec::new() },
         stderr: Excerpt::default(),
     }

@@ -4,6 +4,7 @@
 pub mod alloc;
 pub mod at;
 pub mod caps;
+pub mod cgroup;
 pub mod clone;
 pub mod copy;
 pub mod cpu;

@@ -1,11 +1,19 @@
 //! Processes by descriptor: signals that cannot hit a reused pid, and the end with its resource use.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::{Error, Result, check};
+
+/// A descriptor of the process `pid`.
+pub fn open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = check("pidfd_open", unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel just returned a new descriptor that only we hold.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
 
 /// Send `signal`. `Ok(false)` when the process is gone.
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<bool> {

@@ -70,7 +70,7 @@ fn stderr_has_json_lines_only() {
     assert!(p.aj(["exec", "--", "sh", "-c", "echo x > made"]).stderr.starts_with("aj: 1 change"));
     let ran = p.aj(["exec", "--json", "--timeout", "100ms", "--", "sleep", "9"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(124), ""));
-    p.write("aj.toml", "[jail]\nmem = \"1G\"\n");
+    p.write("aj.toml", "[jail]\nnet = \"host\"\n");
     let ran = p.aj(["exec", "--json", "--", "true"]);
     let line: Value = serde_json::from_str(ran.stderr.trim_end()).unwrap();
     assert_eq!(line["warning"]["message"], document(&ran)["warnings"][0]);

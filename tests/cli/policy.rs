@@ -104,25 +104,32 @@ fn a_limit_that_cannot_be_enforced_is_named_by_whoever_asked_for_it() {
     let p = configured("");
     let config = p.top().join("config/config.toml");
     let exec = |words: &[&str]| p.aj([&["exec"], words, &["--", "true"]].concat());
+    if exec(&["--dry-run", "--mem", "1G"]).code == Some(0) {
+        // Where it can be held there is nothing to say.
+        p.write("aj.toml", "[jail]\nmem = \"1G\"\n");
+        std::fs::write(&config, "[limits.max]\nmem = \"2G\"\n").unwrap();
+        let ran = exec(&[]);
+        works(&ran);
+        assert_eq!(ran.stderr, "");
+        eprintln!("SKIP: every limit can be enforced here");
+        return;
+    }
     // By a project: the run goes on, with one line for each.
     p.write("aj.toml", "[jail]\nmem = \"1G\"\n");
     let ran = exec(&[]);
     works(&ran);
-    assert_eq!(
-        ran.stderr,
-        "aj: warning: `mem` (aj.toml:2) is best effort: memory is watched and the jail killed when it is over\n"
-    );
+    let says = "aj: warning: `mem` (aj.toml:2) is best effort: memory is watched and the jail killed when it is over: it needs a cgroup, and ";
+    assert!(ran.stderr.starts_with(says) && ran.stderr.lines().count() == 1, "{ran:#?}");
     assert_eq!(exec(&["--dry-run"]).stderr, ran.stderr);
     p.write("aj.toml", "[jail]\n\ncpus = 1\n");
     let ran = exec(&[]);
     works(&ran);
-    assert_eq!(ran.stderr, "aj: warning: `cpus` (aj.toml:3) is not enforced: it needs a cgroup\n");
+    let says = "aj: warning: `cpus` (aj.toml:3) is not enforced: it needs a cgroup, and ";
+    assert!(ran.stderr.starts_with(says) && ran.stderr.lines().count() == 1, "{ran:#?}");
     // By the user: refused, also where a project asks for less.
     std::fs::write(&config, "[defaults]\ncpus = 2\n").unwrap();
-    assert_eq!(
-        error(&exec(&[])).0,
-        format!("`cpus` ({}:2) cannot be enforced here: it needs a cgroup", config.display())
-    );
+    let says = format!("`cpus` ({}:2) cannot be enforced here: it needs a cgroup, and ", config.display());
+    assert!(error(&exec(&[])).0.starts_with(&says));
     std::fs::write(&config, "[limits.max]\nmem = \"2M\"\n").unwrap();
     p.write("aj.toml", "[jail]\nmem = \"1M\"\n");
     let (message, hints) = error(&exec(&[]));
@@ -130,7 +137,8 @@ fn a_limit_that_cannot_be_enforced_is_named_by_whoever_asked_for_it() {
         message.starts_with(&format!("`limits.max.mem` ({}:2) cannot be enforced here", config.display())),
         "{message}"
     );
-    assert_eq!(hints, ["let it be best effort: `--best-effort`"]);
+    assert_eq!(hints.last().map(String::as_str), Some("or let it be best effort: `--best-effort`"));
+    assert!(hints.len() > 1, "{hints:?}");
     std::fs::write(&config, "").unwrap();
     assert!(error(&exec(&["--mem", "1G"])).0.starts_with("`--mem` cannot be enforced here"));
     works(&exec(&["--mem", "1G", "--best-effort"]));
@@ -152,7 +160,7 @@ fn a_dry_run_is_refused_like_the_run() {
     let refused: [(PathBuf, &[&str]); 8] = [
         (home, &[]),
         ("/".into(), &[]),
-        (p.dir().into(), &["--mem", "512M"]),
+        (p.dir().into(), &["--disk", "512M", "--rw"]),
         (p.dir().into(), &["--cwd", "/etc"]),
         (p.dir().into(), &["--ro", "/nope"]),
         (p.dir().into(), &["--rw=/"]),

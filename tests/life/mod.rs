@@ -2,6 +2,8 @@
 
 mod codes;
 mod killed;
+mod limits;
+mod pause;
 mod resources;
 mod signals;
 mod timeout;

@@ -173,6 +173,7 @@ static int memory(const char *how, long mib) {
     long step = 1 << 20;
     int fd = -1;
     if (!strcmp(how, "tmp")) fd = open("/tmp/fill", O_CREAT | O_RDWR, 0600);
+    if (!strcmp(how, "shm")) fd = open("/dev/shm/fill", O_CREAT | O_RDWR, 0600);
     if (!strcmp(how, "memfd")) fd = memfd_create("fill", 0);
     char *b = malloc(step);
     memset(b, 1, step);

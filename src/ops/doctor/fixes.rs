@@ -19,6 +19,11 @@ pub fn fixes(step: &str, errno: &str) -> Vec<String> {
     host::fixes(step, errno, &read::machine(RANGE))
 }
 
+/// What to do where a limit cannot be held on this machine.
+pub fn limit_fixes() -> Vec<String> {
+    host::cgroups::fixes(&read::machine(RANGE))
+}
+
 const ELSEWHERE: &str = "set AJ_STATE_DIR to an absolute path on a local file system that you may write to";
 const NO_SPACE: &str = "free some space, or set AJ_STATE_DIR to a directory on another file system";
 

@@ -4,8 +4,10 @@
 
 use super::{Error, Request, streams};
 use crate::jail::launch::{self, Born};
+use crate::jail::limits::{self, Limits};
 use crate::jail::spec::{Birth, Ids, Owner};
 use crate::policy::file::UserFile;
+use crate::policy::layer::Layer;
 use crate::policy::settings::{Net, Settings};
 use crate::sys;
 use crate::sys::terminal;
@@ -20,9 +22,20 @@ pub(super) struct Start {
 }
 
 impl Start {
-    fn new((request, terminal): On<'_>, birth: Birth) -> Start {
-        let born = launch::bear(&birth, streams::of(request, terminal));
-        Start { birth, born }
+    /// Born in `group`, or moved into it: that needs no more than that it has started nothing yet.
+    fn new((request, terminal): On<'_>, birth: Birth, group: Option<&mut Limits>) -> Start {
+        let into = group.as_deref().and_then(Limits::into_group);
+        let born = launch::bear(&birth, streams::of(request, terminal), into);
+        let start = Start { birth, born };
+        if start.born.is_ok() && into.is_some() { start } else { start.enter(group) }
+    }
+
+    fn enter(self, group: Option<&mut Limits>) -> Start {
+        let born = self.born.and_then(|born| match group.map_or(Ok(()), |group| group.enter(born.pid())) {
+            Ok(()) => Ok(born),
+            Err(e) => born.abandon().and(Err(e)),
+        });
+        Start { born, ..self }
     }
 
     /// Where the user has a configuration of its own, what is asked for depends on more than the flags: a
@@ -31,16 +44,22 @@ impl Start {
         let flags = &on.0.flags;
         let net = flags.net.as_ref().map_or(Net::None, |net| net.value);
         let as_root = flags.as_root.as_ref().is_some_and(|root| root.value);
-        user.is_none().then(|| Start::new(on, birth(net, as_root)))
+        let sure = user.is_none() && !in_group(flags);
+        sure.then(|| Start::new(on, birth(net, as_root), None))
     }
 
     /// The one that `settings` ask for: that which was cloned early, if it is.
-    pub(super) fn fitting(early: Option<Start>, on: On<'_>, settings: &Settings) -> Result<Start, Error> {
+    pub(super) fn fitting(
+        early: Option<Start>,
+        on: On<'_>,
+        settings: &Settings,
+        group: Option<&mut Limits>,
+    ) -> Result<Start, Error> {
         let birth = asked_for(settings);
         match early {
-            Some(start) if start.birth == birth => Ok(start),
-            Some(start) => start.abandon().map(|()| Start::new(on, birth)),
-            None => Ok(Start::new(on, birth)),
+            Some(start) if start.birth == birth => Ok(start.enter(group)),
+            Some(start) => start.abandon().map(|()| Start::new(on, birth, group)),
+            None => Ok(Start::new(on, birth, group)),
         }
     }
 
@@ -66,6 +85,16 @@ impl Start {
             (Err(e), Ok(_)) => Err(Error::Launch(e)),
         }
     }
+}
+
+/// Whether it is to be born in a group of its own: where limits are asked for and the hierarchies are one.
+/// On a busy machine with many processors, moving a process into one may take it milliseconds.
+fn in_group(flags: &Layer) -> bool {
+    let asked = flags.preset.is_some()
+        || [&flags.mem, &flags.cpu_millis, &flags.pids, &flags.io_read, &flags.io_write]
+            .into_iter()
+            .any(Option::is_some);
+    asked && limits::is_unified() || super::spec::test_takes("core-group")
 }
 
 /// What `settings` ask for.

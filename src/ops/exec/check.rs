@@ -11,7 +11,7 @@ use crate::base::env;
 use crate::jail::spec::{Bind, BindKind, Owner, Spec};
 use crate::ops::project::Place;
 use crate::policy::key::Key;
-use crate::policy::resolve::{Asked, Origin, Resolved};
+use crate::policy::resolve::{Origin, Resolved};
 use crate::policy::settings::{Access, Settings};
 use crate::schema::jail::Outcome;
 
@@ -183,31 +183,6 @@ fn private(path: &Path, meta: &Metadata, settings: &Settings) -> Option<&'static
     }
     let sockets = settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
     sockets.then_some("holds sockets of other programs")
-}
-
-/// Which limits can be held. Memory is watched by the supervisor, which is best effort and says so;
-/// processor limits need a cgroup.
-///
-/// A limit that the user asked for is refused without `best_effort`. One of a project is reported:
-/// without its file the command would run with no such limit at all.
-pub(super) fn limits(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
-    let settings = &resolved.settings;
-    let unenforced = [
-        (
-            Key::Mem,
-            "without a cgroup, memory can only be watched, not limited",
-            "is best effort: memory is watched and the jail killed when it is over",
-        ),
-        (Key::Cpus, "it needs a cgroup", "is not enforced: it needs a cgroup"),
-    ];
-    for (key, why, instead) in unenforced {
-        match resolved.asked(key) {
-            Asked::Nobody => {}
-            Asked::User(what) if !settings.best_effort => return Err(Error::Limit { what, why }),
-            Asked::User(what) | Asked::Project(what) => warnings.push(format!("{what} {instead}")),
-        }
-    }
-    Ok(settings.mem)
 }
 
 /// The limit of open files that somebody set, when the jail could not be made for want of descriptors:

@@ -2,12 +2,16 @@
 
 use nix::sys::stat::{Mode, umask};
 
+use super::limits::{self, Chosen};
 use super::{Error, Request, again, born, config, prepare, streams};
+use crate::base::id::{Id, Kind};
 use crate::base::text::os;
+use crate::jail::limits::Limits;
 use crate::ops::caches;
 use crate::ops::project;
 use crate::ops::tools::Found;
 use crate::policy::resolve::Resolved;
+use crate::schema::jail::Effective;
 use crate::schema::policy;
 
 /// What a run would be.
@@ -23,6 +27,16 @@ pub struct Explained {
     pub caches: Vec<policy::Caches>,
     /// What it would hide.
     pub hidden: Vec<policy::Hidden>,
+    /// What would hold its limits.
+    pub limits: policy::Limits,
+}
+
+fn held(effective: &Effective, limits: &Chosen) -> policy::Limits {
+    policy::Limits {
+        by: effective.limits_by.clone(),
+        groups: limits.group.iter().flat_map(Limits::paths).map(|path| os(&path)).collect(),
+        disk_by: Some(effective.disk_by.clone()).filter(|by| !by.is_empty()),
+    }
 }
 
 /// The effective policy and its origins, and what it shows and hides. What a run would be refused for
@@ -40,7 +54,11 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
     let birth = born::asked_for(&resolved.settings);
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, 0o022, &mut warnings)?;
+    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    // A group that has to be there before pid 1 is made, and removed again.
+    let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
+    let given = (id, &limits, 0o022);
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };
@@ -61,5 +79,6 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         tools: prepared.tools.into_iter().map(row).collect(),
         caches: prepared.caches.into_iter().map(cache).collect(),
         hidden: prepared.secrets.rows(),
+        limits: held(&prepared.policy, &limits),
     })
 }

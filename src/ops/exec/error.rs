@@ -101,7 +101,9 @@ pub enum Error {
         /// The flag, or the setting and the file and line where it stands.
         what: String,
         /// Why.
-        why: &'static str,
+        why: String,
+        /// A control group would hold it.
+        needs_cgroup: bool,
     },
     /// A terminal was asked for.
     #[error("a terminal was asked for, and stdin is none")]

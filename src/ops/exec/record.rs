@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use super::limits::Chosen;
 use crate::base::id::Id;
 use crate::base::{clock, text};
 use crate::jail::spec::Spec;
@@ -24,7 +25,7 @@ pub(super) fn effective(
     settings: &Settings,
     spec: &Spec,
     (tools, caches, hidden): (Vec<String>, Vec<String>, Vec<String>),
-    watch_memory: Option<u64>,
+    limits: &Chosen,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let paths =
@@ -45,12 +46,16 @@ pub(super) fn effective(
         }
         .to_owned(),
         timeout_ms: settings.timeout.map(ms),
-        mem: watch_memory,
-        cpu_millis: None,
+        mem: settings.mem,
+        cpu_millis: limits.cpu_millis,
         pids: settings.pids,
         nofile: settings.nofile,
         tmp: settings.tmp,
-        limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
+        limits_by: limits.by(),
+        disk: limits.watch_disk,
+        disk_by: if limits.watch_disk.is_some() { "watched" } else { "" }.to_owned(),
+        io_read: limits.io_read,
+        io_write: limits.io_write,
         uid: spec.inside_id(),
         nested_userns: settings.nested_userns,
         tools,
@@ -127,6 +132,7 @@ pub(super) fn end(
         layers: layers.to_vec(),
         usage: ended.map(|e| e.usage).unwrap_or_default(),
         files_changed: changed,
+        killed_for: ended.filter(|e| e.over_disk).map(|_| "disk".to_owned()),
         stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),
         stderr: ended.map(|e| e.stderr.clone()).unwrap_or_default(),
     }

@@ -9,15 +9,20 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::beyond::Below;
+use super::limits::LOOK;
 use super::{Error, Watcher};
+use crate::base::id::Id;
+use crate::jail::limits::Limits;
 use crate::jail::root;
 use crate::jail::status::Layers;
 use crate::jail::supervise;
+use crate::ops::pause;
 use crate::schema::jail::Usage;
 use crate::store::layout::StateDir;
 use crate::store::sides;
 use crate::store::trees::{self, Tree};
 use crate::sys::sink::{self, Sink};
+use crate::workspace::measure::{self, Most};
 
 /// `--status-fd`: short lines, written when the reader takes them, never waited for while the
 /// command runs.
@@ -60,6 +65,8 @@ pub(super) struct Relay<'a> {
     /// What later runs would like to find made.
     pub(super) wanted: Option<&'a root::Wanted>,
     below: Option<&'a Below>,
+    /// Which jail it is, and its control groups.
+    pub(super) run: Option<(Id, Option<&'a Limits>)>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
 }
@@ -72,7 +79,7 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, beside: &[], wanted: None, below, mounts: None }
+        Relay { to, status, state, tree, beside: &[], wanted: None, below, run: None, mounts: None }
     }
 
     /// The tree, when anything changed in it; put aside otherwise.
@@ -105,6 +112,9 @@ impl supervise::Watcher for Relay<'_> {
         if let Some(wanted) = self.wanted {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
+        if let Some((_, Some(group))) = self.run {
+            group.sweep();
+        }
         self.mounts = self.below.and_then(Below::line);
     }
 
@@ -128,6 +138,21 @@ impl supervise::Watcher for Relay<'_> {
 
     fn stopping(&mut self) {
         self.to.stopping();
+    }
+
+    fn disk(&mut self) -> Option<u64> {
+        let tree = std::fs::File::open(self.tree.as_ref()?.path()).ok()?;
+        measure::allocated(tree.into(), Most { entries: u64::MAX, time: LOOK }).ok()
+    }
+
+    fn paused(&mut self) -> Duration {
+        self.run.map_or(Duration::ZERO, |(id, _)| pause::so_far(self.state, id))
+    }
+
+    fn lingers(&mut self) {
+        if let Some((id, _)) = self.run {
+            pause::let_die(self.state, id);
+        }
     }
 }
 

@@ -1,0 +1,447 @@
+//! The control groups of one jail: made below or beside our own, read back, and removed.
+//!
+//! cgroup v2 is tried first, then a scope of systemd's for an ordinary user, then v1: the first that can
+//! hold everything that is wanted is taken. Only
+//! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
+//! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
+//! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`); with v1 it is moved while it makes its
+//! network namespace, before it can have started anything.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::base::id::Id;
+use crate::host::cgroups::{Controller, Hierarchies};
+use crate::sys::cgroup::Group;
+use crate::sys::{Error, Result};
+
+mod place;
+mod scope;
+pub mod sweep;
+
+pub use place::{here, is_unified};
+
+/// What is to be limited. Not all of it must be: see [`Wants::hard`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wants {
+    /// Bytes of memory, with page cache and tmpfs; there is no swap beside it.
+    pub mem: Option<u64>,
+    /// Thousandths of a processor.
+    pub cpu_millis: Option<u64>,
+    /// Processes and threads, pid 1 not counted. Never a reason to fail: `RLIMIT_NPROC` holds as well.
+    pub pids: Option<u64>,
+    /// Bytes read in a second from each of `disks`.
+    pub io_read: Option<u64>,
+    /// Bytes written in a second to each of `disks`.
+    pub io_write: Option<u64>,
+    /// Block devices, by number.
+    pub disks: Vec<(u32, u32)>,
+}
+
+impl Wants {
+    /// What a place must have to be of use.
+    pub fn hard(&self) -> Vec<Controller> {
+        let io = self.io_read.is_some() || self.io_write.is_some();
+        let of = [
+            (self.mem.is_some(), Controller::Memory),
+            (self.cpu_millis.is_some(), Controller::Cpu),
+            (io, Controller::Io),
+        ];
+        of.into_iter().filter_map(|(wanted, c)| wanted.then_some(c)).collect()
+    }
+
+    /// What a group has to have so that it is worth making.
+    fn needed(&self) -> Vec<Controller> {
+        let hard = self.hard();
+        if hard.is_empty() && self.pids.is_some() { vec![Controller::Pids] } else { hard }
+    }
+
+    /// Whether nothing at all is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_none() && self.hard().is_empty()
+    }
+
+    /// The same without what these controllers do.
+    pub fn without(&mut self, controllers: &[Controller]) {
+        for controller in controllers {
+            match controller {
+                Controller::Memory => self.mem = None,
+                Controller::Cpu => self.cpu_millis = None,
+                Controller::Pids => self.pids = None,
+                Controller::Io => (self.io_read, self.io_write) = (None, None),
+                Controller::Freezer => {}
+            }
+        }
+    }
+}
+
+/// Why what is wanted cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What no place has.
+    pub controllers: Vec<Controller>,
+    /// Why.
+    pub why: String,
+}
+
+/// What holds the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A group of cgroup v2.
+    V2,
+    /// A scope of the user's service manager, in cgroup v2.
+    Scope,
+    /// Groups of cgroup v1, one in each hierarchy.
+    V1,
+}
+
+impl Backend {
+    /// As recorded.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::V2 => "cgroup2",
+            Backend::Scope => "systemd-scope",
+            Backend::V1 => "cgroup1",
+        }
+    }
+}
+
+/// The prefix of the name of every group that is ours.
+pub const PREFIX: &str = "aj-";
+
+/// The groups of one jail. They are removed when this is dropped, which must not be before the jail is gone.
+#[derive(Debug)]
+pub struct Limits {
+    backend: Backend,
+    wants: Wants,
+    name: String,
+    held: Vec<Held>,
+}
+
+/// A group, or where it is about to be made.
+#[derive(Debug)]
+struct Held {
+    /// `None`: the one of cgroup v2, which has all.
+    controller: Option<Controller>,
+    parent: Group,
+    /// Where that is.
+    path: PathBuf,
+    group: Option<Group>,
+}
+
+/// What the kernel has counted for a jail. `None` where it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Bytes of memory now.
+    pub memory: Option<u64>,
+    /// Most bytes of memory.
+    pub peak: Option<u64>,
+    /// CPU time in user mode and in the kernel.
+    pub cpu: Option<(Duration, Duration)>,
+    /// Processes killed because memory ran out.
+    pub oom_kills: u64,
+    /// Times that a process or thread was refused.
+    pub refused: u64,
+}
+
+impl Limits {
+    /// Find a place for what `wants` asks of the jail `id`; with cgroup v2 make the group, ready for
+    /// [`Limits::into_group`]. `Err` names what cannot be had.
+    pub fn prepare(
+        wants: &Wants,
+        id: &Id,
+        hierarchies: &Hierarchies,
+    ) -> std::result::Result<Limits, Missing> {
+        let name = format!("{PREFIX}{id}.{}", std::process::id());
+        let v2 = match place::v2(hierarchies, wants) {
+            Ok((parent, path)) => match Limits::in_v2(wants, &name, parent, path) {
+                Ok(limits) => return Ok(limits),
+                Err(e) => Missing { controllers: wants.needed(), why: e.to_string() },
+            },
+            Err(missing) => missing,
+        };
+        if let Some(limits) = Limits::in_scope(wants, id, hierarchies) {
+            return Ok(limits);
+        }
+        match place::v1(hierarchies, wants) {
+            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
+            // What one of the two could do is not missing.
+            Err(v1) => {
+                let controllers: Vec<_> =
+                    v1.controllers.iter().copied().filter(|c| v2.controllers.contains(c)).collect();
+                match controllers.is_empty() {
+                    false => Err(Missing { controllers, ..v1 }),
+                    true => Err(Missing {
+                        controllers: wants.needed(),
+                        why: "cgroup v1 and v2 each have only a part of it".to_owned(),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// For an ordinary user whose service manager has what is wanted. Nothing is asked of it yet.
+    fn in_scope(wants: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
+        let uid = nix::unistd::geteuid();
+        // It writes to the groups, we do not: how they are mounted here is not its concern.
+        let mount = &hierarchies.v2.as_ref().filter(|_| !uid.is_root())?.mount;
+        let manager = scope::Manager::of(uid.as_raw(), mount)?;
+        let parent = Group::open(&manager.group).ok()?;
+        if !manager.lacks(&wants.needed()).is_empty() {
+            return None;
+        }
+        let held = Held { controller: None, parent, path: manager.group, group: None };
+        let name = format!("{PREFIX}{id}.scope");
+        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
+    }
+
+    /// Have pid 1 put into its scope, and look at what was made of it.
+    fn enter_scope(&mut self, pid: i32) -> Result<()> {
+        let hierarchies = here();
+        let mount = hierarchies.v2.map(|h| h.mount).unwrap_or_default();
+        let manager = scope::Manager::of(nix::unistd::geteuid().as_raw(), &mount);
+        let manager = manager.ok_or_else(|| Error::new("connect", "systemd", Errno::ENOENT))?;
+        let below = manager.start(&self.name, pid, &self.wants)?;
+        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
+        let group = Group::open(&path)?;
+        // What systemd could not do it does not say.
+        let held = |file, wanted: u64| match group.read(file)?.number() {
+            Some(n) if n <= wanted => Ok(()),
+            _ => Err(Error::new("verify", format!("{}/{file}", shown(&path)), Errno::EPERM)),
+        };
+        if let Some(bytes) = self.wants.mem {
+            held("memory.max", bytes)?;
+            // Given to us by newer ones only; without it the end tells that memory ran out.
+            drop(group.set("memory.oom.group", 1));
+        }
+        if self.wants.cpu_millis.is_some() && group.read("cpu.max")?.text().starts_with("max") {
+            return Err(Error::new("verify", format!("{}/cpu.max", shown(&path)), Errno::EPERM));
+        }
+        if let Some(held) = self.held.first_mut() {
+            held.path = path.parent().map(Path::to_owned).unwrap_or_default();
+            held.group = Some(group);
+        }
+        Ok(())
+    }
+
+    fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
+        let group = parent.make(name)?;
+        let held = Held { controller: None, parent, path, group: Some(group) };
+        let limits =
+            Limits { backend: Backend::V2, wants: wants.clone(), name: name.to_owned(), held: vec![held] };
+        limits.apply_v2()?;
+        Ok(limits)
+    }
+
+    fn apply_v2(&self) -> Result<()> {
+        let Some(group) = self.held.first().and_then(|h| h.group.as_ref()) else { return Ok(()) };
+        if let Some(bytes) = self.wants.mem {
+            group.set("memory.max", bytes)?;
+            no_swap(group.set("memory.swap.max", 0))?;
+            // Half a jail is of no use, and whoever survives would be taken for the whole.
+            group.set("memory.oom.group", 1)?;
+        }
+        if let Some(millis) = self.wants.cpu_millis {
+            group.write("cpu.max", &format!("{} {PERIOD}", millis * PERIOD / 1000))?;
+        }
+        if let Some(n) = self.wants.pids.filter(|_| group.has("pids.max")) {
+            group.set("pids.max", n.saturating_add(1))?;
+        }
+        let rate = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
+        if self.wants.hard().contains(&Controller::Io) {
+            for (major, minor) in &self.wants.disks {
+                let (r, w) = (rate(self.wants.io_read), rate(self.wants.io_write));
+                group.write("io.max", &format!("{major}:{minor} rbps={r} wbps={w}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The group to be born in.
+    pub fn into_group(&self) -> Option<BorrowedFd<'_>> {
+        match self.backend {
+            Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
+            Backend::Scope | Backend::V1 => None,
+        }
+    }
+
+    /// Move pid 1 into its groups, which has started nothing yet: those of cgroup v1, which are made now, a
+    /// scope, which is asked for now, or the one of cgroup v2 that it was not born in.
+    pub fn enter(&mut self, pid: i32) -> Result<()> {
+        match self.backend {
+            Backend::V2 => {
+                return self.of(Controller::Memory).map_or(Ok(()), |group| group.enter(pid));
+            }
+            Backend::Scope => return self.enter_scope(pid),
+            Backend::V1 => {}
+        }
+        for held in &mut self.held {
+            let group = match held.parent.make(&self.name) {
+                Err(e) => return Err(e.on(format!("{}/{}", held.path.display(), self.name))),
+                Ok(group) => held.group.insert(group),
+            };
+            apply_v1(&self.wants, held.controller, group)?;
+            group.enter(pid)?;
+        }
+        Ok(())
+    }
+
+    /// What holds the limits.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The groups: for people.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.held.iter().map(|h| h.path.join(&self.name)).collect()
+    }
+
+    fn of(&self, controller: Controller) -> Option<&Group> {
+        let has = |h: &&Held| h.controller.is_none_or(|c| c == controller);
+        self.held.iter().find(has)?.group.as_ref()
+    }
+
+    /// Whether this is held here, and not by other means.
+    pub fn holds(&self, controller: Controller) -> bool {
+        match (self.backend, controller) {
+            (Backend::V2 | Backend::Scope, Controller::Pids) => {
+                self.wants.pids.is_some() && self.of(controller).is_some_and(|g| g.has("pids.max"))
+            }
+            (Backend::V1, Controller::Pids) => self.held.iter().any(|h| h.controller == Some(controller)),
+            _ => self.wants.hard().contains(&controller),
+        }
+    }
+
+    /// With cgroup v1: what becomes readable when memory runs out, because there the kernel kills one
+    /// process only. `None` where that is not needed or cannot be had; the end tells as well.
+    pub fn on_memory_shortage(&self) -> Option<OwnedFd> {
+        let v1 = self.backend == Backend::V1 && self.wants.mem.is_some();
+        self.of(Controller::Memory).filter(|_| v1)?.on_memory_shortage().ok()
+    }
+
+    /// What has been counted so far.
+    pub fn counted(&self) -> Counted {
+        let mut counted = Counted::default();
+        let v2 = self.backend != Backend::V1;
+        if let Some(group) = self.of(Controller::Memory).filter(|_| self.wants.mem.is_some()) {
+            let [now, peak, events] = match v2 {
+                true => ["memory.current", "memory.peak", "memory.events"],
+                false => ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"],
+            };
+            let number = |file| group.read(file).ok().and_then(|c| c.number());
+            (counted.memory, counted.peak) = (number(now), number(peak));
+            counted.oom_kills = group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+        }
+        if let Some(group) = self.of(Controller::Pids).filter(|_| self.wants.pids.is_some()) {
+            counted.refused = group.read("pids.events").ok().and_then(|c| c.value("max")).unwrap_or(0);
+        }
+        if let Some(stat) = self.of(Controller::Cpu).filter(|_| v2).and_then(|g| g.read("cpu.stat").ok()) {
+            let time = |key| stat.value(key).map(Duration::from_micros);
+            counted.cpu = time("user_usec").zip(time("system_usec"));
+        }
+        counted
+    }
+
+    /// Kill whatever is in it, at once where the kernel can. Pid 1 takes its namespace along anyway; this
+    /// is for one that does not go.
+    pub fn kill(&self) {
+        for group in self.held.iter().filter_map(|h| h.group.as_ref()) {
+            if group.write("cgroup.kill", "1").is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Remove the groups, which are empty once pid 1 has been reaped.
+    fn remove(&mut self) {
+        for held in &mut self.held {
+            // A scope that is empty is removed by who made it.
+            if held.group.take().is_some() && self.backend != Backend::Scope {
+                // What is left is swept by a later run.
+                drop(held.parent.remove(&self.name));
+            }
+        }
+    }
+
+    /// Remove what killed runs left beside these groups. Done while the command runs.
+    pub fn sweep(&self) {
+        for held in self.held.iter().filter(|_| self.backend != Backend::Scope) {
+            sweep::beside(&held.parent, FEW);
+        }
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Groups that one run looks at beside its own.
+const FEW: usize = 64;
+/// Microseconds in which a quota of processor time is given out.
+const PERIOD: u64 = 100_000;
+
+/// Without swap in the kernel or in its groups there is nothing to limit, unless there is swap all the same.
+fn no_swap(done: Result<()>) -> Result<()> {
+    match done {
+        Err(e) if e.errno == Errno::ENOENT => match std::fs::read_to_string("/proc/swaps") {
+            Ok(text) if text.lines().count() > 1 => Err(e),
+            _ => Ok(()),
+        },
+        done => done,
+    }
+}
+
+fn apply_v1(wants: &Wants, controller: Option<Controller>, group: &Group) -> Result<()> {
+    match controller {
+        Some(Controller::Memory) => {
+            if let Some(bytes) = wants.mem {
+                group.set("memory.limit_in_bytes", bytes)?;
+                // The same sum for memory and swap together leaves nothing for swap.
+                no_swap(group.set("memory.memsw.limit_in_bytes", bytes))?;
+                group.set("memory.swappiness", 0)?;
+            }
+        }
+        Some(Controller::Cpu) => {
+            if let Some(millis) = wants.cpu_millis {
+                group.set("cpu.cfs_period_us", PERIOD)?;
+                group.set("cpu.cfs_quota_us", millis * PERIOD / 1000)?;
+            }
+        }
+        Some(Controller::Pids) => {
+            if let Some(n) = wants.pids {
+                group.set("pids.max", n.saturating_add(1))?;
+            }
+        }
+        Some(Controller::Io) => {
+            for (major, minor) in &wants.disks {
+                let rates = [
+                    (wants.io_read, "blkio.throttle.read_bps_device"),
+                    (wants.io_write, "blkio.throttle.write_bps_device"),
+                ];
+                for (rate, file) in rates {
+                    if let Some(rate) = rate {
+                        group.write(file, &format!("{major}:{minor} {rate}"))?;
+                    }
+                }
+            }
+        }
+        Some(Controller::Freezer) | None => {}
+    }
+    Ok(())
+}
+
+/// What a path of a group is called in messages.
+pub(super) fn shown(path: &Path) -> String {
+    crate::base::text::os(path)
+}
+
+/// An error on a group.
+fn on(e: Error, path: &Path) -> Error {
+    let arg = if e.arg.is_empty() { shown(path) } else { format!("{}/{}", shown(path), e.arg) };
+    e.on(arg)
+}

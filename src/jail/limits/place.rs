@@ -1,0 +1,122 @@
+//! Where the groups of a jail are made.
+
+use std::path::{Path, PathBuf};
+
+use super::{Held, Missing, Wants, on, shown};
+use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
+use crate::sys::cgroup::Group;
+
+/// The hierarchies as this process sees them. Two files of `/proc`.
+pub fn here() -> Hierarchies {
+    let read = |path| std::fs::read(path).unwrap_or_default();
+    Hierarchies::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
+}
+
+/// Whether `/sys/fs/cgroup` is cgroup v2, as it is wherever that is the only one.
+pub fn is_unified() -> bool {
+    let fs = nix::sys::statfs::statfs("/sys/fs/cgroup");
+    fs.is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
+}
+
+/// The nearest group from our own upwards in which we may make one with all the controllers: children
+/// get those that their parent hands on. One that holds processes itself cannot be made to hand on more
+/// ("no internal processes"), so that a group beside our own is the usual case.
+pub(super) fn v2(hierarchies: &Hierarchies, wants: &Wants) -> Result<(Group, PathBuf), Missing> {
+    let needed = wants.needed();
+    let Some(hierarchy) = hierarchies.v2() else {
+        return Err(Missing { controllers: needed, why: hierarchies.trouble().to_owned() });
+    };
+    let mut best = Missing { controllers: needed.clone(), why: hierarchies.trouble().to_owned() };
+    for path in hierarchy.upwards() {
+        let Ok(group) = Group::open(path) else { continue };
+        if !group.is_ours() {
+            continue;
+        }
+        match missing(&group, path, hierarchy, wants) {
+            Ok(()) => return Ok((group, path.to_owned())),
+            Err(missing)
+                if missing.controllers.len() < best.controllers.len()
+                    || best.why == hierarchies.trouble() =>
+            {
+                best = missing;
+            }
+            Err(_) => {}
+        }
+    }
+    Err(best)
+}
+
+/// Whether children of `group` have all the controllers, after it was asked to hand on what it has.
+fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> Result<(), Missing> {
+    let names = |file| group.read(file).map(|c| c.text().to_owned()).unwrap_or_default();
+    let handed_on = names("cgroup.subtree_control");
+    let lacks = |list: &str, c: &Controller| c.v2().is_some_and(|name| !list.split(' ').any(|w| w == name));
+    let needed = wants.needed();
+    let not_handed_on: Vec<_> = needed.iter().copied().filter(|c| lacks(&handed_on, c)).collect();
+    if not_handed_on.is_empty() {
+        return Ok(());
+    }
+    let has = names("cgroup.controllers");
+    let absent: Vec<_> = needed.iter().copied().filter(|c| lacks(&has, c)).collect();
+    if !absent.is_empty() {
+        let why = format!("the group `{}` of cgroup v2 does not have it", shown(path));
+        return Err(Missing { controllers: absent, why });
+    }
+    // Root may change any group; what is not his own or everybody's is left as it is.
+    let everybodys = !group.has("cgroup.type");
+    if nix::unistd::geteuid().is_root() && path != hierarchy.own {
+        let why = format!("the group `{}` does not hand it on", shown(path));
+        return Err(Missing { controllers: not_handed_on, why });
+    }
+    // The kernel refuses it for memory and allows it for processor time, but then children of the group are
+    // no places for a whole process (EOPNOTSUPP).
+    let holds = group.read("cgroup.procs").map_or(true, |list| !list.text().is_empty());
+    if holds && !everybodys {
+        let why =
+            format!("processes are in the group `{}` itself, and none beside it may be used", shown(path));
+        return Err(Missing { controllers: not_handed_on, why });
+    }
+    let mut words: Vec<String> =
+        not_handed_on.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
+    if wants.pids.is_some() && !lacks(&has, &Controller::Pids) && lacks(&handed_on, &Controller::Pids) {
+        words.push("+pids".to_owned());
+    }
+    match group.write("cgroup.subtree_control", &words.join(" ")) {
+        Ok(()) => Ok(()),
+        Err(e) => Err(Missing { controllers: not_handed_on, why: on(e, path).to_string() }),
+    }
+}
+
+/// Below our own group in each hierarchy of cgroup v1 that is needed.
+pub(super) fn v1(hierarchies: &Hierarchies, wants: &Wants) -> Result<Vec<Held>, Missing> {
+    let mut held = Vec::with_capacity(4);
+    let mut missing = Missing { controllers: Vec::new(), why: String::new() };
+    let needed = wants.needed();
+    let soft = (wants.pids.is_some() && !needed.contains(&Controller::Pids)).then_some(Controller::Pids);
+    for controller in needed.iter().copied().chain(soft) {
+        let place = hierarchies.v1(controller).map(|h| (Group::open(&h.own), &h.own));
+        let why = match place {
+            Some((Ok(parent), path)) if parent.is_ours() => {
+                held.push(Held { controller: Some(controller), parent, path: path.clone(), group: None });
+                continue;
+            }
+            Some((Ok(_), path)) => format!("only root may change the group `{}`", shown(path)),
+            Some((Err(e), path)) => on(e, path).to_string(),
+            None if hierarchies.v1.is_empty() => hierarchies.trouble().to_owned(),
+            None => format!("no hierarchy of cgroup v1 with `{}` can be written", controller.v1()),
+        };
+        if needed.contains(&controller) {
+            missing.controllers.push(controller);
+            missing.why = why;
+        }
+    }
+    match (missing.controllers.is_empty(), held.is_empty()) {
+        (true, false) => Ok(held),
+        (true, true) => Err(Missing { controllers: needed, why: hierarchies.trouble().to_owned() }),
+        (false, _) => Err(missing),
+    }
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -1,0 +1,312 @@
+//! A scope of the user's own service manager, for who has no group of his own: systemd puts pid 1 into
+//! one and sets its limits. `StartTransientUnit` of `org.freedesktop.systemd1.Manager`, spoken over the
+//! manager's private socket, where no bus stands between. It takes some milliseconds, so it is only asked
+//! where nothing cheaper holds what is wanted.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::Wants;
+use crate::base::text;
+use crate::host::cgroups::Controller;
+use crate::sys::{Error, Result, errno};
+
+/// How long the manager may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of one answer at most.
+const MOST: usize = 1 << 20;
+
+/// The manager of this user, and the group that it hands out parts of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manager {
+    socket: PathBuf,
+    pub(super) group: PathBuf,
+}
+
+impl Manager {
+    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there.
+    pub(super) fn of(uid: u32, mount: &Path) -> Option<Manager> {
+        let socket = PathBuf::from(format!("/run/user/{uid}/systemd/private"));
+        let is_ours = |m: std::fs::Metadata| m.file_type().is_socket() && m.uid() == uid;
+        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then(|| Manager {
+            socket,
+            group: mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
+        })
+    }
+
+    /// What it cannot hold: it has what root's manager gave it, which often is not `io`.
+    pub(super) fn lacks(&self, needed: &[Controller]) -> Vec<Controller> {
+        let has = std::fs::read_to_string(self.group.join("cgroup.controllers")).unwrap_or_default();
+        let lacks = |c: &Controller| !c.v2().is_some_and(|name| has.split_whitespace().any(|w| w == name));
+        needed.iter().copied().filter(lacks).collect()
+    }
+
+    /// Put `pid` into a scope of this name with these limits; the path of its group, below the mount.
+    pub(super) fn start(&self, name: &str, pid: i32, wants: &Wants) -> Result<PathBuf> {
+        let fail = |e: std::io::Error| Error::new("connect", text::os(&self.socket), errno(&e));
+        let mut stream = UnixStream::connect(&self.socket).map_err(fail)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
+        call(&mut stream, &start_transient(name, pid, wants))?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            let found = groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|p| p.ends_with(name));
+            match found {
+                Some(path) => return Ok(PathBuf::from(path)),
+                None if Instant::now() > until => {
+                    return Err(Error::new("StartTransientUnit", name, Errno::ETIMEDOUT));
+                }
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+}
+
+/// Say who we are, send one call, wait for its answer.
+fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
+    let fail = |e: std::io::Error| Error::new("StartTransientUnit", "", errno(&e));
+    // The uid in decimal, its digits in hexadecimal.
+    let uid: String = nix::unistd::geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+    stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).map_err(fail)?;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map_err(fail)?;
+        line.push(byte[0]);
+        if line.len() > 1024 {
+            return Err(Error::new("StartTransientUnit", "AUTH", Errno::EPROTO));
+        }
+    }
+    if !line.starts_with(b"OK ") {
+        return Err(Error::new("StartTransientUnit", "AUTH", Errno::EACCES));
+    }
+    stream.write_all(b"BEGIN\r\n").map_err(fail)?;
+    stream.write_all(message).map_err(fail)?;
+    loop {
+        let mut head = [0; 16];
+        stream.read_exact(&mut head).map_err(fail)?;
+        let number = |at: usize| {
+            let bytes = head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or([0; 4]);
+            if head[0] == b'l' { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }
+        };
+        let (body, fields) = (number(4) as usize, (number(12) as usize).next_multiple_of(8));
+        if body.saturating_add(fields) > MOST {
+            return Err(Error::new("StartTransientUnit", "", Errno::EPROTO));
+        }
+        let mut rest = vec![0; fields + body];
+        stream.read_exact(&mut rest).map_err(fail)?;
+        match head[1] {
+            // The one answer that we wait for; signals are for others.
+            2 => return Ok(()),
+            3 => {
+                let said = rest.get(fields + 4..).unwrap_or_default();
+                let said = text::printable(said.split(|b| *b == 0).next().unwrap_or_default());
+                let said: String = said.chars().take(200).collect();
+                return Err(Error::new("StartTransientUnit", said, Errno::EREMOTEIO));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Values as D-Bus writes them: each at a multiple of its size.
+#[derive(Default)]
+struct Wire(Vec<u8>);
+
+impl Wire {
+    fn align(&mut self, to: usize) -> &mut Wire {
+        self.0.resize(self.0.len().next_multiple_of(to), 0);
+        self
+    }
+
+    fn u32(&mut self, n: u32) -> &mut Wire {
+        self.align(4).0.extend(n.to_le_bytes());
+        self
+    }
+
+    fn u64(&mut self, n: u64) -> &mut Wire {
+        self.align(8).0.extend(n.to_le_bytes());
+        self
+    }
+
+    fn string(&mut self, s: &str) -> &mut Wire {
+        self.u32(u32::try_from(s.len()).unwrap_or(0)).0.extend(s.as_bytes());
+        self.0.push(0);
+        self
+    }
+
+    fn signature(&mut self, s: &str) -> &mut Wire {
+        self.0.push(u8::try_from(s.len()).unwrap_or(0));
+        self.0.extend(s.as_bytes());
+        self.0.push(0);
+        self
+    }
+
+    /// An array, whose length does not count the gap before its first element.
+    fn array(&mut self, element: usize, fill: impl FnOnce(&mut Wire)) -> &mut Wire {
+        self.u32(0);
+        let length = self.0.len() - 4;
+        self.align(element);
+        let start = self.0.len();
+        fill(self);
+        let bytes = u32::try_from(self.0.len() - start).unwrap_or(0).to_le_bytes();
+        self.0.splice(length..length + 4, bytes);
+        self
+    }
+
+    /// A property: a name and a value of some type.
+    fn property(&mut self, name: &str, kind: &str) -> &mut Wire {
+        self.align(8).string(name).signature(kind)
+    }
+}
+
+fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
+    let mut body = Wire::default();
+    body.string(name).string("fail").array(8, |all| {
+        all.property("PIDs", "au").array(4, |pids| {
+            pids.u32(u32::try_from(pid).unwrap_or(0));
+        });
+        all.property("Delegate", "b").u32(1);
+        all.property("CollectMode", "s").string("inactive-or-failed");
+        if let Some(bytes) = wants.mem {
+            all.property("MemoryMax", "t").u64(bytes);
+            all.property("MemorySwapMax", "t").u64(0);
+        }
+        if let Some(n) = wants.pids {
+            all.property("TasksMax", "t").u64(n.saturating_add(1));
+        }
+        if let Some(millis) = wants.cpu_millis {
+            all.property("CPUQuotaPerSecUSec", "t").u64(millis * 1000);
+        }
+        let rates = [("IOReadBandwidthMax", wants.io_read), ("IOWriteBandwidthMax", wants.io_write)];
+        for (name, rate) in rates {
+            let Some(rate) = rate else { continue };
+            all.property(name, "a(st)").array(8, |disks| {
+                for (major, minor) in &wants.disks {
+                    disks.align(8).string(&format!("/dev/block/{major}:{minor}")).u64(rate);
+                }
+            });
+        }
+    });
+    // No further units.
+    body.array(8, |_| {});
+    let mut message = Wire(vec![b'l', 1, 0, 1]);
+    message.u32(u32::try_from(body.0.len()).unwrap_or(0)).u32(1).array(8, |fields| {
+        let texts = [
+            (1, "o", "/org/freedesktop/systemd1"),
+            (2, "s", "org.freedesktop.systemd1.Manager"),
+            (3, "s", "StartTransientUnit"),
+            (6, "s", "org.freedesktop.systemd1"),
+        ];
+        for (code, kind, value) in texts {
+            fields.align(8).0.push(code);
+            fields.signature(kind).string(value);
+        }
+        fields.align(8).0.push(8);
+        fields.signature("g").signature("ssa(sv)a(sa(sv))");
+    });
+    message.align(8).0.extend(body.0);
+    message.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manager that says what it is told to.
+    struct Fake {
+        says: std::io::Cursor<Vec<u8>>,
+        heard: Vec<u8>,
+    }
+
+    impl Read for Fake {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            self.says.read(into)
+        }
+    }
+
+    impl Write for Fake {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.heard.extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn answered(with: &[&[u8]]) -> (Result<()>, Vec<u8>) {
+        let says = std::io::Cursor::new(with.concat());
+        let mut fake = Fake { says, heard: Vec::new() };
+        let result = call(&mut fake, b"MESSAGE");
+        (result, fake.heard)
+    }
+
+    fn answer(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![b'l', kind, 1, 1];
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend([7, 0, 0, 0, 8, 0, 0, 0]);
+        bytes.extend([5, 1, b'u', 0, 1, 0, 0, 0]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_and_a_refusal_is_told() {
+        let ok = b"OK 0123\r\n";
+        let (result, heard) = answered(&[ok, &answer(4, b"signal"), &answer(2, b"")]);
+        assert_eq!(result, Ok(()));
+        let hex: String = nix::unistd::geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(heard, format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\nMESSAGE").into_bytes());
+        let (refused, _) = answered(&[ok, &answer(3, b"\x05\0\0\0no\x1b!x\0")]);
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.errno, refused.arg.as_str()), (Errno::EREMOTEIO, "no\\x1b!x"));
+        assert_eq!(answered(&[b"REJECTED EXTERNAL\r\n"]).0.unwrap_err().errno, Errno::EACCES);
+        // It breaks off, and it promises more than anybody would read.
+        assert!(answered(&[ok, b"l\x02"]).0.is_err());
+        let huge = [&b"l\x02\x01\x01"[..], &u32::MAX.to_le_bytes(), &[0; 8]].concat();
+        assert_eq!(answered(&[ok, &huge]).0.unwrap_err().errno, Errno::EPROTO);
+        assert!(answered(&[&[b'x'; 5000]]).0.is_err());
+    }
+
+    #[test]
+    fn the_call_is_laid_out_as_d_bus_wants_it() {
+        let wants = Wants { mem: Some(0x0102_0304), ..Wants::default() };
+        let bytes = start_transient("aj-x.scope", 77, &wants);
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        assert_eq!(&bytes[..4], b"l\x01\0\x01");
+        let (body, fields) = (word(4), word(12));
+        let start = (16 + fields).next_multiple_of(8);
+        assert_eq!((bytes.len(), word(8)), (start + body, 1));
+        // The body begins with the name, the mode, and an array that ends where the last one, empty, begins.
+        assert_eq!((word(start), &bytes[start + 4..start + 15]), (10, &b"aj-x.scope\0"[..]));
+        let mode = start + 16;
+        assert_eq!((word(mode), &bytes[mode + 4..mode + 9]), (4, &b"fail\0"[..]));
+        let array = mode + 12;
+        let first = (array + 4).next_multiple_of(8);
+        assert_eq!((word(first), &bytes[first + 4..first + 9]), (4, &b"PIDs\0"[..]));
+        let end = first + word(array);
+        assert_eq!(word(end.next_multiple_of(4)), 0);
+        assert_eq!((end.next_multiple_of(4) + 4).next_multiple_of(8), bytes.len());
+        let at = bytes.windows(10).position(|w| w == b"MemoryMax\0").unwrap();
+        let value = (at + 10 + 3).next_multiple_of(8);
+        assert_eq!((&bytes[at + 10..at + 13], word(value)), (&b"\x01t\0"[..], 0x0102_0304));
+        assert!(bytes.windows(4).any(|w| w == 77u32.to_le_bytes()));
+    }
+
+    #[test]
+    fn a_manager_without_a_socket_of_this_user_is_none() {
+        assert_eq!(Manager::of(4_000_000_000, Path::new("/sys/fs/cgroup")), None);
+        let dir = tempfile::tempdir().unwrap();
+        let manager = Manager { socket: dir.path().join("none"), group: dir.path().to_owned() };
+        std::fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        assert_eq!(manager.lacks(&[Controller::Memory, Controller::Io]), [Controller::Io]);
+        assert_eq!(manager.start("aj-x.scope", 1, &Wants::default()).unwrap_err().errno, Errno::ENOENT);
+    }
+}

@@ -1,0 +1,65 @@
+//! Groups that killed runs left behind.
+
+use crate::base::id::Id;
+use crate::host::cgroups::Hierarchies;
+use crate::sys::cgroup::{self, Group};
+
+use super::PREFIX;
+
+/// The jail and the pid of the `aj` that a group of this name was made by.
+pub(crate) fn maker(name: &str) -> Option<(Id, i32)> {
+    let (id, pid) = name.strip_prefix(PREFIX)?.split_once('.')?;
+    Some((id.parse().ok()?, pid.parse().ok().filter(|pid| *pid > 0)?))
+}
+
+/// Remove the groups in `parent` whose `aj` is gone and that nobody is in any more, looking at no more than
+/// `most`. One of another pid namespace is at worst made again: the kernel removes none that is in use.
+pub(super) fn beside(parent: &Group, most: usize) -> usize {
+    let names = cgroup::children(parent, most).unwrap_or_default();
+    let gone =
+        |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH);
+    let stale = |name: &&String| maker(name).is_some_and(|(_, pid)| gone(pid));
+    names.iter().filter(stale).filter(|name| parent.remove(name).is_ok()).count()
+}
+
+/// Do so wherever a run could have made one. Returns how many were removed.
+pub fn everywhere(hierarchies: &Hierarchies) -> usize {
+    const MOST: usize = 4096;
+    let v1 = hierarchies.v1.iter().map(|(_, h)| h.own.as_path());
+    let v2 = hierarchies.v2().into_iter().flat_map(|h| h.upwards());
+    let open = |path| Group::open(path).ok().filter(Group::is_ours);
+    v1.chain(v2).filter_map(open).map(|group| beside(&group, MOST)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_groups_of_a_jail_whose_aj_is_gone_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        let me = std::process::id();
+        let names = [
+            (format!("aj-jl-7k3m000000000000.{dead}"), false),
+            (format!("aj-jl-7k3m000000000000.{me}"), true),
+            ("aj-jl-7k3m000000000000".to_owned(), true),
+            (format!("aj-jl-7k3.{dead}"), true),
+            (format!("aj-x.{dead}"), true),
+            (format!("jl-7k3m000000000000.{dead}"), true),
+            ("aj-jl-7k3m000000000000.-1".to_owned(), true),
+            ("aj-jl-7k3m000000000000.0".to_owned(), true),
+        ];
+        for (name, _) in &names {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        assert_eq!(beside(&Group::open(&path).unwrap(), 99), 1);
+        for (name, stays) in &names {
+            assert_eq!(path.join(name).exists(), *stays, "{name}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Limits that a control group holds, and what is said where none can be had.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::yard::{Running, Said, Yard, eventually, said, skip};
+
+/// What holds a limit of memory on this machine; `None` where nothing can.
+pub(super) fn held(yard: &Yard) -> Option<String> {
+    holds(yard, &["--mem", "64m"])
+}
+
+fn holds(yard: &Yard, options: &[&str]) -> Option<String> {
+    let ran = said(&mut yard.exec([&["--dry-run", "--json"], options].concat(), ["true"]));
+    if ran.fate == 0 {
+        return Some(json(&ran)["limits"]["by"].as_str().unwrap().to_owned());
+    }
+    // The only good reason.
+    assert!(ran.err.contains("cannot be enforced here: it needs a cgroup"), "{ran:?}");
+    skip(ran.err.lines().next().unwrap_or_default());
+    None
+}
+
+#[track_caller]
+fn json(ran: &Said) -> Value {
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran:?}"))
+}
+
+/// Groups of the jails that the process `aj` made.
+fn groups(aj: i32) -> Vec<PathBuf> {
+    fn walk(dir: &std::path::Path, depth: u32, end: &str, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|n| n.starts_with("aj-jl-") && n.ends_with(end)) {
+                into.push(entry.path());
+            } else if depth > 0 {
+                walk(&entry.path(), depth - 1, end, into);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("/sys/fs/cgroup".as_ref(), 8, &format!(".{aj}"), &mut found);
+    found
+}
+
+#[test]
+fn memory_is_held_however_it_is_used() {
+    let Some(yard) = Yard::new() else { return };
+    let Some(by) = held(&yard) else { return };
+    let hows = ["anon", "shared", "tmp", "shm", "memfd"];
+    // Teeth: without a limit the same programs have it all. Together, because each waits a while.
+    let free: Vec<_> = hows
+        .map(|how| {
+            let mut aj = yard.exec(["--tmp", "1g"], ["./life", "memory", how, "100"]);
+            Running::start(aj.stdout(Stdio::null()).stderr(Stdio::inherit()))
+        })
+        .into();
+    for how in hows {
+        let mut aj = yard.exec(["--mem", "48m", "--tmp", "1g", "--json"], ["./life", "memory", how, "100"]);
+        let ran = said(&mut aj);
+        let json = json(&ran);
+        assert_eq!(ran.fate, 137, "{how}: {ran:?}");
+        assert_eq!(
+            (&json["oom_killed"], &json["killed_by"], &json["exit_code"], &json["timed_out"]),
+            (&true.into(), &"memory".into(), &137.into(), &false.into()),
+            "{how}"
+        );
+        assert_eq!(
+            (&json["policy"]["limits_by"], &json["policy"]["mem"]),
+            (&by.as_str().into(), &(48 << 20).into())
+        );
+        let peak = json["stats"]["peak_memory"].as_u64().unwrap();
+        assert!((24 << 20..=48 << 20).contains(&peak), "{how}: {peak}");
+    }
+    let ran = said(&mut yard.exec(["--mem", "48m", "--tmp", "1g"], ["./life", "memory", "tmp", "100"]));
+    assert!(ran.fate == 137 && ran.err.contains("than its limit of 48 MiB (most "), "{ran:?}");
+    assert!(ran.err.contains(&by) && ran.err.lines().count() == 1, "{ran:?}");
+    for (mut running, how) in free.into_iter().zip(hows) {
+        assert!(running.end().success(), "{how}");
+    }
+    // The ledger says the same.
+    let list = said(&mut yard.sh("\"$AJ\" jail list --status oom -q | wc -l"));
+    assert_eq!(list.out.trim(), "6", "{list:?}");
+    let show =
+        said(&mut yard.sh("\"$AJ\" jail show \"$(\"$AJ\" jail list --status oom -q | head -1)\" --json"));
+    let show = json(&show);
+    assert_eq!((&show["policy"]["mem"], &show["status"]), (&(48 << 20).into(), &"oom".into()));
+    assert!(show["usage"]["peak_memory"].as_u64().unwrap() > 24 << 20, "{show}");
+}
+
+#[test]
+fn the_page_cache_is_counted_and_given_back_not_killed_for() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    let script = "head -c 150M /dev/zero > big && cat big big > /dev/null && rm big";
+    let ran = said(&mut yard.exec(["--mem", "48m", "--json"], ["sh", "-c", script]));
+    let json = json(&ran);
+    assert_eq!(ran.fate, 0, "{ran:?}");
+    let peak = json["stats"]["peak_memory"].as_u64().unwrap();
+    assert!((24 << 20..=48 << 20).contains(&peak), "{peak}");
+}
+
+#[test]
+fn the_whole_jail_goes_when_memory_runs_out_in_one_process() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    let start = Instant::now();
+    let script = "./life memory anon 400; ./life sleep 60";
+    let ran = said(&mut yard.exec(["--mem", "48m"], ["sh", "-c", script]));
+    assert_eq!(ran.fate, 137, "{ran:?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // However the rest of it ends: half a jail has not done what it was asked to.
+    let ran = said(&mut yard.exec(["--mem", "48m"], ["sh", "-c", "./life memory anon 400; exit 0"]));
+    assert_eq!(ran.fate, 137, "{ran:?}");
+}
+
+#[test]
+fn a_timeout_is_not_called_out_of_memory() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    let options = ["--mem", "64m", "--timeout", "300ms", "--json"];
+    let ran = said(&mut yard.exec(options, ["./life", "sleep", "60"]));
+    let json = json(&ran);
+    assert_eq!((ran.fate, &json["oom_killed"], &json["timed_out"]), (124, &false.into(), &true.into()));
+    let ran = said(&mut yard.exec(["--mem", "64m", "--json"], ["./life", "raise", "9"]));
+    assert_eq!((ran.fate, &self::json(&ran)["oom_killed"]), (137, &false.into()), "{ran:?}");
+}
+
+#[test]
+fn processors_are_given_out_by_the_share_that_was_asked_for() {
+    let Some(yard) = Yard::new() else { return };
+    if holds(&yard, &["--cpus", "0.2"]).is_none() {
+        return;
+    }
+    let spent = |options: &[&str]| {
+        let all = [options, &["--timeout", "1500ms", "--grace", "0s", "--json"]].concat();
+        let ran = said(&mut yard.exec(all, ["sh", "-c", "while :; do :; done & while :; do :; done"]));
+        assert_eq!(ran.fate, 124, "{ran:?}");
+        let stats = &json(&ran)["stats"];
+        stats["user_ms"].as_u64().unwrap() + stats["system_ms"].as_u64().unwrap()
+    };
+    let (limited, free) = (spent(&["--cpus", "0.2"]), spent(&[]));
+    // 300 ms, and what a period may be overdrawn by.
+    assert!(limited < 500, "{limited} ms");
+    assert!(free > limited + 100, "{free} ms against {limited} ms");
+}
+
+#[test]
+fn a_refused_fork_is_told_and_is_no_crash() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do ./life sleep 2 & done; wait";
+    let ran = said(&mut yard.exec(["--pids", "8", "--json"], ["sh", "-c", script]));
+    let json = json(&ran);
+    assert!(ran.fate > 0 && ran.fate < 125, "{ran:?}");
+    assert_eq!((&json["oom_killed"], &json["killed_by"]), (&false.into(), &Value::Null));
+    assert!(
+        ran.err.contains("limit of 8 processes and threads") && ran.err.contains("--pids N"),
+        "{}",
+        ran.err
+    );
+    let ran = said(&mut yard.exec(["--pids", "8"], ["true"]));
+    assert_eq!((ran.fate, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_plain_run_makes_no_group_and_one_with_a_limit_removes_its_own() {
+    let Some(yard) = Yard::new() else { return };
+    let Some(_) = held(&yard) else { return };
+    for (options, wanted) in [(&[][..], false), (&["--mem", "64m"], true)] {
+        let mut aj = yard.exec(options.iter().copied(), ["./life", "ready", "60"]);
+        let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null()));
+        running.first_line();
+        assert_eq!(!groups(running.pid()).is_empty(), wanted, "{options:?}");
+        running.signal(Signal::SIGTERM);
+        running.end();
+        assert_eq!(groups(running.pid()), [] as [PathBuf; 0], "{options:?}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_leaves_is_swept() {
+    let Some(yard) = Yard::new() else { return };
+    let Some(_) = held(&yard) else { return };
+    for sweeper in ["\"$AJ\" jail list -q", "\"$AJ\" exec --mem 64m -- true"] {
+        let mut aj = yard.exec(["--mem", "64m"], ["./life", "ready", "60"]);
+        let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null()));
+        running.first_line();
+        let pid = running.pid();
+        running.signal(Signal::SIGKILL);
+        running.end();
+        assert_eq!(groups(pid).len(), 1, "nothing was left to be swept");
+        let gone = || {
+            assert_eq!(said(&mut yard.sh(sweeper)).fate, 0);
+            groups(pid).is_empty()
+        };
+        // Its processes may take a moment.
+        assert!(eventually(Duration::from_secs(3), gone), "{sweeper}: {:?}", groups(pid));
+    }
+}
+
+#[test]
+fn reading_is_held_to_its_rate() {
+    let Some(yard) = Yard::new() else { return };
+    if holds(&yard, &["--io-read", "1m"]).is_none() {
+        return;
+    }
+    std::fs::write(yard.ws.join("big"), vec![7; 4 << 20]).unwrap();
+    said(&mut yard.sh("sync big"));
+    let took = |options: &[&str]| {
+        let dd = ["dd", "if=big", "of=/dev/null", "bs=64k", "count=48", "iflag=direct"];
+        let start = Instant::now();
+        let ran = said(&mut yard.exec(options.iter().copied(), dd));
+        (ran.fate == 0).then(|| start.elapsed())
+    };
+    let Some(free) = took(&[]) else { return skip("no direct reads here") };
+    let limited = took(&["--io-read", "1m"]).unwrap();
+    assert!(limited > Duration::from_millis(1500) && limited > free * 2, "{limited:?} against {free:?}");
+}
+
+#[test]
+fn what_is_written_to_disk_is_watched_and_the_jail_killed_for_it() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "head -c 100M /dev/zero > big; ./life sleep 3; echo done";
+    let ran = said(&mut yard.exec(["--disk", "20m", "--json"], ["sh", "-c", script]));
+    let found = json(&ran);
+    assert_eq!(
+        (ran.fate, &found["killed_by"], &found["policy"]["disk_by"]),
+        (137, &"disk".into(), &"watched".into())
+    );
+    assert_eq!(found["oom_killed"], false);
+    let show = said(&mut yard.sh("\"$AJ\" jail show @ --json"));
+    assert_eq!(json(&show)["killed_for"], "disk");
+    let ran = said(&mut yard.exec(["--disk", "20m"], ["sh", "-c", script]));
+    assert!(ran.fate == 137 && ran.err.contains("more to disk than its limit of 20 MiB"), "{ran:?}");
+    // Teeth: with room it is not.
+    let ran = said(&mut yard.exec(["--disk", "1g"], ["sh", "-c", script]));
+    assert_eq!((ran.fate, ran.out.as_str()), (0, "done\n"), "{ran:?}");
+    // What is written to the host itself cannot be told from what is there.
+    let ran = said(&mut yard.exec(["--disk", "1g", "--rw"], ["true"]));
+    assert!(ran.fate == 125 && ran.err.contains("`--disk` cannot be enforced here"), "{ran:?}");
+}
+
+/// A machine whose cgroup v2 has no controllers still shows how a jail is born in a group of it.
+#[test]
+fn a_jail_is_born_in_its_group_of_cgroup_v2_and_the_group_goes_with_it() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "cat /proc/self/cgroup; ./life ready 60";
+    let mut aj = yard.aj(["sh", "-c", script]);
+    aj.env("AJ_TEST_WAYS", "core-group");
+    let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let (first, mut rest) = running.first_line();
+    let mut lines = first;
+    while !lines.contains("ready") {
+        assert!(std::io::BufRead::read_line(&mut rest, &mut lines).unwrap() > 0, "{lines}");
+    }
+    let made = groups(running.pid());
+    if made.is_empty() {
+        return skip("no group of cgroup v2 can be made here");
+    }
+    // Its cgroup namespace begins there.
+    assert!(lines.lines().any(|l| l == "0::/"), "{lines}");
+    let inside = std::fs::read_to_string(made[0].join("cgroup.procs")).unwrap();
+    assert!(inside.lines().count() >= 3, "{inside}");
+    running.signal(Signal::SIGTERM);
+    running.end();
+    assert_eq!(groups(running.pid()), [] as [PathBuf; 0]);
+}

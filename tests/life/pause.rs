@@ -1,0 +1,147 @@
+//! `aj pause` and `aj resume`: by every way that this user has.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::yard::{Running, Said, Yard, assert_gone, eventually, fate, mark, said, skip};
+
+/// The best way that is left when these are taken away, for tests of debug builds.
+const TAKEN: [&str; 3] = ["", "cgroup.freeze", "cgroup.freeze,freezer"];
+
+fn aj(yard: &Yard, words: &str, without: &str) -> Said {
+    said(yard.sh(&format!("\"$AJ\" {words}")).env("AJ_TEST_WITHOUT", without))
+}
+
+/// Counts lines in the background; what it was paused by, the newest jail.
+fn paused(yard: &Yard, without: &str, seen: &mut Vec<&'static str>) -> Option<&'static str> {
+    let ran = aj(yard, "pause @ --json", without);
+    assert_eq!(ran.fate, 0, "{ran:?}");
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let by = ["cgroup.freeze", "freezer", "SIGSTOP"].into_iter().find(|by| json["by"] == *by).unwrap();
+    assert_eq!((&json["paused"], &json["changed"]), (&true.into(), &true.into()));
+    if seen.contains(&by) {
+        skip(format!("no other way than {by} without {without}"));
+        return None;
+    }
+    seen.push(by);
+    Some(by)
+}
+
+fn counter(yard: &Yard, options: &[&str], mark: &str) -> (Running, Command) {
+    let script = "while :; do echo >> ticks; sleep 0.02; done";
+    let mut aj = yard.exec(options.iter().copied(), ["sh", "-c", script, mark]);
+    let running = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+    (running, aj)
+}
+
+/// Lines in the file that the counter of the newest jail writes, in its upper layer.
+fn ticks(yard: &Yard) -> u64 {
+    let trees = std::fs::read_dir(yard.state().join("trees")).into_iter().flatten().flatten();
+    let sizes = trees.filter_map(|t| std::fs::metadata(t.path().join("upper/ticks")).ok());
+    sizes.map(|m| m.len()).sum()
+}
+
+fn runs(yard: &Yard) -> bool {
+    let before = ticks(yard);
+    eventually(Duration::from_secs(5), || ticks(yard) > before + 2)
+}
+
+#[test]
+fn a_paused_jail_stands_still_and_goes_on_and_its_clock_with_it() {
+    let Some(yard) = Yard::new() else { return };
+    let mut seen = Vec::new();
+    for without in TAKEN {
+        let start = Instant::now();
+        let (mut running, _) = counter(&yard, &["--timeout", "4s", "--grace", "0s"], &mark());
+        assert!(runs(&yard));
+        let by = paused(&yard, without, &mut seen);
+        let before = ticks(&yard);
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(ticks(&yard), before, "{by:?}");
+        let list = aj(&yard, "jail list --status paused -q", "");
+        assert!(list.out.starts_with("jl-") && list.out.lines().count() == 1, "{list:?}");
+        // Once more changes nothing.
+        let again = aj(&yard, "pause @", without);
+        assert!(again.fate == 0 && again.err.contains("is paused already"), "{again:?}");
+        assert_eq!(aj(&yard, "resume @", "").fate, 0);
+        assert!(runs(&yard), "{by:?}");
+        let again = aj(&yard, "resume @", "");
+        assert!(again.fate == 0 && again.err.contains("is not paused"), "{again:?}");
+        assert_eq!(fate(running.end()), 124);
+        // Four seconds of its own.
+        assert!(start.elapsed() > Duration::from_millis(5400), "{by:?}: {:?}", start.elapsed());
+        let ended = aj(&yard, "pause @", "");
+        assert!(ended.fate == 1 && ended.err.contains("does not run"), "{ended:?}");
+        assert_eq!(std::fs::read_dir(yard.state().join("paused")).unwrap().count(), 0);
+        aj(&yard, "discard --all --yes", "");
+    }
+}
+
+#[test]
+fn a_paused_jail_dies_with_its_aj_within_a_second() {
+    let Some(yard) = Yard::new() else { return };
+    let mut seen = Vec::new();
+    for without in TAKEN {
+        let mark = mark();
+        let (mut running, _) = counter(&yard, &[], &mark);
+        assert!(runs(&yard));
+        let by = paused(&yard, without, &mut seen);
+        running.signal(Signal::SIGKILL);
+        running.end();
+        assert_gone(&mark, Duration::from_secs(1));
+        println!("{by:?}");
+        // The record and the group go with the next look.
+        aj(&yard, "jail list", "");
+        assert_eq!(std::fs::read_dir(yard.state().join("paused")).unwrap().count(), 0, "{by:?}");
+        aj(&yard, "discard --all --yes", "");
+    }
+}
+
+#[test]
+fn a_paused_jail_can_be_killed() {
+    let Some(yard) = Yard::new() else { return };
+    let mut seen = Vec::new();
+    for without in TAKEN {
+        let mark = mark();
+        let (mut running, _) = counter(&yard, &[], &mark);
+        assert!(runs(&yard));
+        let by = paused(&yard, without, &mut seen);
+        // The first one waits inside; the second kills.
+        running.signal(Signal::SIGINT);
+        std::thread::sleep(Duration::from_millis(100));
+        running.signal(Signal::SIGINT);
+        let start = Instant::now();
+        running.end();
+        assert!(start.elapsed() < Duration::from_secs(2), "{by:?}: {:?}", start.elapsed());
+        assert_gone(&mark, Duration::from_secs(1));
+        aj(&yard, "discard --all --yes", "");
+    }
+}
+
+#[test]
+fn a_jail_with_limits_is_paused_in_its_own_group() {
+    let Some(yard) = Yard::new() else { return };
+    if super::limits::held(&yard).is_none() {
+        return;
+    }
+    let mark = mark();
+    let (mut running, _) = counter(&yard, &["--mem", "64m"], &mark);
+    assert!(runs(&yard));
+    paused(&yard, "", &mut Vec::new());
+    let before = ticks(&yard);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(ticks(&yard), before);
+    assert_eq!(aj(&yard, "resume @", "").fate, 0);
+    assert!(runs(&yard));
+    running.signal(Signal::SIGTERM);
+    running.end();
+    assert_gone(&mark, Duration::from_secs(1));
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir("/sys/fs/cgroup/unified").into_iter().flatten().flatten() {
+        lines.extend(entry.file_name().into_string());
+    }
+    let name = format!(".{}", running.pid());
+    assert!(!lines.iter().any(|l| l.ends_with(&name)), "{lines:?}");
+}
