@@ -257,6 +257,7 @@ pub fn supervise(
         {
             // What is left is the kernel's to do, and ours while it does.
             state.ended = Some((end, used));
+            flows.close_input();
             let leaving = Leaving { pid, pidfd, since: Instant::now() };
             let counted = end_of(&mut state, options, &meter);
             return Ok((finish(state, flows, (pid, started), &counted), Some(leaving)));

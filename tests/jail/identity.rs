@@ -174,6 +174,7 @@ fn the_environment_is_an_allow_list() {
         "BASH_FUNC_ls%%",
         "OLDPWD",
         "SUDO_USER",
+        "REQUESTS_CA_BUNDLE",
     ];
     let mut aj = ground.aj(&[], ["./probe", "environ"]);
     for name in secrets {
@@ -197,7 +198,11 @@ fn the_environment_is_an_allow_list() {
             "FORCE_COLOR",
         ];
         let terminal = ["CI", "COLUMNS", "LINES"];
-        let known = fixed.contains(name) || copied.contains(name) || terminal.contains(name);
+        // What the machine itself has set leads to public certificates.
+        let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT"];
+        let more = ["NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CARGO_HTTP_CAINFO", "AWS_CA_BUNDLE"];
+        let rest = ["NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+        let known = [&fixed[..], &copied, &terminal, &trust, &more, &rest].iter().any(|l| l.contains(name));
         assert!(known || name.starts_with("LC_"), "`{name}` came in");
     }
     assert!(fixed.iter().all(|f| names.contains(f)), "{out}");
