@@ -22,4 +22,5 @@ mod input;
 mod io;
 mod jail;
 mod life;
+mod modes;
 mod real;

@@ -256,7 +256,7 @@ fn proc(m: &Machine) -> Vec<Cause> {
 }
 
 /// Whether a step belongs to the overlay. Its options are set on a context that has no name yet.
-fn is_overlay(call: &str, on: &str) -> bool {
+pub fn is_overlay(call: &str, on: &str) -> bool {
     let option = ["lowerdir=", "upperdir=", "workdir="].iter().any(|o| on.starts_with(o));
     let flag = matches!(on, "userxattr" | "volatile");
     on == "overlay" || (call == "fsconfig" && (option || flag))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::spec::{Spec, Without};
-use super::status::{Layer, Layers};
+use super::status::{Layer, Layers, Required};
 use crate::base::text;
 use crate::policy::settings::Seccomp;
 use crate::sys::mount;
@@ -39,6 +39,8 @@ pub struct Confinement {
     pub no_setuid: bool,
     /// Kernel's Landlock ABI.
     pub landlock_abi: i32,
+    /// Layers without which the command does not run.
+    pub required: Required,
     /// See [`Spec::without`].
     pub without: Without,
 }
@@ -56,8 +58,16 @@ impl Confinement {
             inotify: spec.inotify,
             no_setuid: spec.writes_to_host(),
             landlock_abi: spec.landlock_abi,
+            required: spec.required,
             without: spec.without.clone(),
         }
+    }
+}
+
+impl Confinement {
+    /// Whether further user namespaces are to be impossible.
+    pub(super) fn forbids_nested(&self) -> bool {
+        !self.nested_userns && self.without.keeps("no_nested_userns")
     }
 }
 
@@ -179,6 +189,9 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
     verify(plan, *layers)
 }
 
+/// The step that fails when a layer is asked for and not in force.
+pub const REQUIRE: &str = "require";
+
 /// What was applied must also be so: a call that reports success and does nothing is caught here.
 fn verify(plan: &Plan, layers: Layers) -> Result<()> {
     let not = |what: &'static str, detail: String| {
@@ -195,6 +208,10 @@ fn verify(plan: &Plan, layers: Layers) -> Result<()> {
     }
     if layers.has(Layer::Seccomp) && caps::seccomp_mode()? != 2 {
         return not("seccomp is not in filter mode", String::new());
+    }
+    let missing = plan.confinement.required.missing(layers, plan.confinement.landlock_abi);
+    if !missing.is_empty() {
+        return Err(Error::new(REQUIRE, missing.join(", "), Errno::ENOTSUP));
     }
     for path in &plan.read_only {
         if !mount::is_read_only(path)? {

@@ -3,7 +3,7 @@
 //! Runs on a copy of the single-threaded launcher's memory. It decides nothing: the first failure
 //! is sent to the launcher and ends it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -15,6 +15,7 @@ use super::confine::{Stdio, confine};
 use super::cover::{cover, place, place_of, veil};
 use super::handover::{self, Word};
 use super::mask::{mask, texts};
+use super::nested;
 use super::overlay::{self, Overlays};
 use super::plan::{Mount, Otherwise, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
@@ -102,7 +103,8 @@ fn set_up(
     let mut overlays = None;
     if birth.ids == Ids::Range {
         // Before our ids change: they may not enter the state directory.
-        overlays = Some((wait_for_launcher(go), overlay::open(&plan)?));
+        let lending = plan.uppers.is_empty() && wait_for_launcher(go);
+        overlays = Some((lending, overlay::open(&plan)?));
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -112,18 +114,32 @@ fn set_up(
         clone::exit_now(125);
     }
     let (store, root) = tmpfs(&plan, &anchor, ready)?;
+    if !plan.uppers.is_empty() {
+        show_uppers(&plan, &store, status)?;
+        wait_for_launcher(go);
+        overlays.get_or_insert_with(|| (false, Vec::new()));
+    }
     // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
     let (lending, parts) = overlays.unwrap_or_else(|| (wait_for_launcher(go), Vec::new()));
     let overlays = Overlays::new(&plan, lending, status, parts);
-    let (veiled, without) = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
-    if veiled {
+    let shown = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
+    if shown.veils.0 > 0 && shown.veils.0 == shown.veils.1 {
         layers.add(Layer::ReadOnlyOverlay);
     }
-    layers.without_caches(without);
-    layers.add(Layer::Pivot);
+    layers.without_caches(shown.without);
+    if shown.pivoted {
+        layers.add(Layer::Pivot);
+    }
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
-    if !plan.confinement.nested_userns && plan.confinement.without.keeps("no_nested_userns") {
+    if let Some(forbidden) = shown.outer_proc {
+        if forbidden {
+            layers.add(Layer::NoNestedUserNs);
+        }
+        return Ok(plan);
+    }
+    layers.add(Layer::Proc);
+    if plan.confinement.forbids_nested() {
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
     }
@@ -140,6 +156,15 @@ fn wait_for_launcher(go: &File) -> bool {
         Some(word) => word == Word::Lending,
         None => clone::exit_now(125),
     }
+}
+
+/// Send the launcher the upper layers that are in our memory: it has what an earlier run left there, and
+/// takes out what this one leaves.
+fn show_uppers(plan: &Plan, store: &OwnedFd, status: &OwnedFd) -> Result<()> {
+    let open = |(upper, _): &(CString, CString)| overlay::directory(store, upper, OFlag::O_RDONLY);
+    let uppers = plan.uppers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    wire::send(status, &Message::Uppers, None)?;
+    wire::send_descriptors(status, &uppers)
 }
 
 /// A clone for each [`What::Bind`], in order, made in the new mount namespace.
@@ -242,19 +267,30 @@ fn tmpfs(plan: &Plan, anchor: &OwnedFd, ready: Option<OwnedFd>) -> Result<(Owned
     Ok((store, root))
 }
 
-/// Everything mounted on the new root, and the pivot. Says whether there were veils, and all of them
-/// could be had, and which caches could not.
+/// What came of the mounts.
+#[derive(Default)]
+struct Shown {
+    /// Veils that were asked for, and those that could be had.
+    veils: (usize, usize),
+    /// The caches that could not, a bit each.
+    without: u64,
+    /// The `/proc` is the one around us; whether further user namespaces are forbidden.
+    outer_proc: Option<bool>,
+    /// The host's root is gone.
+    pivoted: bool,
+}
+
+/// Everything mounted on the new root, and the pivot.
 fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
     binds: &[OwnedFd],
     mut overlays: Overlays<'_>,
-) -> Result<(bool, u64)> {
+) -> Result<Shown> {
     let mut binds = binds.iter();
     let mut below = None;
-    let mut veils = (0, 0);
-    let mut without = 0;
+    let mut shown = Shown::default();
     for m in &plan.mounts {
         let tree = match &m.what {
             What::Bind { .. } => {
@@ -275,8 +311,8 @@ fn files(
             }
             What::Veil => {
                 let below = below.ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                veils.0 += 1;
-                veils.1 += usize::from(veil(below, store)?);
+                shown.veils.0 += 1;
+                shown.veils.1 += usize::from(veil(below, store)?);
                 continue;
             }
             What::Itself { inode, writable } => {
@@ -294,9 +330,13 @@ fn files(
                 mask(Some(*i), store, root, m)?;
                 continue;
             }
-            What::Proc => NewFs::open(c"proc")
-                .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
-                .map_err(|e| e.on("proc")),
+            What::Proc => match fresh_proc() {
+                Err(e) if plan.nested && matches!(e.errno, Errno::EPERM | Errno::EACCES) => {
+                    shown.outer_proc = Some(nested::outer_proc(&plan.confinement, (store, root), m)?);
+                    continue;
+                }
+                made => made,
+            },
             What::Pts => devpts().map_err(|e| e.on("devpts")),
             What::Overlay(o) => match (overlays.next((o, m), (store, root), mapped), &o.otherwise) {
                 (Ok(made), Some(cache)) => {
@@ -305,7 +345,7 @@ fn files(
                     continue;
                 }
                 (Err(e), Some(cache)) if !is_shortage(e.errno) => {
-                    without |= 1 << cache.number;
+                    shown.without |= 1 << cache.number;
                     let Some(empty) = &cache.empty else { continue };
                     mount::clone_tree(Some(store.as_fd()), empty, false).map_err(|e| e.on(text::c(empty)))
                 }
@@ -317,9 +357,28 @@ fn files(
     if plan.root.is_none() {
         mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     }
-    mount::pivot_into(root)?;
+    let pivoted = if plan.confinement.without.keeps("pivot_root") {
+        mount::pivot_into(root)
+    } else {
+        Err(Error::new("pivot_root", "", Errno::EINVAL))
+    };
+    shown.pivoted = match pivoted {
+        Ok(()) => true,
+        // The kernel's first file system, or a chroot.
+        Err(e) if plan.nested && e.errno == Errno::EINVAL => {
+            mount::move_over_root(root)?;
+            false
+        }
+        Err(e) => return Err(e),
+    };
     enter(&plan.cwd)?;
-    Ok((veils.0 > 0 && veils.0 == veils.1, without))
+    Ok(shown)
+}
+
+fn fresh_proc() -> Result<OwnedFd> {
+    NewFs::open(c"proc")
+        .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
+        .map_err(|e| e.on("proc"))
 }
 
 /// Whether a mount failed for want of something that the next one may have.
@@ -351,7 +410,7 @@ fn enter(cwd: &CStr) -> Result<()> {
     nix::unistd::fchdir(dir).map_err(fail)
 }
 
-fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
+pub(super) fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
     if m.ours {
         return mount::attach(tree, root, &m.at).map_err(|e| e.on(text::c(&m.at)));
     }
@@ -444,7 +503,6 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
 
     /// Needs no privilege: the refusal comes before the clone.
     #[test]

@@ -13,7 +13,7 @@ use super::init::{self, Hand};
 use super::overlay;
 use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Birth, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec, inside_id};
-use super::wire;
+use super::wire::{self, Message, Received};
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
@@ -48,6 +48,8 @@ pub struct Running {
     pub stdin: Option<OwnedFd>,
     /// When it was cloned.
     pub started: Instant,
+    /// What pid 1 said before it was supervised.
+    pub(super) said: Option<Message>,
 }
 
 /// A jail whose pid 1 makes its namespaces, and waits for its plan.
@@ -137,6 +139,25 @@ impl Held {
         self.running.pid
     }
 
+    /// The upper layers that the jail holds in its memory, in the order of [`Plan::uppers`], for whoever has
+    /// something to put there before [`Held::release`]. Empty when pid 1 has failed: then it says why once it
+    /// is supervised.
+    pub fn uppers(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>> {
+        if plan.uppers.is_empty() {
+            return Ok(Vec::new());
+        }
+        match wire::receive(&self.running.status, true)? {
+            Received::Message(Message::Uppers, _) => {
+                Ok(wire::receive_descriptors(&self.running.status, plan.uppers.len())?.unwrap_or_default())
+            }
+            Received::Message(other, _) => {
+                self.running.said = Some(other);
+                Ok(Vec::new())
+            }
+            Received::Nothing | Received::Closed => Ok(Vec::new()),
+        }
+    }
+
     /// Let it go on, with the plan that it has: the tree exists and the start is recorded. `lend`: make
     /// its overlays for it.
     pub fn release(self, plan: &Plan, lend: bool) -> Result<Running> {
@@ -220,7 +241,8 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
             if let Some(processors) = processors {
                 processors.elsewhere(pid);
             }
-            let running = Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started };
+            let running =
+                Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started, said: None };
             let born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {

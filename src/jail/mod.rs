@@ -5,10 +5,11 @@
 //! the plan (`cover` puts over the host's inodes what must be over them), gives up every privilege
 //! (`confine`), starts the command, reaps; `supervise` is the caller's side: it relays output,
 //! forwards signals, holds the clock, and knows how it ended. They talk over `wire`. What is the same
-//! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on.
+//! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on. `nested` is what `init` does instead
+//! where a container or the kernel's first file system is around us.
 #![forbid(unsafe_code)]
 
-mod confine;
+pub mod confine;
 mod cover;
 mod ended;
 pub mod etc;
@@ -20,6 +21,7 @@ mod init;
 mod input;
 pub mod launch;
 mod mask;
+mod nested;
 mod outbox;
 mod overlay;
 pub mod plan;

@@ -16,8 +16,8 @@ use super::input::Input;
 use super::launch::Running;
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
-use super::status::Layers;
-use super::usage::{self, Meter};
+use super::status::{Layer, Layers};
+use super::usage::{self, Meter, View};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
@@ -114,7 +114,7 @@ impl Flows {
 /// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
 pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
     let signals = signal::take_over()?;
-    let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
+    let Running { pid, pidfd, status, stdout, stderr, stdin, started, said } = jail;
     let mut flows = Flows {
         streams: Vec::with_capacity(2),
         input: stdin.map(Input::new),
@@ -132,6 +132,10 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
     }
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
+    if said.is_some() {
+        state.said = said;
+        state.fall_silent();
+    }
     let mut meter = Meter::new(options.watch_memory, started);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
@@ -305,11 +309,14 @@ fn take_message(
     }
     match receive(status, false)? {
         Received::Message(Message::Started(layers), proc) => {
-            meter.proc = proc;
+            let of = (!layers.has(Layer::Proc)).then_some(pid);
+            meter.proc = proc.map(|proc| View::new(proc, of));
             state.started = true;
             state.layers = layers;
             watcher.started(layers, pid, lines);
         }
+        // Asked for and taken before.
+        Received::Message(Message::Uppers, _) => {}
         Received::Message(m, _) => {
             // Its last word: what is left is the kernel's to clear away.
             state.said = Some(m);

@@ -78,6 +78,7 @@ fn facts() -> Facts {
 }
 
 const NO_USERNS: &str = "not tried: it needs a user namespace";
+const FULL_WORKS: &str = "not needed: the full mode works";
 const NO_STATE: &str = "not tried: it needs the state directory";
 
 fn ids() -> Ids {
@@ -164,14 +165,14 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
         facts.tried.insert("idmap".to_owned(), idmap(ids, cwd));
     }
     if facts.state.trouble.is_some() {
-        return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
+        return skip(facts, &["overlay", "workspace", "jail", "nested", "lite"], NO_STATE);
     }
     let place = match Place::make(ids, possible) {
         Ok(place) => place,
         Err(e) => {
             facts.state.fix = state_fixes(&e);
             facts.state.trouble = Some(e.to_string());
-            return skip(facts, &["overlay", "workspace", "jail"], NO_STATE);
+            return skip(facts, &["overlay", "workspace", "jail", "nested", "lite"], NO_STATE);
         }
     };
     if possible {
@@ -194,7 +195,17 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     let scratch = place.dir("jail");
     let movable = !ids.is_range() || over(Some(&scratch), |lower| files::idmap(ids, lower)).worked();
     let at = if movable { &scratch } else { cwd.unwrap_or(&scratch) };
-    facts.tried.insert("jail".to_owned(), whole_jail(&place, at));
+    let mut tried = whole_jail(&place, at, None);
+    for (mode, why) in [("nested", FULL_WORKS), ("lite", "not needed: a stronger mode works")] {
+        let weaker = if tried.worked() || matches!(tried, Tried::Skipped(_)) {
+            Tried::Skipped(why.to_owned())
+        } else {
+            whole_jail(&place, at, Some(mode))
+        };
+        let id = if mode == "nested" { "jail" } else { "nested" };
+        facts.tried.insert(id.to_owned(), std::mem::replace(&mut tried, weaker));
+    }
+    facts.tried.insert("lite".to_owned(), tried);
     place.remove();
 }
 
@@ -298,11 +309,13 @@ fn failed(call: &'static str, path: &Path, e: &std::io::Error) -> sys::Error {
 const WHOLE: Duration = Duration::from_secs(10);
 
 /// This program itself, as a user would run it, with a state directory of its own.
-fn whole_jail(place: &Place, at: &Path) -> Tried {
+fn whole_jail(place: &Place, at: &Path, mode: Option<&str>) -> Tried {
     let (out, err) = (place.dir("out"), place.dir("err"));
     let run = || -> Result<Option<ExitStatus>, std::io::Error> {
         let mut child = Command::new("/proc/self/exe")
-            .args(["--json", "exec", "--timeout", "5s", "--i-mean-it", "--", "true"])
+            .args(["--json", "exec", "--timeout", "5s", "--i-mean-it"])
+            .args(mode.map(|mode| format!("--mode={mode}")))
+            .args(["--", "true"])
             .env(env::STATE_DIR.name, place.dir("state"))
             .env(env::CONFIG_DIR.name, place.dir("config"))
             .current_dir(at)

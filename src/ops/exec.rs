@@ -20,7 +20,7 @@ use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
-use crate::jail::spec::{Birth, Ids, Owner, Spec};
+use crate::jail::spec::{Birth, Ids, Owner, Spec, Storage};
 use crate::jail::supervise::{self, Ended, Options};
 use crate::monitor::Monitor;
 use crate::policy::layer::Layer;
@@ -47,6 +47,7 @@ mod error;
 mod foreign;
 mod hide;
 mod missing;
+mod mode;
 mod offline;
 mod parts;
 mod record;
@@ -54,6 +55,7 @@ mod relay;
 mod setid;
 mod shown;
 mod spec;
+mod storage;
 mod streams;
 mod tracked;
 mod veil;
@@ -65,6 +67,7 @@ pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
 pub use missing::{OnHost, on_host};
+pub use mode::missing_layers;
 
 /// Where in the state directory what is ready-made lies.
 const CACHE: &str = "cache";
@@ -151,6 +154,8 @@ pub struct Report {
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
     pub warnings: Vec<String>,
+    /// What the command changed is gone, and why.
+    pub lost: Option<String>,
     /// How long the reader of what is still to say may take.
     pub patience: Duration,
     /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
@@ -171,7 +176,8 @@ impl Report {
 
     /// The exit code of `aj exec`: the command's own, or 124 to 127 and 128+n.
     pub fn exit_code(&self) -> u8 {
-        exit_code(&self.ended)
+        // "It went well" would be a lie.
+        if self.lost.is_some() { 125 } else { exit_code(&self.ended) }
     }
 }
 
@@ -195,10 +201,33 @@ fn exit_code(ended: &Ended) -> u8 {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    let status = streams::inherited(request.status_fd)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
+    let mut tried = None;
+    loop {
+        match attempt(request, watcher, umask, tried)? {
+            Attempt::Done(report) => return Ok(*report),
+            Attempt::Again(storage) => tried = Some(storage),
+        }
+    }
+}
+
+/// What came of one start.
+enum Attempt {
+    /// It ran, or cannot run.
+    Done(Box<Report>),
+    /// Nothing ran, and the jail could be made with this.
+    Again(Storage),
+}
+
+fn attempt(
+    request: &Request,
+    watcher: &mut dyn Watcher,
+    umask: Mode,
+    tried: Option<Storage>,
+) -> Result<Attempt, Error> {
+    let status = streams::inherited(request.status_fd)?;
     let mut warnings = Vec::new();
     let (older, place) = match again::take(request, &mut warnings)? {
         Some((tree, place)) => (Some(tree), place),
@@ -212,7 +241,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let birth = birth(settings);
     let ids = birth.ids;
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
+    let meta = place.meta.clone();
+    let asked = Asked { storage: tried, birth, umask: umask.bits() };
+    let prepared = prepare(request, &resolved, place, older.as_ref(), asked, &mut warnings);
     let (born, prepared) = match (born, prepared) {
         (Ok(born), Ok(prepared)) => (born, prepared),
         (Ok(born), Err(e)) => {
@@ -223,10 +254,20 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
     let Prepared {
-        state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
+        state,
+        spec,
+        mut plan,
+        mut policy,
+        watch_memory,
+        etc: _etc,
+        root,
+        beside,
+        secrets,
+        seeds,
+        ..
     } = prepared;
     let (id, overlay) = (spec.id, spec.access == Access::Overlay);
-    let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
+    let mut held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
@@ -235,6 +276,19 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
+            return Err(e);
+        }
+    };
+    let uppers = match held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
+        tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
+        storage::carry_in(memory, &plan)
+    }) {
+        Ok(uppers) => uppers,
+        Err(e) => {
+            held.abandon().map_err(Error::Launch)?;
+            let outcome = Outcome::Failed { step: e.to_string(), errno: String::new(), code: 125 };
+            warnings.extend(spool::append_end(&state, &record::end(id, outcome, None, None, None))?);
+            discard(tree, &state);
             return Err(e);
         }
     };
@@ -248,6 +302,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.beside = &beside;
+    relay.uppers = uppers;
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
@@ -262,12 +317,23 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
-            let end = record::end(id, outcome, None, &[], None);
+            let end = record::end(id, outcome, None, None, None);
             warnings.extend(spool::append_end(&state, &end)?);
             discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
     };
+    let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
+    if let (Some(next), None) = (storage::next(&spec, &ended.outcome), &in_the_way) {
+        let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
+        spool::append_end(&state, &end)?;
+        discard(relay.tree, &state);
+        sys::signal::give_back();
+        return Ok(Attempt::Again(next));
+    }
+    if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
+        storage::remember(&state, &meta, storage);
+    }
     relay.status(match &ended.outcome {
         Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
         outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
@@ -275,6 +341,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     relay.settle();
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
+    let lost = relay.lost.take();
     let kept = relay.kept.take().unwrap_or(Ok(()));
     let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
@@ -285,7 +352,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let changes = left.as_ref().map(|left| &left.diff);
     let files_changed = overlay.then(|| changes.map_or(0, |d| d.totals.changes));
-    let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
+    let used = mode::used(&ended).filter(|used| *used != policy.mode);
+    policy.mode = used.clone().unwrap_or(policy.mode);
+    let end = record::end(id, ended.outcome.clone(), Some(&ended), files_changed, used);
     match spool::append_end(&state, &end) {
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
@@ -296,7 +365,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
+    warnings.extend(mode::line(&ended));
     warnings.extend(veil::missing(&spec, ended.layers));
+    warnings.extend(storage::line(&spec, &state).filter(|_| mode::used(&ended).is_some()));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
@@ -312,11 +383,11 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
-    let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
+    let mounts_in_the_way = in_the_way;
     let tools = resolved.settings.tools;
     let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
     let hidden = secrets.line();
-    Ok(Report {
+    Ok(Attempt::Done(Box::new(Report {
         id,
         ended,
         policy,
@@ -328,8 +399,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         patience,
         too_few_files,
         mounts_in_the_way,
+        lost,
         _held: held,
-    })
+    })))
 }
 
 /// What pid 1 needs to be born.
@@ -366,13 +438,20 @@ struct Prepared {
     seeds: Vec<Bed>,
 }
 
+/// How a start is to be made.
+struct Asked {
+    /// Where changes are; `None`: where they were the last time.
+    storage: Option<Storage>,
+    birth: Birth,
+    umask: u32,
+}
+
 fn prepare(
     request: &Request,
     resolved: &Resolved,
     place: Place,
     older: Option<&Tree>,
-    birth: Birth,
-    umask: u32,
+    Asked { storage, birth, umask }: Asked,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
@@ -384,6 +463,7 @@ fn prepare(
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
+    let storage = storage.unwrap_or_else(|| storage::known(&state, &place.meta));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
@@ -393,7 +473,7 @@ fn prepare(
     let caches = std::mem::take(&mut shown.caches.found);
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
-    spec.umask = umask;
+    (spec.umask, spec.storage) = (umask, storage);
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;

@@ -7,7 +7,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text::printable;
 use crate::monitor::Monitor;
 use crate::schema::jail::bytes64::encode;
-use crate::schema::jail::{Excerpt, Outcome};
+use crate::schema::jail::{Effective, End, Excerpt, Outcome};
 use crate::schema::ledger::{FORMAT_VERSION, Failure, JailDetail, JailList, JailSummary, Output, Status};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -239,6 +239,10 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         Some(Outcome::Exited { .. } | Outcome::TimedOut | Outcome::OutOfMemory) | None => (None, None),
     };
     let (files_changed, usage) = end.as_ref().map_or((None, None), |e| (e.files_changed, Some(e.usage)));
+    let policy = start.as_ref().map(|s| s.policy.clone()).map(|policy| match &end {
+        Some(End { mode: Some(mode), .. }) => Effective { mode: mode.clone(), ..policy },
+        _ => policy,
+    });
     let (layers, stdout, stderr) =
         end.map_or_else(Default::default, |e| (e.layers, output(e.stdout), output(e.stderr)));
     let pid = start.as_ref().map(|s| s.pid);
@@ -265,7 +269,7 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         tree: row.tree,
         changes_kept: row.changes_kept,
         kept_bytes: row.kept_bytes,
-        policy: start.map(|s| s.policy),
+        policy,
         layers,
         usage,
         stdout,

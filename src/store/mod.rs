@@ -28,6 +28,7 @@ pub mod origin;
 pub mod peek;
 pub mod planted;
 mod query;
+pub mod refill;
 mod remove;
 pub mod sides;
 mod spare;
@@ -36,5 +37,6 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trees;
+pub mod whiteout;
 
 pub use error::{Error, Result};

@@ -48,6 +48,9 @@ pub fn abi() -> i32 {
 /// breaks git, npm and mv.
 pub const OLDEST: i32 = 2;
 
+/// The newest ABI that is made use of.
+pub const NEWEST: i32 = 6;
+
 /// The first ABI with scopes.
 pub const SCOPES: i32 = 6;
 
@@ -57,7 +60,7 @@ pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
     let fail = |call: &'static str| move |_| Error::new(call, "", Errno::last());
     // Never more than this code was written for: a right the kernel handles later must not be
     // denied by accident.
-    let newest = match kernel.min(6) {
+    let newest = match kernel.min(NEWEST) {
         2 => ABI::V2,
         3 => ABI::V3,
         4 => ABI::V4,

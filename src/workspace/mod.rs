@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod carry;
 mod change;
 pub mod diff;
 mod gitbase;

@@ -145,6 +145,17 @@ pub enum Error {
         /// Their owner.
         owner: u32,
     },
+    /// What the jail would have in its memory could not be kept.
+    #[error(
+        "the file system of `{}` holds neither an upper layer of an overlay nor a copy of one",
+        text::os(.path)
+    )]
+    Unkept {
+        /// The tree.
+        path: PathBuf,
+        /// What it does not take.
+        source: sys::Error,
+    },
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),

@@ -31,8 +31,10 @@ pub(super) fn effective(
         |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
     Effective {
         preset: settings.preset.clone(),
-        mode: "full".to_owned(),
+        // What is used is known when the command runs: see `super::mode`.
+        mode: settings.mode.to_string(),
         workspace: word(settings.access).to_owned(),
+        storage: super::storage::word(spec).to_owned(),
         net: match settings.net {
             Net::None => "none",
             Net::Host => "host",
@@ -110,15 +112,17 @@ pub(super) fn end(
     id: Id,
     outcome: Outcome,
     ended: Option<&Ended>,
-    layers: &[String],
     changed: Option<u64>,
+    mode: Option<String>,
 ) -> record::End {
+    let layers = ended.map(|e| e.layers.names()).unwrap_or_default();
     record::End {
         format: record::FORMAT,
         id,
         ended_ms: clock::now_ms(),
         outcome,
-        layers: layers.to_vec(),
+        layers,
+        mode,
         usage: ended.map(|e| e.usage).unwrap_or_default(),
         files_changed: changed,
         stdout: ended.map(|e| e.stdout.clone()).unwrap_or_default(),

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::beyond::Below;
-use super::{Error, Watcher};
+use super::storage::{self, Held};
+use super::{Error, Watcher, discard};
 use crate::jail::root;
 use crate::jail::status::Layers;
 use crate::jail::supervise;
@@ -61,6 +62,10 @@ pub(super) struct Relay<'a> {
     pub(super) wanted: Option<&'a root::Wanted>,
     /// Whether `tree` was looked at and kept for its changes.
     pub(super) kept: Option<Result<(), Error>>,
+    /// Upper layers in the jail's memory.
+    pub(super) uppers: Vec<Held>,
+    /// Why what was in them is gone.
+    pub(super) lost: Option<String>,
     below: Option<&'a Below>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
@@ -74,12 +79,28 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, beside: &[], wanted: None, kept: None, below, mounts: None }
+        Relay {
+            to,
+            status,
+            state,
+            tree,
+            beside: &[],
+            wanted: None,
+            kept: None,
+            uppers: Vec::new(),
+            lost: None,
+            below,
+            mounts: None,
+        }
     }
 
     /// Put the tree aside when nothing changed.
     pub(super) fn settle(&mut self) {
         if self.kept.is_none() {
+            if let Err(e) = storage::carry_out(std::mem::take(&mut self.uppers)) {
+                self.lost = Some(storage::why_lost(&e));
+                discard(self.tree.take(), self.state);
+            }
             let kept = keep_if_changed(self.tree.take(), self.state);
             self.kept = Some(kept.map(|tree| self.tree = tree));
         }

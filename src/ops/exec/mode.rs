@@ -1,0 +1,39 @@
+//! The mode that a run ended up in, and what it does without.
+
+use crate::jail::confine::REQUIRE;
+use crate::jail::status::{Layer, Layers};
+use crate::jail::supervise::Ended;
+use crate::policy::settings::Mode;
+
+/// The mode, by name; `None` when the command never ran.
+pub(super) fn used(ended: &Ended) -> Option<String> {
+    is_known(ended.layers).then(|| ended.layers.mode().to_string())
+}
+
+/// A line for a run in a weaker mode than `full`: what was not protected.
+pub(super) fn line(ended: &Ended) -> Option<String> {
+    if !is_known(ended.layers) || ended.layers.mode() != Mode::Nested {
+        return None;
+    }
+    let mut lacks = Vec::new();
+    if !ended.layers.has(Layer::Proc) {
+        lacks.push(
+            "its /proc was the one around it, read-only: it could see the processes there, their command lines \
+             and their network addresses, but not signal, trace or read them",
+        );
+    }
+    if !ended.layers.has(Layer::Pivot) {
+        lacks.push("the root around it lay below its own, out of reach without a capability");
+    }
+    Some(format!("mode nested: {}", lacks.join("; ")))
+}
+
+/// Every jail that runs its command has at least this one.
+fn is_known(layers: Layers) -> bool {
+    layers.has(Layer::NotDumpable)
+}
+
+/// The layers whose absence kept a command from running, from the step that failed.
+pub fn missing_layers(step: &str) -> Option<&str> {
+    step.strip_prefix(REQUIRE)?.strip_prefix(" `")?.strip_suffix('`')
+}

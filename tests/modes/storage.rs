@@ -1,0 +1,110 @@
+//! A state directory on a file system that holds no upper layer of an overlay: overlayfs itself.
+
+use crate::common::Ran;
+use crate::input::in_mount_namespace;
+use crate::real::project::{Project, is_root, skip};
+
+/// `script` with the state directory on an overlayfs whose own upper layer has `room`. `None` where
+/// this machine or its kernel cannot do that.
+fn on_overlayfs(p: &Project, room: &str, script: &str) -> Option<Ran> {
+    let options = if is_root() { "" } else { "userxattr," };
+    let script = format!(
+        "umask 077; mkdir -p ../on && mount -t tmpfs -o size={room} none ../on && mkdir ../on/l ../on/u ../on/w ../on/m && \
+         mount -t overlay -o {options}lowerdir=../on/l,upperdir=../on/u,workdir=../on/w none ../on/m || exit 99\n\
+         export AJ_STATE_DIR=$(realpath ../on/m)/state\n{script}"
+    );
+    let ran = Ran::from(in_mount_namespace(p, &script)?.output().unwrap());
+    if ran.code == Some(99) {
+        skip(format!("no overlayfs on a tmpfs here: {}", ran.stderr.trim()));
+        return None;
+    }
+    Some(ran)
+}
+
+const CHANGE: &str = "echo y >>f; rm gone; mkdir d; echo deep >d/new; ln -s f link; chmod 640 mode; rm -r dir; mkdir dir; touch dir/b";
+
+fn project() -> Project {
+    let p = Project::new();
+    for name in ["f", "gone", "mode", "dir/a", "kept"] {
+        p.write(name, "x\n");
+    }
+    p
+}
+
+#[test]
+fn changes_are_held_in_memory_kept_on_disk_and_applied() {
+    let p = project();
+    let script = format!(
+        "$AJ exec -- sh -c '{CHANGE}' || exit 1; ls; echo --; $AJ diff @ --json; echo; \
+         $AJ exec @ -- sh -c 'cat f d/new; ls dir gone; echo z >>f; rm kept' ; echo --; \
+         $AJ apply @ >&2 || exit 2; $AJ jail list --json; echo"
+    );
+    let Some(ran) = on_overlayfs(&p, "64M", &script) else { return };
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let parts: Vec<&str> = ran.stdout.split("--\n").collect();
+    assert_eq!(parts[0], "dir\nf\ngone\nkept\nmode\n", "the host's own is untouched: {ran:#?}");
+    assert!(parts[1].ends_with("x\ny\ndeep\nb\n"), "it goes on in what was kept: {ran:#?}");
+    assert_eq!(ran.stderr.matches("storage memory: ").count(), 2, "{ran:#?}");
+    let text = |name: &str| std::fs::read_to_string(p.dir().join(name));
+    assert_eq!(text("f").unwrap(), "x\ny\nz\n", "{ran:#?}");
+    assert_eq!((text("d/new").unwrap(), text("dir/b").unwrap()), ("deep\n".to_owned(), String::new()));
+    for gone in ["gone", "dir/a", "kept"] {
+        assert!(text(gone).is_err(), "{gone}");
+    }
+    assert_eq!(std::fs::read_link(p.dir().join("link")).unwrap().to_str(), Some("f"));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(p.dir().join("mode")).unwrap().permissions().mode() & 0o777, 0o640);
+    // One start in vain: what worked is remembered.
+    let list: serde_json::Value = serde_json::from_str(parts[2].trim()).unwrap();
+    let jails = list["jails"].as_array().unwrap();
+    assert_eq!(jails.iter().filter(|j| j["status"] == "failed").count(), 1, "{list:#}");
+    assert_eq!(jails.len(), 3, "{list:#}");
+}
+
+#[test]
+fn secrets_are_hidden_there_too_and_are_no_changes() {
+    let p = project();
+    p.write(".env", "TOKEN=1\n");
+    let Some(ran) = on_overlayfs(&p, "64M", "$AJ exec -- sh -c 'ls -a; touch new'; $AJ diff @") else {
+        return;
+    };
+    assert!(!ran.stdout.contains(".env"), "{ran:#?}");
+    assert!(ran.stdout.contains("new"), "{ran:#?}");
+    let ran = on_overlayfs(&p, "64M", "$AJ exec -- true; $AJ diff @ --json").unwrap();
+    assert!(ran.stderr.contains("no changes are kept"), "{ran:#?}");
+}
+
+#[test]
+fn changes_that_find_no_room_are_lost_with_a_word_and_a_code() {
+    let p = project();
+    let write = "$AJ exec --tmp 64M -- sh -c 'head -c 40M /dev/urandom >big'; echo $?; ls; $AJ diff @";
+    let Some(ran) = on_overlayfs(&p, "16M", write) else { return };
+    assert!(ran.stdout.starts_with("125\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("what the command changed could not be kept and is lost: "), "{ran:#?}");
+    assert!(ran.stderr.contains("ENOSPC"), "{ran:#?}");
+    assert!(ran.stderr.contains("no changes are kept"), "nothing half is left: {ran:#?}");
+    // What was kept before stays as it was.
+    let again = "$AJ exec --tmp 64M -- sh -c 'echo 1 >small'; $AJ exec --tmp 64M @ -- sh -c 'head -c 40M /dev/urandom >big'; \
+                 echo $?; $AJ exec @ -- cat small";
+    let ran = on_overlayfs(&p, "16M", again).unwrap();
+    assert_eq!(ran.stdout, "125\n1\n", "{ran:#?}");
+}
+
+#[test]
+fn memory_is_bounded_by_tmp() {
+    let p = project();
+    let write = "$AJ exec --tmp 4M -- sh -c 'head -c 8M /dev/zero >big || echo full'";
+    let Some(ran) = on_overlayfs(&p, "64M", write) else { return };
+    assert!(ran.stdout.contains("full"), "{ran:#?}");
+}
+
+#[test]
+fn it_is_recorded_where_changes_were() {
+    let p = project();
+    let Some(ran) = on_overlayfs(&p, "64M", "$AJ --json exec -- true") else { return };
+    assert_eq!(super::json(&ran, "/policy/storage"), "memory");
+    assert_eq!(super::json(&ran, "/policy/mode"), "full");
+    let Some(p) = Project::in_jails() else { return };
+    assert_eq!(super::json(&p.runs(&["--json", "exec", "--", "true"]), "/policy/storage"), "disk");
+    assert_eq!(super::json(&p.runs(&["--json", "exec", "--ro", "--", "true"]), "/policy/storage"), "");
+}
