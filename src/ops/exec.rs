@@ -281,7 +281,7 @@ fn attempt(
     };
     let uppers = match held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
         tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
-        storage::carry_in(memory, &plan)
+        storage::carry_in(memory, &plan, spec.outside())
     }) {
         Ok(uppers) => uppers,
         Err(e) => {

@@ -79,10 +79,13 @@ fn frame(from: &Trail, to: &Trail) -> Result<Frame> {
 
 /// What a directory is, once nothing more is made in it.
 fn finish(from: &Trail, to: &Trail) -> Result<()> {
-    let meta = from.meta()?;
-    let made = to.top()?;
-    attributes(from.top()?, made)?;
-    own(made, &meta)?;
+    finish_directory(from.top()?, to.top()?, &from.meta()?)
+}
+
+/// The same for one directory, which `meta` is about.
+pub(super) fn finish_directory(from: BorrowedFd<'_>, made: BorrowedFd<'_>, meta: &Meta) -> Result<()> {
+    attributes(from, made)?;
+    own(made, meta)?;
     at::set_mode(made, meta.mode & 0o7777)?;
     // A time that the file system cannot hold is no reason to lose the content.
     at::set_mtime_of(made, meta.mtime).ok();

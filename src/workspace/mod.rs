@@ -14,6 +14,7 @@ mod manifest;
 pub mod measure;
 mod names;
 mod patterns;
+pub mod private;
 mod put;
 mod remove;
 mod scan;

@@ -20,7 +20,7 @@ fn a_container_gets_a_jail_when_its_user_puts_up_with_less() {
     assert_eq!(json(&ran, "/policy/mode"), "nested", "the strongest that works: {ran:#?}");
     let layers = json(&ran, "/layers").to_string();
     assert!(layers.contains("\"pivot_root\"") && !layers.contains("\"proc\""), "{layers}");
-    let shown = ran.stderr.lines().find(|l| l.starts_with('{')).unwrap();
+    let shown = ran.stderr.lines().find(|l| l.contains("\"policy\"")).unwrap();
     let shown: serde_json::Value = serde_json::from_str(shown).unwrap();
     assert_eq!(shown["policy"]["mode"], "nested", "{shown}");
     let ran = with_masked_proc(&p, "$AJ exec --mode nested --require full -- echo ran").unwrap();

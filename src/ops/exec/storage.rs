@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::Error;
 use crate::base::{clock, size, text};
@@ -104,16 +105,46 @@ pub(super) struct Held {
 }
 
 /// Fill the upper layers in the jail's memory with what is kept, and with what hides secrets.
-pub(super) fn carry_in(memory: Vec<OwnedFd>, plan: &Plan) -> Result<Vec<Held>, Error> {
+pub(super) fn carry_in(
+    memory: Vec<OwnedFd>,
+    plan: &Plan,
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<Held>, Error> {
+    // Before: others may not even enter the state directory.
+    let open = |layers: &std::ffi::CString| {
+        let path = [layers.to_bytes(), b"/upper"].concat();
+        openat2::absolute(&path, For::Listing)
+    };
+    let mut opened = plan.uppers.iter().map(|(_, layers)| open(layers)).collect::<Vec<_>>().into_iter();
+    // Host uid 0 has no number in the user namespace that the jail's tmpfs belongs to.
+    let _as_owner = owner.map(AsOwner::new);
     let mut held = Vec::with_capacity(memory.len());
     for (memory, (_, layers)) in memory.into_iter().zip(&plan.uppers) {
         let layers = PathBuf::from(std::ffi::OsStr::from_bytes(layers.to_bytes()));
-        let kept = openat2::absolute(layers.join("upper").as_os_str().as_bytes(), For::Listing);
+        let kept = opened.next().unwrap_or_else(|| Err(sys::Error::new("open", "upper", Errno::EBADF)));
         kept.and_then(|kept| carry(kept, openat2::beneath(&memory, b".", For::Listing)?))
             .map_err(|e| Error::Launch(sys::Error { call: "copy what is kept into the jail", ..e }))?;
         held.push(Held { memory, layers });
     }
     Ok(held)
+}
+
+/// File system calls are those of this owner, as long as it lives.
+struct AsOwner(Uid, Gid);
+
+impl AsOwner {
+    fn new((uid, gid): (u32, u32)) -> AsOwner {
+        // The group first: the user's own number may not change it.
+        let group = setfsgid(gid.into());
+        AsOwner(setfsuid(uid.into()), group)
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        setfsuid(self.0);
+        setfsgid(self.1);
+    }
 }
 
 /// Copy what the jail left in its memory to where it is kept. The jail has ended.
