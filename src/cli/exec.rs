@@ -232,6 +232,10 @@ impl Watcher for Watch<'_> {
         self.event(Event::Stats { stats }, lines);
     }
 
+    fn progress(&mut self, said: &str) {
+        self.ui.status(said);
+    }
+
     fn stopping(&mut self) {
         if self.ui.stderr_is_terminal() {
             self.ui.status("stopping; press Ctrl-C again to kill");
@@ -414,6 +418,9 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::TooLarge { .. } => shown
+            .hint("show less of it: `aj exec --here -- …` in a smaller directory")
+            .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
         op::Error::Unkept { .. } => shown
             .hint("set AJ_STATE_DIR to a directory on ext4, xfs, btrfs or tmpfs")
             .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
@@ -467,6 +474,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::NotAgain { .. } => "usage",
         op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
         op::Error::Unkept { .. } => "state",
+        op::Error::TooLarge { .. } => "too_large",
         op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }

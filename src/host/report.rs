@@ -33,7 +33,7 @@ pub const MECHANISMS: [Mechanism; 20] = [
     mechanism("devpts", true, NO_JAIL),
     mechanism("network", true, "no jail can be started, but with `--net host`"),
     mechanism("overlay", false, "what runs change is held in memory while they run, up to `--tmp`"),
-    mechanism("idmap", true, "jails of root cannot show this directory"),
+    mechanism("idmap", false, "jails of root work on a private copy of this directory, made at every start"),
     mechanism("workspace", false, "this directory cannot be shown as an overlay"),
     mechanism("no_new_privs", true, NO_JAIL),
     mechanism("seccomp", true, NO_JAIL),

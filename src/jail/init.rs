@@ -100,11 +100,12 @@ fn set_up(
     let binds = open_binds(&plan)?;
     let ready = plan.root.as_deref().map(ready_root).transpose()?;
     let anchor = anchor(&plan)?;
-    let mut overlays = None;
+    let (mut overlays, mut kept) = (None, Vec::new());
     if birth.ids == Ids::Range {
         // Before our ids change: they may not enter the state directory.
         let lending = plan.uppers.is_empty() && wait_for_launcher(go);
         overlays = Some((lending, overlay::open(&plan)?));
+        kept = open_kept(&plan)?;
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -121,8 +122,11 @@ fn set_up(
     }
     // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
     let (lending, parts) = overlays.unwrap_or_else(|| (wait_for_launcher(go), Vec::new()));
+    if birth.ids != Ids::Range {
+        kept = open_kept(&plan)?;
+    }
     let overlays = Overlays::new(&plan, lending, status, parts);
-    let shown = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
+    let shown = files(&plan, &mapped, (&store, &root), (&binds, &kept), overlays)?;
     if shown.veils.0 > 0 && shown.veils.0 == shown.veils.1 {
         layers.add(Layer::ReadOnlyOverlay);
     }
@@ -174,9 +178,19 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil | What::Itself { .. } | What::Void | What::Text(_) => None,
+            What::Overlay(_) | What::Kept { .. } => None,
+            What::Veil | What::Itself { .. } | What::Void | What::Text(_) => None,
         })
         .collect()
+}
+
+/// A clone for each [`What::Kept`], in order.
+fn open_kept(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let kept = plan.mounts.iter().filter_map(|m| match &m.what {
+        What::Kept { source } => Some(bind(source, Attr::NOSUID.and(Attr::NODEV), true)),
+        _ => None,
+    });
+    kept.collect()
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
@@ -285,10 +299,10 @@ fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
-    binds: &[OwnedFd],
+    (binds, kept): (&[OwnedFd], &[OwnedFd]),
     mut overlays: Overlays<'_>,
 ) -> Result<Shown> {
-    let mut binds = binds.iter();
+    let (mut binds, mut kept) = (binds.iter(), kept.iter());
     let mut below = None;
     let mut shown = Shown::default();
     for m in &plan.mounts {
@@ -306,6 +320,11 @@ fn files(
             What::Mapped(i) => {
                 let tree = mapped.get(*i).ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 below = Some(tree);
+                attach(tree, root, m)?;
+                continue;
+            }
+            What::Kept { .. } => {
+                let tree = kept.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
                 attach(tree, root, m)?;
                 continue;
             }

@@ -60,6 +60,11 @@ pub enum What {
     Pts,
     /// An overlay over the workspace or beside it.
     Overlay(Overlay),
+    /// A directory of the run's tree, which is there once the launcher lets pid 1 go on.
+    Kept {
+        /// Host path.
+        source: CString,
+    },
     /// A mount of what is seen there, which must have this inode: read-only, or only to keep it in its
     /// place.
     Itself {

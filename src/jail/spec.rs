@@ -104,6 +104,8 @@ pub enum Storage {
     Disk,
     /// In the jail's tmpfs, as the upper layer of an overlay: the file system of the tree takes none.
     Memory,
+    /// In the run's tree, as a copy of the workspace: no overlay over it can be had.
+    Copy,
 }
 
 /// Owner ids of the tree's top directory.

@@ -41,6 +41,7 @@ mod alias;
 mod beside;
 mod beyond;
 mod check;
+mod copied;
 mod dry;
 mod end;
 mod error;
@@ -108,6 +109,8 @@ pub trait Watcher {
     fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
+    /// What aj is at before the command can start, when that takes a while.
+    fn progress(&mut self, said: &str);
 }
 
 /// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
@@ -267,11 +270,15 @@ fn attempt(
         ..
     } = prepared;
     let (id, overlay) = (spec.id, spec.access == Access::Overlay);
-    let mut held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
+    let mut held = match born.instruct(&spec, &mut plan) {
+        Ok(held) => held,
+        Err(e) => return storage::after(&spec, &e).map(Attempt::Again).ok_or(Error::Launch(e)),
+    };
     let without_caches = held.without_caches();
     // From here on the jail prepares its files while its tree is made and its start recorded; it
     // waits for `release` before it needs either.
     let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, init: held.pid() };
+    let copying = spec.storage == Storage::Copy && overlay;
     let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -279,11 +286,17 @@ fn attempt(
             return Err(e);
         }
     };
-    let uppers = match held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
+    let filled = held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
         tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
-        storage::carry_in(memory, &plan, spec.outside())
-    }) {
-        Ok(uppers) => uppers,
+        let uppers = storage::carry_in(memory, &plan, spec.outside())?;
+        let copies = match &tree {
+            Some(tree) if copying => copied::make(tree, (&spec, &seeds), &mut |said| watcher.progress(said))?,
+            Some(_) | None => Vec::new(),
+        };
+        Ok((uppers, copies))
+    });
+    let (uppers, copies) = match filled {
+        Ok(both) => both,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
             let outcome = Outcome::Failed { step: e.to_string(), errno: String::new(), code: 125 };
@@ -302,7 +315,7 @@ fn attempt(
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.beside = &beside;
-    relay.uppers = uppers;
+    (relay.uppers, relay.copies) = (uppers, copies);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
@@ -474,6 +487,9 @@ fn prepare(
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     (spec.umask, spec.storage) = (umask, storage);
+    if older.is_some() && storage == Storage::Copy {
+        return Err(copied::not_again(&spec));
+    }
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
@@ -554,8 +570,11 @@ fn record_start(
         discard(tree, state);
         return Err(e.into());
     }
-    if let Some(Err(e)) =
-        tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+    if let Some(Err(e)) = tree
+        .as_ref()
+        // A copy is made without them.
+        .filter(|_| spec.storage != Storage::Copy || spec.access != Access::Overlay)
+        .map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
     {
         discard(tree, state);
         return Err(Error::Unhidden(e));

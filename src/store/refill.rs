@@ -55,6 +55,12 @@ fn filled(dir: &OwnedFd, layers: &Path, fill: impl FnOnce(OwnedFd) -> crate::sys
     Ok(fill(made)?)
 }
 
+/// Remove the directory `name` beside the layers, with all that a jail wrote there.
+pub fn remove(layers: &Path, name: &CStr) -> Result<()> {
+    let dir = openat2::absolute(layers.as_os_str().as_bytes(), For::Listing)?;
+    remove_dir(&dir, name, layers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,6 +69,7 @@ pub struct Record {
 }
 
 /// How to copy.
+#[allow(missing_debug_implementations, reason = "a call is in it")]
 pub struct Ask<'a> {
     /// Whose it is; `None`: the caller's own.
     pub owners: Option<Owners>,

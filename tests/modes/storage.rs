@@ -108,3 +108,55 @@ fn it_is_recorded_where_changes_were() {
     assert_eq!(super::json(&p.runs(&["--json", "exec", "--", "true"]), "/policy/storage"), "disk");
     assert_eq!(super::json(&p.runs(&["--json", "exec", "--ro", "--", "true"]), "/policy/storage"), "");
 }
+
+/// As root a directory on overlayfs or FUSE cannot be shown under other ids: a private copy is.
+#[test]
+fn root_works_on_a_private_copy_where_nothing_else_can_be_shown() {
+    if !is_root() {
+        return skip("an ordinary user needs no other ids");
+    }
+    let p = project();
+    p.write(".env", "TOKEN=1\n");
+    let script = format!(
+        "mkdir ../l ../u ../w ../m; cp -a . ../l; mount -t tmpfs none ../u && mkdir ../u/u ../u/w && \
+         mount -t overlay -o lowerdir=../l,upperdir=../u/u,workdir=../u/w none ../m || exit 99; cd ../m
+         chown -R 5:5 . ; chmod 600 mode; chown 7 kept
+         $AJ --json exec -- sh -c '{CHANGE}; cat f; stat -c \"%u %a\" f mode; ls .env; echo w >kept; :' || exit 1; echo
+         ls; $AJ diff @ >&2; $AJ apply @ >&2 || exit 2; cat f d/new; stat -c '%u %U' f d/new; ls dir; cat kept"
+    );
+    let ran = Ran::from(in_mount_namespace(&p, &script).unwrap().output().unwrap());
+    if ran.code == Some(99) {
+        return skip("no overlayfs on a tmpfs here");
+    }
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let (answer, rest) = ran.stdout.split_once('\n').unwrap();
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+    assert_eq!(answer["policy"]["storage"], "copy", "{answer:#}");
+    assert_eq!(answer["stdout"], "x\ny\n1000 644\n1000 640\n", "{answer:#}");
+    assert!(answer["stderr"].as_str().unwrap().contains(".env"), "secrets are left out: {answer:#}");
+    assert!(
+        answer["stderr"].as_str().unwrap().contains("kept: Permission denied"),
+        "of another owner: {answer:#}"
+    );
+    assert_eq!(
+        rest.trim(),
+        "dir\nf\ngone\nkept\nmode\nx\ny\ndeep\n5 UNKNOWN\n5 UNKNOWN\nb\nx".replace("UNKNOWN", &name_of(5)),
+        "{ran:#?}"
+    );
+    let state = std::fs::read_dir(p.state().join("trees")).unwrap();
+    let left: Vec<_> =
+        state.filter_map(|e| Some(e.ok()?.path().join("copy"))).filter(|c| c.exists()).collect();
+    assert!(left.is_empty(), "the copy goes with its run: {left:?}");
+    let again = format!("{}; $AJ exec @ -- true", script.replace("$AJ apply @ >&2 || exit 2", ":"));
+    let ran = Ran::from(
+        in_mount_namespace(&p, &again.replace("mkdir ../l ../u ../w ../m; cp -a . ../l", ":"))
+            .unwrap()
+            .output()
+            .unwrap(),
+    );
+    assert!(ran.stderr.contains("works on a private copy"), "{ran:#?}");
+}
+
+fn name_of(uid: u32) -> String {
+    nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| "UNKNOWN".to_owned(), |u| u.name)
+}

@@ -45,6 +45,15 @@ pub(super) fn overlay(
 ) -> Result<(), Error> {
     points.point(layers.at, true)?;
     let at = relative(layers.at)?;
+    if spec.storage == Storage::Copy && layers.otherwise.is_none() {
+        p.mounts.push(Mount {
+            what: What::Kept { source: cpath(&layers.tree.join("copy"))? },
+            at,
+            ours: false,
+        });
+        p.rules.push((cpath(layers.at)?, Right::Write));
+        return Ok(());
+    }
     let lower = match spec.ids {
         Ids::Caller { .. } => Ok(cpath(layers.lower)?),
         Ids::Range => {

@@ -156,6 +156,16 @@ pub enum Error {
         /// What it does not take.
         source: sys::Error,
     },
+    /// There is too much to copy.
+    #[error(
+        "`{}` is more than is copied for one run: {most}", text::os(.path)
+    )]
+    TooLarge {
+        /// The directory.
+        path: PathBuf,
+        /// The bounds.
+        most: String,
+    },
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),

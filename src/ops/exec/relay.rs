@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::beyond::Below;
+use super::copied::{self, Copied};
 use super::storage::{self, Held};
 use super::{Error, Watcher, discard};
 use crate::jail::root;
@@ -64,6 +65,8 @@ pub(super) struct Relay<'a> {
     pub(super) kept: Option<Result<(), Error>>,
     /// Upper layers in the jail's memory.
     pub(super) uppers: Vec<Held>,
+    /// Private copies.
+    pub(super) copies: Vec<Copied>,
     /// Why what was in them is gone.
     pub(super) lost: Option<String>,
     below: Option<&'a Below>,
@@ -88,6 +91,7 @@ impl<'a> Relay<'a> {
             wanted: None,
             kept: None,
             uppers: Vec::new(),
+            copies: Vec::new(),
             lost: None,
             below,
             mounts: None,
@@ -97,7 +101,8 @@ impl<'a> Relay<'a> {
     /// Put the tree aside when nothing changed.
     pub(super) fn settle(&mut self) {
         if self.kept.is_none() {
-            if let Err(e) = storage::carry_out(std::mem::take(&mut self.uppers)) {
+            let out = storage::carry_out(std::mem::take(&mut self.uppers));
+            if let Err(e) = out.and_then(|()| copied::settle(std::mem::take(&mut self.copies))) {
                 self.lost = Some(storage::why_lost(&e));
                 discard(self.tree.take(), self.state);
             }

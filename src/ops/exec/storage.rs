@@ -40,6 +40,7 @@ pub(super) fn word(spec: &Spec) -> &'static str {
         (Access::Rw | Access::Ro, _) => "",
         (Access::Overlay, Storage::Disk) => "disk",
         (Access::Overlay, Storage::Memory) => "memory",
+        (Access::Overlay, Storage::Copy) => "copy",
     }
 }
 
@@ -56,7 +57,11 @@ pub(super) fn known(state: &StateDir, workspace: &Metadata) -> Storage {
         let mut words = std::str::from_utf8(bytes).ok()?.trim_end().split(' ');
         let (boot, ms, word) = (words.next()?, words.next()?.parse::<u64>().ok()?, words.next()?);
         let fresh = clock::now_ms().saturating_sub(ms) < BELIEVED && alive::boot_id()? == boot;
-        (fresh && word == "memory").then_some(Storage::Memory)
+        match word {
+            "memory" if fresh => Some(Storage::Memory),
+            "copy" if fresh => Some(Storage::Copy),
+            _ => None,
+        }
     };
     told.as_deref().and_then(read).unwrap_or_default()
 }
@@ -67,6 +72,7 @@ pub(super) fn remember(state: &StateDir, workspace: &Metadata, storage: Storage)
     let word = match storage {
         Storage::Disk => return,
         Storage::Memory => "memory",
+        Storage::Copy => "copy",
     };
     state.cache(&name, format!("{boot} {} {word}\n", clock::now_ms()).as_bytes()).ok();
 }
@@ -74,15 +80,28 @@ pub(super) fn remember(state: &StateDir, workspace: &Metadata, storage: Storage)
 /// What to try when a jail could not be started like this.
 pub(super) fn next(spec: &Spec, outcome: &Outcome) -> Option<Storage> {
     let Outcome::Failed { step, errno, .. } = outcome else { return None };
-    if spec.access != Access::Overlay || spec.storage != Storage::Disk {
-        return None;
-    }
+    let weaker = match spec.storage {
+        _ if spec.access != Access::Overlay => return None,
+        Storage::Disk => Storage::Memory,
+        Storage::Memory => Storage::Copy,
+        Storage::Copy => return None,
+    };
     let (call, on) = step.split_once(" `").map_or((step.as_str(), ""), |(c, o)| (c, o.trim_end_matches('`')));
     // What the kernel says of a file system that is not fit; not of a want of something, nor of a kernel
     // without any overlay.
     let unfit =
         matches!(errno.as_str(), "EINVAL" | "EPERM" | "EACCES" | "EOPNOTSUPP" | "EREMOTE" | "ENOTSUP");
-    (is_overlay(call, on) && unfit).then_some(Storage::Memory)
+    // The attributes that a tmpfs does not have before Linux 6.6.
+    let bare = call == "fsetxattr" && on == "upper";
+    ((is_overlay(call, on) || bare) && unfit).then_some(weaker)
+}
+
+/// The same for an error on the host's side: the workspace cannot be shown under other ids.
+pub(super) fn after(spec: &Spec, e: &sys::Error) -> Option<Storage> {
+    let ours = e.arg == text::os(&spec.workspace) || spec.sides.iter().any(|s| e.arg == text::os(&s.path));
+    let idmap = e.call == "mount_setattr(idmap)" || (e.call == "open_tree" && e.errno == Errno::EPERM);
+    let copies = spec.access == Access::Overlay && spec.storage != Storage::Copy;
+    (copies && ours && idmap).then_some(Storage::Copy)
 }
 
 /// Whether the tree can take what is copied to it at the end: found out before anything runs.
@@ -162,10 +181,16 @@ pub(super) fn line(spec: &Spec, state: &StateDir) -> Option<String> {
             "storage memory: `{}` lies on {}, which holds no upper layer of an overlay, so what the command \
              wrote was in memory while it ran ({} at most: `--tmp`), and was copied there at its end",
             text::os(state.path()),
-            file_system(state.path()).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
+            file_system(&state.real_path()).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
             size::human(spec.tmp),
         )),
-        Storage::Disk | Storage::Memory => None,
+        Storage::Copy if spec.access == Access::Overlay => Some(format!(
+            "storage copy: no overlay over `{}` can be had here ({}), so the command worked on a private copy \
+             of it, made at its start",
+            text::os(&spec.workspace),
+            file_system(&spec.workspace).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
+        )),
+        Storage::Disk | Storage::Memory | Storage::Copy => None,
     }
 }
 
