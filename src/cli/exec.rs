@@ -418,6 +418,7 @@ pub(super) fn failed(e: op::Error) -> CommandError {
             shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
         }
         op::Error::Limit { .. } => shown.hint("let it be best effort: `--best-effort`"),
+        op::Error::Lite { way, .. } => shown.hint(*way).hint("see what this machine allows: `aj doctor`"),
         op::Error::TooLarge { .. } => shown
             .hint("show less of it: `aj exec --here -- …` in a smaller directory")
             .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
@@ -475,6 +476,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
         op::Error::Unkept { .. } => "state",
         op::Error::TooLarge { .. } => "too_large",
+        op::Error::Lite { .. } => "lite",
         op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }

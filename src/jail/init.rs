@@ -59,7 +59,7 @@ pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
     command(&plan, &status, layers)
 }
 
-fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
+pub(super) fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
     let step = if e.arg.is_empty() { e.call.to_owned() } else { format!("{} `{}`", e.call, e.arg) };
     // When even this cannot be sent the launcher sees the socket close and says so.
     drop(wire::send(status, &Message::Failed { step, errno: e.errno as i32, exec }, None));
@@ -446,7 +446,7 @@ fn devpts() -> Result<OwnedFd> {
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
 /// namespace when we leave, and holds our end back until all of it is gone.
-fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
+pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     let argv = CStrings::new(plan.argv.clone());
     let env = CStrings::new(plan.env.clone());
     let mut failed: Option<(Errno, usize)> = None;
@@ -509,7 +509,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
             Some(Some((p, end))) if p == pid => {
                 // Every process of the namespace is a descendant of ours, and orphans become our
                 // children: having none means that there is nobody.
-                let alone = pidfd::no_children();
+                let alone = !plan.confinement.lite && pidfd::no_children();
                 drop(wire::send(status, &Message::Ended { end, alone }, None));
                 clone::exit_now(0)
             }

@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use super::confine::Stdio;
 use super::handover::{self, Word};
 use super::init::{self, Hand};
-use super::overlay;
 use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Birth, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec, inside_id};
 use super::wire::{self, Message, Received};
+use super::{lite, overlay};
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::{Error, Result, cpu, fd, mount, ns, openat2, pidfd, signal};
+use crate::sys::{Error, Result, caps, cpu, fd, mount, ns, openat2, pidfd, signal};
 
 /// Descriptors that a start takes without any mount.
 const FEW: u64 = 64;
@@ -229,13 +229,18 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
                 .map_err(|e| Error::new("fchown", "pipe", e))?;
         }
     }
+    if birth.lite {
+        caps::adopt_orphans()?;
+    }
+    let space = if birth.lite { Namespaces::NONE } else { Namespaces::WITHOUT_NET };
     let processors = cpu::mine();
     let started = Instant::now();
-    match clone3(Namespaces::WITHOUT_NET, None)? {
+    match clone3(space, None)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin_write));
             let stdio = Stdio { stdin: stdin_inside, stdout: stdout_inside, stderr: stderr_inside };
-            init::run(birth, Hand { status: status_inside, go: go.into(), stdio, processors })
+            let hand = Hand { status: status_inside, go: go.into(), stdio, processors };
+            if birth.lite { lite::run(hand) } else { init::run(birth, hand) }
         }
         Cloned::Parent(pid, pidfd) => {
             if let Some(processors) = processors {
@@ -246,6 +251,7 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
             let born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
+                _ if birth.lite => Ok(()),
                 Ids::Range => {
                     let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
                     ns::map_child(pid, &[line], &[line])

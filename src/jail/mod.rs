@@ -20,6 +20,7 @@ mod handover;
 mod init;
 mod input;
 pub mod launch;
+pub mod lite;
 mod mask;
 mod nested;
 mod outbox;

@@ -13,9 +13,11 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod cache;
+mod lite;
 mod overlay;
 
 pub use cache::{Hide, MOST_CACHES, Otherwise};
+pub use lite::{Grounds, lite};
 use overlay::{Layers, overlay};
 
 use super::confine::Confinement;

@@ -163,6 +163,8 @@ pub struct Birth {
     pub as_root: bool,
     /// The network.
     pub net: Net,
+    /// Without any namespace.
+    pub lite: bool,
 }
 
 /// One jail.

@@ -310,7 +310,8 @@ fn take_message(
     match receive(status, false)? {
         Received::Message(Message::Started(layers), proc) => {
             let of = (!layers.has(Layer::Proc)).then_some(pid);
-            meter.proc = proc.map(|proc| View::new(proc, of));
+            let tmp = layers.has(Layer::MountNs);
+            meter.proc = proc.map(|proc| View::new(proc, of, tmp));
             state.started = true;
             state.layers = layers;
             watcher.started(layers, pid, lines);

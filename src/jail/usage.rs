@@ -27,12 +27,14 @@ pub(super) struct View {
     proc: OwnedFd,
     /// It lists other processes as well: those of the jail descend from this one.
     of: Option<i32>,
+    /// There is a `/tmp` of the jail's own beside it.
+    tmp: bool,
 }
 
 impl View {
     /// The jail's own, or one in which its pid 1 is `of`.
-    pub(super) fn new(proc: OwnedFd, of: Option<i32>) -> View {
-        View { proc, of }
+    pub(super) fn new(proc: OwnedFd, of: Option<i32>, tmp: bool) -> View {
+        View { proc, of, tmp }
     }
 
     /// Call `each` with every pid of the jail.
@@ -56,7 +58,7 @@ impl View {
 }
 
 /// The parent that a `/proc/PID/stat` names: field 4 of proc(5), after the name in parentheses.
-fn parent(stat: &str) -> Option<i32> {
+pub(super) fn parent(stat: &str) -> Option<i32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
@@ -78,7 +80,7 @@ fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
 /// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
 /// every process that maps it.
 fn memory(view: &View) -> u64 {
-    let (mut private, mut shared) = (0, tmpfs(&view.proc));
+    let (mut private, mut shared) = (0, if view.tmp { tmpfs(&view.proc) } else { 0 });
     view.pids(|pid| {
         let Some(text) = read(&view.proc, &format!("{pid}/status")) else { return };
         let (mine, common) = of_status(&text);
@@ -205,7 +207,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let proc: OwnedFd = std::fs::File::open("/proc").unwrap().into();
         let me = i32::try_from(std::process::id()).unwrap();
-        let view = View::new(proc, Some(me));
+        let view = View::new(proc, Some(me), false);
         let mut seen = Vec::new();
         view.pids(|pid| seen.push(pid.to_owned()));
         assert!(seen.contains(&child.id().to_string()) && seen.contains(&me.to_string()), "{seen:?}");

@@ -47,6 +47,7 @@ mod end;
 mod error;
 mod foreign;
 mod hide;
+mod lite;
 mod missing;
 mod mode;
 mod offline;
@@ -207,11 +208,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let mut tried = None;
+    let (mut tried, mut lite) = (None, false);
     loop {
-        match attempt(request, watcher, umask, tried)? {
+        match attempt(request, watcher, umask, (tried, lite))? {
             Attempt::Done(report) => return Ok(*report),
             Attempt::Again(storage) => tried = Some(storage),
+            Attempt::Lite => (tried, lite) = (None, true),
         }
     }
 }
@@ -222,13 +224,15 @@ enum Attempt {
     Done(Box<Report>),
     /// Nothing ran, and the jail could be made with this.
     Again(Storage),
+    /// Nothing ran, and the user puts up with a jail without namespaces.
+    Lite,
 }
 
 fn attempt(
     request: &Request,
     watcher: &mut dyn Watcher,
     umask: Mode,
-    tried: Option<Storage>,
+    (tried, lite): (Option<Storage>, bool),
 ) -> Result<Attempt, Error> {
     let status = streams::inherited(request.status_fd)?;
     let mut warnings = Vec::new();
@@ -241,7 +245,10 @@ fn attempt(
     let settings = &resolved.settings;
     // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
     // and planned here. A host that cannot is reported after a request that could not be met anyway.
-    let birth = birth(settings);
+    if lite {
+        lite::check(settings)?;
+    }
+    let birth = Birth { lite, ..birth(settings) };
     let ids = birth.ids;
     let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
     let meta = place.meta.clone();
@@ -254,6 +261,7 @@ fn attempt(
             return Err(e);
         }
         (Err(_), Err(e)) => return Err(e),
+        (Err(e), Ok(_)) if !lite && lite::may_follow(settings, &e.name()) => return Ok(Attempt::Lite),
         (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
     let Prepared {
@@ -293,6 +301,7 @@ fn attempt(
             Some(tree) if copying => copied::make(tree, (&spec, &seeds), &mut |said| watcher.progress(said))?,
             Some(_) | None => Vec::new(),
         };
+        tree.iter().filter(|_| lite).try_for_each(lite::make)?;
         Ok((uppers, copies))
     });
     let (uppers, copies) = match filled {
@@ -315,7 +324,7 @@ fn attempt(
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.beside = &beside;
-    (relay.uppers, relay.copies) = (uppers, copies);
+    (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = held
         .release(&plan, !spec::test_takes("own-overlays"))
@@ -336,6 +345,10 @@ fn attempt(
             return Err(Error::Launch(e));
         }
     };
+    if lite {
+        // The keeper did, unless it was killed.
+        crate::jail::lite::end_descendants(std::process::id());
+    }
     let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
     if let (Some(next), None) = (storage::next(&spec, &ended.outcome), &in_the_way) {
         let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
@@ -343,6 +356,13 @@ fn attempt(
         discard(relay.tree, &state);
         sys::signal::give_back();
         return Ok(Attempt::Again(next));
+    }
+    if !lite && lite::may_follow_end(settings, &ended.outcome, ended.exec_failed) {
+        let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
+        spool::append_end(&state, &end)?;
+        discard(relay.tree, &state);
+        sys::signal::give_back();
+        return Ok(Attempt::Lite);
     }
     if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
         storage::remember(&state, &meta, storage);
@@ -423,7 +443,7 @@ fn birth(settings: &Settings) -> Birth {
         0 => Ids::Range,
         uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
     };
-    Birth { ids, as_root: settings.as_root, net: settings.net }
+    Birth { ids, as_root: settings.as_root, net: settings.net, lite: false }
 }
 
 /// What a run is to be, checked and worked out.
@@ -468,6 +488,7 @@ fn prepare(
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
+    let lite = birth.lite;
     if let Some(tree) = older {
         again::check(tree, resolved, &birth)?;
     }
@@ -476,7 +497,8 @@ fn prepare(
     let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
     let watch_memory = check::limits(resolved, warnings)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
-    let storage = storage.unwrap_or_else(|| storage::known(&state, &place.meta));
+    let storage =
+        storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
@@ -505,15 +527,25 @@ fn prepare(
     // Without an overlay of the workspace there may be one over a cache.
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
     let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
+    if lite {
+        beside.clear();
+        lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
+    }
     let names = (names.0, names.1, secrets.names());
     let policy = record::effective(settings, &spec, names, watch_memory);
-    let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-    plan.cover(&parts::protect(&spec, warnings))?;
-    plan.cover(&setid::find(&spec, warnings)?)?;
+    let mut covered = parts::protect(&spec, warnings);
+    covered.extend(setid::find(&spec, warnings)?);
     let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
-    plan.mask(&masks)?;
+    let mut plan = if lite {
+        lite::plan(&spec, &masks, !covered.is_empty())?
+    } else {
+        let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
+        plan.cover(&covered)?;
+        plan.mask(&masks)?;
+        plan
+    };
     let owner = spec.outside().map(|(uid, _)| uid);
-    let mut root = root::ready(&cache, &mut plan, owner);
+    let mut root = if lite { Err(None) } else { root::ready(&cache, &mut plan, owner) };
     if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);

@@ -156,6 +156,14 @@ pub enum Error {
         /// What it does not take.
         source: sys::Error,
     },
+    /// What is asked for cannot be had without namespaces.
+    #[error("the mode lite cannot be had: {why}")]
+    Lite {
+        /// Why.
+        why: String,
+        /// What would do.
+        way: &'static str,
+    },
     /// There is too much to copy.
     #[error(
         "`{}` is more than is copied for one run: {most}", text::os(.path)

@@ -12,8 +12,11 @@ pub(super) fn used(ended: &Ended) -> Option<String> {
 
 /// A line for a run in a weaker mode than `full`: what was not protected.
 pub(super) fn line(ended: &Ended) -> Option<String> {
-    if !is_known(ended.layers) || ended.layers.mode() != Mode::Nested {
-        return None;
+    match ended.layers.mode() {
+        _ if !is_known(ended.layers) => return None,
+        Mode::Full => return None,
+        Mode::Lite => return Some(without_namespaces(ended.layers)),
+        Mode::Nested => {}
     }
     let mut lacks = Vec::new();
     if !ended.layers.has(Layer::Proc) {
@@ -26,6 +29,19 @@ pub(super) fn line(ended: &Ended) -> Option<String> {
         lacks.push("the root around it lay below its own, out of reach without a capability");
     }
     Some(format!("mode nested: {}", lacks.join("; ")))
+}
+
+fn without_namespaces(layers: Layers) -> String {
+    let signals = if layers.has(Layer::Scopes) {
+        "could not signal or trace"
+    } else {
+        "could signal, though not trace (Landlock of ABI 6 forbids it),"
+    };
+    format!(
+        "mode lite: no namespaces: the command saw the names and sizes of all files and the command lines of \
+         all processes of this machine, which it {signals}; files are kept apart by Landlock alone, and sockets \
+         by the system call filter; `--pids` and `--tmp` had no effect"
+    )
 }
 
 /// Every jail that runs its command has at least this one.

@@ -11,7 +11,7 @@ use super::beside::Beside;
 use super::beyond::Below;
 use super::copied::{self, Copied};
 use super::storage::{self, Held};
-use super::{Error, Watcher, discard};
+use super::{Error, Watcher, discard, lite};
 use crate::jail::root;
 use crate::jail::status::Layers;
 use crate::jail::supervise;
@@ -67,6 +67,8 @@ pub(super) struct Relay<'a> {
     pub(super) uppers: Vec<Held>,
     /// Private copies.
     pub(super) copies: Vec<Copied>,
+    /// There are no namespaces around the command.
+    pub(super) lite: bool,
     /// Why what was in them is gone.
     pub(super) lost: Option<String>,
     below: Option<&'a Below>,
@@ -92,6 +94,7 @@ impl<'a> Relay<'a> {
             kept: None,
             uppers: Vec::new(),
             copies: Vec::new(),
+            lite: false,
             lost: None,
             below,
             mounts: None,
@@ -105,6 +108,9 @@ impl<'a> Relay<'a> {
             if let Err(e) = out.and_then(|()| copied::settle(std::mem::take(&mut self.copies))) {
                 self.lost = Some(storage::why_lost(&e));
                 discard(self.tree.take(), self.state);
+            }
+            if let Some(tree) = self.tree.as_ref().filter(|_| self.lite) {
+                self.mounts = lite::clean(tree);
             }
             let kept = keep_if_changed(self.tree.take(), self.state);
             self.kept = Some(kept.map(|tree| self.tree = tree));
