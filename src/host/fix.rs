@@ -166,6 +166,17 @@ fn pattern(path: &Path) -> Option<String> {
     Some(quoted)
 }
 
+/// Where no namespaces can be had at all. Not for root, who cannot be held without them.
+pub(super) fn lite(m: &Machine) -> Option<String> {
+    let who = match (m.uid, &m.container) {
+        (0, None) => return None,
+        (0, Some(_)) => "or run aj as an ordinary user of the container, and put up",
+        _ => "or put up",
+    };
+    let way = format!("{who} with much less, no namespaces: `aj exec --mode lite -- …`");
+    (m.version() >= (5, 19)).then_some(way)
+}
+
 fn confined(m: &Machine) -> Vec<String> {
     const SANDBOX: &str = "run aj outside the sandbox around it, or let that sandbox allow user namespaces and mounts \
                            (bwrap: without --disable-userns)";

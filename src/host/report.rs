@@ -21,7 +21,7 @@ const fn mechanism(id: &'static str, required: bool, effect: &'static str) -> Me
     Mechanism { id, required, effect }
 }
 
-const NO_JAIL: &str = "no jail can be started";
+const NO_JAIL: &str = "no jail can be started in the full mode";
 
 /// Every mechanism, in the order of the report.
 pub const MECHANISMS: [Mechanism; 20] = [

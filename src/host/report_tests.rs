@@ -114,6 +114,7 @@ fn ubuntu_restricts_user_namespaces() {
             "or allow user namespaces for every program: `sudo sysctl -w \
              kernel.apparmor_restrict_unprivileged_userns=0`, and to keep it: `echo \
              kernel.apparmor_restrict_unprivileged_userns=0 | sudo tee -a /etc/sysctl.d/60-aj.conf`",
+            "or put up with much less, no namespaces: `aj exec --mode lite -- …`",
         ]
     );
     assert_eq!(row(&told, "apparmor").fix, userns.fix);
@@ -193,7 +194,11 @@ fn docker_as_it_comes() {
     assert_eq!(told.mode, None);
     let userns = row(&told, "userns");
     assert!(userns.fix[0].contains("--security-opt seccomp=unconfined"), "{userns:?}");
-    assert!(userns.fix[1].contains("comes with a later version"), "{userns:?}");
+    assert!(userns.fix[1].contains("run aj on the host"), "{userns:?}");
+    assert!(
+        userns.fix[2].contains("as an ordinary user of the container")
+            && userns.fix[2].contains("--mode lite")
+    );
     assert_eq!(row(&told, "keyring").fix, userns.fix);
     let container = row(&told, "container");
     assert_eq!(

@@ -532,7 +532,7 @@ fn prepare(
         lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
     }
     let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, watch_memory);
+    let policy = record::effective(settings, &spec, names, watch_memory, lite);
     let mut covered = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
     let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;

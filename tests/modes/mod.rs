@@ -7,6 +7,7 @@ use crate::common::Ran;
 use crate::input::in_mount_namespace;
 use crate::real::project::{Project, skip};
 
+mod lite;
 mod nested;
 mod storage;
 

@@ -61,7 +61,7 @@ const TRY: &str = "
     out environ $1
     (: </proc/$1/mem) 2>/dev/null && echo mem: opened || echo mem: refused
     ls /proc/$1/root/ >/dev/null 2>&1 && echo root: entered || echo root: refused
-    ls /proc/$1/fd/ >/dev/null 2>&1 && echo fd: listed || echo fd: refused
+    readlink /proc/$1/fd/0 >/dev/null 2>&1 && echo fd: read || echo fd: refused
     (echo 900 >/proc/$1/oom_score_adj) 2>/dev/null && echo oom: written || echo oom: refused
     (echo 1 >/proc/$1/coredump_filter) 2>/dev/null && echo filter: written || echo filter: refused
     kill -0 $1 2>/dev/null && echo signal: could || echo signal: could not
@@ -104,7 +104,7 @@ fn processes_around_a_nested_jail_are_seen_and_nothing_else() {
         "environ: 1",
         "mem: opened",
         "root: entered",
-        "fd: listed",
+        "fd: read",
         "oom: written",
         "filter: written",
         "signal: could",

@@ -12,6 +12,8 @@ use crate::sys::landlock::Right;
 pub struct Grounds {
     /// Below `/etc`: path, and whether it is a directory.
     pub etc: Vec<(PathBuf, bool)>,
+    /// There is a `gitconfig` in the ready-made `/etc`.
+    pub gitconfig: bool,
     /// Directories of the run's own.
     pub own: Vec<PathBuf>,
 }
@@ -33,6 +35,9 @@ pub fn lite(spec: &Spec, host: &HostRoot, grounds: &Grounds) -> Result<Plan, Err
     }
     for (path, directory) in &grounds.etc {
         allow(path, read(*directory))?;
+    }
+    if grounds.gitconfig {
+        allow(&spec.etc.join("gitconfig"), Right::ReadFile)?;
     }
     for name in DEVICES {
         allow(&Path::new("/dev").join(name), Right::DeviceFile)?;

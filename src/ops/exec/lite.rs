@@ -91,6 +91,8 @@ pub(super) fn settle_in(spec: &mut Spec, tree: PathBuf) {
         *value = new.unwrap_or_else(|| std::mem::take(value));
     }
     spec.env.retain(|(name, _)| name != "TMPDIR");
+    // The one of the host may hold anything.
+    spec.env.push(("GIT_CONFIG_SYSTEM".into(), spec.etc.join("gitconfig").into()));
     spec.env.push(("TMPDIR".into(), tree.join("tmp").into()));
     spec.cwd = cwd;
     spec.tree = Some(tree);
@@ -112,7 +114,8 @@ pub(super) fn plan(spec: &Spec, masks: &[Mask], covered: bool) -> Result<Plan, E
         });
     }
     let own = spec.tree.iter().flat_map(|tree| OWN.map(|name| tree.join(name))).collect();
-    let grounds = Grounds { etc: etc::visible(), own };
+    let gitconfig = spec.etc.join("gitconfig").is_file();
+    let grounds = Grounds { etc: etc::visible(), gitconfig, own };
     Ok(plan::lite(spec, &launch::host_root(spec.net), &grounds)?)
 }
 

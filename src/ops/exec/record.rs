@@ -25,6 +25,7 @@ pub(super) fn effective(
     spec: &Spec,
     (tools, caches, hidden): (Vec<String>, Vec<String>, Vec<String>),
     watch_memory: Option<u64>,
+    lite: bool,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let paths =
@@ -49,11 +50,11 @@ pub(super) fn effective(
         timeout_ms: settings.timeout.map(ms),
         mem: watch_memory,
         cpu_millis: None,
-        pids: settings.pids,
+        pids: settings.pids.filter(|_| !lite),
         nofile: settings.nofile,
         tmp: settings.tmp,
         limits_by: if watch_memory.is_some() { "rlimit+poll" } else { "rlimit" }.to_owned(),
-        uid: spec.inside_id(),
+        uid: if lite { nix::unistd::geteuid().as_raw() } else { spec.inside_id() },
         nested_userns: settings.nested_userns,
         tools,
         tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
