@@ -20,9 +20,10 @@ use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
-use crate::jail::spec::{Birth, Ids, Owner, Spec, Storage};
-use crate::jail::supervise::{self, Ended, Options};
+use crate::jail::spec::{Birth, Spec, Storage};
+use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
+use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Net, Settings, Tools};
@@ -40,6 +41,7 @@ mod again;
 mod alias;
 mod beside;
 mod beyond;
+mod born;
 mod check;
 mod copied;
 mod dry;
@@ -63,6 +65,7 @@ mod tracked;
 mod veil;
 
 use beside::Beside;
+use born::Start;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -236,33 +239,34 @@ fn attempt(
 ) -> Result<Attempt, Error> {
     let status = streams::inherited(request.status_fd)?;
     let mut warnings = Vec::new();
-    let (older, place) = match again::take(request, &mut warnings)? {
-        Some((tree, place)) => (Some(tree), place),
-        None => (None, project::find(&request.tree)?),
+    let user = config::user()?;
+    let early = if lite { None } else { Start::early(request, user.as_ref()) };
+    let asked = Asked::look_at(request, user, &mut warnings);
+    let Asked { older, place, resolved } = match asked {
+        Ok(asked) => asked,
+        Err(e) => {
+            // Said first, whatever this host can do.
+            early.map(Start::abandon).transpose().ok();
+            return Err(e);
+        }
     };
-    let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
     warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
-    // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
-    // and planned here. A host that cannot is reported after a request that could not be met anyway.
     if lite {
         lite::check(settings)?;
     }
-    let birth = Birth { lite, ..birth(settings) };
+    let start = match Start::fitting(early, request, settings, lite) {
+        Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
+        start => start?,
+    };
+    let birth = start.birth();
     let ids = birth.ids;
-    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
     let meta = place.meta.clone();
-    let asked = Asked { storage: tried, birth, umask: umask.bits() };
-    let prepared = prepare(request, &resolved, place, older.as_ref(), asked, &mut warnings);
-    let (born, prepared) = match (born, prepared) {
-        (Ok(born), Ok(prepared)) => (born, prepared),
-        (Ok(born), Err(e)) => {
-            born.abandon().map_err(Error::Launch)?;
-            return Err(e);
-        }
-        (Err(_), Err(e)) => return Err(e),
-        (Err(e), Ok(_)) if !lite && lite::may_follow(settings, &e.name()) => return Ok(Attempt::Lite),
-        (Err(e), Ok(_)) => return Err(Error::Launch(e)),
+    let how = How { storage: tried, birth, umask: umask.bits() };
+    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings);
+    let (born, prepared) = match start.with(prepared) {
+        Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
+        both => both?,
     };
     let Prepared {
         state,
@@ -283,11 +287,10 @@ fn attempt(
         Err(e) => return storage::after(&spec, &e).map(Attempt::Again).ok_or(Error::Launch(e)),
     };
     let without_caches = held.without_caches();
-    // From here on the jail prepares its files while its tree is made and its start recorded; it
-    // waits for `release` before it needs either.
+    // From here on the jail prepares its files while its tree is made; it waits for `release` before it
+    // needs that, and with its command until its start is recorded.
     let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, init: held.pid() };
-    let copying = spec.storage == Storage::Copy && overlay;
-    let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
+    let tree = match begun.tree(&state, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -298,7 +301,9 @@ fn attempt(
         tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
         let uppers = storage::carry_in(memory, &plan, spec.outside())?;
         let copies = match &tree {
-            Some(tree) if copying => copied::make(tree, (&spec, &seeds), &mut |said| watcher.progress(said))?,
+            Some(tree) if overlay && spec.storage == Storage::Copy => {
+                copied::make(tree, (&spec, &seeds), &mut |said| watcher.progress(said))?
+            }
             Some(_) | None => Vec::new(),
         };
         tree.iter().filter(|_| lite).try_for_each(lite::make)?;
@@ -307,13 +312,29 @@ fn attempt(
     let (uppers, copies) = match filled {
         Ok(both) => both,
         Err(e) => {
-            held.abandon().map_err(Error::Launch)?;
-            let outcome = Outcome::Failed { step: e.to_string(), errno: String::new(), code: 125 };
-            warnings.extend(spool::append_end(&state, &record::end(id, outcome, None, None, None))?);
+            let ended = held.abandon();
             discard(tree, &state);
+            ended.map_err(Error::Launch)?;
             return Err(e);
         }
     };
+    let released = match held.release(&plan, !spec::test_takes("own-overlays")) {
+        Ok(released) => released,
+        Err(e) => {
+            discard(tree, &state);
+            return Err(Error::Launch(e));
+        }
+    };
+    match spool::append_start(&state, &record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.init))
+    {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => {
+            let ended = released.abandon();
+            discard(tree, &state);
+            ended.map_err(Error::Launch)?;
+            return Err(e.into());
+        }
+    }
     let options = Options {
         timeout: settings.timeout,
         grace: settings.grace,
@@ -326,16 +347,14 @@ fn attempt(
     relay.beside = &beside;
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
-    let ended = held
-        .release(&plan, !spec::test_takes("own-overlays"))
-        .and_then(|jail| supervise::supervise(jail, &options, &mut relay));
-    let ended = match ended {
-        Ok(mut ended) => {
+    let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let (mut ended, leaving) = match ended {
+        Ok((mut ended, leaving)) => {
             let exit = exit_code(&ended);
             if let Outcome::Failed { code, .. } = &mut ended.outcome {
                 *code = i32::from(exit);
             }
-            ended
+            (ended, leaving)
         }
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
@@ -350,33 +369,26 @@ fn attempt(
         crate::jail::lite::end_descendants(std::process::id());
     }
     let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
-    if let (Some(next), None) = (storage::next(&spec, &ended.outcome), &in_the_way) {
+    let next = match (storage::next(&spec, &ended.outcome), &in_the_way) {
+        (Some(storage), None) => Some(Attempt::Again(storage)),
+        _ if !lite && lite::may_follow_end(settings, &ended.outcome, ended.exec_failed) => {
+            Some(Attempt::Lite)
+        }
+        _ => None,
+    };
+    if let Some(next) = next {
         let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
         spool::append_end(&state, &end)?;
         discard(relay.tree, &state);
         sys::signal::give_back();
-        return Ok(Attempt::Again(next));
-    }
-    if !lite && lite::may_follow_end(settings, &ended.outcome, ended.exec_failed) {
-        let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
-        spool::append_end(&state, &end)?;
-        discard(relay.tree, &state);
-        sys::signal::give_back();
-        return Ok(Attempt::Lite);
+        return Ok(next);
     }
     if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
         storage::remember(&state, &meta, storage);
     }
-    relay.status(match &ended.outcome {
-        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
-        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
-    });
-    relay.settle();
-    let patience = patience(settings, &ended);
-    relay.finish_status(patience);
+    let kept = relay.settle();
     let lost = relay.lost.take();
-    let kept = relay.kept.take().unwrap_or(Ok(()));
-    let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
+    let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
@@ -392,6 +404,17 @@ fn attempt(
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
     }
+    // Meanwhile the kernel has taken most of the jail down.
+    match leaving.map(Leaving::wait).transpose() {
+        Ok(pid) => ended.unkillable = ended.unkillable.or(pid.flatten()),
+        Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
+    }
+    relay.status(match &ended.outcome {
+        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
+        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
+    });
+    let patience = patience(settings, &ended);
+    relay.finish_status(patience);
     if let Some(left) = &left {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
@@ -416,7 +439,6 @@ fn attempt(
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
-    let mounts_in_the_way = in_the_way;
     let tools = resolved.settings.tools;
     let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
     let hidden = secrets.line();
@@ -431,19 +453,34 @@ fn attempt(
         warnings,
         patience,
         too_few_files,
-        mounts_in_the_way,
+        mounts_in_the_way: in_the_way,
         lost,
         _held: held,
     })))
 }
 
-/// What pid 1 needs to be born.
-fn birth(settings: &Settings) -> Birth {
-    let ids = match nix::unistd::geteuid().as_raw() {
-        0 => Ids::Range,
-        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
-    };
-    Birth { ids, as_root: settings.as_root, net: settings.net, lite: false }
+/// What is asked for, over which directory.
+struct Asked {
+    /// The tree to go on in.
+    older: Option<Tree>,
+    place: Place,
+    resolved: Resolved,
+}
+
+impl Asked {
+    fn look_at(
+        request: &Request,
+        user: Option<UserFile>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Asked, Error> {
+        let (older, place) = match again::take(request, warnings)? {
+            Some((tree, place)) => (Some(tree), place),
+            None => (None, project::find(&request.tree)?),
+        };
+        let flags = request.flags.clone();
+        let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
+        Ok(Asked { older, place, resolved })
+    }
 }
 
 /// What a run is to be, checked and worked out.
@@ -472,7 +509,7 @@ struct Prepared {
 }
 
 /// How a start is to be made.
-struct Asked {
+struct How {
     /// Where changes are; `None`: where they were the last time.
     storage: Option<Storage>,
     birth: Birth,
@@ -484,7 +521,7 @@ fn prepare(
     resolved: &Resolved,
     place: Place,
     older: Option<&Tree>,
-    Asked { storage, birth, umask }: Asked,
+    How { storage, birth, umask }: How,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
@@ -581,46 +618,37 @@ struct Begun<'a> {
     init: i32,
 }
 
-/// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
-/// fails.
-fn record_start(
-    state: &StateDir,
-    begun: &Begun<'_>,
-    policy: &Effective,
-    older: Option<Tree>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, secrets, init } = *begun;
-    let owner = spec.outside();
-    let tree = match older {
-        Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
-        None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
-        None => None,
-    };
-    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
-    {
-        discard(tree, state);
-        return Err(e.into());
-    }
-    if let Some(Err(e)) = tree
-        .as_ref()
-        // A copy is made without them.
-        .filter(|_| spec.storage != Storage::Copy || spec.access != Access::Overlay)
-        .map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
-    {
-        discard(tree, state);
-        return Err(Error::Unhidden(e));
-    }
-    let of = tree.as_ref().map(Tree::id);
-    match spool::append_start(state, &record::start(spec, policy, of, init)) {
-        Ok(set_aside) => {
-            warnings.extend(set_aside);
-            Ok(tree)
-        }
-        Err(e) => {
+impl Begun<'_> {
+    /// Make the tree, or go on in an older one; leave nothing new when that fails.
+    fn tree(
+        &self,
+        state: &StateDir,
+        older: Option<Tree>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Tree>, Error> {
+        let Begun { spec, beside, seeds, secrets, .. } = *self;
+        let owner = spec.outside();
+        let tree = match older {
+            Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
+            None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
+            None => None,
+        };
+        if let Some(Err(e)) =
+            tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
+        {
             discard(tree, state);
-            Err(e.into())
+            return Err(e.into());
         }
+        if let Some(Err(e)) = tree
+            .as_ref()
+            // A copy is made without them.
+            .filter(|_| spec.storage != Storage::Copy || spec.access != Access::Overlay)
+            .map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+        {
+            discard(tree, state);
+            return Err(Error::Unhidden(e));
+        }
+        Ok(tree)
     }
 }
 

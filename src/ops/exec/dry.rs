@@ -2,7 +2,7 @@
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{Asked, Error, Request, again, birth, config, prepare, streams};
+use super::{Error, How, Request, again, born, config, prepare, streams};
 use crate::base::text::os;
 use crate::ops::caches;
 use crate::ops::project;
@@ -38,9 +38,8 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     };
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let birth = birth(&resolved.settings);
-    let asked = Asked { storage: None, birth, umask: 0o022 };
-    let prepared = prepare(request, &resolved, place, older.as_ref(), asked, &mut warnings)?;
+    let how = How { storage: None, birth: born::asked_for(&resolved.settings), umask: 0o022 };
+    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };

@@ -26,6 +26,11 @@ pub(super) fn may_follow(settings: &Settings, errno: &str) -> bool {
     settings.mode == Mode::Lite && refused.contains(&errno)
 }
 
+/// The same for an error of the launcher's.
+pub(super) fn may_follow_error(settings: &Settings, e: &Error) -> bool {
+    matches!(e, Error::Launch(e) if may_follow(settings, &e.name()))
+}
+
 /// The same for a jail whose command never ran.
 pub(super) fn may_follow_end(settings: &Settings, outcome: &Outcome, exec: bool) -> bool {
     match outcome {
