@@ -38,7 +38,7 @@ pub fn refill(layers: &Path, fill: impl FnOnce(OwnedFd) -> crate::sys::Result<()
         // A file system that exchanges nothing.
         Err(e) if e.errno == Errno::EINVAL => {
             remove_dir(&dir, UPPER, layers)?;
-            Ok(at::rename(&dir, NEW.to_bytes(), UPPER.to_bytes(), Replace::No)?)
+            Ok(at::rename(&dir, NEW.to_bytes(), UPPER.to_bytes(), Replace::Yes)?)
         }
         Err(e) => Err(e.into()),
     }

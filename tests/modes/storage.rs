@@ -160,3 +160,42 @@ fn root_works_on_a_private_copy_where_nothing_else_can_be_shown() {
 fn name_of(uid: u32) -> String {
     nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| "UNKNOWN".to_owned(), |u| u.name)
 }
+
+/// A file system without shared memory, as some of the network: FUSE that caches nothing.
+#[test]
+fn a_state_without_shared_memory_has_a_ledger_and_keeps_changes() {
+    if !is_root() {
+        return skip("/dev/fuse belongs to root here");
+    }
+    if !crate::real::project::has("bindfs") {
+        return;
+    }
+    let p = project();
+    let mount = "mkdir -m 700 ../on ../m && bindfs -o direct_io ../on ../m || exit 99; here=$AJ_STATE_DIR
+                 elsewhere=$(realpath ../m)/s";
+    // The same state, made by a run on an ordinary file system first, and read from both.
+    for before in [
+        "",
+        "AJ_STATE_DIR=$(realpath ../on)/s $AJ exec -- true; AJ_STATE_DIR=$(realpath ../on)/s $AJ jail list",
+    ] {
+        let script = format!(
+            "{mount}; {before}; export AJ_STATE_DIR=$elsewhere
+             $AJ exec -- sh -c 'echo y >>f; rm gone'; echo --; $AJ jail list -q | wc -l; $AJ jail list -q | wc -l
+             $AJ apply @ >&2; cat f; ls gone; umount ../m; rmdir ../m; rm -r ../on; echo x >f; echo x >gone"
+        );
+        let ran = Ran::from(in_mount_namespace(&p, &script).unwrap().output().unwrap());
+        if ran.code == Some(99) {
+            return skip("this machine has no FUSE");
+        }
+        let said = ran.stdout.split_once("--\n").unwrap().1;
+        let jails = if before.is_empty() { 2 } else { 3 };
+        assert_eq!(said, format!("{jails}\n{jails}\nx\ny\n"), "{ran:#?}");
+        assert!(!ran.stderr.contains("ledger") && !ran.stderr.contains("lost"), "{ran:#?}");
+        // Teeth: nothing can be mapped there.
+        let map = "python3 -c 'import mmap,os; f=os.open(\"../m/t\",os.O_RDWR|os.O_CREAT); os.ftruncate(f,4096); mmap.mmap(f,4096)'";
+        let ran = Ran::from(in_mount_namespace(&p, &format!("{mount}; {map}")).unwrap().output().unwrap());
+        assert!(ran.stderr.contains("No such device") || ran.stderr.contains("not found"), "{ran:#?}");
+        std::fs::remove_dir_all(p.top().join("on")).unwrap();
+        std::fs::remove_dir(p.top().join("m")).unwrap();
+    }
+}
