@@ -8,30 +8,22 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
-use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
-use super::secrets::{Placed, Secrets};
-use super::tools::Found;
+use super::secrets::Secrets;
 use super::{changes, config, keep};
 
-use crate::base::id::{Id, Kind as IdKind};
-use crate::jail::etc;
-use crate::jail::launch;
-use crate::jail::plan;
-use crate::jail::ready::Ready;
-use crate::jail::root;
-use crate::jail::spec::{Birth, Spec, Storage};
+use crate::base::id::Id;
+use crate::jail::spec::{Spec, Storage};
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
 use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Net, Settings, Tools};
+use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
 use crate::store::planted::{self, Bed};
-use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
@@ -54,6 +46,7 @@ mod missing;
 mod mode;
 mod offline;
 mod parts;
+mod prepare;
 mod record;
 mod relay;
 mod setid;
@@ -66,6 +59,7 @@ mod veil;
 
 use beside::Beside;
 use born::Start;
+use prepare::{How, Prepared, prepare};
 use relay::Relay;
 
 pub use check::WayOut;
@@ -481,131 +475,6 @@ impl Asked {
         let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
         Ok(Asked { older, place, resolved })
     }
-}
-
-/// What a run is to be, checked and worked out.
-struct Prepared {
-    state: StateDir,
-    spec: Spec,
-    plan: plan::Plan,
-    policy: Effective,
-    watch_memory: Option<u64>,
-    /// Kept for the length of the run.
-    etc: Ready,
-    /// Likewise; or what is to be made for later runs.
-    root: Result<root::Root, Option<root::Wanted>>,
-    /// The tools that are shown.
-    tools: Vec<Found>,
-    /// The caches that are shown.
-    caches: Vec<FoundCache>,
-    /// What has an overlay beside the workspace.
-    beside: Vec<Beside>,
-    /// What is shown because git needs it, in whichever way.
-    parts: Vec<PathBuf>,
-    /// What is hidden.
-    secrets: Secrets,
-    /// What the tree has in it before anything runs.
-    seeds: Vec<Bed>,
-}
-
-/// How a start is to be made.
-struct How {
-    /// Where changes are; `None`: where they were the last time.
-    storage: Option<Storage>,
-    birth: Birth,
-    umask: u32,
-}
-
-fn prepare(
-    request: &Request,
-    resolved: &Resolved,
-    place: Place,
-    older: Option<&Tree>,
-    How { storage, birth, umask }: How,
-    warnings: &mut Vec<String>,
-) -> Result<Prepared, Error> {
-    let settings = &resolved.settings;
-    let lite = birth.lite;
-    if let Some(tree) = older {
-        again::check(tree, resolved, &birth)?;
-    }
-    let state = StateDir::open()?;
-    let real = state.real_path();
-    let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
-    let watch_memory = check::limits(resolved, warnings)?;
-    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
-    let storage =
-        storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
-    let cache = state.path().join(CACHE);
-    let etc = etc::ready(&cache).map_err(Error::Etc)?;
-    let alias = check::alias(&place);
-    let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
-    let names = shown.tools.names();
-    let tools = std::mem::take(&mut shown.tools.found);
-    let caches = std::mem::take(&mut shown.caches.found);
-    let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
-    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
-    (spec.umask, spec.storage) = (umask, storage);
-    if older.is_some() && storage == Storage::Copy {
-        return Err(copied::not_again(&spec));
-    }
-    let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
-    check::binds_and_state(&spec, &real, request.i_mean_it)?;
-    alias::state(&spec, &beside, &state, request.i_mean_it)?;
-    // What a network brings may be large.
-    let memory = !shown_caches.is_empty() && settings.net == Net::None && beside::memory_has_attributes();
-    beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
-    let tree = trees::path_of(&state, older.map_or(id, Tree::id));
-    spec.caches = beside::caches(shown_caches, &tree, memory);
-    if settings.access == Access::Overlay {
-        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
-        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-    // Without an overlay of the workspace there may be one over a cache.
-    spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
-    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
-    if lite {
-        beside.clear();
-        lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
-    }
-    let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, watch_memory, lite);
-    let mut covered = parts::protect(&spec, warnings);
-    covered.extend(setid::find(&spec, warnings)?);
-    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
-    let mut plan = if lite {
-        lite::plan(&spec, &masks, !covered.is_empty())?
-    } else {
-        let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-        plan.cover(&covered)?;
-        plan.mask(&masks)?;
-        plan
-    };
-    let owner = spec.outside().map(|(uid, _)| uid);
-    let mut root = if lite { Err(None) } else { root::ready(&cache, &mut plan, owner) };
-    if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
-        wanted.make(&cache);
-        root = root::ready(&cache, &mut plan, owner);
-    }
-    Ok(Prepared {
-        state,
-        spec,
-        plan,
-        policy,
-        watch_memory,
-        etc,
-        root,
-        tools,
-        caches,
-        beside,
-        parts,
-        secrets,
-        seeds,
-    })
-}
-
-fn cache_names(found: &[FoundCache]) -> Vec<String> {
-    found.iter().map(|f| f.name.clone()).collect()
 }
 
 /// A run whose jail has been born.

@@ -224,8 +224,7 @@ pub fn changes(of: OwnedFd, record: &Record, hidden: &Hidden, upper: OwnedFd) ->
     let mut frames =
         vec![Level { names: Names::read(of.top()?, |_| true)?, next: 0, path: Vec::new(), merged: true }];
     gone(&of, &mut upper, record, &frames)?;
-    loop {
-        let Some(Level { names, next, path, merged }) = frames.last_mut() else { break };
+    while let Some(Level { names, next, path, merged }) = frames.last_mut() {
         let Some(name) = names.get(*next) else {
             if upper.depth() == of.depth() && frames.len() > 1 {
                 carry::finish_directory(of.top()?, upper.top()?, &of.meta()?)?;
