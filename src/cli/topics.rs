@@ -115,14 +115,15 @@ a limit of memory or processors that this machine cannot enforce, when a flag or
 for it and --best-effort does not. One that only aj.toml asks for is warned of instead: a project
 may narrow its jails, not keep them from starting.
 
-A weaker jail is chosen by name: `--mode nested`, or `mode` in config.toml (aj.toml may only ask for
-more). The strongest mode that works here is used, said on stderr and recorded; `aj doctor` says which.
+A weaker jail is chosen by name: `--mode nested`, or `mode` in config.toml (aj.toml may only ask
+for more). The strongest mode that works here is used, said on stderr and recorded; `aj doctor`
+says which it is.
   full    every layer; the only one unless another is named
   nested  in a container: no fresh /proc can be had, so the one around the jail is shown, read-only.
           Processes there, their command lines and network addresses are seen, and no more
   lite    no namespaces at all: Landlock and the system call filter hold an ordinary user's command,
-          which works on a private copy. It sees names and sizes of all files and the command lines of
-          all processes, can change permissions and times of your files and set limits of your
+          which works on a private copy. It sees names and sizes of all files and the command lines
+          of all processes, can change permissions and times of your files and set limits of your
           processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp do nothing
 `--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
 layer: names as in `layers` of --json; `full` stands for all of them.

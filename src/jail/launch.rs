@@ -269,7 +269,7 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
             }
             let running =
                 Running { pid, pidfd, status, stdout, stderr, stdin: stdin_write, started, said: None };
-            let born = Born { running, go: go_write.into(), ids: birth.ids };
+            let mut born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
                 _ if birth.lite => Ok(()),
@@ -284,6 +284,11 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
                 }
             };
             if let Err(e) = mapped {
+                // It has failed already, and its own word for why is the better one.
+                if let Received::Message(word, _) = wire::receive(&born.running.status, false)? {
+                    born.running.said = Some(word);
+                    return Ok(born);
+                }
                 born.abandon()?;
                 return Err(e);
             }

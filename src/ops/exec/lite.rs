@@ -95,7 +95,7 @@ pub(super) fn settle_in(spec: &mut Spec, tree: PathBuf) {
         };
         *value = new.unwrap_or_else(|| std::mem::take(value));
     }
-    spec.env.retain(|(name, _)| name != "TMPDIR");
+    spec.env.retain(|(name, _)| name != "TMPDIR" && name != "GIT_CONFIG_SYSTEM");
     // The one of the host may hold anything.
     spec.env.push(("GIT_CONFIG_SYSTEM".into(), spec.etc.join("gitconfig").into()));
     spec.env.push(("TMPDIR".into(), tree.join("tmp").into()));
