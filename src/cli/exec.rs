@@ -103,6 +103,7 @@ pub struct Args {
 pub(super) const QUICK: Quick<Args> = Quick {
     flags: &[
         ("--preset", Take::Value(|a, v| a.policy.quick_value("--preset", v))),
+        ("--mode", Take::Value(|a, v| a.policy.quick_value("--mode", v))),
         ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
         ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
         ("--tools", Take::Value(|a, v| a.policy.quick_value("--tools", v))),
@@ -281,6 +282,10 @@ impl Watcher for Watch<'_> {
         }
     }
 
+    fn progress(&mut self, said: &str) {
+        self.ui.status(said);
+    }
+
     fn stopping(&mut self) {
         if self.ui.stderr_is_terminal() {
             self.ui.status("stopping; press Ctrl-C again to kill");
@@ -309,6 +314,10 @@ fn finish(
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
         return Err(e);
+    }
+    if let Some(why) = &report.lost {
+        let message = format!("what the command changed could not be kept and is lost: {why}");
+        ui.error(&CommandError::new(exit::AJ_FAILED, "changes_lost", message));
     }
     if let Some((stream, why)) = report.output_failure() {
         let message = format!("could not write the command's output to {stream}: {why}");
@@ -424,6 +433,14 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
 
 /// The command never ran: what, why, and what to do about it.
 fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Report) -> CommandError {
+    if let Some(missing) = op::missing_layers(step) {
+        let message = format!("the command was not started: not in force, but required: {missing}");
+        return CommandError::new(code, "layer_missing", message)
+            .hint("see what this machine allows: `aj doctor`")
+            .hint(
+                "or ask for less: leave it out of `--require` (and of `require` in aj.toml and config.toml)",
+            );
+    }
     let message = format!("the command was not started: {} ({errno})", brief(step));
     let e = CommandError::new(code, "jail_not_started", message);
     if let Some((setting, limit)) = &report.too_few_files {
@@ -481,6 +498,13 @@ pub(super) fn failed(e: op::Error) -> CommandError {
         op::Error::Limit { .. } => {
             super::hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
         }
+        op::Error::Lite { way, .. } => shown.hint(*way).hint("see what this machine allows: `aj doctor`"),
+        op::Error::TooLarge { .. } => shown
+            .hint("show less of it: `aj exec --here -- …` in a smaller directory")
+            .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
+        op::Error::Unkept { .. } => shown
+            .hint("set AJ_STATE_DIR to a directory on ext4, xfs, btrfs or tmpfs")
+            .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
         op::Error::InUse { by_run: true, .. } => shown
             .hint("wait until it has ended: `aj jail list --status running`")
             .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),
@@ -533,6 +557,9 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::InUse { .. } => "tree_in_use",
         op::Error::NotAgain { .. } => "usage",
         op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
+        op::Error::Unkept { .. } => "state",
+        op::Error::TooLarge { .. } => "too_large",
+        op::Error::Lite { .. } => "lite",
         op::Error::Changes(_) => "changes",
         op::Error::Random(_) => "random",
     }

@@ -1,6 +1,7 @@
 //! What the processes of a running jail use, read through the jail's own `/proc`: its numbers are
 //! the kernel's, and it lists exactly the jail's processes.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -22,8 +23,49 @@ fn read(proc: &OwnedFd, path: &str) -> Option<String> {
     Some(text)
 }
 
-/// Call `each` with every pid of the jail.
-fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
+/// The `/proc` through which a jail is seen.
+#[derive(Debug)]
+pub(super) struct View {
+    proc: OwnedFd,
+    /// It lists other processes as well: those of the jail descend from this one.
+    of: Option<i32>,
+    /// There is a `/tmp` of the jail's own beside it.
+    tmp: bool,
+}
+
+impl View {
+    /// The jail's own, or one in which its pid 1 is `of`.
+    pub(super) fn new(proc: OwnedFd, of: Option<i32>, tmp: bool) -> View {
+        View { proc, of, tmp }
+    }
+
+    /// Call `each` with every pid of the jail.
+    fn pids(&self, mut each: impl FnMut(&str)) {
+        let Some(top) = self.of else { return all(&self.proc, each) };
+        let mut parents = BTreeMap::new();
+        all(&self.proc, |pid| {
+            let stat = read(&self.proc, &format!("{pid}/stat"));
+            if let (Ok(pid), Some(parent)) = (pid.parse::<i32>(), stat.as_deref().and_then(parent)) {
+                parents.insert(pid, parent);
+            }
+        });
+        for pid in parents.keys() {
+            // Bounded: a table that was read while processes came and went may have a circle in it.
+            let ancestors = std::iter::successors(Some(*pid), |pid| parents.get(pid).copied());
+            if ancestors.take(parents.len() + 1).any(|pid| pid == top) {
+                each(&pid.to_string());
+            }
+        }
+    }
+}
+
+/// The parent that a `/proc/PID/stat` names: field 4 of proc(5), after the name in parentheses.
+pub(super) fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// Call `each` with every pid that is listed.
+fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
     let Ok(mut entries) = Entries::again(proc) else { return };
     while let Ok(Some(entry)) = entries.step() {
         if let Ok(name) = std::str::from_utf8(entry.name)
@@ -39,10 +81,10 @@ fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
 /// jail's tmpfs. Pages shared between a parent and its fork count for both. Of shared memory the
 /// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
 /// every process that maps it.
-fn memory(proc: &OwnedFd) -> u64 {
-    let (mut private, mut shared) = (0, tmpfs(proc));
-    pids(proc, |pid| {
-        let Some(text) = read(proc, &format!("{pid}/status")) else { return };
+fn memory(view: &View) -> u64 {
+    let (mut private, mut shared) = (0, if view.tmp { tmpfs(&view.proc) } else { 0 });
+    view.pids(|pid| {
+        let Some(text) = read(&view.proc, &format!("{pid}/status")) else { return };
         let (mine, common) = of_status(&text);
         private += mine;
         shared = shared.max(common);
@@ -84,7 +126,7 @@ fn tmpfs(proc: &OwnedFd) -> u64 {
 #[derive(Debug)]
 pub(super) struct Meter {
     /// The jail's `/proc`, once it has sent it.
-    pub(super) proc: Option<OwnedFd>,
+    pub(super) proc: Option<View>,
     limit: Option<u64>,
     /// Most bytes seen.
     pub(super) peak: u64,
@@ -158,14 +200,14 @@ fn wait(room: u64, cost: Duration) -> Duration {
 }
 
 /// CPU time so far and memory held now.
-pub(super) fn live(proc: Option<&OwnedFd>, group: Option<&Limits>, wall: Duration) -> Usage {
+pub(super) fn live(view: Option<&View>, group: Option<&Limits>, wall: Duration) -> Usage {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let mut usage = Usage { wall_ms: ms(wall), ..Usage::default() };
-    let Some(proc) = proc else { return usage };
+    let Some(view) = view else { return usage };
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let per_tick = 1000 / u64::try_from(ticks).unwrap_or(100).max(1);
-    pids(proc, |pid| {
-        let Some(text) = read(proc, &format!("{pid}/stat")) else { return };
+    view.pids(|pid| {
+        let Some(text) = read(&view.proc, &format!("{pid}/stat")) else { return };
         // The command's name may contain spaces and parentheses: fields start after the last one.
         let Some((_, rest)) = text.rsplit_once(") ") else { return };
         let field = |n: usize| rest.split(' ').nth(n).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
@@ -177,7 +219,7 @@ pub(super) fn live(proc: Option<&OwnedFd>, group: Option<&Limits>, wall: Duratio
     if let Some((user, system)) = counted.cpu {
         (usage.user_ms, usage.system_ms) = (ms(user), ms(system));
     }
-    usage.peak_rss = counted.memory.unwrap_or_else(|| memory(proc));
+    usage.peak_rss = counted.memory.unwrap_or_else(|| memory(view));
     usage.peak_memory = counted.peak.unwrap_or(0);
     usage
 }
@@ -192,6 +234,22 @@ mod tests {
                     RssShmem:\t      50 kB\nVmSwap:\t      10 kB\nThreads:\t1\n";
         assert_eq!(of_status(text), (1110 * 1024, 50 * 1024));
         assert_eq!(of_status("Name:\tx\nState:\tZ (zombie)\n"), (0, 0));
+    }
+
+    #[test]
+    fn a_jail_seen_through_another_proc_is_what_descends_from_its_pid_1() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let proc: OwnedFd = std::fs::File::open("/proc").unwrap().into();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let view = View::new(proc, Some(me), false);
+        let mut seen = Vec::new();
+        view.pids(|pid| seen.push(pid.to_owned()));
+        assert!(seen.contains(&child.id().to_string()) && seen.contains(&me.to_string()), "{seen:?}");
+        assert!(!seen.contains(&std::os::unix::process::parent_id().to_string()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(parent("12 (a) b) S 7 1 1"), Some(7), "a name may hold anything");
+        assert_eq!(parent("12 (a"), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod paused;
 pub mod peek;
 pub mod planted;
 mod query;
+pub mod refill;
 mod remove;
 pub mod sides;
 mod spare;
@@ -37,5 +38,6 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trees;
+pub mod whiteout;
 
 pub use error::{Error, Result};

@@ -19,6 +19,7 @@ pub mod openat2;
 pub mod pidfd;
 pub mod probe;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;
 pub mod sink;
 pub mod terminal;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod carry;
 mod change;
 pub mod diff;
 mod gitbase;
@@ -13,6 +14,7 @@ mod manifest;
 pub mod measure;
 mod names;
 mod patterns;
+pub mod private;
 mod put;
 mod remove;
 mod scan;
