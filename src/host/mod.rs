@@ -15,6 +15,9 @@ pub mod cause;
 pub mod facts;
 pub mod files;
 mod fix;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mounts;
 pub mod places;
 pub mod read;

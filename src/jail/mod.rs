@@ -13,6 +13,9 @@ mod cover;
 mod ended;
 pub mod etc;
 pub mod excerpt;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitconfig;
 mod gitkeys;
 mod handover;

@@ -49,7 +49,7 @@ fn memory(proc: &OwnedFd) -> u64 {
 }
 
 /// Private and shared bytes from a `/proc/PID/status`.
-fn of_status(text: &str) -> (u64, u64) {
+pub(super) fn of_status(text: &str) -> (u64, u64) {
     let mut sums = (0, 0);
     for line in text.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };

@@ -52,7 +52,7 @@ pub fn pair() -> sys::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Message {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match self {
             Message::Failed { step, errno, exec } => {
@@ -79,7 +79,7 @@ impl Message {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Message> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (tag, rest) = bytes.split_first()?;
         let int = || Some(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?));
         Some(match tag {

@@ -4,6 +4,9 @@
 pub mod apply;
 mod change;
 pub mod diff;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitbase;
 pub mod gitconfig;
 pub mod gitcreds;
