@@ -75,7 +75,8 @@ fn main() -> ExitCode {
 
 /// Known inputs. A target without any begins with nothing.
 fn corpus(dir: &Path) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(dir).map(|d| d.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     paths.sort();
     let mut known: Vec<Vec<u8>> = paths.iter().filter_map(|p| std::fs::read(p).ok()).collect();
     known.push(Vec::new());
@@ -83,7 +84,13 @@ fn corpus(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 /// How many inputs were tried, or the one that failed.
-fn run(name: &'static str, target: Target, known: &[Vec<u8>], limit: Duration, seed: u64) -> Result<u64, Vec<u8>> {
+fn run(
+    name: &'static str,
+    target: Target,
+    known: &[Vec<u8>],
+    limit: Duration,
+    seed: u64,
+) -> Result<u64, Vec<u8>> {
     let now: Now = Arc::default();
     let shared = Arc::clone(&now);
     let known = known.to_vec();
@@ -121,7 +128,9 @@ fn run(name: &'static str, target: Target, known: &[Vec<u8>], limit: Duration, s
 /// Keep an input that failed.
 fn keep(here: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let dir = here.join("artifacts").join(name);
-    let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let sum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     let at = dir.join(format!("{sum:016x}"));
     if let Err(e) = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&at, bytes)) {
         eprintln!("{}: {e}", at.display());

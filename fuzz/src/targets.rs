@@ -142,12 +142,9 @@ pub fn policy(data: &[u8]) {
         printed(&error.to_string());
     }
     let facts = Facts { ram: 8 << 30, cpus: 2, nofile_soft: 1024, nofile_hard: 4096 };
-    let sources = Sources {
-        user: user.as_ref().ok(),
-        project: project.as_ref().ok(),
-        flags: &Layer::default(),
-    };
-    match policy::resolve(&sources, &facts) {
+    let sources =
+        Sources { user: user.as_ref().ok(), project: project.as_ref().ok(), flags: &Layer::default() };
+    match policy::resolve(sources, &facts) {
         Ok(resolved) => {
             for row in resolved.rows() {
                 printed(&row.text);
@@ -176,7 +173,9 @@ pub fn repository(data: &[u8]) {
         ["commondir", "gitdir", "config", "HEAD", "packed-refs", "objects/info/alternates"];
     DIR.with(|dir| {
         let (tree, beside) = (dir.path().join("tree"), dir.path().join("beside"));
-        for made in [&tree, &beside.join("objects/info"), &beside.join("refs"), &dir.path().join("neighbour/objects")] {
+        for made in
+            [&tree, &beside.join("objects/info"), &beside.join("refs"), &dir.path().join("neighbour/objects")]
+        {
             fs::create_dir_all(made).expect("a directory");
         }
         let [git, rest @ ..] = pieces::<7>(data);
@@ -252,7 +251,9 @@ pub fn values(data: &[u8]) {
         printed(&size::human(bytes));
     }
     if let Ok(time) = duration::parse(&given) {
-        assert_eq!(duration::parse(&value::time_text(time)), Ok(time));
+        // Settings are shown down to milliseconds.
+        let shown = duration::parse(&value::time_text(time)).expect("what is shown is understood");
+        assert_eq!(shown.as_millis(), time.as_millis());
         printed(&duration::human(time));
     }
     if let Ok(Some(millis)) = value::cpu_limit(&given) {

@@ -17,7 +17,7 @@ use crate::sys::pidfd::End;
 use crate::sys::{self, Error};
 
 /// Longest packet.
-const MAX: usize = 1024;
+pub(super) const MAX: usize = 1024;
 
 /// One message of pid 1.
 #[derive(Debug, PartialEq, Eq)]
