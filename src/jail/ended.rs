@@ -78,7 +78,6 @@ pub(super) struct State {
     pub(super) dying: Option<Instant>,
     pub(super) unkillable: bool,
     pub(super) abandoned: bool,
-    pub(super) settled: bool,
     /// Pid 1 can say nothing more.
     pub(super) silent: bool,
 }
@@ -156,7 +155,8 @@ mod tests {
     use super::*;
 
     fn ended(end: End) -> State {
-        State { started: true, said: Some(Message::Ended { end, alone: true }), ..State::default() }
+        let said = Message::Ended { end, alone: true, used: pidfd::Rusage::default() };
+        State { started: true, said: Some(said), ..State::default() }
     }
 
     fn outcome(state: State) -> Outcome {

@@ -2,8 +2,8 @@
 //!
 //! Pid 1 is born before its plan is made, and has namespaces to make meanwhile. The plan comes as
 //! bytes through a pipe, its descriptors over the status socket; one more byte in the pipe says that
-//! the tree exists and the start is recorded. End of file at any point means that the launcher has
-//! died or thought better of it.
+//! the tree exists, and one over the status socket that the start is recorded and the command may run. End
+//! of file at any point means that the launcher has died or thought better of it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ pub(super) fn receive(from: &File, socket: &OwnedFd) -> Result<Option<(Plan, Vec
     Ok(mapped.map(|mapped| (plan, mapped)))
 }
 
-/// What is said when everything is in place.
+/// What is said when the tree is in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     /// Go on.
@@ -65,7 +65,7 @@ pub(super) enum Word {
     Lending,
 }
 
-/// Say that everything is in place.
+/// Say that the tree is in place.
 pub(super) fn release(to: &File, word: Word) -> Result<()> {
     let byte = match word {
         Word::Go => b"g",
@@ -78,7 +78,7 @@ pub(super) fn release(to: &File, word: Word) -> Result<()> {
     }
 }
 
-/// Wait until everything is in place. `None`: the launcher is gone.
+/// Wait until the tree is in place. `None`: the launcher is gone.
 pub(super) fn wait(from: &File) -> Option<Word> {
     let mut byte = [0u8; 1];
     loop {

@@ -371,6 +371,10 @@ fn devpts() -> Result<OwnedFd> {
 fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
     let argv = CStrings::new(plan.argv.clone());
     let env = CStrings::new(plan.env.clone());
+    // Its start is on record by then, mostly long before.
+    if !wire::wait_start(status) {
+        clone::exit_now(125);
+    }
     let mut failed: Option<(Errno, usize)> = None;
     let mut child = || {
         // Fails only for a process group leader, which a new process is not.
@@ -432,7 +436,8 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers) -> ! {
                 // Every process of the namespace is a descendant of ours, and orphans become our
                 // children: having none means that there is nobody.
                 let alone = pidfd::no_children();
-                drop(wire::send(status, &Message::Ended { end, alone }, None));
+                let used = pidfd::used_by_children();
+                drop(wire::send(status, &Message::Ended { end, alone, used }, None));
                 clone::exit_now(0)
             }
             Some(_) => {}

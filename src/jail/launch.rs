@@ -60,8 +60,8 @@ pub struct Born {
 }
 
 impl Born {
-    /// Give it its plan. It prepares itself while the caller makes its tree and records its start;
-    /// then [`Held::release`] lets it go on.
+    /// Give it its plan. It prepares itself while the caller makes its tree; then [`Held::release`] lets
+    /// it go on.
     pub fn instruct(self, spec: &Spec, plan: &mut Plan) -> Result<Held> {
         match self.hand_over(spec, plan) {
             Ok((mapped, mappings, without)) => {
@@ -112,7 +112,7 @@ impl Born {
     }
 }
 
-/// A jail that waits for [`Held::release`] before it touches its overlay or starts anything.
+/// A jail that waits for [`Held::release`] before it touches its overlay.
 /// Dropped instead, it ends by itself.
 #[derive(Debug)]
 pub struct Held {
@@ -137,20 +137,41 @@ impl Held {
         self.running.pid
     }
 
-    /// Let it go on, with the plan that it has: the tree exists and the start is recorded. `lend`: make
-    /// its overlays for it.
-    pub fn release(self, plan: &Plan, lend: bool) -> Result<Running> {
+    /// Let it go on, with the plan that it has: the tree exists. `lend`: make its overlays for it.
+    pub fn release(self, plan: &Plan, lend: bool) -> Result<Released> {
         if !lend || !overlay::any_to_lend(plan) {
             handover::release(&self.go, Word::Go)?;
         } else {
             handover::release(&self.go, Word::Lending)?;
             overlay::make_for(&self.running, plan, &self.mapped, self.inside)?;
         }
+        Ok(Released { running: self.running, mappings: self.mappings })
+    }
+
+    /// End it without a trace; waits until it is gone.
+    pub fn abandon(self) -> Result<()> {
+        end(&self.running)?;
+        self.mappings.into_iter().try_for_each(Mapping::finish)
+    }
+}
+
+/// A jail that sets itself up, and waits for [`Released::start`] before its command runs.
+/// Dropped instead, it ends by itself.
+#[derive(Debug)]
+pub struct Released {
+    running: Running,
+    mappings: Vec<Mapping>,
+}
+
+impl Released {
+    /// Let the command run: the start is recorded.
+    pub fn start(self) -> Result<Running> {
+        wire::send_start(&self.running.status)?;
         self.mappings.into_iter().try_for_each(Mapping::finish)?;
         Ok(self.running)
     }
 
-    /// End it without a trace; waits until it is gone.
+    /// End it before the command ran; waits until it is gone.
     pub fn abandon(self) -> Result<()> {
         end(&self.running)?;
         self.mappings.into_iter().try_for_each(Mapping::finish)

@@ -142,7 +142,7 @@ impl Without {
 
 /// What must be known of a jail for its pid 1 to be born: the rest is still being worked out while
 /// its namespaces are made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Birth {
     /// Id mapping.
     pub ids: Ids,

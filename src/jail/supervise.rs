@@ -26,6 +26,9 @@ use crate::sys::{self, fd, signal};
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
 /// order, without ever holding up the jail's clock.
 pub trait Watcher {
+    /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
+    /// for a third of a millisecond. Called once, first.
+    fn meanwhile(&mut self) {}
     /// The command is running.
     fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
     /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
@@ -34,9 +37,31 @@ pub trait Watcher {
     fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self) {}
-    /// The command has ended, nothing else is left in the jail and all output is delivered; only
-    /// pid 1 has yet to end, which takes the kernel a while. Called at most once, and not always.
-    fn settled(&mut self) {}
+}
+
+/// Pid 1 of a jail that has said its last word: the command has ended, nothing else is left, all output is
+/// delivered. Its own end, with all its namespaces, takes the kernel a while.
+#[derive(Debug)]
+pub struct Leaving {
+    pid: i32,
+    pidfd: OwnedFd,
+    since: Instant,
+}
+
+impl Leaving {
+    /// Wait until nothing is left of the jail; its pid when that does not come.
+    pub fn wait(self) -> sys::Result<Option<i32>> {
+        loop {
+            let left = GIVE_UP.saturating_sub(self.since.elapsed());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Ok(Some(self.pid)),
+                Ok(_) => return pidfd::wait4(self.pid).map(|_| None),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(sys::Error::new("poll", "", e)),
+            }
+        }
+    }
 }
 
 struct Adapter<'a>(&'a mut dyn Watcher, &'a mut Vec<u8>);
@@ -110,9 +135,14 @@ impl Flows {
     }
 }
 
-/// Supervise until the jail has ended, nothing of it is left, and its output is delivered. Signals
-/// stay taken over (see [`signal::give_back`]), so that the end can still be recorded.
-pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) -> sys::Result<Ended> {
+/// Supervise until the command has ended, nothing else of the jail is left but perhaps its pid 1, and its
+/// output is delivered. Signals stay taken over (see [`signal::give_back`]), so that the end can still be
+/// recorded.
+pub fn supervise(
+    jail: Running,
+    options: &Options,
+    watcher: &mut dyn Watcher,
+) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
     let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
     let mut flows = Flows {
@@ -130,9 +160,11 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             Stream::to_fd(source, fd::standard(number), number == 2)
         });
     }
+    watcher.meanwhile();
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
     let mut meter = Meter::new(options.watch_memory, started);
+    let peak = |meter: &Meter| options.watch_memory.map(|_| meter.peak);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
@@ -183,12 +215,14 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             take_signals(&signals, &mut state, pidfd.as_fd(), watcher)?;
         }
         flows.advance(&seen, watcher);
-        if !state.settled
-            && matches!(state.said, Some(Message::Ended { alone: true, .. }))
+        if state.ended.is_none()
+            && let Some(Message::Ended { alone: true, end, used }) = state.said
             && flows.delivered()
         {
-            state.settled = true;
-            watcher.settled();
+            // What is left is the kernel's to do, and ours while it does.
+            state.ended = Some((end, used));
+            let leaving = Leaving { pid, pidfd, since: Instant::now() };
+            return Ok((finish(state, flows, (pid, started, peak(&meter))), Some(leaving)));
         }
         if seen.ended {
             // The kernel reports pid 1's end only when its pid namespace is empty.
@@ -201,8 +235,7 @@ pub fn supervise(jail: Running, options: &Options, watcher: &mut dyn Watcher) ->
             flows.abandon();
         }
     }
-    let peak = options.watch_memory.map(|_| meter.peak);
-    Ok(finish(state, flows, (pid, started, peak)))
+    Ok((finish(state, flows, (pid, started, peak(&meter))), None))
 }
 
 /// TERM when the time is up, KILL after the grace.

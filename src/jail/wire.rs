@@ -5,6 +5,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -13,7 +14,7 @@ use nix::sys::socket::{
 };
 
 use super::status::Layers;
-use crate::sys::pidfd::End;
+use crate::sys::pidfd::{End, Rusage};
 use crate::sys::{self, Error};
 
 /// Longest packet.
@@ -42,6 +43,8 @@ pub enum Message {
         /// Nothing else was left in the jail: nobody can write to the workspace any more, although
         /// pid 1 itself has yet to end.
         alone: bool,
+        /// What the command and its descendants used, those that were waited for.
+        used: Rusage,
     },
 }
 
@@ -66,7 +69,7 @@ impl Message {
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
                 out.extend_from_slice(&layers.caches_missing().to_le_bytes());
             }
-            Message::Ended { end, alone } => {
+            Message::Ended { end, alone, used } => {
                 let (tag, number) = match end {
                     End::Exited(code) => (3, code),
                     End::Signaled(signal) => (4, signal),
@@ -74,6 +77,11 @@ impl Message {
                 out.push(tag);
                 out.extend_from_slice(&number.to_le_bytes());
                 out.push(u8::from(*alone));
+                for time in [used.user, used.system] {
+                    let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                    out.extend_from_slice(&us.to_le_bytes());
+                }
+                out.extend_from_slice(&used.peak_rss.to_le_bytes());
             }
         }
         out
@@ -82,6 +90,7 @@ impl Message {
     pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (tag, rest) = bytes.split_first()?;
         let int = || Some(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?));
+        let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
         Some(match tag {
             1 => Message::Failed {
                 errno: int()?,
@@ -89,14 +98,15 @@ impl Message {
                 step: String::from_utf8_lossy(rest.get(5..)?).into_owned(),
             },
             2 if rest.len() == 16 => {
-                let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
                 let mut layers = Layers::from_bits(word(0)?);
                 layers.without_caches(word(8)?);
                 Message::Started(layers)
             }
-            3 | 4 if rest.len() == 5 => {
+            3 | 4 if rest.len() == 29 => {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
-                Message::Ended { end, alone: *rest.last()? != 0 }
+                let time = |at| word(at).map(Duration::from_micros);
+                let used = Rusage { user: time(5)?, system: time(13)?, peak_rss: word(21)? };
+                Message::Ended { end, alone: *rest.get(4)? != 0, used }
             }
             _ => return None,
         })
@@ -144,6 +154,28 @@ pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
     match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"n", MsgFlags::MSG_NOSIGNAL) {
         Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         Err(e) => Err(Error::new("send", "status socket", e)),
+    }
+}
+
+/// Tell pid 1 that its command may start. One that has failed already says why itself.
+pub fn send_start(socket: impl AsFd) -> sys::Result<()> {
+    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"s", MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(e) => Err(Error::new("send", "status socket", e)),
+    }
+}
+
+/// Wait for [`send_start`]; whether it came. Not when the other side is gone.
+pub fn wait_start(socket: impl AsFd) -> bool {
+    loop {
+        let mut byte = [0u8; 1];
+        match recv(socket.as_fd().as_raw_fd(), &mut byte, MsgFlags::empty()) {
+            Ok(0) => return false,
+            Ok(_) if byte == *b"s" => return true,
+            // About overlays, from one that was lent and killed after it had sent them.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
     }
 }
 
@@ -245,8 +277,16 @@ mod tests {
             Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
-            Message::Ended { end: End::Exited(255), alone: true },
-            Message::Ended { end: End::Signaled(9), alone: false },
+            Message::Ended { end: End::Exited(255), alone: true, used: Rusage::default() },
+            Message::Ended {
+                end: End::Signaled(9),
+                alone: false,
+                used: Rusage {
+                    user: Duration::from_micros(1),
+                    system: Duration::from_secs(7),
+                    peak_rss: u64::MAX,
+                },
+            },
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }

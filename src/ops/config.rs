@@ -128,11 +128,12 @@ pub fn exists(path: &Path) -> bool {
 
 /// Read both files. Two failed `open` calls when there are none: this runs before every jail.
 pub fn load(cwd: &Path) -> Result<Loaded, Error> {
-    let user = match user_path()? {
-        Some(path) => load_user(&path)?,
-        None => None,
-    };
-    Ok(Loaded { user, project: load_project(&project_path(cwd), PROJECT_FILE)? })
+    Ok(Loaded { user: user()?, project: load_project(&project_path(cwd), PROJECT_FILE)? })
+}
+
+/// Read the user's own configuration.
+pub fn user() -> Result<Option<UserFile>, Error> {
+    user_path()?.map_or(Ok(None), |path| load_user(&path))
 }
 
 /// Read one file as user configuration; `None` when it does not exist.
@@ -161,6 +162,18 @@ pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Err
 /// Directories given relative to `cwd` become absolute.
 pub fn policy(root: &Path, cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
     policy_of(&load(root)?, cwd, flags, env_files)
+}
+
+/// The same where the user's own configuration has been read before.
+pub fn policy_with(
+    user: Option<UserFile>,
+    root: &Path,
+    cwd: &Path,
+    flags: Layer,
+    env_files: &[PathBuf],
+) -> Result<Resolved, Error> {
+    let project = load_project(&project_path(root), PROJECT_FILE)?;
+    policy_of(&Loaded { user, project }, cwd, flags, env_files)
 }
 
 fn policy_of(
@@ -197,7 +210,7 @@ pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> 
     let loaded = if path.file_name().is_some_and(|n| n == PROJECT_FILE) {
         let Some(project) = load_project(&path, &os(file))? else { return Ok(None) };
         // Judged against the user's own file: what is wider depends on it.
-        Loaded { user: user_path()?.map_or(Ok(None), |p| load_user(&p))?, project: Some(project) }
+        Loaded { user: user()?, project: Some(project) }
     } else {
         let Some(user) = load_user(&path)? else { return Ok(None) };
         Loaded { user: Some(user), project: None }
@@ -207,7 +220,7 @@ pub fn check(cwd: &Path, file: Option<&Path>) -> Result<Option<Checked>, Error> 
 
 /// Names of presets and what they are for: those that are built in, and the user's own.
 pub fn presets() -> Vec<(String, String)> {
-    let user = user_path().ok().flatten().and_then(|path| load_user(&path).ok().flatten());
+    let user = user().ok().flatten();
     let own =
         user.iter().flat_map(|file| file.presets.keys().map(|name| (os(name), format!("of {}", file.path))));
     presets::BUILT_IN.iter().map(|(name, what)| ((*name).to_owned(), (*what).to_owned())).chain(own).collect()

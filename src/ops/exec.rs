@@ -20,9 +20,10 @@ use crate::jail::launch;
 use crate::jail::plan;
 use crate::jail::ready::Ready;
 use crate::jail::root;
-use crate::jail::spec::{Birth, Ids, Owner, Spec};
-use crate::jail::supervise::{self, Ended, Options};
+use crate::jail::spec::{Birth, Spec};
+use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
+use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Net, Settings, Tools};
@@ -40,6 +41,7 @@ mod again;
 mod alias;
 mod beside;
 mod beyond;
+mod born;
 mod check;
 mod dry;
 mod end;
@@ -59,6 +61,7 @@ mod tracked;
 mod veil;
 
 use beside::Beside;
+use born::Start;
 use relay::Relay;
 
 pub use check::WayOut;
@@ -200,44 +203,57 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
     let mut warnings = Vec::new();
-    let (older, place) = match again::take(request, &mut warnings)? {
-        Some((tree, place)) => (Some(tree), place),
-        None => (None, project::find(&request.tree)?),
-    };
-    let resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    warnings.extend_from_slice(&resolved.warnings);
-    let settings = &resolved.settings;
-    // As early as can be: pid 1 makes its namespaces on another processor while the rest is checked
-    // and planned here. A host that cannot is reported after a request that could not be met anyway.
-    let birth = birth(settings);
-    let ids = birth.ids;
-    let born = launch::bear(&birth, streams::stdin(), request.capture || !streams::same_file());
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
-    let (born, prepared) = match (born, prepared) {
-        (Ok(born), Ok(prepared)) => (born, prepared),
-        (Ok(born), Err(e)) => {
-            born.abandon().map_err(Error::Launch)?;
+    let user = config::user()?;
+    let early = Start::early(request, user.as_ref());
+    let asked = Asked::look_at(request, user, &mut warnings);
+    let Asked { older, place, resolved } = match asked {
+        Ok(asked) => asked,
+        Err(e) => {
+            // Said first, whatever this host can do.
+            early.map(Start::abandon).transpose().ok();
             return Err(e);
         }
-        (Err(_), Err(e)) => return Err(e),
-        (Err(e), Ok(_)) => return Err(Error::Launch(e)),
     };
+    warnings.extend_from_slice(&resolved.warnings);
+    let settings = &resolved.settings;
+    let start = Start::fitting(early, request, settings)?;
+    let birth = start.birth();
+    let ids = birth.ids;
+    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, umask.bits(), &mut warnings);
+    let (born, prepared) = start.with(prepared)?;
     let Prepared {
         state, spec, mut plan, policy, watch_memory, etc: _etc, root, beside, secrets, seeds, ..
     } = prepared;
     let (id, overlay) = (spec.id, spec.access == Access::Overlay);
     let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
     let without_caches = held.without_caches();
-    // From here on the jail prepares its files while its tree is made and its start recorded; it
-    // waits for `release` before it needs either.
+    // From here on the jail prepares its files while its tree is made; it waits for `release` before it
+    // needs that, and with its command until its start is recorded.
     let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, init: held.pid() };
-    let tree = match record_start(&state, &begun, &policy, older, &mut warnings) {
+    let tree = match begun.tree(&state, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
             return Err(e);
         }
     };
+    let released = match held.release(&plan, !spec::test_takes("own-overlays")) {
+        Ok(released) => released,
+        Err(e) => {
+            discard(tree, &state);
+            return Err(Error::Launch(e));
+        }
+    };
+    match spool::append_start(&state, &record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.init))
+    {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => {
+            let ended = released.abandon();
+            discard(tree, &state);
+            ended.map_err(Error::Launch)?;
+            return Err(e.into());
+        }
+    }
     let options = Options {
         timeout: settings.timeout,
         grace: settings.grace,
@@ -249,16 +265,14 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.beside = &beside;
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
-    let ended = held
-        .release(&plan, !spec::test_takes("own-overlays"))
-        .and_then(|jail| supervise::supervise(jail, &options, &mut relay));
-    let ended = match ended {
-        Ok(mut ended) => {
+    let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let (mut ended, leaving) = match ended {
+        Ok((mut ended, leaving)) => {
             let exit = exit_code(&ended);
             if let Outcome::Failed { code, .. } = &mut ended.outcome {
                 *code = i32::from(exit);
             }
-            ended
+            (ended, leaving)
         }
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
@@ -268,15 +282,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
             return Err(Error::Launch(e));
         }
     };
-    relay.status(match &ended.outcome {
-        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
-        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
-    });
-    relay.settle();
-    let patience = patience(settings, &ended);
-    relay.finish_status(patience);
-    let kept = relay.kept.take().unwrap_or(Ok(()));
-    let left = match kept.and_then(|()| relay.tree.take().map(|t| end::settle(&state, t, id)).transpose()) {
+    let kept = relay.settle();
+    let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
         Err(e) => {
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
@@ -290,6 +297,17 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
     }
+    // Meanwhile the kernel has taken most of the jail down.
+    match leaving.map(Leaving::wait).transpose() {
+        Ok(pid) => ended.unkillable = ended.unkillable.or(pid.flatten()),
+        Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
+    }
+    relay.status(match &ended.outcome {
+        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
+        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
+    });
+    let patience = patience(settings, &ended);
+    relay.finish_status(patience);
     if let Some(left) = &left {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
@@ -332,13 +350,28 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     })
 }
 
-/// What pid 1 needs to be born.
-fn birth(settings: &Settings) -> Birth {
-    let ids = match nix::unistd::geteuid().as_raw() {
-        0 => Ids::Range,
-        uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
-    };
-    Birth { ids, as_root: settings.as_root, net: settings.net }
+/// What is asked for, over which directory.
+struct Asked {
+    /// The tree to go on in.
+    older: Option<Tree>,
+    place: Place,
+    resolved: Resolved,
+}
+
+impl Asked {
+    fn look_at(
+        request: &Request,
+        user: Option<UserFile>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Asked, Error> {
+        let (older, place) = match again::take(request, warnings)? {
+            Some((tree, place)) => (Some(tree), place),
+            None => (None, project::find(&request.tree)?),
+        };
+        let flags = request.flags.clone();
+        let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
+        Ok(Asked { older, place, resolved })
+    }
 }
 
 /// What a run is to be, checked and worked out.
@@ -453,43 +486,34 @@ struct Begun<'a> {
     init: i32,
 }
 
-/// Make the tree, or go on in an older one, and write the start record; leave nothing new when either
-/// fails.
-fn record_start(
-    state: &StateDir,
-    begun: &Begun<'_>,
-    policy: &Effective,
-    older: Option<Tree>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Tree>, Error> {
-    let Begun { spec, beside, seeds, secrets, init } = *begun;
-    let owner = spec.outside();
-    let tree = match older {
-        Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
-        None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
-        None => None,
-    };
-    if let Some(Err(e)) = tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
-    {
-        discard(tree, state);
-        return Err(e.into());
-    }
-    if let Some(Err(e)) =
-        tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
-    {
-        discard(tree, state);
-        return Err(Error::Unhidden(e));
-    }
-    let of = tree.as_ref().map(Tree::id);
-    match spool::append_start(state, &record::start(spec, policy, of, init)) {
-        Ok(set_aside) => {
-            warnings.extend(set_aside);
-            Ok(tree)
-        }
-        Err(e) => {
+impl Begun<'_> {
+    /// Make the tree, or go on in an older one; leave nothing new when that fails.
+    fn tree(
+        &self,
+        state: &StateDir,
+        older: Option<Tree>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Tree>, Error> {
+        let Begun { spec, beside, seeds, secrets, .. } = *self;
+        let owner = spec.outside();
+        let tree = match older {
+            Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
+            None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
+            None => None,
+        };
+        if let Some(Err(e)) =
+            tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
+        {
             discard(tree, state);
-            Err(e.into())
+            return Err(e.into());
         }
+        if let Some(Err(e)) =
+            tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+        {
+            discard(tree, state);
+            return Err(Error::Unhidden(e));
+        }
+        Ok(tree)
     }
 }
 

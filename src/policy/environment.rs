@@ -27,6 +27,30 @@ const COPIED: [&str; 12] = [
     "LINES",
 ];
 
+/// Copied when what they name can be seen inside: whom programs trust in TLS. Behind a proxy that opens
+/// connections, nothing can be fetched without them, and each tool chain has one of its own.
+const CERTIFICATES: [&str; 11] = [
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "NIX_SSL_CERT_FILE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+/// Directories of `/etc` whose public certificates every jail has.
+const CERTIFICATE_PLACES: [&str; 5] = [
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+];
+
 /// Where programs are when nothing of the caller's PATH is visible.
 pub const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -71,7 +95,7 @@ pub fn build(
     for (name, value) in caller {
         if name == "PATH" {
             path = Some(reduced_path(&value, inside));
-        } else if is_copied(&name) {
+        } else if is_copied(&name) || is_certificate(&name, &value, inside) {
             out.push((name.clone(), value.clone()));
         }
         if settings.pass.contains(&name) {
@@ -111,6 +135,15 @@ fn set(out: &mut Vec<(OsString, OsString)>, name: OsString, value: OsString) {
 
 fn is_copied(name: &OsStr) -> bool {
     COPIED.iter().any(|c| name == *c) || name.as_bytes().starts_with(b"LC_")
+}
+
+fn is_certificate(name: &OsStr, value: &OsStr, inside: &Inside<'_>) -> bool {
+    let path = Path::new(value);
+    CERTIFICATES.iter().any(|c| name == *c)
+        && path.is_absolute()
+        // What starts below a visible directory and climbs out of it is not.
+        && !path.components().any(|c| c == std::path::Component::ParentDir)
+        && (CERTIFICATE_PLACES.iter().any(|place| path.starts_with(place)) || (inside.visible)(path))
 }
 
 /// The caller's PATH without what cannot be seen inside, in its order, each directory once.
@@ -214,6 +247,24 @@ mod tests {
         let value = found.next().map(|(_, v)| v.to_string_lossy().into_owned());
         assert!(found.next().is_none(), "{name} is there twice");
         value
+    }
+
+    #[test]
+    fn whom_to_trust_comes_along_when_it_can_be_seen() {
+        let caller = [
+            ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+            ("NODE_EXTRA_CA_CERTS", "/usr/share/company/ca.pem"),
+            ("PIP_CERT", "/home/u/private/ca.pem"),
+            ("CURL_CA_BUNDLE", "ca.pem"),
+            ("AWS_CA_BUNDLE", "/usr/../home/u/ca.pem"),
+            ("REQUESTS_CA_BUNDLE", "/etc/ssl/private/key.pem"),
+        ];
+        let env = env(&settings(|_| {}), &caller);
+        assert_eq!(get(&env, "SSL_CERT_FILE").as_deref(), Some(caller[0].1));
+        assert_eq!(get(&env, "NODE_EXTRA_CA_CERTS").as_deref(), Some(caller[1].1));
+        for (name, value) in &caller[2..] {
+            assert_eq!(get(&env, name), None, "{value}");
+        }
     }
 
     #[test]

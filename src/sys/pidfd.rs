@@ -40,6 +40,13 @@ pub struct Rusage {
     pub peak_rss: u64,
 }
 
+impl Rusage {
+    fn of(usage: &libc::rusage) -> Rusage {
+        let peak_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+        Rusage { user: time(usage.ru_utime), system: time(usage.ru_stime), peak_rss }
+    }
+}
+
 fn time(t: libc::timeval) -> Duration {
     Duration::from_secs(u64::try_from(t.tv_sec).unwrap_or(0))
         + Duration::from_micros(u64::try_from(t.tv_usec).unwrap_or(0))
@@ -65,8 +72,16 @@ pub fn wait4(pid: i32) -> Result<(End, Rusage)> {
     } else {
         End::Exited(libc::WEXITSTATUS(status))
     };
-    let peak_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Ok((end, Rusage { user: time(usage.ru_utime), system: time(usage.ru_stime), peak_rss }))
+    Ok((end, Rusage::of(&usage)))
+}
+
+/// What the children that were waited for, and theirs, have used.
+pub fn used_by_children() -> Rusage {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to live storage of the right type.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    // SAFETY: zeroed at first, then filled in by the kernel.
+    Rusage::of(&unsafe { usage.assume_init() })
 }
 
 /// Wait for any child and reap it, as pid 1 does: its pid and how it ended. `None` when there are

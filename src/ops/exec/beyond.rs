@@ -1,7 +1,7 @@
 //! What lies beyond the workspace although it seems to be in it: file systems mounted below, of which an
 //! overlay shows the empty directory underneath, and links that lead out, which lead nowhere inside.
 //!
-//! A start waits for neither. Mounts are looked for while the command runs, and always: an empty
+//! A start waits for neither. Mounts are looked for while the jail is set up, and always: an empty
 //! directory makes nothing fail that would be asked about. Links are looked at when a command has failed
 //! for want of a file.
 

@@ -2,7 +2,7 @@
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{Error, Request, again, birth, config, prepare, streams};
+use super::{Error, Request, again, born, config, prepare, streams};
 use crate::base::text::os;
 use crate::ops::caches;
 use crate::ops::project;
@@ -38,7 +38,7 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     };
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let birth = birth(&resolved.settings);
+    let birth = born::asked_for(&resolved.settings);
     let prepared = prepare(request, &resolved, place, older.as_ref(), birth, 0o022, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();

@@ -59,8 +59,6 @@ pub(super) struct Relay<'a> {
     pub(super) beside: &'a [Beside],
     /// What later runs would like to find made.
     pub(super) wanted: Option<&'a root::Wanted>,
-    /// Whether `tree` was looked at and kept for its changes.
-    pub(super) kept: Option<Result<(), Error>>,
     below: Option<&'a Below>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
@@ -74,15 +72,12 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, beside: &[], wanted: None, kept: None, below, mounts: None }
+        Relay { to, status, state, tree, beside: &[], wanted: None, below, mounts: None }
     }
 
-    /// Put the tree aside when nothing changed.
-    pub(super) fn settle(&mut self) {
-        if self.kept.is_none() {
-            let kept = keep_if_changed(self.tree.take(), self.state);
-            self.kept = Some(kept.map(|tree| self.tree = tree));
-        }
+    /// The tree, when anything changed in it; put aside otherwise.
+    pub(super) fn settle(&mut self) -> Result<Option<Tree>, Error> {
+        keep_if_changed(self.tree.take(), self.state)
     }
 
     pub(super) fn status(&mut self, line: serde_json::Value) {
@@ -101,12 +96,9 @@ impl<'a> Relay<'a> {
 }
 
 impl supervise::Watcher for Relay<'_> {
-    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
-        self.status(json!({"event": "started", "pid": pid}));
-        self.to.started(layers.names(), pid, lines);
+    fn meanwhile(&mut self) {
         if self.tree.is_some() {
-            // The command has only begun and a processor is free: before, the jail needed it for its
-            // network namespace. Failing is no loss.
+            // Not later: a short command would wait for it. Failing is no loss.
             trees::prepare_spare(self.state).ok();
             sides::prepare_spares(self.state, self.beside.iter().filter_map(Beside::part));
         }
@@ -114,6 +106,11 @@ impl supervise::Watcher for Relay<'_> {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
         self.mounts = self.below.and_then(Below::line);
+    }
+
+    fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
+        self.status(json!({"event": "started", "pid": pid}));
+        self.to.started(layers.names(), pid, lines);
     }
 
     fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>) {
@@ -126,10 +123,6 @@ impl supervise::Watcher for Relay<'_> {
 
     fn stopping(&mut self) {
         self.to.stopping();
-    }
-
-    fn settled(&mut self) {
-        self.settle();
     }
 }
 
