@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use agentjail_fuzz::mutate::{Random, input};
 use agentjail_fuzz::{ALL, Target};
 
-/// One input may take this long, beside whatever else the machine does.
-const SLOW: Duration = Duration::from_secs(10);
+/// One input may take this much time of a processor, which a busy machine does not lengthen.
+const SLOW: Duration = Duration::from_secs(5);
+/// And this long in all: what waits for something takes no processor.
+const STUCK: Duration = Duration::from_secs(300);
 /// What a target runs on.
 const STACK: usize = 2 << 20;
 
@@ -38,8 +40,17 @@ fn asked() -> Option<Asked> {
     asked.name.iter().all(|name| ALL.iter().any(|(known, _)| known == name)).then_some(asked)
 }
 
-/// What is being tried, for the one that watches.
-type Now = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
+/// What is being tried and its number, for the one that watches.
+type Now = Arc<Mutex<(u64, Vec<u8>)>>;
+
+/// Time of a processor that this process has had.
+fn spent() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may hold anything: state, then ten numbers, then user and system time in ticks.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
 
 fn main() -> ExitCode {
     let Some(asked) = asked() else {
@@ -104,7 +115,7 @@ fn run(
                 None if begun.elapsed() >= limit => return Ok(inputs),
                 None => input(&known, &mut random),
             };
-            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), bytes.clone()));
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = (inputs, bytes.clone());
             if catch_unwind(AssertUnwindSafe(|| target(&bytes))).is_err() {
                 return Err(bytes);
             }
@@ -112,14 +123,15 @@ fn run(
         }
     };
     let worker = std::thread::Builder::new().stack_size(STACK).spawn(work).expect("a thread");
+    let mut since = (u64::MAX, spent(), Instant::now());
     while !worker.is_finished() {
         std::thread::sleep(Duration::from_millis(20));
-        let current = now.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((since, bytes)) = current
-            && since.elapsed() > SLOW
-        {
+        let current = now.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != since.0 {
+            since = (current.0, spent(), Instant::now());
+        } else if spent().saturating_sub(since.1) > SLOW || since.2.elapsed() > STUCK {
             println!("{name}: one input takes longer than {SLOW:?}");
-            return Err(bytes);
+            return Err(current.1.clone());
         }
     }
     worker.join().unwrap_or_else(|_| Err(Vec::new()))
