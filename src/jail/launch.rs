@@ -255,7 +255,11 @@ pub fn bear(birth: &Birth, stdin: Stdin, separate_stderr: bool) -> Result<Born> 
                     ns::map_child_to_self(pid, line(owner.uid), line(owner.gid))
                 }
             };
-            if let Err(e) = mapped {
+            // A pid 1 that has failed already ends, and nothing of it can be written any more: what it said
+            // is the reason, and is heard where it is always heard.
+            if let Err(e) = mapped
+                && !wire::has_message(&born.running.status)
+            {
                 born.abandon()?;
                 return Err(e);
             }

@@ -227,6 +227,13 @@ pub enum Received {
     Closed,
 }
 
+/// Whether a message waits to be received.
+pub fn has_message(socket: impl AsFd) -> bool {
+    let mut byte = [0u8; 1];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(socket.as_fd().as_raw_fd(), &mut byte, flags).is_ok_and(|n| n > 0)
+}
+
 /// Receive one message without blocking (`block == false`) or waiting for one.
 pub fn receive(socket: impl AsFd, block: bool) -> sys::Result<Received> {
     let mut bytes = [0u8; MAX];
@@ -293,6 +300,17 @@ mod tests {
         for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05"] {
             assert_eq!(Message::decode(bad), None);
         }
+    }
+
+    #[test]
+    fn a_message_is_seen_before_it_is_received_and_after_its_sender_is_gone() {
+        let (a, b) = pair().unwrap();
+        assert!(!has_message(&a));
+        send(&b, &Message::Failed { step: "unshare `net`".into(), errno: 28, exec: false }, None).unwrap();
+        drop(b);
+        assert!(has_message(&a));
+        assert!(matches!(receive(&a, false), Ok(Received::Message(Message::Failed { errno: 28, .. }, None))));
+        assert!(!has_message(&a), "a closed socket says nothing");
     }
 
     #[test]
