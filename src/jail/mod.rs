@@ -17,6 +17,9 @@ mod ended;
 pub mod etc;
 pub mod excerpt;
 pub mod freeze;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitconfig;
 mod gitkeys;
 mod handover;

@@ -82,26 +82,30 @@ fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
 /// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
 /// every process that maps it.
 fn memory(view: &View) -> u64 {
-    let (mut private, mut shared) = (0, if view.tmp { tmpfs(&view.proc) } else { 0 });
+    let (mut private, mut shared) = (0u64, if view.tmp { tmpfs(&view.proc) } else { 0 });
     view.pids(|pid| {
         let Some(text) = read(&view.proc, &format!("{pid}/status")) else { return };
         let (mine, common) = of_status(&text);
-        private += mine;
+        private = private.saturating_add(mine);
         shared = shared.max(common);
     });
-    private + shared
+    private.saturating_add(shared)
 }
 
 /// Private and shared bytes from a `/proc/PID/status`.
-fn of_status(text: &str) -> (u64, u64) {
-    let mut sums = (0, 0);
+pub(super) fn of_status(text: &str) -> (u64, u64) {
+    let mut sums = (0u64, 0u64);
     for line in text.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
         // Only these have a unit; the first line is the program's name for itself, which it chooses.
-        let kib = || value.trim().strip_suffix(" kB").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let bytes = || {
+            let kib = value.trim().strip_suffix(" kB").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+            // More than there can be stays more than any limit.
+            kib.saturating_mul(1024)
+        };
         match name {
-            "RssAnon" | "VmSwap" | "VmPTE" => sums.0 += kib() * 1024,
-            "RssShmem" => sums.1 += kib() * 1024,
+            "RssAnon" | "VmSwap" | "VmPTE" => sums.0 = sums.0.saturating_add(bytes()),
+            "RssShmem" => sums.1 = sums.1.saturating_add(bytes()),
             _ => {}
         }
     }
@@ -234,6 +238,8 @@ mod tests {
                     RssShmem:\t      50 kB\nVmSwap:\t      10 kB\nThreads:\t1\n";
         assert_eq!(of_status(text), (1110 * 1024, 50 * 1024));
         assert_eq!(of_status("Name:\tx\nState:\tZ (zombie)\n"), (0, 0));
+        let huge = format!("RssShmem:\t {0} kB\nVmSwap:\t {0} kB\nRssAnon:\t 1 kB\n", u64::MAX);
+        assert_eq!(of_status(&huge), (u64::MAX, u64::MAX));
     }
 
     #[test]

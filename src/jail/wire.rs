@@ -18,7 +18,7 @@ use crate::sys::pidfd::{End, Rusage};
 use crate::sys::{self, Error};
 
 /// Longest packet.
-const MAX: usize = 1024;
+pub(super) const MAX: usize = 1024;
 
 /// One message of pid 1.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub fn pair() -> sys::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Message {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match self {
             Message::Failed { step, errno, exec } => {
@@ -99,7 +99,7 @@ impl Message {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Message> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (tag, rest) = bytes.split_first()?;
         let int = || Some(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?));
         let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));

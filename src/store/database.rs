@@ -17,7 +17,7 @@ pub(super) const SCHEMA: u32 = 1;
 
 /// `seq` orders rows by arrival: the wall clock may go backwards. Excerpts have a table of their
 /// own so that lists never read them.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS jails (
         seq        INTEGER PRIMARY KEY AUTOINCREMENT,
         id         TEXT NOT NULL UNIQUE,

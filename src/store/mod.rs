@@ -17,6 +17,9 @@ mod dirfd;
 mod error;
 mod fold;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gone;
 pub mod kept;
 pub mod layout;

@@ -344,7 +344,7 @@ impl Planted {
         Ok(found == self.0.len())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = HEAD.to_vec();
         for (path, what) in &self.0 {
             let word = match what {
@@ -362,7 +362,7 @@ impl Planted {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Planted> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Planted> {
         let mut entries = bytes.strip_prefix(HEAD)?.strip_suffix(b"\0")?.split(|b| *b == 0);
         if entries.next_back()? != b"all" {
             return None;

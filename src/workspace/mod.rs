@@ -5,6 +5,9 @@ pub mod apply;
 pub mod carry;
 mod change;
 pub mod diff;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitbase;
 pub mod gitconfig;
 pub mod gitcreds;
