@@ -73,7 +73,7 @@ impl Message {
                 out.push(u8::from(*exec));
                 out.extend_from_slice(step.as_bytes().get(..step.len().min(MAX - 6)).unwrap_or_default());
             }
-            Message::Uppers => out.push(5),
+            Message::Uppers => out.push(7),
             Message::Started(layers) => {
                 out.push(2);
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
@@ -114,7 +114,7 @@ impl Message {
                 layers.without_caches(word(8)?);
                 Message::Started(layers)
             }
-            5 if rest.is_empty() => Message::Uppers,
+            7 if rest.is_empty() => Message::Uppers,
             3 | 4 if rest.len() == 29 => {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 let time = |at| word(at).map(Duration::from_micros);
