@@ -112,16 +112,18 @@ pub(super) fn prepare(
     }
     let names = (names.0, names.1, secrets.names());
     let policy = record::effective(settings, &spec, names, limits, lite);
+    // First, because it knows places that cannot be shown at all.
+    let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
     let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
-    let mut plan = if lite {
-        lite::plan(&spec, &masks, !covered.is_empty())?
-    } else {
-        let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-        plan.cover(&covered)?;
-        plan.mask(&masks)?;
-        plan
+    let mut plan = match whole {
+        None => lite::plan(&spec, &masks, !covered.is_empty())?,
+        Some(mut plan) => {
+            plan.cover(&covered)?;
+            plan.mask(&masks)?;
+            plan
+        }
     };
     let owner = spec.outside().map(|(uid, _)| uid);
     let mut root = if lite { Err(None) } else { root::ready(&cache, &mut plan, owner) };
