@@ -130,11 +130,11 @@ says which it is.
 `--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
 layer: names as in `layers` of --json; `full` stands for all of them.
 
-What a run changes is written to the state directory through an overlay. Where its file system cannot
-be used for that (overlayfs in containers, some of the network and of FUSE), changes are held in
-memory while the command runs, --tmp at most, and copied there at its end; a copy that fails is an
-error with code 125. Where no overlay at all can be had, the command works on a private copy of the
-tree, made at its start. Either is said on stderr, and recorded as `storage`.
+What a run changes is written to the state directory through an overlay. Where its file system
+cannot be used for that (overlayfs in containers, some of the network and of FUSE), changes are
+held in memory while the command runs, --tmp at most, and copied there at its end; a copy that
+fails is an error with code 125. Where no overlay at all can be had, the command works on a
+private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`.
 
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the
