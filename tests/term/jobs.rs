@@ -137,3 +137,27 @@ fn without_a_shell_to_continue_it_a_command_that_stops_goes_on() {
     assert_eq!(term.end(&mut aj), 0);
     assert_eq!(term.rest(), "up\r\non again\r\n");
 }
+
+#[test]
+fn two_on_one_terminal_leave_it_as_it_was() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let before = term.modes();
+    // Without job control both are in the foreground. The second finds what the first has made raw.
+    let script = "\"$AJ\" exec -- sh -c 'echo one; read line; echo \"one $line\"' </dev/tty & \
+                  while ! stty -a | grep -q -e -icanon; do sleep 0.05; done; \
+                  \"$AJ\" exec -- sh -c 'stty -a; echo two; sleep 2; echo over'; wait";
+    let mut both = term.start(&mut yard.sh(script));
+    let shown = term.until("two\r\n");
+    assert!(shown.contains(" icanon") && shown.contains("\nopost"), "{shown}");
+    // Whoever reads it, the first ends before the second.
+    for _ in 0..20 {
+        term.type_("x\r");
+        if term.shows("one x") {
+            break;
+        }
+    }
+    term.until("over");
+    assert_eq!(term.end(&mut both), 0);
+    assert_eq!(term.modes(), before);
+}
