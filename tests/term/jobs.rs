@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Term;
-use crate::yard::{Running, Yard, eventually};
+use crate::yard::{Running, Yard, eventually, said};
 
 /// An interactive bash on a terminal, outside, with `$AJ`.
 fn outer_shell(yard: &Yard, term: &mut Term) -> Running {
@@ -160,4 +160,38 @@ fn two_on_one_terminal_leave_it_as_it_was() {
     term.until("over");
     assert_eq!(term.end(&mut both), 0);
     assert_eq!(term.modes(), before);
+}
+
+#[test]
+fn a_jail_that_is_paused_from_elsewhere_does_not_stop_its_aj() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let mut shell = outer_shell(&yard, &mut term);
+    term.type_("$AJ exec -- sh -c 'echo up; while read line; do echo \"got $line\"; done; echo over'\r");
+    term.until("up\r\n");
+    // By SIGSTOP, which looks like a Ctrl-Z inside.
+    let aj = |words: &str| {
+        let ran =
+            said(yard.sh(&format!("\"$AJ\" {words} @")).env("AJ_TEST_WITHOUT", "cgroup.freeze,freezer"));
+        assert_eq!(ran.fate, 0, "{ran:?}");
+    };
+    for round in 0..8 {
+        aj("pause");
+        term.type_(format!("{round}\r"));
+        assert!(!term.shows("got"), "{:?}", term.rest());
+        aj("resume");
+        let shown = term.until(&format!("got {round}"));
+        assert!(!shown.contains("Stopped"), "{shown}");
+    }
+    term.type_("\x04");
+    let shown = term.until("outer>");
+    assert!(shown.contains("over") && !shown.contains("Stopped"), "{shown}");
+    // The keys that end a jail end one that is paused, too.
+    term.type_("$AJ exec -- sh -c 'echo up; sleep 60'\r");
+    term.until("up\r\n");
+    aj("pause");
+    term.type_("\x1d\x1d\x1d");
+    term.until("outer>");
+    term.type_("exit\r");
+    term.end(&mut shell);
 }
