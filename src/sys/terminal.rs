@@ -41,6 +41,11 @@ pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     modes(fd).is_ok()
 }
 
+/// Whether `fd` is read by lines, as a terminal is by whoever wants no keys. What is none says so, too.
+pub fn reads_lines(fd: BorrowedFd<'_>) -> bool {
+    modes(fd).map_or(true, |modes| modes.c_lflag & libc::ICANON != 0)
+}
+
 const NO_SIZE: libc::winsize = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
 
 fn modes(fd: BorrowedFd<'_>) -> std::result::Result<libc::termios, Errno> {

@@ -195,3 +195,24 @@ fn a_jail_that_is_paused_from_elsewhere_does_not_stop_its_aj() {
     term.type_("exit\r");
     term.end(&mut shell);
 }
+
+#[test]
+fn keys_of_a_pager_behind_the_command_are_the_pagers() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let pager = "stty -icanon -echo </dev/tty; echo paging; for key in 1 2 3 4 5 6 7 8 9 10 11 12; do \
+                 dd bs=1 count=1 </dev/tty 2>/dev/null; done; stty icanon </dev/tty; echo quit";
+    let script = "\"$AJ\" exec -- sh -c 'read line; echo \"got $line\" >&2; sleep 1' | (eval \"$PAGER\")";
+    let mut aj = term.start(yard.sh(script).env("PAGER", pager));
+    term.until("paging");
+    for key in "abcdefghijkl".chars() {
+        std::thread::sleep(Duration::from_millis(60));
+        term.type_(key.to_string());
+    }
+    term.until("abcdefghijkl");
+    // Lines are the command's, as soon as it is lines that are read.
+    term.until("quit");
+    term.type_("hello\r");
+    term.until("got hello");
+    assert_eq!(term.end(&mut aj), 0);
+}
