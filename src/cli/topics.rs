@@ -188,8 +188,8 @@ the command gets SIGHUP, and after --grace the jail is killed. In the background
 leaves the keyboard and the settings of your terminal alone until it is brought to the foreground.
 
 However it ends, your terminal is as it was: its settings, and what the program left switched on
-(alternate screen, mouse, pasting, hidden cursor, colours, a link …). Only `kill -9` of aj itself leaves
-that to `reset`. What you typed and the command did not read is gone with it.
+(alternate screen, mouse, pasting, hidden cursor, colours, a link …). Only `kill -9` of aj itself
+leaves that to `reset`. What you typed and the command did not read is gone with it.
 
 A program can make your terminal do what any output can: set its title or its clipboard, ask it
 questions. -T and a pipe (`| cat -v`) keep it away; `aj jail show` escapes what it shows.
