@@ -338,7 +338,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     });
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
-    pause::forget(&state, id);
+    pause::ended(&state, id);
     if let Some(left) = &left {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }

@@ -31,7 +31,7 @@ fn json(ran: &Said) -> Value {
 }
 
 /// Groups of the jails that the process `aj` made.
-fn groups(aj: i32) -> Vec<PathBuf> {
+pub(super) fn groups(aj: i32) -> Vec<PathBuf> {
     fn walk(dir: &std::path::Path, depth: u32, end: &str, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|t| t.is_dir()) {

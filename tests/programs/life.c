@@ -237,6 +237,24 @@ static int filter(int call, uint32_t verdict, char **command) {
     return 99;
 }
 
+static void *ticker(void *file) {
+    for (;; nap(0.02)) {
+        int fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
+        if (write(fd, "\n", 1) == 1) close(fd);
+    }
+}
+
+/* restless FILE IDLE: a line in FILE now and then, by a process that makes the next one and ends, among IDLE
+ * others that wait. */
+static int restless(const char *file, long idle) {
+    while (idle--) if (!fork()) { nap(60); return 0; }
+    if (fork()) { nap(60); return 0; }
+    for (long n = 0;; n++) {
+        if (n % 100 == 0) { int fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644); if (write(fd, "\n", 1) == 1) close(fd); }
+        if (fork() > 0) _exit(0);
+    }
+}
+
 int main(int c, char **v) {
     const char *verb = c > 1 ? v[1] : "";
     long a = c > 2 ? strtol(v[2], 0, 0) : 0, b = c > 3 ? strtol(v[3], 0, 0) : 0;
@@ -254,6 +272,8 @@ int main(int c, char **v) {
     if (!strcmp(verb, "exhaust")) return exhaust(v[2]);
     if (!strcmp(verb, "hold-all")) return hold_all(v[2]);
     if (!strcmp(verb, "ready")) { say("ready", getpid()); nap(a); return 0; }
+    if (!strcmp(verb, "restless")) return restless(v[2], b);
+    if (!strcmp(verb, "headless")) { pthread_t t; pthread_create(&t, 0, ticker, v[2]); pthread_exit(0); }
     if (!strcmp(verb, "sleep")) { nap(atof(v[2])); return 0; }
     if (!strcmp(verb, "hold")) { if (fork()) return 0; setsid(); nap(a); return 0; }
     /* eof: says how many bytes of stdin it read in reads of one byte, at most A. */
