@@ -85,6 +85,14 @@ pub struct Missing {
     pub controllers: Vec<Controller>,
     /// Why.
     pub why: String,
+    /// What is missing is a group, not something to be limited by one.
+    pub needs_cgroup: bool,
+}
+
+impl Missing {
+    fn new(controllers: Vec<Controller>, why: impl Into<String>) -> Missing {
+        Missing { controllers, why: why.into(), needs_cgroup: true }
+    }
 }
 
 /// What holds the limits.
@@ -143,6 +151,8 @@ pub struct Counted {
     pub cpu: Option<(Duration, Duration)>,
     /// Processes killed because memory ran out.
     pub oom_kills: u64,
+    /// It ran out in a group above or on the whole machine: the jail never was at its own limit.
+    pub elsewhere: bool,
     /// Times that a process or thread was refused.
     pub refused: u64,
 }
@@ -159,7 +169,7 @@ impl Limits {
         let v2 = match place::v2(hierarchies, wants) {
             Ok((parent, path)) => match Limits::in_v2(wants, &name, parent, path) {
                 Ok(limits) => return Ok(limits),
-                Err(e) => Missing { controllers: wants.needed(), why: e.to_string() },
+                Err(e) => Missing::new(wants.needed(), e.to_string()),
             },
             Err(missing) => missing,
         };
@@ -174,10 +184,7 @@ impl Limits {
                     v1.controllers.iter().copied().filter(|c| v2.controllers.contains(c)).collect();
                 match controllers.is_empty() {
                     false => Err(Missing { controllers, ..v1 }),
-                    true => Err(Missing {
-                        controllers: wants.needed(),
-                        why: "cgroup v1 and v2 each have only a part of it".to_owned(),
-                    }),
+                    true => Err(Missing::new(wants.needed(), "cgroup v1 and v2 each have only a part of it")),
                 }
             }
         }
@@ -322,6 +329,24 @@ impl Limits {
         self.of(Controller::Memory).filter(|_| v1)?.on_memory_shortage().ok()
     }
 
+    /// Whether the jail has been at its own limit of memory. The kernel tells of, and kills for, a shortage
+    /// in any group above as well.
+    pub fn was_short(&self) -> bool {
+        let Some(group) = self.of(Controller::Memory).filter(|_| self.wants.mem.is_some()) else {
+            return false;
+        };
+        match self.backend {
+            // Not every kernel counts the failures. What kills is a charge of a few pages that has no room.
+            Backend::V1 => {
+                let peak = group.read("memory.max_usage_in_bytes").ok().and_then(|c| c.number());
+                peak.zip(self.wants.mem).is_none_or(|(peak, limit)| peak.saturating_add(CHARGE) >= limit)
+            }
+            Backend::V2 | Backend::Scope => {
+                group.read("memory.events").ok().and_then(|c| c.value("oom")).is_none_or(|n| n > 0)
+            }
+        }
+    }
+
     /// What has been counted so far.
     pub fn counted(&self) -> Counted {
         let mut counted = Counted::default();
@@ -334,6 +359,7 @@ impl Limits {
             let number = |file| group.read(file).ok().and_then(|c| c.number());
             (counted.memory, counted.peak) = (number(now), number(peak));
             counted.oom_kills = group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+            counted.elsewhere = counted.oom_kills > 0 && !self.was_short();
         }
         if let Some(group) = self.of(Controller::Pids).filter(|_| self.wants.pids.is_some()) {
             counted.refused = group.read("pids.events").ok().and_then(|c| c.value("max")).unwrap_or(0);
@@ -380,6 +406,8 @@ impl Drop for Limits {
     }
 }
 
+/// Bytes below a limit at which memory may already have run out.
+const CHARGE: u64 = 1 << 20;
 /// Groups that one run looks at beside its own.
 const FEW: usize = 64;
 /// Microseconds in which a quota of processor time is given out.
@@ -404,6 +432,12 @@ fn apply_v1(wants: &Wants, controller: Option<Controller>, group: &Group) -> Res
                 // The same sum for memory and swap together leaves nothing for swap.
                 no_swap(group.set("memory.memsw.limit_in_bytes", bytes))?;
                 group.set("memory.swappiness", 0)?;
+                // Buffers of network sockets are counted apart, and only where there is a limit. cgroup v2
+                // has them with the rest.
+                match group.set("memory.kmem.tcp.limit_in_bytes", bytes) {
+                    Err(e) if e.errno != Errno::ENOENT => return Err(e),
+                    _ => {}
+                }
             }
         }
         Some(Controller::Cpu) => {

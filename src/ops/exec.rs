@@ -312,6 +312,8 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
             return Err(Error::Launch(e));
         }
     };
+    let written = limits.watch_disk.and_then(|_| relay.written());
+    warnings.extend(limits::unseen(written, &limits, ended.over_disk));
     let kept = relay.settle();
     let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::beyond::Below;
-use super::limits::LOOK;
+use super::limits::{LAST_LOOK, LOOK};
 use super::{Error, Watcher};
 use crate::base::id::Id;
 use crate::jail::limits::Limits;
@@ -22,7 +22,7 @@ use crate::store::layout::StateDir;
 use crate::store::sides;
 use crate::store::trees::{self, Tree};
 use crate::sys::sink::{self, Sink};
-use crate::workspace::measure::{self, Most};
+use crate::workspace::measure::{self, Most, Walk};
 
 /// `--status-fd`: short lines, written when the reader takes them, never waited for while the
 /// command runs.
@@ -69,6 +69,8 @@ pub(super) struct Relay<'a> {
     pub(super) run: Option<(Id, Option<&'a Limits>)>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
+    /// A look at what was written that is not through.
+    walk: Option<Walk>,
 }
 
 impl<'a> Relay<'a> {
@@ -79,7 +81,18 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, beside: &[], wanted: None, below, run: None, mounts: None }
+        Relay {
+            to,
+            status,
+            state,
+            tree,
+            beside: &[],
+            wanted: None,
+            below,
+            run: None,
+            mounts: None,
+            walk: None,
+        }
     }
 
     /// The tree, when anything changed in it; put aside otherwise.
@@ -91,6 +104,13 @@ impl<'a> Relay<'a> {
         if let Some(lines) = &mut self.status {
             lines.push(&line);
         }
+    }
+
+    /// Bytes that the run has on the disk, now that it has ended.
+    pub(super) fn written(&mut self) -> Option<u64> {
+        self.walk = None;
+        let tree = std::fs::File::open(self.tree.as_ref()?.path()).ok()?;
+        measure::allocated(tree.into(), Most { entries: u64::MAX, time: LAST_LOOK }).ok()
     }
 
     /// What is left of the status lines, once the run is over: as long as the command had, and a
@@ -140,9 +160,16 @@ impl supervise::Watcher for Relay<'_> {
         self.to.stopping();
     }
 
-    fn disk(&mut self) -> Option<u64> {
-        let tree = std::fs::File::open(self.tree.as_ref()?.path()).ok()?;
-        measure::allocated(tree.into(), Most { entries: u64::MAX, time: LOOK }).ok()
+    fn disk(&mut self) -> Option<(u64, bool)> {
+        let mut walk = match self.walk.take() {
+            Some(walk) => walk,
+            None => Walk::new(std::fs::File::open(self.tree.as_ref()?.path()).ok()?.into()).ok()?,
+        };
+        // What was moved away under it is looked for anew.
+        let whole = walk.go_on(Most { entries: u64::MAX, time: LOOK }).unwrap_or(true);
+        let bytes = walk.bytes();
+        self.walk = (!whole).then_some(walk);
+        Some((bytes, whole))
     }
 
     fn paused(&mut self) -> Duration {
