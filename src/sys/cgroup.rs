@@ -106,6 +106,11 @@ impl Group {
         self.set("cgroup.procs", u64::try_from(pid).unwrap_or(0))
     }
 
+    /// Move ourselves into this group of cgroup v1, which are one thread.
+    pub fn enter_self(&self) -> Result<()> {
+        self.write("tasks", "0")
+    }
+
     /// What is in a file of it.
     pub fn read(&self, file: &'static str) -> Result<Content> {
         let fail = |e| Error::new("read", file, e);

@@ -352,3 +352,28 @@ fn memory_that_runs_out_in_a_group_above_is_not_the_jails_own_limit() {
     assert!(hog.fate == 137 && jail.status.code() != Some(137), "{hog:?} {jail:?}");
     assert!(!err.contains("memory"), "{err}");
 }
+
+#[test]
+fn a_jail_is_in_its_groups_and_aj_is_where_it_was() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    // One that pid 1 is born into, and one that it is moved into.
+    for mem in ["64m", "8m"] {
+        let mark = crate::yard::mark();
+        let mut aj = yard.exec(["--mem", mem, "--pids", "20"], ["./life", "sleep", "30", &mark]);
+        let mut running = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        let inside = || {
+            let groups = groups(running.pid());
+            let count = |g: &PathBuf| std::fs::read_to_string(g.join("cgroup.procs")).unwrap_or_default();
+            !groups.is_empty() && groups.iter().all(|g| count(g).lines().count() == 2)
+        };
+        assert!(eventually(Duration::from_secs(10), inside), "{mem}: {:?}", groups(running.pid()));
+        let of = |who: &str| std::fs::read_to_string(format!("/proc/{who}/cgroup")).unwrap();
+        assert_eq!(of(&running.pid().to_string()), of("self"), "{mem}");
+        running.signal(Signal::SIGTERM);
+        running.end();
+        assert!(groups(running.pid()).is_empty(), "{mem}");
+    }
+}

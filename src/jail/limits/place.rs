@@ -12,12 +12,6 @@ pub fn here() -> Hierarchies {
     Hierarchies::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
-/// Whether `/sys/fs/cgroup` is cgroup v2, as it is wherever that is the only one.
-pub fn is_unified() -> bool {
-    let fs = nix::sys::statfs::statfs("/sys/fs/cgroup");
-    fs.is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
-}
-
 /// The nearest group from our own upwards in which we may make one with all the controllers: children
 /// get those that their parent hands on. One that holds processes itself cannot be made to hand on more
 /// ("no internal processes"), so that a group beside our own is the usual case.
