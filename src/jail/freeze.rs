@@ -97,7 +97,7 @@ impl Jail {
                         all = false;
                         process.signal(libc::SIGSTOP)
                     })?;
-                    Ok(seen.is_final(all, &mut before))
+                    Ok(seen.settles(all, &mut before))
                 })
             }
         }
@@ -141,7 +141,7 @@ impl Jail {
                     _ => Ok(()),
                 }
             })?;
-            Ok(seen.is_final(all, &mut before))
+            Ok(seen.settles(all, &mut before))
         })
     }
 
@@ -226,7 +226,7 @@ impl Seen {
     /// Whether this is the last look that is needed: everybody is held (`all`), and nothing has come or
     /// gone since the look `before`. A table of processes is read piece by piece. One that makes another
     /// and ends is never in it where it is looked for, but it leaves a gap or a dead process at each look.
-    fn is_final(self, all: bool, before: &mut Option<BTreeSet<(i32, u64)>>) -> bool {
+    fn settles(self, all: bool, before: &mut Option<BTreeSet<(i32, u64)>>) -> bool {
         let same = before.as_ref() == Some(&self.members);
         *before = self.whole.then_some(self.members);
         all && same && before.is_some()
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn a_look_is_the_last_one_only_when_nothing_has_moved_since_the_one_before() {
         let look = |pids: &[i32], whole, all, before: &mut Option<BTreeSet<(i32, u64)>>| {
-            Seen { members: pids.iter().map(|pid| (*pid, 1)).collect(), whole }.is_final(all, before)
+            Seen { members: pids.iter().map(|pid| (*pid, 1)).collect(), whole }.settles(all, before)
         };
         let before = &mut None;
         assert!(!look(&[1, 2], true, true, before), "the first");

@@ -292,14 +292,17 @@ impl Limits {
     /// Afterwards [`Limits::enter`] is due. The second answer: whether we are where we were.
     pub fn around<T>(&mut self, bear: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> (T, Result<()>) {
         if self.backend != Backend::V1 {
-            return (bear(self.into_group()), Ok(()));
+            return (bear(self.to_be_born_in()), Ok(()));
         }
         // What is in use already cannot be forbidden: a limit that a start alone may be over comes first.
         let small = self.wants.mem.is_some_and(|bytes| bytes < START);
         self.inside = !small && self.step_in().is_ok();
         let born = bear(None);
-        let back = self.held.iter().filter(|held| held.group.is_some());
-        (born, back.fold(Ok(()), |done, held| held.parent.enter_self().and(done)))
+        let mut back = Ok(());
+        for held in self.held.iter().filter(|held| held.group.is_some()) {
+            back = held.parent.enter_self().and(back);
+        }
+        (born, back)
     }
 
     /// Nobody is moved but the one thread that writes, so that the kernel need not wait.
@@ -311,7 +314,7 @@ impl Limits {
     }
 
     /// The group to be born in.
-    fn into_group(&self) -> Option<BorrowedFd<'_>> {
+    fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
             Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
             Backend::Scope | Backend::V1 => None,
