@@ -355,6 +355,13 @@ fn say_why(ui: &Ui, report: &Report) {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), size::human);
     match ended.outcome {
         Outcome::TimedOut => ui.status("the command was stopped: its time was up"),
+        Outcome::OutOfMemory if ended.elsewhere => ui.status(&format!(
+            "the command was killed: memory ran out on this machine or in a group above, not at its own limit \
+             of {} (most {}, by {})",
+            size(policy.mem),
+            size(ended.peak_memory),
+            policy.limits_by,
+        )),
         Outcome::OutOfMemory => ui.status(&format!(
             "the command was killed: it used more memory than its limit of {} (most {}, by {}); more: `--mem SIZE`",
             size(policy.mem),

@@ -31,6 +31,8 @@ pub struct Ended {
     pub stderr: Excerpt,
     /// Most memory seen, when it was watched.
     pub peak_memory: Option<u64>,
+    /// Memory ran out, but not at the limit of this jail.
+    pub elsewhere: bool,
     /// It was killed because it had written more to disk than it may.
     pub over_disk: bool,
     /// Times that the kernel refused it a process or thread, as far as that is counted.

@@ -4,7 +4,7 @@
 //! SIGSTOP to each process. The first two are seen by nobody inside, and nothing inside can undo them. A
 //! group that the jail has not got already is made for it, frozen before the first process is in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use super::limits::PREFIX;
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
 use crate::sys::cgroup::Group;
-use crate::sys::{Error, Result, pidfd};
+use crate::sys::entries::Entries;
+use crate::sys::{self, Error, Result, pidfd};
 
 /// How long it may take until everything stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -74,32 +75,50 @@ impl Jail {
                 let group = open_or_make(path)?;
                 group.write("cgroup.freeze", "1")?;
                 self.gather(&group, until)?;
-                wait(until, "cgroup.freeze", || Ok(group.read("cgroup.events")?.value("frozen") == Some(1)))
+                self.settle(until, "cgroup.freeze", || {
+                    Ok(group.read("cgroup.events")?.value("frozen") == Some(1))
+                })
             }
             Hold::Freezer(path) => {
                 let group = open_or_make(path)?;
                 group.write("freezer.state", "FROZEN")?;
                 self.gather(&group, until)?;
-                wait(until, "freezer.state", || Ok(group.read("freezer.state")?.text() == "FROZEN"))
+                self.settle(until, "freezer.state", || Ok(group.read("freezer.state")?.text() == "FROZEN"))
             }
             Hold::Signal => {
-                // Whoever still runs may have made another one meanwhile.
+                // Pid 1 first, and alone: it would take what stops for stopped by the user (Ctrl-Z).
                 wait(until, "SIGSTOP", || {
-                    let (init, others) = self.init_and_others();
-                    let mut all = true;
-                    // Pid 1 first, and alone: it would take what stops for stopped by the user (Ctrl-Z).
-                    let running = init.iter().any(|p| !p.stopped);
-                    for process in if running { init } else { others } {
-                        all &= !running;
-                        if !process.stopped {
-                            all = false;
-                            process.signal(libc::SIGSTOP)?;
-                        }
+                    if Stat::of(self.init).is_ok_and(|init| init.stopped) {
+                        return Ok(true);
                     }
-                    Ok(all)
+                    self.init()?.signal(libc::SIGSTOP).map(|()| false)
+                })?;
+                // Whoever still runs may have made another one meanwhile.
+                let mut before = None;
+                wait(until, "SIGSTOP", || {
+                    let mut all = true;
+                    let seen = self.look(&mut |process| {
+                        if process.stopped {
+                            return Ok(());
+                        }
+                        all = false;
+                        process.signal(libc::SIGSTOP)
+                    })?;
+                    Ok(seen.settles(all, &mut before))
                 })
             }
         }
+    }
+
+    /// Wait until the kernel says that the group stands still, and look whether the jail is still in it: an
+    /// empty group does as well, or never does.
+    fn settle(&self, until: Instant, what: &'static str, done: impl Fn() -> Result<bool>) -> Result<()> {
+        let lives = || match self.is_gone() {
+            true => Err(Error::new("freeze", "pid 1", Errno::ESRCH)),
+            false => Ok(()),
+        };
+        wait(until, what, || lives().and_then(|()| done()))?;
+        lives()
     }
 
     /// Let it go on.
@@ -107,58 +126,131 @@ impl Jail {
         match how {
             // Pid 1 last, for the same reason.
             Hold::Signal => {
-                let (init, others) = self.init_and_others();
-                others.iter().chain(&init).try_for_each(|p| p.signal(libc::SIGCONT))
+                let others = self.look(&mut |process| match process.pid == self.init {
+                    true => Ok(()),
+                    false => process.signal(libc::SIGCONT),
+                });
+                match others.and_then(|_| self.init()?.signal(libc::SIGCONT)) {
+                    Err(e) if e.errno != Errno::ESRCH => Err(e),
+                    _ => Ok(()),
+                }
             }
             group => thaw(group),
         }
     }
 
-    /// Pid 1, and the others.
-    fn init_and_others(&self) -> (Vec<Process>, Vec<Process>) {
-        self.processes().into_iter().partition(|p| p.pid == self.init)
+    /// Pid 1, if it is still there.
+    fn init(&self) -> Result<Process> {
+        let gone = |errno| Error::new("freeze", "pid 1", errno);
+        let stat = Stat::of(self.init).map_err(|_| gone(Errno::ESRCH))?;
+        Ok(Process { pid: self.init, start: stat.start, stopped: stat.stopped })
     }
 
     /// Move all processes of the jail into `group`: what is in it can make no more.
     fn gather(&self, group: &Group, until: Instant) -> Result<()> {
+        let mut before = None;
         wait(until, "cgroup.procs", || {
-            let inside = group.processes()?;
-            let outside: Vec<_> = self.processes().into_iter().filter(|p| !inside.contains(&p.pid)).collect();
-            for process in &outside {
-                match process.is_same().then(|| group.enter(process.pid)) {
-                    None | Some(Ok(()) | Err(Error { errno: Errno::ESRCH, .. })) => {}
-                    Some(Err(e)) => return Err(e),
+            let inside: HashSet<i32> = group.processes()?.into_iter().collect();
+            let mut all = true;
+            let seen = self.look(&mut |process| {
+                if inside.contains(&process.pid) {
+                    return Ok(());
                 }
-            }
-            Ok(outside.is_empty())
+                all = false;
+                match group.enter(process.pid) {
+                    Err(e) if e.errno != Errno::ESRCH => Err(e),
+                    _ => Ok(()),
+                }
+            })?;
+            Ok(seen.settles(all, &mut before))
         })
     }
 
-    /// Pid 1 and all that descends from it. Those that have ended are left out.
-    fn processes(&self) -> Vec<Process> {
-        let all: HashMap<i32, Stat> = pids().filter_map(|pid| Some((pid, Stat::of(pid)?))).collect();
-        let descends = |pid: i32| {
-            let mut at = pid;
-            // No chain is longer than there are processes: a table read piece by piece may have a circle.
-            for _ in 0..=all.len() {
-                if at == self.init {
-                    return true;
+    /// Whether its pid 1 has ended: there is nobody to be held, or to be let go on.
+    pub fn is_gone(&self) -> bool {
+        Stat::of(self.init).ok().is_none_or(|s| s.ended || s.parent != self.aj)
+    }
+
+    /// Look once at pid 1 and all that descends from it, and `meet` each that has not ended as soon as it
+    /// is seen: a process that lives no longer than it takes to make the next one is gone a moment later.
+    fn look(&self, meet: &mut dyn FnMut(&Process) -> Result<()>) -> Result<Seen> {
+        let mut all: HashMap<i32, Stat> = HashMap::new();
+        let mut seen = Seen { members: BTreeSet::new(), whole: true };
+        let proc = std::fs::File::open("/proc").map_err(|e| Error::new("open", "/proc", sys::errno(&e)))?;
+        let mut entries = Entries::one_by_one(proc.into());
+        while let Some(entry) = entries.step()? {
+            let Some(pid) = std::str::from_utf8(entry.name).ok().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let stat = match Stat::of(pid) {
+                Ok(stat) => stat,
+                // Whose it was cannot be told any more.
+                Err(Errno::ENOENT | Errno::ESRCH) => {
+                    seen.whole = false;
+                    continue;
                 }
-                match all.get(&at) {
-                    Some(stat) if stat.parent > 0 => at = stat.parent,
-                    _ => return false,
+                // Of another user.
+                Err(_) => continue,
+            };
+            let process = Process { pid, start: stat.start, stopped: stat.stopped };
+            let parent = all.get(&stat.parent).map(|parent| (stat.parent, parent.start));
+            let is_ours = pid == self.init || parent.is_some_and(|parent| seen.members.contains(&parent));
+            if is_ours {
+                seen.members.insert((pid, stat.start));
+                if !stat.ended {
+                    meet(&process)?;
                 }
             }
-            false
-        };
-        let of = |(pid, stat): (&i32, &Stat)| {
-            (!stat.ended && descends(*pid)).then_some(Process {
-                pid: *pid,
-                start: stat.start,
-                stopped: stat.stopped,
-            })
-        };
-        all.iter().filter_map(of).collect()
+            all.insert(pid, stat);
+        }
+        if !seen.members.iter().any(|(pid, _)| *pid == self.init) || self.is_gone() {
+            return Err(Error::new("freeze", "pid 1", Errno::ESRCH));
+        }
+        // Those whose number is lower than that of their parent: numbers come around.
+        for (pid, stat) in &all {
+            if self.descends(*pid, &all) && seen.members.insert((*pid, stat.start)) && !stat.ended {
+                let process = Process { pid: *pid, start: stat.start, stopped: stat.stopped };
+                if process.is_same() {
+                    meet(&process)?;
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    fn descends(&self, pid: i32, all: &HashMap<i32, Stat>) -> bool {
+        let mut at = pid;
+        // No chain is longer than there are processes: a table read piece by piece may have a circle.
+        for _ in 0..=all.len() {
+            if at == self.init {
+                return true;
+            }
+            match all.get(&at) {
+                Some(stat) if stat.parent > 0 => at = stat.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+/// What one look saw of a jail.
+#[derive(Debug)]
+struct Seen {
+    /// Numbers and start times of all processes, ended ones included: pid 1, once it is held, reaps none.
+    members: BTreeSet<(i32, u64)>,
+    /// No process was gone between the list and the look at it.
+    whole: bool,
+}
+
+impl Seen {
+    /// Whether this is the last look that is needed: everybody is held (`all`), and nothing has come or
+    /// gone since the look `before`. A table of processes is read piece by piece. One that makes another
+    /// and ends is never in it where it is looked for, but it leaves a gap or a dead process at each look.
+    fn settles(self, all: bool, before: &mut Option<BTreeSet<(i32, u64)>>) -> bool {
+        let same = before.as_ref() == Some(&self.members);
+        *before = self.whole.then_some(self.members);
+        all && same && before.is_some()
     }
 }
 
@@ -178,6 +270,16 @@ pub fn thaw(how: &Hold) -> Result<()> {
 pub fn is_frozen(path: &Path) -> bool {
     let state = Group::open(path).and_then(|g| g.read("freezer.state"));
     state.is_ok_and(|s| matches!(s.text(), "FROZEN" | "FREEZING"))
+}
+
+/// Remove whatever groups pauses have made for the jail `id` of this `aj`, which has ended: where one way
+/// did not work, another was used, and what the first had gathered stayed in its group.
+pub fn remove_all(id: &Id) {
+    let name = format!("{PREFIX}{id}.{}", std::process::id());
+    let hierarchies = super::limits::here();
+    let v2 = hierarchies.v2().into_iter().flat_map(Hierarchy::upwards).map(|p| Hold::Freeze(p.join(&name)));
+    let v1 = hierarchies.v1(Controller::Freezer).map(|h| Hold::Freezer(h.own.join(&name)));
+    v2.chain(v1).for_each(|how| remove(&how));
 }
 
 /// Remove the group that a pause made, if nobody is in it.
@@ -214,11 +316,6 @@ fn wait(until: Instant, what: &'static str, mut done: impl FnMut() -> Result<boo
     Ok(())
 }
 
-fn pids() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
-}
-
 /// A process that was seen.
 #[derive(Debug)]
 struct Process {
@@ -230,7 +327,7 @@ struct Process {
 impl Process {
     /// Whether its number still means the same process.
     fn is_same(&self) -> bool {
-        Stat::of(self.pid).is_some_and(|s| s.start == self.start && !s.ended)
+        Stat::of(self.pid).is_ok_and(|s| s.start == self.start && !s.ended)
     }
 
     fn signal(&self, number: i32) -> Result<()> {
@@ -246,13 +343,28 @@ impl Process {
 struct Stat {
     parent: i32,
     start: u64,
+    threads: u32,
     stopped: bool,
+    /// So its first thread is; see [`Stat::of`].
     ended: bool,
 }
 
 impl Stat {
-    fn of(pid: i32) -> Option<Stat> {
-        Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    fn of(pid: i32) -> std::result::Result<Stat, Errno> {
+        let mut stat = Stat::read(&format!("/proc/{pid}"))?;
+        if stat.ended && stat.threads > 1 {
+            // Its first thread has ended, and others run.
+            stat.ended = false;
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+            let stands = |t: Stat| t.stopped || t.ended;
+            stat.stopped = threads.filter_map(|t| Stat::read(t.path().to_str()?).ok()).all(stands);
+        }
+        Ok(stat)
+    }
+
+    fn read(dir: &str) -> std::result::Result<Stat, Errno> {
+        let stat = std::fs::read(format!("{dir}/stat")).map_err(|e| sys::errno(&e))?;
+        Stat::parse(&stat).ok_or(Errno::EIO)
     }
 
     /// The name of a program, in parentheses, may hold anything.
@@ -262,10 +374,12 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(17)?.parse().ok()?;
+        let threads = fields.nth(15)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
         Some(Stat {
             parent,
             start,
+            threads,
             stopped: matches!(state, "T" | "t"),
             ended: matches!(state, "Z" | "X" | "x"),
         })
@@ -277,6 +391,16 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
+    fn processes(jail: &Jail) -> Vec<Process> {
+        let mut all = Vec::new();
+        jail.look(&mut |p| {
+            all.push(Process { ..*p });
+            Ok(())
+        })
+        .unwrap();
+        all
+    }
+
     fn family() -> (std::process::Child, Jail) {
         let mut child = Command::new("sh")
             .args(["-c", "sleep 60 & sleep 60 & wait"])
@@ -284,9 +408,10 @@ mod tests {
             .spawn()
             .unwrap();
         let init = child.id() as i32;
-        let jail = Jail { id: Id::random(crate::base::id::Kind::Jail).unwrap(), aj: 1, init };
+        let aj = std::process::id() as i32;
+        let jail = Jail { id: Id::random(crate::base::id::Kind::Jail).unwrap(), aj, init };
         let start = Instant::now();
-        while jail.processes().len() < 3 {
+        while processes(&jail).len() < 3 {
             assert!(start.elapsed() < Duration::from_secs(5));
             assert!(child.try_wait().unwrap().is_none());
             std::thread::sleep(Duration::from_millis(5));
@@ -298,17 +423,46 @@ mod tests {
     fn signals_stop_a_process_and_all_that_descends_from_it() {
         let (mut child, jail) = family();
         jail.freeze(&Hold::Signal).unwrap();
-        let held = jail.processes();
+        let held = processes(&jail);
         assert!(held.len() == 3 && held.iter().all(|p| p.stopped), "{held:?}");
         assert!(!Stat::of(std::process::id() as i32).unwrap().stopped);
         jail.thaw(&Hold::Signal).unwrap();
         let start = Instant::now();
-        while jail.processes().iter().any(|p| p.stopped) {
+        while processes(&jail).iter().any(|p| p.stopped) {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
-        for process in jail.processes() {
+        for process in processes(&jail) {
             process.signal(libc::SIGKILL).unwrap();
         }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_look_is_the_last_one_only_when_nothing_has_moved_since_the_one_before() {
+        let look = |pids: &[i32], whole, all, before: &mut Option<BTreeSet<(i32, u64)>>| {
+            Seen { members: pids.iter().map(|pid| (*pid, 1)).collect(), whole }.settles(all, before)
+        };
+        let before = &mut None;
+        assert!(!look(&[1, 2], true, true, before), "the first");
+        assert!(!look(&[1, 2], true, false, before), "somebody runs");
+        assert!(!look(&[1, 3], true, true, before), "another one");
+        assert!(!look(&[1, 3], false, true, before), "somebody is gone");
+        assert!(!look(&[1, 3], true, true, before), "behind a gap");
+        assert!(look(&[1, 3], true, true, before));
+    }
+
+    #[test]
+    fn a_jail_that_has_ended_is_not_held() {
+        let (mut child, jail) = family();
+        for process in processes(&jail) {
+            process.signal(libc::SIGKILL).unwrap();
+        }
+        let start = Instant::now();
+        while !jail.is_gone() {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+        assert_eq!(jail.freeze(&Hold::Signal).unwrap_err().errno, Errno::ESRCH);
+        jail.thaw(&Hold::Signal).unwrap();
         child.wait().unwrap();
     }
 
@@ -325,7 +479,8 @@ mod tests {
     fn a_stat_line_is_read_behind_the_name() {
         let line = b"7 (a) R 1 (x) \n) T 12 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1\n";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.parent, stat.start, stat.stopped, stat.ended), (12, 4242, true, false));
+        assert_eq!((stat.parent, stat.start, stat.threads), (12, 4242, 1));
+        assert_eq!((stat.stopped, stat.ended), (true, false));
         for bad in [&b""[..], b"7 (a", b"7 (a) S", b"7 (a) S x", b"7 (a) \xff"] {
             assert!(Stat::parse(bad).is_none());
         }

@@ -4,8 +4,10 @@
 //! hold everything that is wanted is taken. Only
 //! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
 //! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
-//! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`); with v1 it is moved while it makes its
-//! network namespace, before it can have started anything.
+//! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`); with v1 we step into the groups ourselves, for as
+//! long as it takes to clone it. Where it was cloned before anybody knew of a limit, it is moved while it
+//! makes its network namespace, before it can have started anything: the kernel then waits ten milliseconds
+//! for all processors, as it does for every process that moves another one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ mod place;
 mod scope;
 pub mod sweep;
 
-pub use place::{here, is_unified};
+pub use place::here;
 
 /// What is to be limited. Not all of it must be: see [`Wants::hard`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,6 +87,14 @@ pub struct Missing {
     pub controllers: Vec<Controller>,
     /// Why.
     pub why: String,
+    /// What is missing is a group, not something to be limited by one.
+    pub needs_cgroup: bool,
+}
+
+impl Missing {
+    fn new(controllers: Vec<Controller>, why: impl Into<String>) -> Missing {
+        Missing { controllers, why: why.into(), needs_cgroup: true }
+    }
 }
 
 /// What holds the limits.
@@ -119,6 +129,8 @@ pub struct Limits {
     wants: Wants,
     name: String,
     held: Vec<Held>,
+    /// Pid 1 was born in the groups of cgroup v1.
+    inside: bool,
 }
 
 /// A group, or where it is about to be made.
@@ -132,6 +144,17 @@ struct Held {
     group: Option<Group>,
 }
 
+impl Held {
+    /// The group, made if it is not there yet.
+    fn make(&mut self, name: &str) -> Result<&Group> {
+        if self.group.is_none() {
+            let made = self.parent.make(name).map_err(|e| e.on(format!("{}/{name}", self.path.display())))?;
+            self.group = Some(made);
+        }
+        self.group.as_ref().ok_or_else(|| Error::new("mkdir", name, Errno::EINVAL))
+    }
+}
+
 /// What the kernel has counted for a jail. `None` where it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted {
@@ -143,13 +166,15 @@ pub struct Counted {
     pub cpu: Option<(Duration, Duration)>,
     /// Processes killed because memory ran out.
     pub oom_kills: u64,
+    /// It ran out in a group above or on the whole machine: the jail never was at its own limit.
+    pub elsewhere: bool,
     /// Times that a process or thread was refused.
     pub refused: u64,
 }
 
 impl Limits {
     /// Find a place for what `wants` asks of the jail `id`; with cgroup v2 make the group, ready for
-    /// [`Limits::into_group`]. `Err` names what cannot be had.
+    /// [`Limits::around`]. `Err` names what cannot be had.
     pub fn prepare(
         wants: &Wants,
         id: &Id,
@@ -159,7 +184,7 @@ impl Limits {
         let v2 = match place::v2(hierarchies, wants) {
             Ok((parent, path)) => match Limits::in_v2(wants, &name, parent, path) {
                 Ok(limits) => return Ok(limits),
-                Err(e) => Missing { controllers: wants.needed(), why: e.to_string() },
+                Err(e) => Missing::new(wants.needed(), e.to_string()),
             },
             Err(missing) => missing,
         };
@@ -167,17 +192,14 @@ impl Limits {
             return Ok(limits);
         }
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
+            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held, inside: false }),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
                     v1.controllers.iter().copied().filter(|c| v2.controllers.contains(c)).collect();
                 match controllers.is_empty() {
                     false => Err(Missing { controllers, ..v1 }),
-                    true => Err(Missing {
-                        controllers: wants.needed(),
-                        why: "cgroup v1 and v2 each have only a part of it".to_owned(),
-                    }),
+                    true => Err(Missing::new(wants.needed(), "cgroup v1 and v2 each have only a part of it")),
                 }
             }
         }
@@ -195,7 +217,7 @@ impl Limits {
         }
         let held = Held { controller: None, parent, path: manager.group, group: None };
         let name = format!("{PREFIX}{id}.scope");
-        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
+        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held], inside: false })
     }
 
     /// Have pid 1 put into its scope, and look at what was made of it.
@@ -230,8 +252,13 @@ impl Limits {
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
         let group = parent.make(name)?;
         let held = Held { controller: None, parent, path, group: Some(group) };
-        let limits =
-            Limits { backend: Backend::V2, wants: wants.clone(), name: name.to_owned(), held: vec![held] };
+        let limits = Limits {
+            backend: Backend::V2,
+            wants: wants.clone(),
+            name: name.to_owned(),
+            held: vec![held],
+            inside: false,
+        };
         limits.apply_v2()?;
         Ok(limits)
     }
@@ -260,8 +287,34 @@ impl Limits {
         Ok(())
     }
 
+    /// Have pid 1 made in its groups where that can be: `bear` is given the one of cgroup v2 to be born in, or
+    /// is called while we are in those of v1. What they hold is not said yet, so that nothing can befall us.
+    /// Afterwards [`Limits::enter`] is due. The second answer: whether we are where we were.
+    pub fn around<T>(&mut self, bear: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> (T, Result<()>) {
+        if self.backend != Backend::V1 {
+            return (bear(self.to_be_born_in()), Ok(()));
+        }
+        // What is in use already cannot be forbidden: a limit that a start alone may be over comes first.
+        let small = self.wants.mem.is_some_and(|bytes| bytes < START);
+        self.inside = !small && self.step_in().is_ok();
+        let born = bear(None);
+        let mut back = Ok(());
+        for held in self.held.iter().filter(|held| held.group.is_some()) {
+            back = held.parent.enter_self().and(back);
+        }
+        (born, back)
+    }
+
+    /// Nobody is moved but the one thread that writes, so that the kernel need not wait.
+    fn step_in(&mut self) -> Result<()> {
+        for held in &mut self.held {
+            held.make(&self.name)?.enter_self()?;
+        }
+        Ok(())
+    }
+
     /// The group to be born in.
-    pub fn into_group(&self) -> Option<BorrowedFd<'_>> {
+    fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
             Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
             Backend::Scope | Backend::V1 => None,
@@ -279,12 +332,12 @@ impl Limits {
             Backend::V1 => {}
         }
         for held in &mut self.held {
-            let group = match held.parent.make(&self.name) {
-                Err(e) => return Err(e.on(format!("{}/{}", held.path.display(), self.name))),
-                Ok(group) => held.group.insert(group),
-            };
-            apply_v1(&self.wants, held.controller, group)?;
-            group.enter(pid)?;
+            let controller = held.controller;
+            let group = held.make(&self.name)?;
+            apply_v1(&self.wants, controller, group)?;
+            if !self.inside {
+                group.enter(pid)?;
+            }
         }
         Ok(())
     }
@@ -322,6 +375,24 @@ impl Limits {
         self.of(Controller::Memory).filter(|_| v1)?.on_memory_shortage().ok()
     }
 
+    /// Whether the jail has been at its own limit of memory. The kernel tells of, and kills for, a shortage
+    /// in any group above as well.
+    pub fn was_short(&self) -> bool {
+        let Some(group) = self.of(Controller::Memory).filter(|_| self.wants.mem.is_some()) else {
+            return false;
+        };
+        match self.backend {
+            // Not every kernel counts the failures. What kills is a charge of a few pages that has no room.
+            Backend::V1 => {
+                let peak = group.read("memory.max_usage_in_bytes").ok().and_then(|c| c.number());
+                peak.zip(self.wants.mem).is_none_or(|(peak, limit)| peak.saturating_add(CHARGE) >= limit)
+            }
+            Backend::V2 | Backend::Scope => {
+                group.read("memory.events").ok().and_then(|c| c.value("oom")).is_none_or(|n| n > 0)
+            }
+        }
+    }
+
     /// What has been counted so far.
     pub fn counted(&self) -> Counted {
         let mut counted = Counted::default();
@@ -334,6 +405,7 @@ impl Limits {
             let number = |file| group.read(file).ok().and_then(|c| c.number());
             (counted.memory, counted.peak) = (number(now), number(peak));
             counted.oom_kills = group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+            counted.elsewhere = counted.oom_kills > 0 && !self.was_short();
         }
         if let Some(group) = self.of(Controller::Pids).filter(|_| self.wants.pids.is_some()) {
             counted.refused = group.read("pids.events").ok().and_then(|c| c.value("max")).unwrap_or(0);
@@ -380,6 +452,10 @@ impl Drop for Limits {
     }
 }
 
+/// Bytes below a limit at which memory may already have run out.
+const CHARGE: u64 = 1 << 20;
+/// Bytes that pid 1, with its namespaces, may have taken before its limits are set.
+const START: u64 = 16 << 20;
 /// Groups that one run looks at beside its own.
 const FEW: usize = 64;
 /// Microseconds in which a quota of processor time is given out.
@@ -404,6 +480,12 @@ fn apply_v1(wants: &Wants, controller: Option<Controller>, group: &Group) -> Res
                 // The same sum for memory and swap together leaves nothing for swap.
                 no_swap(group.set("memory.memsw.limit_in_bytes", bytes))?;
                 group.set("memory.swappiness", 0)?;
+                // Buffers of network sockets are counted apart, and only where there is a limit. cgroup v2
+                // has them with the rest.
+                match group.set("memory.kmem.tcp.limit_in_bytes", bytes) {
+                    Err(e) if e.errno != Errno::ENOENT => return Err(e),
+                    _ => {}
+                }
             }
         }
         Some(Controller::Cpu) => {

@@ -42,8 +42,9 @@ pub trait Watcher {
     fn attaching(&mut self) {}
     /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
     fn stopping(&mut self) {}
-    /// Bytes that it has written to disk, with [`Options::watch_disk`]; `None` when it cannot be told.
-    fn disk(&mut self) -> Option<u64> {
+    /// Bytes that it has written to disk, with [`Options::watch_disk`], and whether that is all or what a
+    /// look that is to be gone on with has seen so far; `None` when it cannot be told.
+    fn disk(&mut self) -> Option<(u64, bool)> {
         None
     }
     /// How long it has been paused so far, the pause at hand included. Asked when its time is up.
@@ -245,10 +246,17 @@ pub fn supervise(
         let events = (&signals, pidfd.as_fd(), status.as_fd(), shortage.as_ref().map(AsFd::as_fd));
         let seen = wait(&state, &flows, events, wake)?;
         if seen.shortage {
-            // The kernel kills one process; what is left of the jail would be taken for the whole.
-            shortage = None;
-            state.out_of_memory = state.said.is_none();
-            state.kill(pidfd.as_fd())?;
+            let fd = shortage.take();
+            if options.group.is_none_or(Limits::was_short) {
+                // The kernel kills one process; what is left of the jail would be taken for the whole.
+                state.out_of_memory = state.said.is_none();
+                state.kill(pidfd.as_fd())?;
+            } else {
+                // In a group above: whom the kernel kills there is not known yet.
+                // It would stay readable.
+                fd.iter().try_for_each(|fd| nix::unistd::read(fd, &mut [0; 8]).map(drop)).ok();
+                shortage = fd;
+            }
         }
         if seen.status {
             take_message(&status, &mut state, &mut meter, watcher, (pid, &mut flows.outbox.lines))?;
@@ -528,6 +536,7 @@ fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counte
         stdout: excerpts.next().unwrap_or_default(),
         stderr: excerpts.next().unwrap_or_default(),
         peak_memory: counted.peak,
+        elsewhere: counted.elsewhere,
         over_disk,
         refused: counted.refused,
         undelivered,

@@ -191,9 +191,11 @@ impl DiskMeter {
     /// Look when it is time: whether the limit is exceeded.
     pub(super) fn over(&mut self, now: Instant, watcher: &mut dyn Watcher) -> bool {
         let Some(limit) = self.limit.filter(|_| now >= self.next) else { return false };
-        let used = watcher.disk().unwrap_or(0);
+        let (used, whole) = watcher.disk().unwrap_or((0, true));
         let done = Instant::now();
-        self.next = done + wait(limit.saturating_sub(used), done - now);
+        // A large tree is seen in pieces, with time for everything else between them.
+        self.next =
+            done + if whole { wait(limit.saturating_sub(used), done - now) } else { 3 * (done - now) };
         used > limit
     }
 }

@@ -399,6 +399,8 @@ fn attempt(
     if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
         storage::remember(&state, &meta, storage);
     }
+    let written = limits.watch_disk.and_then(|_| relay.written());
+    warnings.extend(limits::unseen(written, &limits, ended.over_disk));
     let kept = relay.settle();
     let lost = relay.lost.take();
     let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
@@ -428,7 +430,7 @@ fn attempt(
     });
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
-    pause::forget(&state, id);
+    pause::ended(&state, id);
     if let Some(left) = &left {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }

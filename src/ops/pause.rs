@@ -56,7 +56,6 @@ pub enum Error {
     },
 }
 
-/// How a jail that is killed is let die, however it is held.
 fn hold(how: &How) -> Hold {
     match how {
         How::Freeze(path) => Hold::Freeze(path.into()),
@@ -106,6 +105,11 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
     let total_ms = before.map_or(0, |p| p.total_ms);
     let boot = alive::boot_id().unwrap_or_default();
     let id = || jail.id.to_string();
+    let ended = || {
+        // Its aj may have looked for what is to be forgotten before there was any.
+        forget(&state, jail.id);
+        Err(Error::NotRunning(id()))
+    };
     let mut last = None;
     for way in ways(&jail) {
         let began = Instant::now();
@@ -127,6 +131,9 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
         };
         jail.thaw(&way).map_err(|source| Error::Thaw { id: id(), source })?;
         freeze::remove(&way);
+        if jail.is_gone() {
+            return ended();
+        }
         record.since_ms = None;
         record.write(&state, jail.id)?;
         last = Some(failed);
@@ -239,8 +246,16 @@ pub(super) fn let_die(state: &StateDir, id: Id) {
     }
 }
 
+/// A jail of this process has ended: remove what pauses of it left.
+pub(super) fn ended(state: &StateDir, id: Id) {
+    if Paused::read(state, id).is_some() {
+        freeze::remove_all(&id);
+        forget(state, id);
+    }
+}
+
 /// A jail has ended: remove the group and the record that a pause made.
-pub(super) fn forget(state: &StateDir, id: Id) {
+fn forget(state: &StateDir, id: Id) {
     if let Some(record) = Paused::read(state, id) {
         freeze::remove(&hold(&record.how));
         paused::forget(state, id).ok();

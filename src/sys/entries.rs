@@ -41,6 +41,12 @@ impl Entries {
         Entries { dir, buffer: vec![0; BUFFER], at: 0, end: 0 }
     }
 
+    /// The same, asking the kernel for one or two at a time: for a directory of what may be gone in a moment.
+    /// A name of more than 44 bytes is an error.
+    pub fn one_by_one(dir: OwnedFd) -> Entries {
+        Entries { dir, buffer: vec![0; 64], at: 0, end: 0 }
+    }
+
     /// Read `dir` from its start, by a description of its own. `dir` may be `O_PATH`.
     pub fn again(dir: impl AsFd) -> Result<Entries> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -69,9 +75,14 @@ impl Entries {
     fn fill(&mut self) -> Result<bool> {
         // SAFETY: the kernel writes at most the length of the buffer, which is plain bytes.
         let r = unsafe {
-            libc::syscall(libc::SYS_getdents64, self.dir.as_raw_fd(), self.buffer.as_mut_ptr(), BUFFER)
+            libc::syscall(
+                libc::SYS_getdents64,
+                self.dir.as_raw_fd(),
+                self.buffer.as_mut_ptr(),
+                self.buffer.len(),
+            )
         };
-        self.end = usize::try_from(super::check("getdents64", r)?).unwrap_or(0).min(BUFFER);
+        self.end = usize::try_from(super::check("getdents64", r)?).unwrap_or(0).min(self.buffer.len());
         self.at = 0;
         Ok(self.end > 0)
     }
@@ -121,6 +132,30 @@ mod tests {
             }
             assert_eq!(found, wanted);
         }
+    }
+
+    #[test]
+    fn entries_can_be_had_one_by_one() {
+        let t = tempfile::tempdir().unwrap();
+        for n in 0..100 {
+            std::fs::write(t.path().join(format!("{n}-{}", "x".repeat(n % 40))), "").unwrap();
+        }
+        let mut entries = Entries::one_by_one(std::fs::File::open(t.path()).unwrap().into());
+        let mut count = 0;
+        while entries.step().unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 100);
+        std::fs::write(t.path().join("x".repeat(60)), "").unwrap();
+        let mut entries = Entries::one_by_one(std::fs::File::open(t.path()).unwrap().into());
+        let end = loop {
+            match entries.step() {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(e) => break Some(e.errno),
+            }
+        };
+        assert_eq!(end, Some(Errno::EINVAL));
     }
 
     #[test]

@@ -21,32 +21,61 @@ pub struct Most {
 /// Bytes on the disk of what is in `upper`, as far as `most` goes: less than there are where it ends the
 /// walk, and where something cannot be read.
 pub fn allocated(upper: OwnedFd, most: Most) -> sys::Result<u64> {
-    let (began, mut left, mut bytes) = (Instant::now(), most.entries, 0u64);
-    let mut trail = Trail::new(upper, For::Listing)?;
-    let mut frames = vec![(Names::read(trail.top()?, |_| true)?, 0)];
-    while let Some((names, next)) = frames.last_mut() {
-        let Some(name) = names.get(*next) else {
-            frames.pop();
-            if !frames.is_empty() {
-                trail.leave()?;
-            }
-            continue;
-        };
-        *next += 1;
-        if left == 0 || began.elapsed() > most.time {
-            break;
-        }
-        left -= 1;
-        let Ok(meta) = at::stat(trail.top()?, name) else { continue };
-        bytes = bytes.saturating_add(at::share(&meta));
-        if meta.kind == FileKind::Dir && trail.enter_unlocking(name).is_ok() {
-            match Names::read(trail.top()?, |_| true) {
-                Ok(names) => frames.push((names, 0)),
-                Err(_) => trail.leave()?,
-            }
-        }
+    let mut walk = Walk::new(upper)?;
+    // A directory that was moved away ends it as well.
+    walk.go_on(most).ok();
+    Ok(walk.bytes())
+}
+
+/// A walk that can be gone on with: a tree that is too large for one look is not one that takes nothing.
+#[derive(Debug)]
+pub struct Walk {
+    trail: Trail,
+    frames: Vec<(Names, usize)>,
+    bytes: u64,
+}
+
+impl Walk {
+    /// Begin at `upper`.
+    pub fn new(upper: OwnedFd) -> sys::Result<Walk> {
+        let trail = Trail::new(upper, For::Listing)?;
+        let frames = vec![(Names::read(trail.top()?, |_| true)?, 0)];
+        Ok(Walk { trail, frames, bytes: 0 })
     }
-    Ok(bytes)
+
+    /// Bytes seen so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Go on as far as `most` goes; whether all has been seen.
+    pub fn go_on(&mut self, most: Most) -> sys::Result<bool> {
+        let (began, mut left) = (Instant::now(), most.entries);
+        let Walk { trail, frames, bytes } = self;
+        while let Some((names, next)) = frames.last_mut() {
+            let Some(name) = names.get(*next) else {
+                frames.pop();
+                if !frames.is_empty() {
+                    trail.leave()?;
+                }
+                continue;
+            };
+            if left == 0 || began.elapsed() > most.time {
+                return Ok(false);
+            }
+            *next += 1;
+            left -= 1;
+            let Ok(meta) = at::stat(trail.top()?, name) else { continue };
+            *bytes = bytes.saturating_add(at::share(&meta));
+            if meta.kind == FileKind::Dir && trail.enter_unlocking(name).is_ok() {
+                match Names::read(trail.top()?, |_| true) {
+                    Ok(names) => frames.push((names, 0)),
+                    Err(_) => trail.leave()?,
+                }
+            }
+        }
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
@@ -81,5 +110,12 @@ mod tests {
         assert!(of(t.path(), ALL) < expected + 300_000, "{}", of(t.path(), ALL));
         assert_eq!(of(t.path(), Most { entries: 0, ..ALL }), 0);
         assert!(of(t.path(), Most { time: Duration::ZERO, ..ALL }) < expected);
+        // A piece at a time it comes to the same.
+        let mut walk = Walk::new(fs::File::open(t.path()).unwrap().into()).unwrap();
+        let mut looks = 1;
+        while !walk.go_on(Most { entries: 100, ..ALL }).unwrap() {
+            looks += 1;
+        }
+        assert_eq!((walk.bytes(), looks), (of(t.path(), ALL), 11));
     }
 }

@@ -31,7 +31,7 @@ fn json(ran: &Said) -> Value {
 }
 
 /// Groups of the jails that the process `aj` made.
-fn groups(aj: i32) -> Vec<PathBuf> {
+pub(super) fn groups(aj: i32) -> Vec<PathBuf> {
     fn walk(dir: &std::path::Path, depth: u32, end: &str, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|t| t.is_dir()) {
@@ -277,4 +277,103 @@ fn a_jail_is_born_in_its_group_of_cgroup_v2_and_the_group_goes_with_it() {
     running.signal(Signal::SIGTERM);
     running.end();
     assert_eq!(groups(running.pid()), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_tree_too_large_for_one_look_is_measured_all_the_same() {
+    let Some(yard) = Yard::new() else { return };
+    let script = "./life names 40000; head -c 200M /dev/zero > zz; ./life sleep 20";
+    let start = Instant::now();
+    let ran = said(&mut yard.exec(["--disk", "60m", "--json"], ["sh", "-c", script]));
+    assert_eq!((ran.fate, &json(&ran)["killed_by"]), (137, &"disk".into()), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_was_written_faster_than_anybody_looked_is_told() {
+    let Some(yard) = Yard::new() else { return };
+    let ran = said(&mut yard.exec(["--disk", "10m"], ["fallocate", "-l", "64M", "big"]));
+    if ran.fate == 0 {
+        assert!(ran.err.contains("64 MiB were written to disk, more than the limit of 10 MiB"), "{ran:?}");
+    } else {
+        assert!(ran.fate == 137 && ran.err.contains("more to disk than its limit of 10 MiB"), "{ran:?}");
+    }
+    let ran = said(&mut yard.exec(["--disk", "100m"], ["fallocate", "-l", "64M", "big"]));
+    assert!(ran.fate == 0 && !ran.err.contains("written to disk"), "{ran:?}");
+}
+
+#[test]
+fn a_tree_on_no_disk_is_not_said_to_want_a_cgroup() {
+    let Some(yard) = Yard::new() else { return };
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = ["--root-dir", dir.path().to_str().unwrap(), "--io-read", "1m"];
+    let ran = said(&mut yard.exec(root, ["true"]));
+    assert!(ran.fate == 125 && ran.err.contains("here: `/dev/shm/"), "{ran:?}");
+    assert!(ran.err.contains("is on no disk of its own") && !ran.err.contains("cgroup"), "{ran:?}");
+}
+
+#[test]
+fn buffers_of_sockets_are_memory() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    let ran = said(&mut yard.exec(["--mem", "64m"], ["./life", "sockets", "60"]));
+    let queued: i64 = ran.out.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    assert!(ran.fate == 137 || ran.fate == 0 && queued < 160 << 20, "{ran:?}");
+    // Teeth: without a limit they take more.
+    let ran = said(&mut yard.exec([""; 0], ["./life", "sockets", "60"]));
+    let queued: i64 = ran.out.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    if queued < 160 << 20 {
+        skip("sockets of this machine take little");
+    }
+}
+
+#[test]
+fn memory_that_runs_out_in_a_group_above_is_not_the_jails_own_limit() {
+    let Some(yard) = Yard::new() else { return };
+    let above = std::path::Path::new("/sys/fs/cgroup/memory").join(format!("aj-test-{}", std::process::id()));
+    if held(&yard).as_deref() != Some("cgroup1") || std::fs::create_dir(&above).is_err() {
+        return skip("no cgroup v1 to make a group in");
+    }
+    std::fs::write(above.join("memory.limit_in_bytes"), "150M").unwrap();
+    let enter = format!("echo $$ > {}/cgroup.procs; exec ", above.display());
+    let mut jail = yard.sh(&format!("{enter} \"$AJ\" exec --mem 140m -- ./life sleep 30"));
+    let jail = jail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let group = || std::fs::read_dir(&above).unwrap().flatten().any(|e| e.path().is_dir());
+    assert!(eventually(Duration::from_secs(10), group));
+    std::thread::sleep(Duration::from_millis(500));
+    let hog = said(&mut yard.sh(&format!("sh -c '{enter} ./life memory anon 400'")));
+    // Nobody in the jail has used much: whom the kernel takes is the one that has.
+    std::thread::sleep(Duration::from_millis(300));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(jail.id() as i32), Signal::SIGTERM).ok();
+    let jail = jail.wait_with_output().unwrap();
+    std::fs::remove_dir(&above).ok();
+    let err = String::from_utf8_lossy(&jail.stderr);
+    assert!(hog.fate == 137 && jail.status.code() != Some(137), "{hog:?} {jail:?}");
+    assert!(!err.contains("memory"), "{err}");
+}
+
+#[test]
+fn a_jail_is_in_its_groups_and_aj_is_where_it_was() {
+    let Some(yard) = Yard::new() else { return };
+    if held(&yard).is_none() {
+        return;
+    }
+    // One that pid 1 is born into, and one that it is moved into.
+    for mem in ["64m", "8m"] {
+        let mark = crate::yard::mark();
+        let mut aj = yard.exec(["--mem", mem, "--pids", "20"], ["./life", "sleep", "30", &mark]);
+        let mut running = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        let inside = || {
+            let groups = groups(running.pid());
+            let count = |g: &PathBuf| std::fs::read_to_string(g.join("cgroup.procs")).unwrap_or_default();
+            !groups.is_empty() && groups.iter().all(|g| count(g).lines().count() == 2)
+        };
+        assert!(eventually(Duration::from_secs(10), inside), "{mem}: {:?}", groups(running.pid()));
+        let of = |who: &str| std::fs::read_to_string(format!("/proc/{who}/cgroup")).unwrap();
+        assert_eq!(of(&running.pid().to_string()), of("self"), "{mem}");
+        running.signal(Signal::SIGTERM);
+        running.end();
+        assert!(groups(running.pid()).is_empty(), "{mem}");
+    }
 }

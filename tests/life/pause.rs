@@ -120,6 +120,80 @@ fn a_paused_jail_can_be_killed() {
     }
 }
 
+/// A program that does not want to stand still.
+fn held_whatever_it_does(command: &[&str], ways: &[&str]) {
+    let Some(yard) = Yard::new() else { return };
+    let mut seen = Vec::new();
+    for without in ways {
+        let mark = mark();
+        let mut aj = yard.exec([""; 0], command.iter().chain([&&*mark]));
+        let mut running = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        assert!(runs(&yard));
+        let by = paused(&yard, without, &mut seen);
+        let before = ticks(&yard);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(ticks(&yard), before, "{by:?}");
+        assert_eq!(aj_resume(&yard).fate, 0);
+        assert!(runs(&yard), "{by:?}");
+        running.signal(Signal::SIGINT);
+        std::thread::sleep(Duration::from_millis(50));
+        running.signal(Signal::SIGINT);
+        running.end();
+        assert_gone(&mark, Duration::from_secs(1));
+        assert_eq!(super::limits::groups(running.pid()), [""; 0].map(std::path::PathBuf::from));
+        aj_discard(&yard);
+    }
+}
+
+fn aj_resume(yard: &Yard) -> Said {
+    aj(yard, "resume @", "")
+}
+
+fn aj_discard(yard: &Yard) {
+    aj(yard, "discard --all --yes", "");
+}
+
+#[test]
+fn a_process_that_makes_the_next_one_and_ends_is_held() {
+    held_whatever_it_does(&["./life", "restless", "ticks", "200"], &["", "cgroup.freeze"]);
+}
+
+#[test]
+fn a_program_whose_first_thread_has_ended_is_held() {
+    held_whatever_it_does(&["./life", "headless", "ticks"], &TAKEN);
+}
+
+#[test]
+fn more_processes_than_a_page_has_lines_for_are_held() {
+    let script = "i=0; while [ $i -lt 900 ]; do ./life sleep 60 & i=$((i+1)); done; \
+                  while :; do echo >> ticks; sleep 0.02; done";
+    held_whatever_it_does(&["sh", "-c", script], &[""]);
+}
+
+#[test]
+fn a_jail_that_ends_meanwhile_is_not_called_paused() {
+    let Some(yard) = Yard::new() else { return };
+    for n in 0..12 {
+        let mut aj = yard.exec([""; 0], ["./life", "sleep", "0.1"]);
+        let mut running = Running::start(aj.stdout(Stdio::null()).stderr(Stdio::null()));
+        std::thread::sleep(Duration::from_millis(60 + 10 * n));
+        let start = Instant::now();
+        let ran = self::aj(&yard, "pause @", "");
+        if ran.fate == 0 {
+            // It is held, and stays so.
+            let resumed = aj_resume(&yard);
+            assert!(resumed.fate == 0 && resumed.err.contains("goes on"), "{ran:?} {resumed:?}");
+        } else {
+            assert!(ran.err.contains("does not run") || ran.err.contains("no jail"), "{ran:?}");
+        }
+        assert!(start.elapsed() < Duration::from_millis(1500), "{ran:?}: {:?}", start.elapsed());
+        running.end();
+        let left = std::fs::read_dir(yard.state().join("paused")).into_iter().flatten().count();
+        assert_eq!((left, super::limits::groups(running.pid()).len()), (0, 0));
+        aj_discard(&yard);
+    }
+}
+
 #[test]
 fn a_jail_with_limits_is_paused_in_its_own_group() {
     let Some(yard) = Yard::new() else { return };

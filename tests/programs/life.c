@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -237,6 +238,59 @@ static int filter(int call, uint32_t verdict, char **command) {
     return 99;
 }
 
+static void *ticker(void *file) {
+    for (;; nap(0.02)) {
+        int fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
+        if (write(fd, "\n", 1) == 1) close(fd);
+    }
+}
+
+/* restless FILE IDLE: a line in FILE now and then, by a process that makes the next one and ends, among IDLE
+ * others that wait. */
+static int restless(const char *file, long idle) {
+    while (idle--) if (!fork()) { nap(60); return 0; }
+    if (fork()) { nap(60); return 0; }
+    for (long n = 0;; n++) {
+        if (n % 100 == 0) { int fd = open(file, O_WRONLY | O_CREAT | O_APPEND, 0644); if (write(fd, "\n", 1) == 1) close(fd); }
+        if (fork() > 0) _exit(0);
+    }
+}
+
+/* names N: as many names of few files, which take next to nothing, in directories that come before others. */
+static int names(long n) {
+    char dir[32] = "", first[64], path[64];
+    for (long i = 0; i < n; i++) {
+        if (i % 30000 == 0) {
+            snprintf(dir, sizeof dir, "a%ld", i / 30000);
+            snprintf(first, sizeof first, "%s/x", dir);
+            if (mkdir(dir, 0755) || close(open(first, O_CREAT | O_WRONLY, 0644))) die(first);
+        }
+        snprintf(path, sizeof path, "%s/%ld", dir, i);
+        if (link(first, path)) die(path);
+    }
+    return 0;
+}
+
+/* sockets N: bytes that N connections to ourselves take that nobody reads from. */
+static int sockets(long n) {
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof a;
+    long sum = 0;
+    int l = socket(AF_INET, SOCK_STREAM, 0);
+    char *b = calloc(1, 65536);
+    if (bind(l, (void *)&a, len) || listen(l, 100) || getsockname(l, (void *)&a, &len)) die("listen");
+    while (n--) {
+        int c = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(c, (void *)&a, len)) die("connect");
+        for (int still = 0; still < 5;) {
+            ssize_t k = send(c, b, 65536, MSG_DONTWAIT);
+            if (k > 0) { sum += k; still = 0; } else { still++; nap(0.002); }
+        }
+    }
+    say("queued", sum);
+    return 0;
+}
+
 int main(int c, char **v) {
     const char *verb = c > 1 ? v[1] : "";
     long a = c > 2 ? strtol(v[2], 0, 0) : 0, b = c > 3 ? strtol(v[3], 0, 0) : 0;
@@ -254,6 +308,10 @@ int main(int c, char **v) {
     if (!strcmp(verb, "exhaust")) return exhaust(v[2]);
     if (!strcmp(verb, "hold-all")) return hold_all(v[2]);
     if (!strcmp(verb, "ready")) { say("ready", getpid()); nap(a); return 0; }
+    if (!strcmp(verb, "names")) return names(a);
+    if (!strcmp(verb, "sockets")) return sockets(a);
+    if (!strcmp(verb, "restless")) return restless(v[2], b);
+    if (!strcmp(verb, "headless")) { pthread_t t; pthread_create(&t, 0, ticker, v[2]); pthread_exit(0); }
     if (!strcmp(verb, "sleep")) { nap(atof(v[2])); return 0; }
     if (!strcmp(verb, "hold")) { if (fork()) return 0; setsid(); nap(a); return 0; }
     /* eof: says how many bytes of stdin it read in reads of one byte, at most A. */

@@ -12,21 +12,15 @@ pub fn here() -> Hierarchies {
     Hierarchies::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
-/// Whether `/sys/fs/cgroup` is cgroup v2, as it is wherever that is the only one.
-pub fn is_unified() -> bool {
-    let fs = nix::sys::statfs::statfs("/sys/fs/cgroup");
-    fs.is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
-}
-
 /// The nearest group from our own upwards in which we may make one with all the controllers: children
 /// get those that their parent hands on. One that holds processes itself cannot be made to hand on more
 /// ("no internal processes"), so that a group beside our own is the usual case.
 pub(super) fn v2(hierarchies: &Hierarchies, wants: &Wants) -> Result<(Group, PathBuf), Missing> {
     let needed = wants.needed();
     let Some(hierarchy) = hierarchies.v2() else {
-        return Err(Missing { controllers: needed, why: hierarchies.trouble().to_owned() });
+        return Err(Missing::new(needed, hierarchies.trouble()));
     };
-    let mut best = Missing { controllers: needed.clone(), why: hierarchies.trouble().to_owned() };
+    let mut best = Missing::new(needed.clone(), hierarchies.trouble());
     for path in hierarchy.upwards() {
         let Ok(group) = Group::open(path) else { continue };
         if !group.is_ours() {
@@ -60,13 +54,13 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
     let absent: Vec<_> = needed.iter().copied().filter(|c| lacks(&has, c)).collect();
     if !absent.is_empty() {
         let why = format!("the group `{}` of cgroup v2 does not have it", shown(path));
-        return Err(Missing { controllers: absent, why });
+        return Err(Missing::new(absent, why));
     }
     // Root may change any group; what is not his own or everybody's is left as it is.
     let everybodys = !group.has("cgroup.type");
     if nix::unistd::geteuid().is_root() && path != hierarchy.own {
         let why = format!("the group `{}` does not hand it on", shown(path));
-        return Err(Missing { controllers: not_handed_on, why });
+        return Err(Missing::new(not_handed_on, why));
     }
     // The kernel refuses it for memory and allows it for processor time, but then children of the group are
     // no places for a whole process (EOPNOTSUPP).
@@ -74,7 +68,7 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
     if holds && !everybodys {
         let why =
             format!("processes are in the group `{}` itself, and none beside it may be used", shown(path));
-        return Err(Missing { controllers: not_handed_on, why });
+        return Err(Missing::new(not_handed_on, why));
     }
     let mut words: Vec<String> =
         not_handed_on.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
@@ -83,14 +77,14 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
     }
     match group.write("cgroup.subtree_control", &words.join(" ")) {
         Ok(()) => Ok(()),
-        Err(e) => Err(Missing { controllers: not_handed_on, why: on(e, path).to_string() }),
+        Err(e) => Err(Missing::new(not_handed_on, on(e, path).to_string())),
     }
 }
 
 /// Below our own group in each hierarchy of cgroup v1 that is needed.
 pub(super) fn v1(hierarchies: &Hierarchies, wants: &Wants) -> Result<Vec<Held>, Missing> {
     let mut held = Vec::with_capacity(4);
-    let mut missing = Missing { controllers: Vec::new(), why: String::new() };
+    let mut missing = Missing::new(Vec::new(), "");
     let needed = wants.needed();
     let soft = (wants.pids.is_some() && !needed.contains(&Controller::Pids)).then_some(Controller::Pids);
     for controller in needed.iter().copied().chain(soft) {
@@ -112,7 +106,7 @@ pub(super) fn v1(hierarchies: &Hierarchies, wants: &Wants) -> Result<Vec<Held>, 
     }
     match (missing.controllers.is_empty(), held.is_empty()) {
         (true, false) => Ok(held),
-        (true, true) => Err(Missing { controllers: needed, why: hierarchies.trouble().to_owned() }),
+        (true, true) => Err(Missing::new(needed, hierarchies.trouble())),
         (false, _) => Err(missing),
     }
 }

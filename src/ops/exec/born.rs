@@ -4,7 +4,7 @@
 
 use super::{Error, Request, streams};
 use crate::jail::launch::{self, Born};
-use crate::jail::limits::{self, Limits};
+use crate::jail::limits::Limits;
 use crate::jail::spec::{Birth, Ids, Owner};
 use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
@@ -24,10 +24,21 @@ pub(super) struct Start {
 impl Start {
     /// Born in `group`, or moved into it: that needs no more than that it has started nothing yet.
     fn new((request, terminal): On<'_>, birth: Birth, group: Option<&mut Limits>) -> Start {
-        let into = group.as_deref().and_then(Limits::into_group);
-        let born = launch::bear(&birth, streams::of(request, terminal), into);
+        let streams = streams::of(request, terminal);
+        let Some(group) = group else {
+            return Start { born: launch::bear(&birth, streams, None), birth };
+        };
+        let mut into_group = false;
+        let (born, back) = group.around(|into| {
+            into_group = into.is_some();
+            launch::bear(&birth, streams, into)
+        });
+        let born = match (born, back) {
+            (Ok(born), Err(e)) => born.abandon().and(Err(e)),
+            (born, _) => born,
+        };
         let start = Start { birth, born };
-        if start.born.is_ok() && into.is_some() { start } else { start.enter(group) }
+        if start.born.is_ok() && into_group { start } else { start.enter(Some(group)) }
     }
 
     fn enter(self, group: Option<&mut Limits>) -> Start {
@@ -87,14 +98,14 @@ impl Start {
     }
 }
 
-/// Whether it is to be born in a group of its own: where limits are asked for and the hierarchies are one.
-/// On a busy machine with many processors, moving a process into one may take it milliseconds.
+/// Whether it is to be born in groups of its own: where limits are asked for. Moving a process into one
+/// later takes the kernel ten milliseconds.
 fn in_group(flags: &Layer) -> bool {
     let asked = flags.preset.is_some()
         || [&flags.mem, &flags.cpu_millis, &flags.pids, &flags.io_read, &flags.io_write]
             .into_iter()
             .any(Option::is_some);
-    asked && limits::is_unified() || super::spec::test_takes("core-group")
+    asked || super::spec::test_takes("core-group")
 }
 
 /// What `settings` ask for.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Error;
 use crate::base::id::Id;
+use crate::base::size;
 use crate::host::cgroups::Controller;
 use crate::host::disks;
 use crate::jail::limits::{self, Backend, Limits, Missing, Wants};
@@ -74,7 +75,7 @@ pub(super) fn choose(
             Ok(disks) => wants.disks = disks,
             Err(path) => {
                 let why = format!("`{}` is on no disk of its own", crate::base::text::os(path));
-                let missing = Missing { controllers: vec![Controller::Io], why };
+                let missing = Missing { controllers: vec![Controller::Io], why, needs_cgroup: false };
                 give_up(resolved, &missing, &mut wants, warnings)?;
             }
         }
@@ -126,18 +127,21 @@ fn give_up(
                 Key::Mem => "is best effort: memory is watched and the jail killed when it is over",
                 _ => "is not enforced",
             };
-            let why = &missing.why;
+            let why = match missing.needs_cgroup {
+                true => format!("it needs a cgroup, and {}", missing.why),
+                false => missing.why.clone(),
+            };
             match resolved.asked(*key) {
                 Asked::User(what) if !resolved.settings.best_effort => {
-                    let why = format!("it needs a cgroup, and {why}");
-                    return Err(Error::Limit { what, why, needs_cgroup: true });
+                    return Err(Error::Limit { what, why, needs_cgroup: missing.needs_cgroup });
                 }
                 Asked::User(what) | Asked::Project(what) => {
-                    warnings.push(format!("{what} {instead}: it needs a cgroup, and {why}"));
+                    warnings.push(format!("{what} {instead}: {why}"));
                 }
                 Asked::Nobody => {
                     let what = resolved.origin(*key).map(|origin| resolved.setting_text(*key, origin));
-                    warnings.push(format!("{} {instead}: no cgroup", what.unwrap_or_default()));
+                    let why = if missing.needs_cgroup { "no cgroup" } else { &*why };
+                    warnings.push(format!("{} {instead}: {why}", what.unwrap_or_default()));
                 }
             }
         }
@@ -166,6 +170,17 @@ fn disk(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, 
     }
 }
 
+/// What a run is told that had written more than it may before anybody saw it.
+pub(super) fn unseen(written: Option<u64>, chosen: &Chosen, over_disk: bool) -> Option<String> {
+    let limit = chosen.watch_disk.filter(|_| !over_disk)?;
+    let written = written.filter(|written| *written > limit)?;
+    Some(format!(
+        "{} were written to disk, more than the limit of {}: the command had ended before that was seen",
+        size::human(written),
+        size::human(limit),
+    ))
+}
+
 /// What a run that met a limit is told, as a hint: a program says little more than "resource temporarily
 /// unavailable" (EAGAIN) of a fork that was refused, and often something else.
 pub(super) fn refused(resolved: &Resolved, ended: &crate::jail::supervise::Ended) -> Option<String> {
@@ -191,4 +206,6 @@ pub(super) fn refused(resolved: &Resolved, ended: &crate::jail::supervise::Ended
 }
 
 /// How long one look at what was written may take.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// And the last one.
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::beside::Beside;
 use super::beyond::Below;
 use super::copied::{self, Copied};
-use super::limits::LOOK;
+use super::limits::{LAST_LOOK, LOOK};
 use super::storage::{self, Held};
 use super::{Error, Watcher, discard, lite};
 use crate::base::id::Id;
@@ -24,7 +24,7 @@ use crate::store::layout::StateDir;
 use crate::store::sides;
 use crate::store::trees::{self, Tree};
 use crate::sys::sink::{self, Sink};
-use crate::workspace::measure::{self, Most};
+use crate::workspace::measure::{self, Most, Walk};
 
 /// `--status-fd`: short lines, written when the reader takes them, never waited for while the
 /// command runs.
@@ -79,6 +79,8 @@ pub(super) struct Relay<'a> {
     pub(super) run: Option<(Id, Option<&'a Limits>)>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
+    /// A look at what was written that is not through.
+    walk: Option<Walk>,
 }
 
 impl<'a> Relay<'a> {
@@ -103,6 +105,7 @@ impl<'a> Relay<'a> {
             below,
             run: None,
             mounts: None,
+            walk: None,
         }
     }
 
@@ -123,6 +126,13 @@ impl<'a> Relay<'a> {
         if let Some(lines) = &mut self.status {
             lines.push(&line);
         }
+    }
+
+    /// Bytes that the run has on the disk, now that it has ended.
+    pub(super) fn written(&mut self) -> Option<u64> {
+        self.walk = None;
+        let tree = std::fs::File::open(self.tree.as_ref()?.path()).ok()?;
+        measure::allocated(tree.into(), Most { entries: u64::MAX, time: LAST_LOOK }).ok()
     }
 
     /// What is left of the status lines, once the run is over: as long as the command had, and a
@@ -172,9 +182,16 @@ impl supervise::Watcher for Relay<'_> {
         self.to.stopping();
     }
 
-    fn disk(&mut self) -> Option<u64> {
-        let tree = std::fs::File::open(self.tree.as_ref()?.path()).ok()?;
-        measure::allocated(tree.into(), Most { entries: u64::MAX, time: LOOK }).ok()
+    fn disk(&mut self) -> Option<(u64, bool)> {
+        let mut walk = match self.walk.take() {
+            Some(walk) => walk,
+            None => Walk::new(std::fs::File::open(self.tree.as_ref()?.path()).ok()?.into()).ok()?,
+        };
+        // What was moved away under it is looked for anew.
+        let whole = walk.go_on(Most { entries: u64::MAX, time: LOOK }).unwrap_or(true);
+        let bytes = walk.bytes();
+        self.walk = (!whole).then_some(walk);
+        Some((bytes, whole))
     }
 
     fn paused(&mut self) -> Duration {
