@@ -141,8 +141,11 @@ impl Jail {
 
     /// Pid 1, if it is still there.
     fn init(&self) -> Result<Process> {
-        let gone = |errno| Error::new("freeze", "pid 1", errno);
-        let stat = Stat::of(self.init).map_err(|_| gone(Errno::ESRCH))?;
+        let gone = || Error::new("freeze", "pid 1", Errno::ESRCH);
+        let stat = Stat::of(self.init).map_err(|_| gone())?;
+        if stat.ended || stat.parent != self.aj {
+            return Err(gone());
+        }
         Ok(Process { pid: self.init, start: stat.start, stopped: stat.stopped })
     }
 
