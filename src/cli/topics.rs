@@ -134,7 +134,8 @@ What a run changes is written to the state directory through an overlay. Where i
 cannot be used for that (overlayfs in containers, some of the network and of FUSE), changes are
 held in memory while the command runs, --tmp at most, and copied there at its end; a copy that
 fails is an error with code 125. Where no overlay at all can be had, the command works on a
-private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`.
+private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`;
+what a run changed is lost with it when aj itself is killed (SIGKILL) in the middle.
 
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the

@@ -90,6 +90,17 @@ fn a_state_without_attributes_is_refused_before_anything_runs() {
 }
 
 #[test]
+fn what_was_in_memory_when_aj_was_killed_is_said_to_be_lost() {
+    let p = project();
+    let killed = "$AJ exec -- true
+        $AJ exec -- sh -c 'echo y >f; echo ready; exec sleep 60' >../said & jail=$!
+        for i in $(seq 200); do [ -s ../said ] && break; sleep .05; done
+        kill -KILL $jail; wait; $AJ diff";
+    let Some(ran) = on_overlayfs(&p, "64M", killed) else { return };
+    assert!(ran.stderr.contains("what that changed was in memory until its end, and is lost"), "{ran:#?}");
+}
+
+#[test]
 fn secrets_are_hidden_there_too_and_are_no_changes() {
     let p = project();
     p.write(".env", "TOKEN=1\n");
