@@ -124,9 +124,9 @@ says which it is.
           Processes there, their command lines and network addresses are seen, and no more
   lite    no namespaces at all: Landlock and the system call filter hold an ordinary user's command,
           which works on a private copy. It sees names and sizes of all files and the command lines
-          of all processes, can change permissions and times of your files and set limits of your
-          processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp have no
-          effect
+          of all processes, can change permissions and times of your files and the priorities of
+          your processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp have
+          no effect
 `--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
 layer: names as in `layers` of --json; `full` stands for all of them.
 
@@ -134,7 +134,8 @@ What a run changes is written to the state directory through an overlay. Where i
 cannot be used for that (overlayfs in containers, some of the network and of FUSE), changes are
 held in memory while the command runs, --tmp at most, and copied there at its end; a copy that
 fails is an error with code 125. Where no overlay at all can be had, the command works on a
-private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`.
+private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`;
+what a run changed is lost with it when aj itself is killed (SIGKILL) in the middle.
 
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the

@@ -184,6 +184,9 @@ pub struct State {
     pub free: u64,
     /// Files that can still be made; `None` when the file system has no such limit.
     pub files: Option<u64>,
+    /// Its file system knows no attributes, which an upper layer needs.
+    #[serde(default)]
+    pub bare: bool,
     /// What is not as it should be, though a run copes with it.
     pub note: Option<String>,
     /// Why it cannot be used.

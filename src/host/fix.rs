@@ -53,7 +53,7 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
         }
         Cause::Missing(what) => vec![format!("boot a kernel that was built with {what}")],
         Cause::OverlayUpper => vec![
-            "keep aj's state on a local file system (ext4, xfs, btrfs, tmpfs): set AJ_STATE_DIR to a directory there"
+            "keep aj's state on a local file system (ext4, xfs, btrfs; tmpfs from Linux 6.6): set AJ_STATE_DIR to a directory there"
                 .to_owned(),
             RW.to_owned(),
         ],

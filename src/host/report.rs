@@ -341,7 +341,16 @@ fn state(facts: &Facts) -> Check {
                 Some(note) => format!("{seen}; {note}"),
                 None => seen,
             };
-            if s.free < LITTLE || s.files.is_some_and(|n| n < FEW) {
+            if s.bare {
+                let seen = format!("{seen}; it knows no attributes");
+                let effect =
+                    "nothing that a command changes can be kept there, so it runs with `--rw` or `--ro` only";
+                with(
+                    check("state", Status::Fail, seen),
+                    effect,
+                    texts(&[Cause::OverlayUpper], &facts.machine),
+                )
+            } else if s.free < LITTLE || s.files.is_some_and(|n| n < FEW) {
                 let effect = "there is little room for what jails change";
                 with(check("state", Status::Warn, seen), effect, texts(&[Cause::NoSpace], &facts.machine))
             } else {

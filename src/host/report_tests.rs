@@ -27,6 +27,7 @@ fn healthy() -> Facts {
             .collect(),
         landlock: Landlock { abi: 6, errno: None, errata: None },
         state: State {
+            bare: false,
             path: Some("/home/me/.local/state/agentjail".into()),
             fs: Some("ext4".into()),
             free: 50 << 30,

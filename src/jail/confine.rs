@@ -42,7 +42,7 @@ pub struct Confinement {
     pub landlock_abi: i32,
     /// There is no namespace around the command.
     pub lite: bool,
-    /// No socket of any kind.
+    /// No socket that leads to the network.
     pub no_sockets: bool,
     /// Layers without which the command does not run.
     pub required: Required,
@@ -198,8 +198,8 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
             layers.add(Layer::Scopes);
         }
     }
-    if what.no_sockets {
-        seccomp::install(&seccomp::no_sockets())?;
+    if what.lite {
+        seccomp::install(&seccomp::alone(what.no_sockets))?;
     }
     if what.no_setuid && what.without.keeps("no_setuid") {
         seccomp::install(&seccomp::no_setuid())?;

@@ -143,6 +143,7 @@ fn try_state(state: &mut State) -> Result<(), Trouble> {
     dir.cache("doctor", b"writable\n")?;
     drop(etc::ready(&dir.path().join("cache")).map_err(Trouble::Etc)?);
     state.note = spool::try_append(&dir)?;
+    state.bare = !sys::xattr::are_known(&dir);
     let free = nix::sys::statvfs::fstatvfs(&dir)
         .map_err(|e| StoreError::Sys(sys::Error::new("statvfs", text::os(dir.path()), e)))?;
     state.free = free.blocks_available().saturating_mul(free.fragment_size());

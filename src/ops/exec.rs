@@ -308,7 +308,7 @@ fn attempt(
         }
     };
     let filled = held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
-        tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
+        tree.iter().try_for_each(|tree| storage::check(tree, &spec, &plan))?;
         let uppers = storage::carry_in(memory, &plan, spec.outside())?;
         let copies = match &tree {
             Some(tree) if overlay && spec.storage == Storage::Copy => {
@@ -438,6 +438,7 @@ fn attempt(
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
     warnings.extend(mode::line(&ended));
+    warnings.extend(mode::second_lock(&spec, ended.layers));
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(storage::line(&spec, &state).filter(|_| mode::used(&ended).is_some()));
     warnings.extend(relay.mounts.take());

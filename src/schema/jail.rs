@@ -101,7 +101,7 @@ pub struct Effective {
     pub mode: String,
     /// `overlay`, `rw` or `ro`.
     pub workspace: String,
-    /// Where what it wrote to an overlay was while it ran: `disk` or `memory`; empty without an overlay.
+    /// Where what it wrote to an overlay was while it ran: `disk`, `memory` or `copy`; empty without an overlay.
     pub storage: String,
     /// `none` or `host`.
     pub net: String,

@@ -23,6 +23,15 @@ pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Whether the file system of `fd` knows attributes of ours. Asks, and changes nothing.
+pub fn are_known(fd: impl AsFd) -> bool {
+    // SAFETY: the name is NUL-terminated; a length of 0 asks for the size, and nothing is written.
+    let n = unsafe {
+        libc::fgetxattr(fd.as_fd().as_raw_fd(), c"user.overlay.aj".as_ptr(), std::ptr::null_mut(), 0)
+    };
+    n >= 0 || Errno::last() != Errno::ENOTSUP
+}
+
 /// The names of all attributes of `fd`, ACLs among them. More than 4 KiB of names are an `ERANGE`
 /// error; a file system without attributes has none.
 pub fn names(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {

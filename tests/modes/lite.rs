@@ -96,6 +96,12 @@ t("tcp", tcp)
 t("udp", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
 def unix(): s = socket.socket(socket.AF_UNIX); s.connect(path)
 t("unix", unix)
+def dgram(kind): socket.socketpair(socket.AF_UNIX, kind)[0].sendto(b"x", path + ".dgram")
+t("dgram", lambda: dgram(socket.SOCK_DGRAM))
+t("raw", lambda: dgram(socket.SOCK_RAW))
+import resource
+t("limits", lambda: resource.prlimit(victim, resource.RLIMIT_CORE, (0, 0)))
+t("own limits", lambda: resource.prlimit(0, resource.RLIMIT_CORE, (0, 0)))
 t("pair", lambda: socket.socketpair())
 t("userns", lambda: os.unshare(0x10000000) if hasattr(os, "unshare") else os.open("/nonexistent", 0))
 t("own", lambda: open("own", "w").write("x"))
@@ -112,7 +118,7 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
         format!(
             "echo secret >{o}/f; echo v >{o}/f.victim; SECRET=1 sleep 60 & victim=$!
              python3 -c 'import socket,time,sys; s=socket.socket(); s.bind((\"127.0.0.1\",0)); s.listen(); \
-             u=socket.socket(socket.AF_UNIX); u.bind(\"{o}/s\"); u.listen(); print(s.getsockname()[1], flush=True); time.sleep(60)' >{o}/port & server=$!
+             u=socket.socket(socket.AF_UNIX); u.bind(\"{o}/s\"); u.listen(); d=socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); d.bind(\"{o}/s.dgram\"); print(s.getsockname()[1], flush=True); time.sleep(60)' >{o}/port & server=$!
              for i in $(seq 100); do [ -s {o}/port ] && break; sleep .05; done
              {jail} python3 try.py $victim {o}/f $(cat {o}/port) {o}/s; code=$?
              kill $victim $server; rm -f {o}/*; exit $code",
@@ -129,7 +135,7 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
     };
     let all = [
         "read", "write", "list", "make", "unlink", "link", "rename", "environ", "mem", "oom", "tcp", "udp",
-        "unix",
+        "unix", "dgram", "raw", "limits",
     ];
     for name in all {
         assert_eq!(of(&jail, name), "refused", "{name}: {jail:#?}");
@@ -137,9 +143,15 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
     if agentjail::sys::landlock::abi() >= 6 {
         assert_eq!(of(&jail, "signal"), "refused", "{jail:#?}");
     }
-    for name in ["pair", "own", "tmp"] {
+    for name in ["pair", "own", "tmp", "own limits"] {
         assert_eq!(of(&jail, name), "ok", "{name}: {jail:#?}");
     }
+    // The host's network has no paths in it.
+    let with = lite(&p, &run("$AJ exec --mode lite --net host --")).unwrap();
+    assert_eq!(
+        ["unix", "dgram", "raw", "tcp", "udp"].map(|n| of(&with, n)).join(" "),
+        "refused refused refused ok ok"
+    );
     // The same program without a jail.
     let teeth = lite(&p, &run("")).unwrap();
     for name in all.into_iter().chain(["signal"]).filter(|n| !["link", "rename"].contains(n)) {
@@ -158,6 +170,22 @@ fn nothing_outlives_the_command_nor_aj() {
         return;
     };
     assert_eq!(ran.stdout, "0\n", "{ran:#?}");
+    // Whoever may open nothing cannot list what it is to end.
+    let disarm = "import os, resource
+p = os.getpid()
+for _ in range(3):
+    p = int(open(f'/proc/{p}/stat').read().rsplit(')', 1)[1].split()[1])
+    try: resource.prlimit(p, resource.RLIMIT_NOFILE, (0, 0)); print('disarmed')
+    except PermissionError: print('refused')
+";
+    p.write("disarm.py", disarm);
+    let script = format!("$AJ exec --mode lite -- sh -c '{hide} python3 disarm.py; sleep .3'; {count}");
+    let ran = lite(&p, &script).unwrap();
+    if ran.stderr.contains("python3: ") {
+        skip("there is no python3");
+    } else {
+        assert_eq!(ran.stdout, "refused\nrefused\nrefused\n0\n", "{ran:#?}");
+    }
     let killed = format!(
         "$AJ exec --mode lite -- sh -c '{hide} sleep {mark}.4' & jail=$!
          for i in $(seq 100); do [ $({count}) -ge 4 ] && break; sleep .05; done; {count}

@@ -61,6 +61,45 @@ fn changes_are_held_in_memory_kept_on_disk_and_applied() {
     assert_eq!(jails.len(), 3, "{list:#}");
 }
 
+/// As tmpfs before Linux 6.6: an overlay over it mounts, and no directory could be removed in it (EIO).
+#[test]
+fn a_state_without_attributes_is_refused_before_anything_runs() {
+    let p = project();
+    let script = |command: &str| {
+        format!(
+            "umask 077; mkdir -p ../on && mount -t ramfs none ../on || exit 99
+             export AJ_STATE_DIR=$(realpath ../on)/state
+             {command}"
+        )
+    };
+    let Some(mut command) =
+        in_mount_namespace(&p, &script("$AJ exec -- rm -r dir; echo $?; $AJ exec --rw -- ls dir"))
+    else {
+        return;
+    };
+    let ran = Ran::from(command.output().unwrap());
+    if ran.code == Some(99) {
+        return skip("no ramfs here");
+    }
+    assert_eq!(ran.stdout, "125\na\n", "{ran:#?}");
+    assert!(ran.stderr.contains("holds neither an upper layer of an overlay nor a copy of one"), "{ran:#?}");
+    assert!(ran.stderr.contains("set AJ_STATE_DIR to a directory on ext4"), "{ran:#?}");
+    let doctor = in_mount_namespace(&p, &script("$AJ doctor")).unwrap().output().unwrap();
+    let ran = Ran::from(doctor);
+    assert!(ran.stdout.contains("knows no attributes"), "{ran:#?}");
+}
+
+#[test]
+fn what_was_in_memory_when_aj_was_killed_is_said_to_be_lost() {
+    let p = project();
+    let killed = "$AJ exec -- true
+        $AJ exec -- sh -c 'echo y >f; echo ready; exec sleep 60' >../said & jail=$!
+        for i in $(seq 200); do [ -s ../said ] && break; sleep .05; done
+        kill -KILL $jail; wait; $AJ diff";
+    let Some(ran) = on_overlayfs(&p, "64M", killed) else { return };
+    assert!(ran.stderr.contains("what that changed was in memory until its end, and is lost"), "{ran:#?}");
+}
+
 #[test]
 fn secrets_are_hidden_there_too_and_are_no_changes() {
     let p = project();

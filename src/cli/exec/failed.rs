@@ -86,7 +86,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
             .hint("show less of it: `aj exec --here -- …` in a smaller directory")
             .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
         op::Error::Unkept { .. } => shown
-            .hint("set AJ_STATE_DIR to a directory on ext4, xfs, btrfs or tmpfs")
+            .hint("set AJ_STATE_DIR to a directory on ext4, xfs or btrfs (on tmpfs from Linux 6.6 on)")
             .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
         op::Error::InUse { by_run: true, .. } => shown
             .hint("wait until it has ended: `aj jail list --status running`")

@@ -12,6 +12,7 @@ use crate::base::text;
 use crate::monitor::Monitor;
 use crate::ops::ledger::{CANDIDATES, MIN_DIGITS, StateError, prefix};
 use crate::ops::project;
+use crate::schema::ledger::Status;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{ledger, sides, trees};
@@ -41,7 +42,28 @@ pub struct Chosen {
 /// jail has ended or not: what is meant must not depend on how fast a jail is.
 pub fn choose(arguments: &[OsString], monitor: &dyn Monitor) -> Result<Chosen, Error> {
     let cwd = std::env::current_dir();
-    choose_in(StateDir::open_if_present()?.as_ref(), cwd, arguments, monitor)
+    let state = StateDir::open_if_present()?;
+    let chosen = choose_in(state.as_ref(), cwd, arguments, monitor)?;
+    if let Some(said) = state.and_then(|state| lost(&state, chosen.tree.id, monitor)) {
+        monitor.warn(&said);
+    }
+    Ok(chosen)
+}
+
+/// A line for a run that was killed before it could bring what it changed to disk: "no changes" alone would
+/// say that it made none.
+fn lost(state: &StateDir, id: Id, monitor: &dyn Monitor) -> Option<String> {
+    if !trees::open_tree(state, id).ok()??.is_unchanged().ok()? {
+        return None;
+    }
+    let run = ledger::read(state, monitor, |l| l.get(id.as_str())).ok()??;
+    let storage = run.start.filter(|_| run.row.status == Status::Lost)?.policy.storage;
+    let place = match storage.as_str() {
+        "memory" => "in memory",
+        "copy" => "in a private copy",
+        _ => return None,
+    };
+    Some(format!("aj was killed while `{id}` ran: what that changed was {place} until its end, and is lost"))
 }
 
 /// The tree of one jail.

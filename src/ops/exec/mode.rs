@@ -1,9 +1,11 @@
 //! The mode that a run ended up in, and what it does without.
 
 use crate::jail::confine::REQUIRE;
+use crate::jail::spec::Spec;
 use crate::jail::status::{Layer, Layers};
 use crate::jail::supervise::Ended;
-use crate::policy::settings::Mode;
+use crate::policy::settings::{Mode, Net};
+use crate::sys::landlock;
 
 /// The mode, by name; `None` when the command never ran.
 pub(super) fn used(ended: &Ended) -> Option<String> {
@@ -45,6 +47,33 @@ fn without_namespaces(layers: Layers) -> String {
     )
 }
 
+/// A line for a run on a kernel without Landlock, or with one that keeps less apart than this run needs.
+pub(super) fn second_lock(spec: &Spec, layers: Layers) -> Option<String> {
+    lock_line(spec.landlock_abi, spec.net, spec.nested_userns, layers)
+}
+
+fn lock_line(abi: i32, net: Net, nested_userns: bool, layers: Layers) -> Option<String> {
+    // The mode lite, which is nothing without it, has a line of its own and makes no such socket.
+    if !is_known(layers) || layers.mode() == Mode::Lite {
+        return None;
+    }
+    let mut lacks = Vec::new();
+    // Asked for with the nested user namespaces, which it would forbid.
+    if abi < landlock::OLDEST && !nested_userns {
+        lacks.push(
+            "this kernel has no Landlock of ABI 2 or later, so the mounts alone kept the host's files away \
+             (`--require landlock` would have refused)",
+        );
+    }
+    if abi < landlock::SCOPES && net == Net::Host {
+        lacks.push(
+            "with `--net host` and no Landlock of ABI 6 the command could connect to abstract sockets of this \
+             machine (`--require landlock_scopes` would have refused)",
+        );
+    }
+    (!lacks.is_empty()).then(|| lacks.join("; "))
+}
+
 /// Every jail that runs its command has at least this one.
 fn is_known(layers: Layers) -> bool {
     layers.has(Layer::NotDumpable)
@@ -53,4 +82,26 @@ fn is_known(layers: Layers) -> bool {
 /// The layers whose absence kept a command from running, from the step that failed.
 pub fn missing_layers(step: &str) -> Option<&str> {
     step.strip_prefix(REQUIRE)?.strip_prefix(" `")?.strip_suffix('`')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_line_where_the_kernel_has_less_landlock_than_the_run_needs() {
+        let all = Layers::from_bits(u64::MAX);
+        let mut lite = Layers::default();
+        lite.add(Layer::NotDumpable);
+        let said = |abi, net, nested| lock_line(abi, net, nested, all);
+        for abi in [0, 1] {
+            assert!(said(abi, Net::None, false).unwrap().contains("--require landlock`"), "{abi}");
+            assert_eq!(said(abi, Net::None, true), None, "none is asked for");
+        }
+        assert_eq!((said(2, Net::None, false), said(6, Net::Host, false)), (None, None));
+        assert!(said(5, Net::Host, true).unwrap().contains("abstract sockets"));
+        assert_eq!(said(0, Net::Host, false).unwrap().matches("would have refused").count(), 2);
+        assert_eq!(lock_line(5, Net::Host, false, lite), None);
+        assert_eq!(lock_line(0, Net::None, false, Layers::default()), None, "nothing ran");
+    }
 }

@@ -104,8 +104,14 @@ pub(super) fn after(spec: &Spec, e: &sys::Error) -> Option<Storage> {
     (copies && ours && idmap).then_some(Storage::Copy)
 }
 
-/// Whether the tree can take what is copied to it at the end: found out before anything runs.
-pub(super) fn check(tree: &Tree, plan: &Plan) -> Result<(), Error> {
+/// Whether the tree can take what a run changes, or what is copied to it at the end: found out before
+/// anything runs.
+pub(super) fn check(tree: &Tree, spec: &Spec, plan: &Plan) -> Result<(), Error> {
+    // An overlay over it mounts all the same, and then no directory of the lower layer can be removed.
+    if spec.access == Access::Overlay && !xattr::are_known(tree) {
+        let source = sys::Error::new("fgetxattr", "user.*", Errno::ENOTSUP);
+        return Err(Error::Unkept { path: tree.path().to_owned(), source });
+    }
     for (_, layers) in &plan.uppers {
         let path = Path::new(std::ffi::OsStr::from_bytes(layers.to_bytes())).join("upper");
         let fail = |source| Error::Unkept { path: tree.path().to_owned(), source };

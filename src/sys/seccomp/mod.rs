@@ -14,10 +14,10 @@
 //! The pieces: `table_*` one row per call · `rules` what a row can say and the argument checks ·
 //! `tree` the assembler · `install` the system call · `interp` an interpreter for tests.
 
+mod alone;
 mod install;
 mod interp;
 mod rules;
-mod sockets;
 mod suid;
 #[cfg(target_arch = "aarch64")]
 #[path = "table_aarch64.rs"]
@@ -33,10 +33,10 @@ mod tree;
 
 use seccompiler::sock_filter;
 
+pub use alone::alone;
 pub use install::install;
 pub use interp::{Verdict, interpret};
 pub use rules::{Check, Rule};
-pub use sockets::no_sockets;
 pub use suid::no_setuid;
 
 /// `AUDIT_ARCH_*` of the calls that the filter judges by number.

@@ -31,6 +31,12 @@ pub enum Check {
     Prctl,
     /// `arch_prctl`: the thread's own registers and features, else EPERM.
     ArchPrctl,
+    /// `mknod`: anything but a device, whiteouts of overlays included, else EPERM.
+    Mknod,
+    /// `mknodat`: the same, one argument further on.
+    Mknodat,
+    /// `renameat2`: no whiteout in the old place, else EINVAL, as on most file systems.
+    Rename,
 }
 
 /// One call: number, name, what becomes of it.
@@ -64,6 +70,11 @@ pub(super) const SOCKET: Entry = Entry::Checked(Check::Socket);
 pub(super) const IOCTL: Entry = Entry::Checked(Check::Ioctl);
 pub(super) const PERSONALITY: Entry = Entry::Checked(Check::Personality);
 pub(super) const PRCTL: Entry = Entry::Checked(Check::Prctl);
+// A sandbox of its own may need whiteouts: layers of containers are full of them.
+#[cfg(target_arch = "x86_64")]
+pub(super) const MKNOD: Entry = Entry::NestedChecked(Check::Mknod);
+pub(super) const MKNODAT: Entry = Entry::NestedChecked(Check::Mknodat);
+pub(super) const RENAME: Entry = Entry::NestedChecked(Check::Rename);
 #[cfg(target_arch = "x86_64")]
 pub(super) const ARCH_PRCTL: Entry = Entry::Checked(Check::ArchPrctl);
 
@@ -240,6 +251,19 @@ const ARCH_PRCTL_STEPS: &[Step] = &[
     Finally(Refuse(libc::EPERM)),
 ];
 
+/// The bits that tell devices from all other kinds of files: `S_IFCHR` and `S_IFBLK` have the first of
+/// them alone. A whiteout is such a device, which no capability is needed for since Linux 5.8.
+const DEVICE_BITS: u32 = libc::S_IFCHR | libc::S_IFREG;
+
+const MKNOD_STEPS: &[Step] =
+    &[Low(1), Keep(DEVICE_BITS), If(libc::S_IFCHR, Refuse(libc::EPERM)), Finally(Allow)];
+
+const MKNODAT_STEPS: &[Step] =
+    &[Low(2), Keep(DEVICE_BITS), If(libc::S_IFCHR, Refuse(libc::EPERM)), Finally(Allow)];
+
+/// Landlock, which forbids devices as well, does not look at this flag.
+const RENAME_STEPS: &[Step] = &[Low(4), IfAny(libc::RENAME_WHITEOUT, Refuse(libc::EINVAL)), Finally(Allow)];
+
 impl Check {
     pub(super) const fn steps(self, level: Level) -> &'static [Step] {
         match (self, level) {
@@ -250,6 +274,9 @@ impl Check {
             (Check::Personality, _) => PERSONALITY_STEPS,
             (Check::Prctl, _) => PRCTL_STEPS,
             (Check::ArchPrctl, _) => ARCH_PRCTL_STEPS,
+            (Check::Mknod, _) => MKNOD_STEPS,
+            (Check::Mknodat, _) => MKNODAT_STEPS,
+            (Check::Rename, _) => RENAME_STEPS,
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(30, "ioprio_set", ALLOWED),
     Row(31, "ioprio_get", ALLOWED),
     Row(32, "flock", ALLOWED),
-    Row(33, "mknodat", ALLOWED),
+    Row(33, "mknodat", MKNODAT),
     Row(34, "mkdirat", ALLOWED),
     Row(35, "unlinkat", ALLOWED),
     Row(36, "symlinkat", ALLOWED),
@@ -267,7 +267,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(273, "finit_module", DENIED), // kernel modules
     Row(274, "sched_setattr", ALLOWED),
     Row(275, "sched_getattr", ALLOWED),
-    Row(276, "renameat2", ALLOWED),
+    Row(276, "renameat2", RENAME),
     Row(277, "seccomp", ALLOWED),
     Row(278, "getrandom", ALLOWED),
     Row(279, "memfd_create", ALLOWED),

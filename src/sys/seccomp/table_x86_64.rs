@@ -140,7 +140,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(130, "rt_sigsuspend", ALLOWED),
     Row(131, "sigaltstack", ALLOWED),
     Row(132, "utime", ALLOWED),
-    Row(133, "mknod", ALLOWED),
+    Row(133, "mknod", MKNOD),
     Row(134, "uselib", ABSENT),           // obsolete
     Row(135, "personality", PERSONALITY), // not READ_IMPLIES_EXEC
     Row(136, "ustat", ABSENT),            // obsolete
@@ -266,7 +266,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(256, "migrate_pages", ABSENT), // moves memory of other processes
     Row(257, "openat", ALLOWED),
     Row(258, "mkdirat", ALLOWED),
-    Row(259, "mknodat", ALLOWED),
+    Row(259, "mknodat", MKNODAT),
     Row(260, "fchownat", ALLOWED),
     Row(261, "futimesat", ALLOWED),
     Row(262, "newfstatat", ALLOWED),
@@ -323,7 +323,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(313, "finit_module", DENIED), // kernel modules
     Row(314, "sched_setattr", ALLOWED),
     Row(315, "sched_getattr", ALLOWED),
-    Row(316, "renameat2", ALLOWED),
+    Row(316, "renameat2", RENAME),
     Row(317, "seccomp", ALLOWED),
     Row(318, "getrandom", ALLOWED),
     Row(319, "memfd_create", ALLOWED),

@@ -89,12 +89,21 @@ fn judged(check: Check, args: [u64; 6], options: &Options) -> Verdict {
                 [0x1001..=0x1004, 0x1011..=0x1012, 0x1021..=0x1023, 0x4001..=0x4003, 0x5001..=0x5005];
             (!harmless.iter().any(|range| range.contains(&int(0)))).then_some(libc::EPERM)
         }
+        Check::Mknod => is_device(args[1]).then_some(libc::EPERM),
+        Check::Mknodat => is_device(args[2]).then_some(libc::EPERM),
+        // RENAME_WHITEOUT
+        Check::Rename => (int(4) & 4 != 0).then_some(libc::EINVAL),
     };
     match (refusal, options.level) {
         (None, _) => Verdict::Allow,
         (Some(_), Level::Log) => Verdict::Log,
         (Some(errno), _) => Verdict::Errno(errno as u16),
     }
+}
+
+/// By the kinds of files that the kernel knows, and those that it knows nothing of.
+fn is_device(mode: u64) -> bool {
+    [0o02, 0o03, 0o06, 0o07].contains(&(mode >> 12 & 0o17))
 }
 
 /// What must come of a native call.
@@ -113,6 +122,7 @@ fn edges() -> Vec<u64> {
     {
         values.extend(near - 1..=near + 1);
     }
+    values.extend((0..16).map(|kind| kind << 12 | 0o644));
     values.extend(0x5410..=0x5424);
     values.extend((0..64).map(|bit| 1u64 << bit));
     values.extend([

@@ -32,6 +32,11 @@ fn not(arg: u8, value: u64) -> SeccompCondition {
     condition(arg, Len::Dword, Op::Ne, value)
 }
 
+fn without_devices(arg: u8) -> Vec<Vec<SeccompCondition>> {
+    let kinds = (0..16u64).filter(|kind| ![2, 3, 6, 7].contains(kind));
+    kinds.map(|kind| vec![condition(arg, Len::Dword, Op::MaskedEq(0xf000), kind << 12)]).collect()
+}
+
 /// When the check lets a call pass: any rule, all conditions of it.
 fn passes(check: Check, level: Level) -> Vec<Vec<SeccompCondition>> {
     match check {
@@ -56,6 +61,9 @@ fn passes(check: Check, level: Level) -> Vec<Vec<SeccompCondition>> {
             vec![vec![int(0, 0xffff_ffff)], vec![condition(0, Len::Dword, Op::MaskedEq(0xfff9_fff7), 0)]]
         }
         Check::Prctl => vec![vec![not(0, 28), not(0, 35)]],
+        Check::Mknod => without_devices(1),
+        Check::Mknodat => without_devices(2),
+        Check::Rename => vec![vec![condition(4, Len::Dword, Op::MaskedEq(4), 0)]],
         Check::ArchPrctl => {
             [0x1001..=0x1004, 0x1011..=0x1012, 0x1021..=0x1023, 0x4001..=0x4003, 0x5001..=0x5005]
                 .into_iter()
