@@ -24,6 +24,7 @@ mod input;
 pub mod launch;
 pub mod limits;
 mod mask;
+pub mod observe;
 mod outbox;
 mod overlay;
 pub mod plan;

@@ -121,6 +121,7 @@ pub trait Watcher {
 
 /// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
 pub fn restore_terminal() {
+    sys::screen::give_back(sys::fd::standard(1));
     sys::terminal::restore();
 }
 

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod ledger;
 #[cfg(test)]
 mod ledger_tests;
+pub mod live;
 pub mod lock;
 pub mod origin;
 pub mod paused;
@@ -37,5 +38,6 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trees;
+pub mod used;
 
 pub use error::{Error, Result};
