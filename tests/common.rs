@@ -15,6 +15,12 @@ pub fn root() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
+/// A program of `tests/programs` that was compiled before: `AJ_TEST_PROGRAMS` names the directory where
+/// there is no compiler, as in the machines of `tests/vm`.
+pub fn ready_program(name: &str) -> Option<PathBuf> {
+    std::env::var_os("AJ_TEST_PROGRAMS").map(|dir| PathBuf::from(dir).join(name))
+}
+
 /// Whether the files in the checkout are to be rewritten instead of compared.
 pub fn update() -> bool {
     std::env::var_os("UPDATE").is_some_and(|v| v == "1")

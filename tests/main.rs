@@ -22,5 +22,6 @@ mod input;
 mod io;
 mod jail;
 mod life;
+mod modes;
 mod real;
 mod term;

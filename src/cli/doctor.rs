@@ -15,7 +15,8 @@ Examples:
 ///
 /// Each mechanism is tried for real in a process of its own with a time limit; nothing on this machine
 /// is changed, and no network is used. A warning means that jails work but are weaker than they could
-/// be. Ends with 69 when the full mode is impossible here.
+/// be. Ends with 69 when the full mode is impossible here, whether or not a weaker one (`aj exec --mode`)
+/// works.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {}
@@ -27,7 +28,7 @@ pub(super) fn run(ui: &Ui, _args: Args) -> CmdResult {
     } else {
         show(ui, &report);
     }
-    Ok(Exit(if report.mode.is_some() { exit::OK } else { exit::UNAVAILABLE }))
+    Ok(Exit(if report.mode.as_deref() == Some("full") { exit::OK } else { exit::UNAVAILABLE }))
 }
 
 fn show(ui: &Ui, report: &Document) {
@@ -49,7 +50,11 @@ fn verdict(report: &Document) -> String {
     let bad = |c: &&Check| c.required && c.status == Status::Fail;
     let failed: Vec<&str> = report.checks.iter().filter(bad).map(|c| c.id.as_str()).collect();
     match &report.mode {
-        Some(mode) => format!("{mode} mode works here"),
+        Some(full) if full == "full" => "full mode works here".to_owned(),
+        Some(mode) => format!(
+            "full mode is impossible here: {} failed; a weaker one works: `aj exec --mode {mode} -- …`",
+            failed.join(", ")
+        ),
         None => format!("full mode is impossible here: {} failed", failed.join(", ")),
     }
 }

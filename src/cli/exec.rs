@@ -10,11 +10,16 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::quick::{Quick, Take, once};
 use super::ui::Ui;
-use crate::base::{clock, size, text::brief};
-use crate::ops::exec::{self as op, Report, Request, Tty, Watcher, WayOut};
-use crate::ops::project::{self, Choice};
+use crate::base::{clock, size};
+use crate::ops::exec::{self as op, Report, Request, Tty, Watcher};
+use crate::ops::project::Choice;
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
+
+mod failed;
+
+pub(super) use failed::failed;
+use failed::{failed_as, not_started};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,6 +108,7 @@ pub struct Args {
 pub(super) const QUICK: Quick<Args> = Quick {
     flags: &[
         ("--preset", Take::Value(|a, v| a.policy.quick_value("--preset", v))),
+        ("--mode", Take::Value(|a, v| a.policy.quick_value("--mode", v))),
         ("--seccomp", Take::Value(|a, v| a.policy.quick_value("--seccomp", v))),
         ("--net", Take::Value(|a, v| a.policy.quick_value("--net", v))),
         ("--tools", Take::Value(|a, v| a.policy.quick_value("--tools", v))),
@@ -281,6 +287,10 @@ impl Watcher for Watch<'_> {
         }
     }
 
+    fn progress(&mut self, said: &str) {
+        self.ui.status(said);
+    }
+
     fn stopping(&mut self) {
         if self.ui.stderr_is_terminal() {
             self.ui.status("stopping; press Ctrl-C again to kill");
@@ -309,6 +319,10 @@ fn finish(
             watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
         }
         return Err(e);
+    }
+    if let Some(why) = &report.lost {
+        let message = format!("what the command changed could not be kept and is lost: {why}");
+        ui.error(&CommandError::new(exit::AJ_FAILED, "changes_lost", message));
     }
     if let Some((stream, why)) = report.output_failure() {
         let message = format!("could not write the command's output to {stream}: {why}");
@@ -419,122 +433,6 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
         policy: report.policy.clone(),
         layers: ended.layers.names(),
         warnings: report.warnings.clone(),
-    }
-}
-
-/// The command never ran: what, why, and what to do about it.
-fn not_started(program: &OsStr, step: &str, errno: &str, code: u8, report: &Report) -> CommandError {
-    let message = format!("the command was not started: {} ({errno})", brief(step));
-    let e = CommandError::new(code, "jail_not_started", message);
-    if let Some((setting, limit)) = &report.too_few_files {
-        return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
-    }
-    match code {
-        exit::COMMAND_NOT_FOUND => super::hints::not_found(program, errno, report),
-        exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
-            e.hint("check the words after `--`: the first one is the name of a program")
-        }
-        exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
-        _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
-        _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
-        _ => match &report.mounts_in_the_way {
-            Some(names) => super::hints::mounts_in_the_way(e, names),
-            None => super::hints::for_step(e, step, errno),
-        },
-    }
-}
-
-/// [`failed`], of a shell or another command.
-fn failed_as(e: op::Error, shell: bool) -> CommandError {
-    let what_to_do = match e {
-        op::Error::NoTerminal if shell => "for a shell that reads commands from a pipe: `aj shell -T`",
-        op::Error::NoTerminal => "leave out `-t`: the command gets pipes",
-        _ => return failed(e),
-    };
-    failed(e).hint(what_to_do)
-}
-
-/// An error before the command, or in recording it.
-pub(super) fn failed(e: op::Error) -> CommandError {
-    let e = match e {
-        op::Error::Policy(e) => return super::policy_flags::policy_error(&e, exit::AJ_FAILED),
-        op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
-        e => e,
-    };
-    let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
-    let shown = match std::error::Error::source(&e) {
-        Some(source) => shown.caused_by(source),
-        None => shown,
-    };
-    match &e {
-        op::Error::Refused { way: WayOut::Insist, .. } => {
-            shown.hint("use a project directory, or insist with `--i-mean-it`")
-        }
-        op::Error::Refused { way: WayOut::Elsewhere, .. } => shown.hint("use a project directory"),
-        op::Error::Refused { path, way: WayOut::MoveState, .. } => super::hints::move_state(shown, path, ""),
-        op::Error::Refused { path, way: WayOut::MoveStateAndInsist, .. } => {
-            super::hints::move_state(shown, path, ", and insist with `--i-mean-it`")
-        }
-        op::Error::Foreign { .. } => {
-            shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
-        }
-        op::Error::Limit { .. } => {
-            super::hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
-        }
-        op::Error::InUse { by_run: true, .. } => shown
-            .hint("wait until it has ended: `aj jail list --status running`")
-            .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),
-        op::Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
-        op::Error::NotAgain { .. } => shown.hint("leave out one of the two"),
-        op::Error::OtherId { as_root: true, .. } => shown.hint("leave out `--as-root`"),
-        op::Error::OtherId { as_root: false, .. } => shown.hint("add `--as-root`"),
-        op::Error::OtherOwner { id, .. } => shown.hint(format!("look at them: `aj diff {id}`")),
-        op::Error::Launch(_)
-        | op::Error::Store(_)
-        | op::Error::Plan(_)
-        | op::Error::Place(_)
-        | op::Error::Cwd { .. }
-        | op::Error::Bind { .. }
-        | op::Error::Etc(_)
-        | op::Error::Secrets(_)
-        | op::Error::Unhidden(_) => super::hints::for_error(shown, &e),
-        op::Error::UnknownTools { meant: Some(meant), .. }
-        | op::Error::UnknownCache { meant: Some(meant), .. } => {
-            shown.hint(format!("did you mean `{meant}`?"))
-        }
-        op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
-        op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
-        op::Error::Policy(_)
-        | op::Error::NoTerminal
-        | op::Error::StatusFd { .. }
-        | op::Error::Changes(_)
-        | op::Error::Random(_) => shown,
-    }
-}
-
-fn code_of(e: &op::Error) -> &'static str {
-    match e {
-        op::Error::Policy(_) => "policy",
-        op::Error::Store(_) | op::Error::Etc(_) => "state",
-        op::Error::Plan(_) => "plan",
-        op::Error::Secrets(_) | op::Error::Unhidden(_) => "secrets",
-        op::Error::Launch(_) => "jail_not_started",
-        op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
-        op::Error::Place(project::Error::Root { .. }) => "root_dir",
-        op::Error::Refused { .. } => "workspace_refused",
-        op::Error::Foreign { .. } => "foreign_owner",
-        op::Error::Cwd { .. } => "cwd",
-        op::Error::Bind { .. } => "bind",
-        op::Error::UnknownTools { .. } => "tools_not_found",
-        op::Error::UnknownCache { .. } => "cache_not_found",
-        op::Error::Limit { .. } => "limit",
-        op::Error::NoTerminal => "no_terminal",
-        op::Error::StatusFd { .. } => "status_fd",
-        op::Error::InUse { .. } => "tree_in_use",
-        op::Error::NotAgain { .. } => "usage",
-        op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
-        op::Error::Changes(_) => "changes",
-        op::Error::Random(_) => "random",
     }
 }
 

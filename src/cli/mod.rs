@@ -20,6 +20,9 @@ mod doctor;
 pub mod error;
 pub mod exec;
 pub mod exit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod globals;
 mod help;
 mod hints;

@@ -17,7 +17,8 @@ use crate::ops;
 use crate::policy::envfile::EnvFileError;
 use crate::policy::environment::looks_like_secret;
 use crate::policy::hide;
-use crate::policy::settings::{Access, Caches, Net, Seccomp, Tools};
+use crate::policy::require::{self, Need};
+use crate::policy::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
 use crate::policy::{self, Layer};
 
@@ -56,6 +57,14 @@ pub struct PolicyArgs {
     /// Start from a named bundle of settings: build, install, agent, dev, or one of config.toml
     #[arg(long, value_name = "NAME", help_heading = "Jail", add = ArgValueCandidates::new(complete::presets))]
     pub preset: Option<String>,
+    /// The weakest mode to put up with: `full`, `nested` (also where no fresh /proc can be had, as in a
+    /// container), `lite` (also where no namespace can be had); the strongest that works is used
+    #[arg(long, value_name = "MODE", value_parser = MODE, help_heading = "Jail")]
+    pub mode: Option<Mode>,
+    /// Run only when these layers are in force, or refuse with 125: names as in `layers` of --json,
+    /// `landlock:6` for a version, `full` for all
+    #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = require::parse, help_heading = "Jail")]
+    pub require: Vec<Need>,
     /// System call filter: `strict` has no network sockets, `log` stops nothing
     #[arg(long, value_name = "LEVEL", value_parser = SECCOMP, help_heading = "Jail")]
     pub seccomp: Option<Seccomp>,
@@ -145,6 +154,7 @@ impl PolicyArgs {
     pub fn into_flags(self) -> Result<Flags, CommandError> {
         let mut layer = Layer {
             preset: self.preset.map(Into::into),
+            mode: self.mode.map(Into::into),
             access: access(&self.rw, &self.ro)?.map(Into::into),
             net: self.net.map(Into::into),
             seccomp: self.seccomp.map(Into::into),
@@ -168,6 +178,7 @@ impl PolicyArgs {
             rw: others(self.rw),
             show: self.show.into_iter().map(Into::into).collect(),
             hide: self.hide.into_iter().map(Into::into).collect(),
+            require: self.require.into_iter().map(Into::into).collect(),
             ..Layer::default()
         };
         for name in self.pass {
@@ -186,6 +197,7 @@ impl PolicyArgs {
         let text = value.to_str();
         match flag {
             "--preset" => once(&mut self.preset, text.map(str::to_owned)),
+            "--mode" => once(&mut self.mode, text.and_then(|t| value::mode(t).ok())),
             "--seccomp" => once(&mut self.seccomp, text.and_then(|t| value::seccomp(t).ok())),
             "--tools" => once(&mut self.tools, text.and_then(|t| value::tools(t).ok())),
             "--caches" => once(&mut self.caches, text.and_then(|t| value::caches(t).ok())),
@@ -326,6 +338,15 @@ struct Words<T: 'static> {
 const NET: Words<Net> = Words {
     words: &[("none", "nothing but lo"), ("loopback", "the same"), ("host", "this machine's network")],
     parse: value::net,
+};
+
+const MODE: Words<Mode> = Words {
+    words: &[
+        ("full", "every layer"),
+        ("nested", "or with the /proc of the container around it"),
+        ("lite", "or without namespaces"),
+    ],
+    parse: value::mode,
 };
 
 const SECCOMP: Words<Seccomp> = Words {

@@ -178,10 +178,10 @@ proptest! {
         prop::sample::select(vec![
             "--preset", "--seccomp", "--net", "--timeout", "--grace", "--kill-after", "--mem", "--cpus", "--pids",
             "--nofile", "--tmp", "--disk", "--io-read", "--io-write", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
-            "--durable", "--best-effort", "--tools", "--caches", "--show", "--hide",
+            "--durable", "--best-effort", "--mode", "--require", "--tools", "--caches", "--show", "--hide",
         ]),
         prop::option::of(prop::sample::select(vec![
-            "none", "auto", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é", "**/*.key", "../x", "{a}",
+            "none", "auto", "nested", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é", "**/*.key", "../x", "{a}",
         ])),
     ), 0..6)) {
         if let Some(quick) = quick(&words) {

@@ -116,6 +116,26 @@ a limit of memory, processors, reading or writing that this machine cannot enfor
 config.toml asks for it and --best-effort does not. One that only aj.toml asks for is warned of
 instead: a project may narrow its jails, not keep them from starting.
 
+A weaker jail is chosen by name: `--mode nested`, or `mode` in config.toml (aj.toml may only ask
+for more). The strongest mode that works here is used, said on stderr and recorded; `aj doctor`
+says which it is.
+  full    every layer; the only one unless another is named
+  nested  in a container: no fresh /proc can be had, so the one around the jail is shown, read-only.
+          Processes there, their command lines and network addresses are seen, and no more
+  lite    no namespaces at all: Landlock and the system call filter hold an ordinary user's command,
+          which works on a private copy. It sees names and sizes of all files and the command lines
+          of all processes, can change permissions and times of your files and set limits of your
+          processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp have no
+          effect
+`--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
+layer: names as in `layers` of --json; `full` stands for all of them.
+
+What a run changes is written to the state directory through an overlay. Where its file system
+cannot be used for that (overlayfs in containers, some of the network and of FUSE), changes are
+held in memory while the command runs, --tmp at most, and copied there at its end; a copy that
+fails is an error with code 125. Where no overlay at all can be had, the command works on a
+private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`.
+
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the
 last run in them; `none` is no bound. A run that keeps its changes removes what is beyond, older

@@ -62,7 +62,24 @@ pub enum Cause {
 /// What to do about `step` (call and `argument`, as pid 1 sends it) having failed with `errno` (by
 /// name). Empty when it is not known.
 pub fn fixes(step: &str, errno: &str, machine: &Machine) -> Vec<String> {
-    texts(&causes(step, errno, machine), machine)
+    let causes = causes(step, errno, machine);
+    let mut all = texts(&causes, machine);
+    // What has no namespaces can be had without them.
+    let namespaces = |c: &Cause| {
+        matches!(
+            c,
+            Cause::UsernsLimitZero
+                | Cause::NamespaceLimit(_)
+                | Cause::UnprivilegedCloneOff
+                | Cause::AppArmorUserns
+                | Cause::Chroot
+                | Cause::Confined
+        )
+    };
+    if causes.iter().any(namespaces) {
+        all.extend(fix::lite(machine));
+    }
+    all
 }
 
 /// What to do about a process of ours that died of `signal`. Empty when it is not known.
@@ -256,7 +273,7 @@ fn proc(m: &Machine) -> Vec<Cause> {
 }
 
 /// Whether a step belongs to the overlay. Its options are set on a context that has no name yet.
-fn is_overlay(call: &str, on: &str) -> bool {
+pub fn is_overlay(call: &str, on: &str) -> bool {
     let option = ["lowerdir=", "upperdir=", "workdir="].iter().any(|o| on.starts_with(o));
     let flag = matches!(on, "userxattr" | "volatile");
     on == "overlay" || (call == "fsconfig" && (option || flag))

@@ -65,6 +65,7 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
         Cause::Initramfs => vec![
             "start the system from a real root file system: the kernel does not pivot away from its initramfs"
                 .to_owned(),
+            "or put up with less, the old root out of sight below the jail's: `aj exec --mode nested -- …`".to_owned(),
         ],
         Cause::ProcessLimit => vec![
             "end some processes of yours, or raise their limit (`ulimit -u`, or `pids.max` of the control group)"
@@ -98,8 +99,9 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
     }
 }
 
+const ON_HOST: &str = "or run aj on the host";
 const RW: &str = "or let commands write to the directory itself: `aj exec --rw -- …`";
-const LATER: &str = "or run aj on the host: a mode for use inside containers comes with a later version";
+const NESTED: &str = "or put up with less, the processes of the container seen in the jail's /proc: `aj exec --mode nested -- …`";
 
 fn sudo(m: &Machine) -> &'static str {
     if m.uid == 0 { "" } else { "sudo " }
@@ -164,6 +166,17 @@ fn pattern(path: &Path) -> Option<String> {
     Some(quoted)
 }
 
+/// Where no namespaces can be had at all. Not for root, who cannot be held without them.
+pub(super) fn lite(m: &Machine) -> Option<String> {
+    let who = match (m.uid, &m.container) {
+        (0, None) => return None,
+        (0, Some(_)) => "or run aj as an ordinary user of the container, and put up",
+        _ => "or put up",
+    };
+    let way = format!("{who} with much less, no namespaces: `aj exec --mode lite -- …`");
+    (m.version() >= (5, 19)).then_some(way)
+}
+
 fn confined(m: &Machine) -> Vec<String> {
     const SANDBOX: &str = "run aj outside the sandbox around it, or let that sandbox allow user namespaces and mounts \
                            (bwrap: without --disable-userns)";
@@ -191,7 +204,7 @@ fn confined(m: &Machine) -> Vec<String> {
         }
         None => return vec![SANDBOX.to_owned()],
     };
-    let mut all = vec![container, LATER.to_owned()];
+    let mut all = vec![container, ON_HOST.to_owned()];
     if in_sandbox(m) {
         all.insert(0, SANDBOX.to_owned());
     }
@@ -214,8 +227,8 @@ fn masked(m: &Machine) -> Vec<String> {
     }
     if !container.is_empty() {
         all.push(format!("{container}: the masks over its /proc forbid a fresh one"));
-        all.push(LATER.to_owned());
     }
+    all.push(NESTED.to_owned());
     all
 }
 

@@ -17,6 +17,9 @@ pub mod disks;
 pub mod facts;
 pub mod files;
 mod fix;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mounts;
 pub mod places;
 pub mod read;

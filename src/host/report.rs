@@ -21,10 +21,10 @@ const fn mechanism(id: &'static str, required: bool, effect: &'static str) -> Me
     Mechanism { id, required, effect }
 }
 
-const NO_JAIL: &str = "no jail can be started";
+const NO_JAIL: &str = "no jail can be started in the full mode";
 
 /// Every mechanism, in the order of the report.
-pub const MECHANISMS: [Mechanism; 18] = [
+pub const MECHANISMS: [Mechanism; 20] = [
     mechanism("userns", true, NO_JAIL),
     mechanism("namespaces", true, NO_JAIL),
     mechanism("mounts", true, NO_JAIL),
@@ -32,8 +32,8 @@ pub const MECHANISMS: [Mechanism; 18] = [
     mechanism("proc", true, NO_JAIL),
     mechanism("devpts", true, NO_JAIL),
     mechanism("network", true, "no jail can be started, but with `--net host`"),
-    mechanism("overlay", true, "no directory can be shown as an overlay: only `--rw` and `--ro` work"),
-    mechanism("idmap", true, "jails of root cannot show this directory"),
+    mechanism("overlay", false, "what runs change is held in memory while they run, up to `--tmp`"),
+    mechanism("idmap", false, "jails of root work on a private copy of this directory, made at every start"),
     mechanism("workspace", false, "this directory cannot be shown as an overlay"),
     mechanism("no_new_privs", true, NO_JAIL),
     mechanism("seccomp", true, NO_JAIL),
@@ -46,19 +46,26 @@ pub const MECHANISMS: [Mechanism; 18] = [
         false,
         "`--pids` counts all processes of the user, not those of the jail alone",
     ),
-    mechanism("jail", true, "`aj exec` does not work"),
+    mechanism("jail", true, "`aj exec` does not work in the full mode"),
+    mechanism("nested", false, "`aj exec --mode nested` does not work either"),
+    mechanism("lite", false, "`aj exec --mode lite` does not work either"),
 ];
+
+/// So many at the end are whole jails, from the strongest mode to the weakest.
+const WHOLE: usize = 3;
 
 /// The whole report.
 pub fn document(facts: &Facts) -> Document {
     let checks = checks(facts);
     let full = !checks.iter().any(|c| c.required && c.status == Status::Fail);
-    Document { format_version: FORMAT.to_owned(), mode: full.then(|| "full".to_owned()), checks }
+    let works = |mode: &&str| facts.tried.get(*mode).is_some_and(Tried::worked);
+    let mode = if full { Some("full") } else { ["nested", "lite"].into_iter().find(works) };
+    Document { format_version: FORMAT.to_owned(), mode: mode.map(str::to_owned), checks }
 }
 
 /// Every check, always in the same order: the machine, what was tried, settings, state, a whole jail.
 pub fn checks(facts: &Facts) -> Vec<Check> {
-    let (jail, mechanisms) = MECHANISMS.split_last().map_or((None, &MECHANISMS[..]), |(l, r)| (Some(l), r));
+    let (mechanisms, whole) = MECHANISMS.split_at(MECHANISMS.len() - WHOLE);
     let mut all = vec![kernel(facts), container(facts)];
     for m in mechanisms {
         all.push(if m.id == "landlock" { landlock(facts, m) } else { tried(facts, m) });
@@ -71,7 +78,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         cgroup(facts),
         state(facts),
     ]);
-    all.extend(jail.map(|m| tried(facts, m)));
+    all.extend(whole.iter().map(|m| tried(facts, m)));
     all
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::spec::{Spec, Without};
-use super::status::{Layer, Layers};
+use super::status::{Layer, Layers, Required};
 use super::wire::{self, Message};
 use crate::base::text;
 use crate::policy::settings::Seccomp;
@@ -40,6 +40,12 @@ pub struct Confinement {
     pub no_setuid: bool,
     /// Kernel's Landlock ABI.
     pub landlock_abi: i32,
+    /// There is no namespace around the command.
+    pub lite: bool,
+    /// No socket of any kind.
+    pub no_sockets: bool,
+    /// Layers without which the command does not run.
+    pub required: Required,
     /// See [`Spec::without`].
     pub without: Without,
 }
@@ -57,8 +63,18 @@ impl Confinement {
             inotify: spec.inotify,
             no_setuid: spec.writes_to_host(),
             landlock_abi: spec.landlock_abi,
+            lite: false,
+            no_sockets: false,
+            required: spec.required,
             without: spec.without.clone(),
         }
+    }
+}
+
+impl Confinement {
+    /// Whether further user namespaces are to be impossible.
+    pub(super) fn forbids_nested(&self) -> bool {
+        !self.nested_userns && self.without.keeps("no_nested_userns")
     }
 }
 
@@ -124,7 +140,8 @@ fn limits(limits: &Confinement) -> Result<()> {
         let hard = hard.min(n);
         set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
     }
-    if let Some(n) = limits.pids {
+    // Without a user namespace all processes of the user's count.
+    if let Some(n) = limits.pids.filter(|_| !limits.lite) {
         // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
         // processes and threads alone. One more for ourselves.
         let n = n.saturating_add(1);
@@ -161,7 +178,8 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
     let what = &plan.confinement;
     caps::not_dumpable()?;
     layers.add(Layer::NotDumpable);
-    if what.without.keeps("caps") {
+    // Whoever has no capabilities may not empty the bounding set either; there is nothing to be had from it.
+    if what.without.keeps("caps") && !what.lite {
         caps::drop_all()?;
         layers.add(Layer::Caps);
     }
@@ -172,13 +190,16 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
     if what.landlock_abi >= landlock::OLDEST && what.without.keeps("landlock") {
         // Whoever is restricted in files may not mount, so nested jails get the scopes alone.
         let rules = (!what.nested_userns).then_some(&plan.rules[..]);
-        landlock::restrict(rules, what.landlock_abi)?;
+        landlock::restrict_all(rules, what.landlock_abi, what.no_sockets)?;
         if rules.is_some() {
             layers.add(Layer::Landlock);
         }
         if what.landlock_abi >= landlock::SCOPES {
             layers.add(Layer::Scopes);
         }
+    }
+    if what.no_sockets {
+        seccomp::install(&seccomp::no_sockets())?;
     }
     if what.no_setuid && what.without.keeps("no_setuid") {
         seccomp::install(&seccomp::no_setuid())?;
@@ -197,12 +218,18 @@ fn privileges(plan: &Plan, layers: &mut Layers) -> Result<()> {
     verify(plan, *layers)
 }
 
+/// The step that fails when a layer is asked for and not in force.
+pub const REQUIRE: &str = "require";
+
 /// What was applied must also be so: a call that reports success and does nothing is caught here.
 fn verify(plan: &Plan, layers: Layers) -> Result<()> {
     let not = |what: &'static str, detail: String| {
         Err(Error::new("verify", format!("{what}{detail}"), Errno::EPERM))
     };
-    if layers.has(Layer::Caps) {
+    if plan.confinement.lite && !(layers.has(Layer::Landlock) && layers.has(Layer::Seccomp)) {
+        return not("neither namespaces nor Landlock", String::new());
+    }
+    if layers.has(Layer::Caps) || plan.confinement.lite {
         let left = caps::left();
         if !left.is_empty() {
             return not("capabilities left: ", left.join(", "));
@@ -213,6 +240,10 @@ fn verify(plan: &Plan, layers: Layers) -> Result<()> {
     }
     if layers.has(Layer::Seccomp) && caps::seccomp_mode()? != 2 {
         return not("seccomp is not in filter mode", String::new());
+    }
+    let missing = plan.confinement.required.missing(layers, plan.confinement.landlock_abi);
+    if !missing.is_empty() {
+        return Err(Error::new(REQUIRE, missing.join(", "), Errno::ENOTSUP));
     }
     for path in &plan.read_only {
         if !mount::is_read_only(path)? {

@@ -165,6 +165,22 @@ fn stamp(host: &Path, git: &[String]) -> String {
     h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
 }
 
+/// What a jail without namespaces may see of the host's own `/etc`, and which of it are directories.
+pub fn visible() -> Vec<(std::path::PathBuf, bool)> {
+    let top = Path::new("/etc");
+    let own = OWN.iter().map(|(name, _)| *name);
+    let names = ALLOWED.iter().copied().chain(own).map(str::to_owned);
+    let more =
+        fs::read_dir(top).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+    let more = more.filter(|name| ALLOWED_PREFIXES.iter().any(|p| name.starts_with(p)));
+    let is = |name: String| {
+        let path = top.join(name);
+        let directory = fs::metadata(&path).ok()?.is_dir();
+        Some((path, directory))
+    };
+    names.chain(more).filter_map(is).collect()
+}
+
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
 pub fn ready(cache: &Path) -> io::Result<Ready> {
     ready_from(Path::new("/etc"), cache, &gitconfig::texts())

@@ -156,7 +156,7 @@ fn read(file: &Path) -> Option<String> {
 
 /// `section.name` or `section.subsection.name`, in lower case but for the subsection, and value of every
 /// setting. What cannot be understood is left out: git complains about it where the user works.
-fn parse(text: &str) -> Vec<(String, String)> {
+pub(super) fn parse(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut section: Option<String> = None;
     let mut lines = text.lines();
@@ -255,7 +255,7 @@ impl Value {
     }
 }
 
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let mut out = String::from("\"");
     for c in value.chars() {
         match c {

@@ -3,7 +3,7 @@
 //! Runs on a copy of the single-threaded launcher's memory. It decides nothing: the first failure
 //! is sent to the launcher and ends it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -15,6 +15,7 @@ use super::confine::{Stdio, confine};
 use super::cover::{cover, place, place_of, veil};
 use super::handover::{self, Word};
 use super::mask::{mask, texts};
+use super::nested;
 use super::overlay::{self, Overlays};
 use super::plan::{Mount, Otherwise, Plan, What};
 use super::spec::{Birth, Ids, inside_id};
@@ -60,7 +61,7 @@ pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
     command(&plan, &status, layers, terminal)
 }
 
-fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
+pub(super) fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
     let step = if e.arg.is_empty() { e.call.to_owned() } else { format!("{} `{}`", e.call, e.arg) };
     // When even this cannot be sent the launcher sees the socket close and says so.
     drop(wire::send(status, &Message::Failed { step, errno: e.errno as i32, exec }, None));
@@ -70,7 +71,7 @@ fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
 /// Out of the launcher's process group: Ctrl-C would reach the command twice, once from here and once
 /// passed on by the launcher. With a `terminal` out of its session, too: we lead that of the command, so
 /// that its process group has a parent to be continued by, and may be stopped (Ctrl-Z).
-fn leave(terminal: bool) -> Result<()> {
+pub(super) fn leave(terminal: bool) -> Result<()> {
     if terminal {
         return nix::unistd::setsid().map(drop).map_err(|e| Error::new("setsid", "", e));
     }
@@ -108,10 +109,12 @@ fn set_up(
     let binds = open_binds(&plan)?;
     let ready = plan.root.as_deref().map(ready_root).transpose()?;
     let anchor = anchor(&plan)?;
-    let mut overlays = None;
+    let (mut overlays, mut kept) = (None, Vec::new());
     if birth.ids == Ids::Range {
         // Before our ids change: they may not enter the state directory.
-        overlays = Some((wait_for_launcher(go), overlay::open(&plan)?));
+        let lending = plan.uppers.is_empty() && wait_for_launcher(go);
+        overlays = Some((lending, overlay::open(&plan)?));
+        kept = open_kept(&plan)?;
         let inside = inside_id(birth.as_root);
         caps::become_ids(inside, inside)?;
     }
@@ -121,18 +124,35 @@ fn set_up(
         clone::exit_now(125);
     }
     let (store, root) = tmpfs(&plan, &anchor, ready)?;
+    if !plan.uppers.is_empty() {
+        show_uppers(&plan, &store, status)?;
+        wait_for_launcher(go);
+        overlays.get_or_insert_with(|| (false, Vec::new()));
+    }
     // As late as can be: meanwhile the launcher makes the tree and writes the ledger.
     let (lending, parts) = overlays.unwrap_or_else(|| (wait_for_launcher(go), Vec::new()));
+    if birth.ids != Ids::Range {
+        kept = open_kept(&plan)?;
+    }
     let overlays = Overlays::new(&plan, lending, status, parts);
-    let (veiled, without) = files(&plan, &mapped, (&store, &root), &binds, overlays)?;
-    if veiled {
+    let shown = files(&plan, &mapped, (&store, &root), (&binds, &kept), overlays)?;
+    if shown.veils.0 > 0 && shown.veils.0 == shown.veils.1 {
         layers.add(Layer::ReadOnlyOverlay);
     }
-    layers.without_caches(without);
-    layers.add(Layer::Pivot);
+    layers.without_caches(shown.without);
+    if shown.pivoted {
+        layers.add(Layer::Pivot);
+    }
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
-    if !plan.confinement.nested_userns && plan.confinement.without.keeps("no_nested_userns") {
+    if let Some(forbidden) = shown.outer_proc {
+        if forbidden {
+            layers.add(Layer::NoNestedUserNs);
+        }
+        return Ok(plan);
+    }
+    layers.add(Layer::Proc);
+    if plan.confinement.forbids_nested() {
         ns::forbid_nested()?;
         layers.add(Layer::NoNestedUserNs);
     }
@@ -151,6 +171,15 @@ fn wait_for_launcher(go: &File) -> bool {
     }
 }
 
+/// Send the launcher the upper layers that are in our memory: it has what an earlier run left there, and
+/// takes out what this one leaves.
+fn show_uppers(plan: &Plan, store: &OwnedFd, status: &OwnedFd) -> Result<()> {
+    let open = |(upper, _): &(CString, CString)| overlay::directory(store, upper, OFlag::O_RDONLY);
+    let uppers = plan.uppers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    wire::send(status, &Message::Uppers, None)?;
+    wire::send_descriptors(status, &uppers)
+}
+
 /// A clone for each [`What::Bind`], in order, made in the new mount namespace.
 fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
     plan.mounts
@@ -158,9 +187,19 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
         .filter_map(|m| match &m.what {
             What::Bind { source, attr, resolved } => Some(bind(source, *attr, *resolved)),
             What::Mapped(_) | What::Scratch(_) | What::Proc | What::Pts => None,
-            What::Overlay(_) | What::Veil | What::Itself { .. } | What::Void | What::Text(_) => None,
+            What::Overlay(_) | What::Kept { .. } => None,
+            What::Veil | What::Itself { .. } | What::Void | What::Text(_) => None,
         })
         .collect()
+}
+
+/// A clone for each [`What::Kept`], in order.
+fn open_kept(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let kept = plan.mounts.iter().filter_map(|m| match &m.what {
+        What::Kept { source } => Some(bind(source, Attr::NOSUID.and(Attr::NODEV), true)),
+        _ => None,
+    });
+    kept.collect()
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd> {
@@ -251,19 +290,30 @@ fn tmpfs(plan: &Plan, anchor: &OwnedFd, ready: Option<OwnedFd>) -> Result<(Owned
     Ok((store, root))
 }
 
-/// Everything mounted on the new root, and the pivot. Says whether there were veils, and all of them
-/// could be had, and which caches could not.
+/// What came of the mounts.
+#[derive(Default)]
+struct Shown {
+    /// Veils that were asked for, and those that could be had.
+    veils: (usize, usize),
+    /// The caches that could not, a bit each.
+    without: u64,
+    /// The `/proc` is the one around us; whether further user namespaces are forbidden.
+    outer_proc: Option<bool>,
+    /// The host's root is gone.
+    pivoted: bool,
+}
+
+/// Everything mounted on the new root, and the pivot.
 fn files(
     plan: &Plan,
     mapped: &[OwnedFd],
     (store, root): (&OwnedFd, &OwnedFd),
-    binds: &[OwnedFd],
+    (binds, kept): (&[OwnedFd], &[OwnedFd]),
     mut overlays: Overlays<'_>,
-) -> Result<(bool, u64)> {
-    let mut binds = binds.iter();
+) -> Result<Shown> {
+    let (mut binds, mut kept) = (binds.iter(), kept.iter());
     let mut below = None;
-    let mut veils = (0, 0);
-    let mut without = 0;
+    let mut shown = Shown::default();
     for m in &plan.mounts {
         let tree = match &m.what {
             What::Bind { .. } => {
@@ -282,10 +332,15 @@ fn files(
                 attach(tree, root, m)?;
                 continue;
             }
+            What::Kept { .. } => {
+                let tree = kept.next().ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
+                attach(tree, root, m)?;
+                continue;
+            }
             What::Veil => {
                 let below = below.ok_or_else(|| Error::new("plan", text::c(&m.at), Errno::EBADF))?;
-                veils.0 += 1;
-                veils.1 += usize::from(veil(below, store)?);
+                shown.veils.0 += 1;
+                shown.veils.1 += usize::from(veil(below, store)?);
                 continue;
             }
             What::Itself { inode, writable } => {
@@ -303,9 +358,13 @@ fn files(
                 mask(Some(*i), store, root, m)?;
                 continue;
             }
-            What::Proc => NewFs::open(c"proc")
-                .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
-                .map_err(|e| e.on("proc")),
+            What::Proc => match fresh_proc() {
+                Err(e) if plan.nested && matches!(e.errno, Errno::EPERM | Errno::EACCES) => {
+                    shown.outer_proc = Some(nested::outer_proc(&plan.confinement, (store, root), m)?);
+                    continue;
+                }
+                made => made,
+            },
             What::Pts => devpts().map_err(|e| e.on("devpts")),
             What::Overlay(o) => match (overlays.next((o, m), (store, root), mapped), &o.otherwise) {
                 (Ok(made), Some(cache)) => {
@@ -314,7 +373,7 @@ fn files(
                     continue;
                 }
                 (Err(e), Some(cache)) if !is_shortage(e.errno) => {
-                    without |= 1 << cache.number;
+                    shown.without |= 1 << cache.number;
                     let Some(empty) = &cache.empty else { continue };
                     mount::clone_tree(Some(store.as_fd()), empty, false).map_err(|e| e.on(text::c(empty)))
                 }
@@ -326,9 +385,28 @@ fn files(
     if plan.root.is_none() {
         mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     }
-    mount::pivot_into(root)?;
+    let pivoted = if plan.confinement.without.keeps("pivot_root") {
+        mount::pivot_into(root)
+    } else {
+        Err(Error::new("pivot_root", "", Errno::EINVAL))
+    };
+    shown.pivoted = match pivoted {
+        Ok(()) => true,
+        // The kernel's first file system, or a chroot.
+        Err(e) if plan.nested && e.errno == Errno::EINVAL => {
+            mount::move_over_root(root)?;
+            false
+        }
+        Err(e) => return Err(e),
+    };
     enter(&plan.cwd)?;
-    Ok((veils.0 > 0 && veils.0 == veils.1, without))
+    Ok(shown)
+}
+
+fn fresh_proc() -> Result<OwnedFd> {
+    NewFs::open(c"proc")
+        .and_then(|fs| fs.mount(Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC)))
+        .map_err(|e| e.on("proc"))
 }
 
 /// Whether a mount failed for want of something that the next one may have.
@@ -360,7 +438,7 @@ fn enter(cwd: &CStr) -> Result<()> {
     nix::unistd::fchdir(dir).map_err(fail)
 }
 
-fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
+pub(super) fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {
     if m.ours {
         return mount::attach(tree, root, &m.at).map_err(|e| e.on(text::c(&m.at)));
     }
@@ -377,7 +455,7 @@ fn devpts() -> Result<OwnedFd> {
 
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
 /// namespace when we leave, and holds our end back until all of it is gone.
-fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
+pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
     let argv = CStrings::new(plan.argv.clone());
     let env = CStrings::new(plan.env.clone());
     // Its start is on record by then, mostly long before.
@@ -461,7 +539,7 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
             Some(Some((p, Change::Ended(end)))) if p == pid => {
                 // Every process of the namespace is a descendant of ours, and orphans become our
                 // children: having none means that there is nobody.
-                let alone = pidfd::no_children();
+                let alone = !plan.confinement.lite && pidfd::no_children();
                 let used = pidfd::used_by_children();
                 drop(wire::send(status, &Message::Ended { end, alone, used }, None));
                 clone::exit_now(0)
@@ -475,7 +553,6 @@ fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
 
     /// Needs no privilege: the refusal comes before the clone.
     #[test]

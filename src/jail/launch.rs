@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use super::confine::Stdio;
 use super::handover::{self, Word};
 use super::init::{self, Hand};
-use super::overlay;
 use super::plan::{HostRoot, Mapped, Plan, USR_NAMES};
 use super::spec::{AGENT, Birth, Ids, Owner, RANGE_BASE, RANGE_COUNT, Spec, inside_id};
-use super::wire;
+use super::wire::{self, Message, Received};
+use super::{lite, overlay};
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::{Error, Result, cpu, fd, mount, ns, openat2, pidfd, signal, terminal};
+use crate::sys::{Error, Result, caps, cpu, fd, mount, ns, openat2, pidfd, signal, terminal};
 
 /// Descriptors that a start takes without any mount.
 const FEW: u64 = 64;
@@ -63,6 +63,8 @@ pub struct Running {
     pub stdin: Option<OwnedFd>,
     /// When it was cloned.
     pub started: Instant,
+    /// What pid 1 said before it was supervised.
+    pub(super) said: Option<Message>,
 }
 
 /// A jail whose pid 1 makes its namespaces, and waits for its plan.
@@ -157,6 +159,25 @@ impl Held {
         self.running.pid
     }
 
+    /// The upper layers that the jail holds in its memory, in the order of [`Plan::uppers`], for whoever has
+    /// something to put there before [`Held::release`]. Empty when pid 1 has failed: then it says why once it
+    /// is supervised.
+    pub fn uppers(&mut self, plan: &Plan) -> Result<Vec<OwnedFd>> {
+        if plan.uppers.is_empty() {
+            return Ok(Vec::new());
+        }
+        match wire::receive(&self.running.status, true)? {
+            Received::Message(Message::Uppers, _) => {
+                Ok(wire::receive_descriptors(&self.running.status, plan.uppers.len())?.unwrap_or_default())
+            }
+            Received::Message(other, _) => {
+                self.running.said = Some(other);
+                Ok(Vec::new())
+            }
+            Received::Nothing | Received::Closed => Ok(Vec::new()),
+        }
+    }
+
     /// Let it go on, with the plan that it has: the tree exists. `lend`: make its overlays for it.
     pub fn release(self, plan: &Plan, lend: bool) -> Result<Released> {
         if !lend || !overlay::any_to_lend(plan) {
@@ -226,22 +247,28 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
     let (status, status_inside) = wire::pair()?;
     let (go, go_write) = fd::pipe()?;
     let (stdio, Outside { stdout, stderr, stdin }) = stdio(birth, streams)?;
+    if birth.lite {
+        caps::adopt_orphans()?;
+    }
+    let space = if birth.lite { Namespaces::NONE } else { Namespaces::WITHOUT_NET };
     let processors = cpu::mine();
     let started = Instant::now();
-    match clone3(Namespaces::WITHOUT_NET, group)? {
+    match clone3(space, group)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin));
-            init::run(birth, Hand { status: status_inside, go: go.into(), stdio, processors })
+            let hand = Hand { status: status_inside, go: go.into(), stdio, processors };
+            if birth.lite { lite::run(hand) } else { init::run(birth, hand) }
         }
         Cloned::Parent(pid, pidfd) => {
             if let Some(processors) = processors {
                 processors.elsewhere(pid);
             }
             drop(stdio);
-            let running = Running { pid, pidfd, status, stdout, stderr, stdin, started };
-            let born = Born { running, go: go_write.into(), ids: birth.ids };
+            let running = Running { pid, pidfd, status, stdout, stderr, stdin, started, said: None };
+            let mut born = Born { running, go: go_write.into(), ids: birth.ids };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
+                _ if birth.lite => Ok(()),
                 Ids::Range => {
                     let line = IdMap { inside: 0, outside: RANGE_BASE, count: RANGE_COUNT };
                     ns::map_child(pid, &[line], &[line])
@@ -253,6 +280,11 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
                 }
             };
             if let Err(e) = mapped {
+                // It has failed already, and its own word for why is the better one.
+                if let Received::Message(word, _) = wire::receive(&born.running.status, false)? {
+                    born.running.said = Some(word);
+                    return Ok(born);
+                }
                 born.abandon()?;
                 return Err(e);
             }

@@ -6,16 +6,20 @@
 //! (`confine`), starts the command, reaps; `supervise` is the caller's side: it relays output,
 //! forwards signals, holds the clock, and knows how it ended. A command on a `terminal` has one of the
 //! jail's own, and what it leaves on the `screen` is undone. They talk over `wire`. What is the same
-//! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on.
+//! in many jails is `ready`-made: `etc`, and the `root` that everything is mounted on. `nested` is what
+//! `init` does instead where a container or the kernel's first file system is around us.
 #![forbid(unsafe_code)]
 
 mod attend;
-mod confine;
+pub mod confine;
 mod cover;
 mod ended;
 pub mod etc;
 pub mod excerpt;
 pub mod freeze;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitconfig;
 mod gitkeys;
 mod handover;
@@ -23,8 +27,10 @@ mod init;
 mod input;
 pub mod launch;
 pub mod limits;
+pub mod lite;
 mod mask;
 pub mod observe;
+mod nested;
 mod outbox;
 mod overlay;
 pub mod plan;

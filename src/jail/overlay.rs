@@ -44,7 +44,7 @@ fn all(plan: &Plan) -> impl Iterator<Item = &Overlay> {
 
 /// Those that the launcher makes: what a jail cannot do without.
 fn lent(plan: &Plan) -> impl Iterator<Item = &Overlay> {
-    all(plan).filter(|o| o.otherwise.is_none())
+    all(plan).filter(|o| o.otherwise.is_none() && !o.memory)
 }
 
 /// Whether there is anything that the launcher could make.
@@ -137,7 +137,7 @@ impl<'a> Overlays<'a> {
         mapped: &[OwnedFd],
     ) -> Result<OwnedFd> {
         let parts = self.parts.next();
-        if overlay.otherwise.is_none() {
+        if overlay.otherwise.is_none() && !overlay.memory {
             if self.expected > 0 {
                 let Some(lent) = wire::receive_descriptors(self.status, self.expected)? else {
                     clone::exit_now(125)

@@ -13,15 +13,17 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod cache;
+mod lite;
 mod overlay;
 
 pub use cache::{Hide, MOST_CACHES, Otherwise};
+pub use lite::{Grounds, lite};
 use overlay::{Layers, overlay};
 
 use super::confine::Confinement;
 use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
-use crate::policy::settings::{Access, Net};
+use crate::policy::settings::{Access, Mode, Net};
 use crate::sys::landlock::Right;
 use crate::sys::mount::Attr;
 
@@ -60,6 +62,11 @@ pub enum What {
     Pts,
     /// An overlay over the workspace or beside it.
     Overlay(Overlay),
+    /// A directory of the run's tree, which is there once the launcher lets pid 1 go on.
+    Kept {
+        /// Host path.
+        source: CString,
+    },
     /// A mount of what is seen there, which must have this inode: read-only, or only to keep it in its
     /// place.
     Itself {
@@ -127,12 +134,18 @@ pub struct Plan {
     pub links: Vec<(CString, CString)>,
     /// Mounts in order.
     pub mounts: Vec<Mount>,
+    /// Upper layers in the tmpfs that are kept elsewhere: the directory there, and the one on the host that
+    /// holds the kept one. Pid 1 shows them to the launcher before it mounts anything of them.
+    pub uppers: Vec<(CString, CString)>,
     /// Clones that only the launcher can make.
     pub mapped: Vec<Mapped>,
     /// Landlock rules on the pivoted view.
     pub rules: Vec<(CString, Right)>,
     /// Mounts that must report themselves read-only afterwards.
     pub read_only: Vec<CString>,
+    /// Go on with the `/proc` around us where no fresh one can be had, and without a pivot where the root
+    /// cannot be pivoted away.
+    pub nested: bool,
     /// What is given up at the end, and the limits.
     pub confinement: Confinement,
     /// Working directory.
@@ -289,6 +302,7 @@ impl Points {
 pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
     let mut p = Plan {
         tmp_size: cstring("a size", spec.tmp.to_string())?,
+        nested: spec.mode >= Mode::Nested,
         confinement: Confinement::of(spec),
         ..Plan::default()
     };
@@ -332,6 +346,12 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         }
     }
     names(&mut p, &mut points, spec)?;
+    if !p.mounts.iter().any(|m| m.what == What::Veil) {
+        p.confinement.required = p.confinement.required.without_veils();
+    }
+    if p.nested {
+        points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
+    }
     for d in points.dirs {
         p.dirs.push(cpath(&d)?);
     }

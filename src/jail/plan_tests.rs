@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::base::id::{Id, Kind};
-use crate::jail::spec::{Bind, Hidden, Owner};
-use crate::policy::settings::Seccomp;
+use crate::jail::spec::{Bind, Hidden, Owner, Storage};
+use crate::policy::settings::{Mode, Seccomp};
 
 fn spec() -> Spec {
     Spec {
@@ -19,6 +19,7 @@ fn spec() -> Spec {
         umask: 0o022,
         access: Access::Overlay,
         tree: Some("/state/trees/x".into()),
+        storage: Storage::Disk,
         owner: Owner { uid: 5, gid: 5 },
         durable: false,
         sides: vec![],
@@ -38,6 +39,8 @@ fn spec() -> Spec {
         tmp: 1 << 30,
         ids: Ids::Caller { owner: Owner { uid: 5, gid: 5 } },
         landlock_abi: 7,
+        mode: Mode::Full,
+        required: Default::default(),
         without: Default::default(),
     }
 }

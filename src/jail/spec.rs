@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Required;
 use crate::base::id::Id;
-use crate::policy::settings::{Access, Net, Seccomp};
+use crate::policy::settings::{Access, Mode, Net, Seccomp};
 
 /// A host path shown in the jail at its own path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +96,18 @@ pub struct Mask {
     pub shows: Option<Vec<u8>>,
 }
 
+/// Where what the jail writes to the workspace is while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Storage {
+    /// In the run's tree, as the upper layer of an overlay.
+    #[default]
+    Disk,
+    /// In the jail's tmpfs, as the upper layer of an overlay: the file system of the tree takes none.
+    Memory,
+    /// In the run's tree, as a copy of the workspace: no overlay over it can be had.
+    Copy,
+}
+
 /// Owner ids of the tree's top directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -150,6 +163,8 @@ pub struct Birth {
     pub as_root: bool,
     /// The network.
     pub net: Net,
+    /// Without any namespace.
+    pub lite: bool,
 }
 
 /// One jail.
@@ -178,6 +193,8 @@ pub struct Spec {
     pub access: Access,
     /// With [`Access::Overlay`]: the directory holding `upper` and `work`.
     pub tree: Option<PathBuf>,
+    /// With [`Access::Overlay`]: where what it writes is.
+    pub storage: Storage,
     /// Owner of the workspace's top directory.
     pub owner: Owner,
     /// Mount the overlay without `volatile`.
@@ -219,6 +236,10 @@ pub struct Spec {
     pub ids: Ids,
     /// Kernel's Landlock ABI.
     pub landlock_abi: i32,
+    /// The weakest mode that it may end up in.
+    pub mode: Mode,
+    /// Layers without which the command does not run.
+    pub required: Required,
     /// Layers switched off, by name: for tests that show a layer's teeth, in debug builds only.
     pub without: Without,
 }

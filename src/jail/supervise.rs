@@ -18,9 +18,9 @@ use super::launch::Running;
 use super::limits::{Counted, Limits};
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
-use super::status::Layers;
+use super::status::{Layer, Layers};
 use super::terminal::Terminal;
-use super::usage::{self, DiskMeter, Meter};
+use super::usage::{self, DiskMeter, Meter, View};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd;
@@ -166,7 +166,7 @@ pub fn supervise(
     watcher: &mut dyn Watcher,
 ) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
-    let Running { pid, pidfd, status, stdout, stderr, stdin, started } = jail;
+    let Running { pid, pidfd, status, stdout, stderr, stdin, started, said } = jail;
     let mut flows = Flows {
         streams: Vec::with_capacity(2),
         terminal: None,
@@ -186,6 +186,10 @@ pub fn supervise(
     watcher.meanwhile();
     let mut state =
         State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
+    if said.is_some() {
+        state.said = said;
+        state.fall_silent();
+    }
     let mut meter = Meter::new(options.watch_memory, started);
     let mut disk = DiskMeter::new(options.watch_disk, started);
     let mut shortage = options.group.and_then(Limits::on_memory_shortage);
@@ -303,7 +307,7 @@ fn end_of(state: &mut State, options: &Options<'_>, meter: &Meter) -> Counted {
 fn on_time(
     state: &mut State,
     options: &Options<'_>,
-    (jail, proc): (BorrowedFd<'_>, Option<&OwnedFd>),
+    (jail, proc): (BorrowedFd<'_>, Option<&View>),
     now: Instant,
     watcher: &mut dyn Watcher,
 ) -> sys::Result<()> {
@@ -426,11 +430,15 @@ fn take_message(
     }
     match receive(status, false)? {
         Received::Message(Message::Started(layers), proc) => {
-            meter.proc = proc;
+            let of = (!layers.has(Layer::Proc)).then_some(pid);
+            let tmp = layers.has(Layer::MountNs);
+            meter.proc = proc.map(|proc| View::new(proc, of, tmp));
             state.started = true;
             state.layers = layers;
             watcher.started(layers, pid, lines);
         }
+        // Asked for and taken before.
+        Received::Message(Message::Uppers, _) => {}
         Received::Message(Message::Terminal, Some(master)) => state.master = Some(master),
         // Its descriptor was lost on the way.
         Received::Message(Message::Terminal, None) => {

@@ -1,6 +1,7 @@
 //! What the processes of a running jail use, read through the jail's own `/proc`: its numbers are
 //! the kernel's, and it lists exactly the jail's processes.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -22,8 +23,49 @@ fn read(proc: &OwnedFd, path: &str) -> Option<String> {
     Some(text)
 }
 
-/// Call `each` with every pid of the jail.
-fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
+/// The `/proc` through which a jail is seen.
+#[derive(Debug)]
+pub(super) struct View {
+    proc: OwnedFd,
+    /// It lists other processes as well: those of the jail descend from this one.
+    of: Option<i32>,
+    /// There is a `/tmp` of the jail's own beside it.
+    tmp: bool,
+}
+
+impl View {
+    /// The jail's own, or one in which its pid 1 is `of`.
+    pub(super) fn new(proc: OwnedFd, of: Option<i32>, tmp: bool) -> View {
+        View { proc, of, tmp }
+    }
+
+    /// Call `each` with every pid of the jail.
+    fn pids(&self, mut each: impl FnMut(&str)) {
+        let Some(top) = self.of else { return all(&self.proc, each) };
+        let mut parents = BTreeMap::new();
+        all(&self.proc, |pid| {
+            let stat = read(&self.proc, &format!("{pid}/stat"));
+            if let (Ok(pid), Some(parent)) = (pid.parse::<i32>(), stat.as_deref().and_then(parent)) {
+                parents.insert(pid, parent);
+            }
+        });
+        for pid in parents.keys() {
+            // Bounded: a table that was read while processes came and went may have a circle in it.
+            let ancestors = std::iter::successors(Some(*pid), |pid| parents.get(pid).copied());
+            if ancestors.take(parents.len() + 1).any(|pid| pid == top) {
+                each(&pid.to_string());
+            }
+        }
+    }
+}
+
+/// The parent that a `/proc/PID/stat` names: field 4 of proc(5), after the name in parentheses.
+pub(super) fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// Call `each` with every pid that is listed.
+fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
     let Ok(mut entries) = Entries::again(proc) else { return };
     while let Ok(Some(entry)) = entries.step() {
         if let Ok(name) = std::str::from_utf8(entry.name)
@@ -39,15 +81,15 @@ fn pids(proc: &OwnedFd, mut each: impl FnMut(&str)) {
 /// jail's tmpfs. Pages shared between a parent and its fork count for both. Of shared memory the
 /// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
 /// every process that maps it.
-fn memory(proc: &OwnedFd) -> u64 {
-    let (mut private, mut shared) = (0, tmpfs(proc));
-    pids(proc, |pid| {
-        let Some(text) = read(proc, &format!("{pid}/status")) else { return };
+fn memory(view: &View) -> u64 {
+    let (mut private, mut shared) = (0u64, if view.tmp { tmpfs(&view.proc) } else { 0 });
+    view.pids(|pid| {
+        let Some(text) = read(&view.proc, &format!("{pid}/status")) else { return };
         let (mine, common) = of_status(&text);
-        private += mine;
+        private = private.saturating_add(mine);
         shared = shared.max(common);
     });
-    private + shared
+    private.saturating_add(shared)
 }
 
 /// The same of some processes, by their numbers out here, where the jail's tmpfs is not in sight. `None`
@@ -64,15 +106,19 @@ pub(super) fn of_processes(pids: impl Iterator<Item = i32>) -> Option<u64> {
 }
 
 /// Private and shared bytes from a `/proc/PID/status`.
-fn of_status(text: &str) -> (u64, u64) {
-    let mut sums = (0, 0);
+pub(super) fn of_status(text: &str) -> (u64, u64) {
+    let mut sums = (0u64, 0u64);
     for line in text.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
         // Only these have a unit; the first line is the program's name for itself, which it chooses.
-        let kib = || value.trim().strip_suffix(" kB").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let bytes = || {
+            let kib = value.trim().strip_suffix(" kB").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+            // More than there can be stays more than any limit.
+            kib.saturating_mul(1024)
+        };
         match name {
-            "RssAnon" | "VmSwap" | "VmPTE" => sums.0 += kib() * 1024,
-            "RssShmem" => sums.1 += kib() * 1024,
+            "RssAnon" | "VmSwap" | "VmPTE" => sums.0 = sums.0.saturating_add(bytes()),
+            "RssShmem" => sums.1 = sums.1.saturating_add(bytes()),
             _ => {}
         }
     }
@@ -97,7 +143,7 @@ fn tmpfs(proc: &OwnedFd) -> u64 {
 #[derive(Debug)]
 pub(super) struct Meter {
     /// The jail's `/proc`, once it has sent it.
-    pub(super) proc: Option<OwnedFd>,
+    pub(super) proc: Option<View>,
     limit: Option<u64>,
     /// Most bytes seen.
     pub(super) peak: u64,
@@ -171,14 +217,14 @@ fn wait(room: u64, cost: Duration) -> Duration {
 }
 
 /// CPU time so far and memory held now.
-pub(super) fn live(proc: Option<&OwnedFd>, group: Option<&Limits>, wall: Duration) -> Usage {
+pub(super) fn live(view: Option<&View>, group: Option<&Limits>, wall: Duration) -> Usage {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let mut usage = Usage { wall_ms: ms(wall), ..Usage::default() };
-    let Some(proc) = proc else { return usage };
+    let Some(view) = view else { return usage };
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let per_tick = 1000 / u64::try_from(ticks).unwrap_or(100).max(1);
-    pids(proc, |pid| {
-        let Some(text) = read(proc, &format!("{pid}/stat")) else { return };
+    view.pids(|pid| {
+        let Some(text) = read(&view.proc, &format!("{pid}/stat")) else { return };
         // The command's name may contain spaces and parentheses: fields start after the last one.
         let Some((_, rest)) = text.rsplit_once(") ") else { return };
         let field = |n: usize| rest.split(' ').nth(n).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
@@ -190,7 +236,7 @@ pub(super) fn live(proc: Option<&OwnedFd>, group: Option<&Limits>, wall: Duratio
     if let Some((user, system)) = counted.cpu {
         (usage.user_ms, usage.system_ms) = (ms(user), ms(system));
     }
-    usage.peak_rss = counted.memory.unwrap_or_else(|| memory(proc));
+    usage.peak_rss = counted.memory.unwrap_or_else(|| memory(view));
     usage.peak_memory = counted.peak.unwrap_or(0);
     usage
 }
@@ -205,6 +251,24 @@ mod tests {
                     RssShmem:\t      50 kB\nVmSwap:\t      10 kB\nThreads:\t1\n";
         assert_eq!(of_status(text), (1110 * 1024, 50 * 1024));
         assert_eq!(of_status("Name:\tx\nState:\tZ (zombie)\n"), (0, 0));
+        let huge = format!("RssShmem:\t {0} kB\nVmSwap:\t {0} kB\nRssAnon:\t 1 kB\n", u64::MAX);
+        assert_eq!(of_status(&huge), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_jail_seen_through_another_proc_is_what_descends_from_its_pid_1() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let proc: OwnedFd = std::fs::File::open("/proc").unwrap().into();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let view = View::new(proc, Some(me), false);
+        let mut seen = Vec::new();
+        view.pids(|pid| seen.push(pid.to_owned()));
+        assert!(seen.contains(&child.id().to_string()) && seen.contains(&me.to_string()), "{seen:?}");
+        assert!(!seen.contains(&std::os::unix::process::parent_id().to_string()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(parent("12 (a) b) S 7 1 1"), Some(7), "a name may hold anything");
+        assert_eq!(parent("12 (a"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::sys::pidfd::{End, Rusage};
 use crate::sys::{self, Error};
 
 /// Longest packet.
-const MAX: usize = 1024;
+pub(super) const MAX: usize = 1024;
 
 /// One message of pid 1.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub enum Message {
         /// Whether it was the exec itself (exit code 126 or 127 instead of 125).
         exec: bool,
     },
+    /// The jail's tmpfs is made; the upper layers that it holds follow as descriptors, and are waited for to
+    /// be filled.
+    Uppers,
     /// The command is running, with these layers in force. The jail's `/proc` travels with it;
     /// sockets made in the jail's network namespace can travel the same way.
     Started(Layers),
@@ -61,7 +64,7 @@ pub fn pair() -> sys::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Message {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match self {
             Message::Failed { step, errno, exec } => {
@@ -70,6 +73,7 @@ impl Message {
                 out.push(u8::from(*exec));
                 out.extend_from_slice(step.as_bytes().get(..step.len().min(MAX - 6)).unwrap_or_default());
             }
+            Message::Uppers => out.push(7),
             Message::Started(layers) => {
                 out.push(2);
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
@@ -95,7 +99,7 @@ impl Message {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Message> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
         let (tag, rest) = bytes.split_first()?;
         let int = || Some(i32::from_le_bytes(rest.get(..4)?.try_into().ok()?));
         let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
@@ -110,6 +114,7 @@ impl Message {
                 layers.without_caches(word(8)?);
                 Message::Started(layers)
             }
+            7 if rest.is_empty() => Message::Uppers,
             3 | 4 if rest.len() == 29 => {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 let time = |at| word(at).map(Duration::from_micros);
@@ -284,6 +289,7 @@ mod tests {
         let mut without = Layers::from_bits(3);
         without.without_caches(1 << 63 | 2);
         for m in [
+            Message::Uppers,
             Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
@@ -302,7 +308,7 @@ mod tests {
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }
-        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x07"] {
+        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08"] {
             assert_eq!(Message::decode(bad), None);
         }
     }

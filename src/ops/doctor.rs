@@ -79,6 +79,7 @@ fn facts() -> Facts {
 }
 
 const NO_USERNS: &str = "not tried: it needs a user namespace";
+const FULL_WORKS: &str = "not needed: the full mode works";
 const NO_STATE: &str = "not tried: it needs the state directory";
 
 fn ids() -> Ids {
@@ -165,14 +166,14 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
         facts.tried.insert("idmap".to_owned(), idmap(ids, cwd));
     }
     if facts.state.trouble.is_some() {
-        return skip(facts, &["overlay", "workspace", "jail", "limits"], NO_STATE);
+        return skip(facts, &["overlay", "workspace", "jail", "nested", "lite", "limits"], NO_STATE);
     }
     let place = match Place::make(ids, possible) {
         Ok(place) => place,
         Err(e) => {
             facts.state.fix = state_fixes(&e);
             facts.state.trouble = Some(e.to_string());
-            return skip(facts, &["overlay", "workspace", "jail", "limits"], NO_STATE);
+            return skip(facts, &["overlay", "workspace", "jail", "nested", "lite", "limits"], NO_STATE);
         }
     };
     if possible {
@@ -195,13 +196,22 @@ fn on_files(facts: &mut Facts, ids: Ids, cwd: Option<&Path>, possible: bool) {
     let scratch = place.dir("jail");
     let movable = !ids.is_range() || over(Some(&scratch), |lower| files::idmap(ids, lower)).worked();
     let at = if movable { &scratch } else { cwd.unwrap_or(&scratch) };
-    let jail = whole_jail(&place, at, &[]);
-    let limits = match jail.worked() {
+    let mut tried = whole_jail(&place, at, &[]);
+    let limits = match tried.worked() {
         true => limits::limits(&whole_jail(&place, at, &limits::TRIED)),
         false => Tried::Skipped("limits were not tried: no jail works".to_owned()),
     };
-    facts.tried.insert("jail".to_owned(), jail);
     facts.tried.insert("limits".to_owned(), limits);
+    for (mode, why) in [("nested", FULL_WORKS), ("lite", "not needed: a stronger mode works")] {
+        let weaker = if tried.worked() || matches!(tried, Tried::Skipped(_)) {
+            Tried::Skipped(why.to_owned())
+        } else {
+            whole_jail(&place, at, &["--mode", mode])
+        };
+        let id = if mode == "nested" { "jail" } else { "nested" };
+        facts.tried.insert(id.to_owned(), std::mem::replace(&mut tried, weaker));
+    }
+    facts.tried.insert("lite".to_owned(), tried);
     place.remove();
 }
 

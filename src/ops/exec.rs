@@ -8,31 +8,23 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
-use super::caches::Found as FoundCache;
 use super::project::{self, Choice, Place};
-use super::secrets::{Placed, Secrets};
-use super::tools::Found;
+use super::secrets::Secrets;
 use super::{changes, config, keep, pause};
 
 use crate::base::id::{Id, Kind as IdKind};
-use crate::jail::etc;
-use crate::jail::launch;
 use crate::jail::limits::Limits;
-use crate::jail::plan;
-use crate::jail::ready::Ready;
-use crate::jail::root;
-use crate::jail::spec::{Birth, Spec};
+use crate::jail::spec::{Spec, Storage};
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
 use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
-use crate::policy::settings::{Access, Net, Settings, Tools};
+use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome, Usage};
 use crate::store::layout::StateDir;
 use crate::store::planted::{self, Bed};
-use crate::store::sides::Kind;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
@@ -44,34 +36,40 @@ mod beside;
 mod beyond;
 mod born;
 mod check;
+mod copied;
 mod dry;
 mod end;
 mod error;
 mod foreign;
 mod hide;
 mod limits;
+mod lite;
 mod missing;
+mod mode;
 mod offline;
 mod parts;
+mod prepare;
 mod record;
 mod relay;
 mod setid;
 mod shell;
 mod shown;
 mod spec;
+mod storage;
 mod streams;
 mod tracked;
 mod veil;
 
 use beside::Beside;
 use born::Start;
-use limits::Chosen;
+use prepare::{How, Prepared, prepare};
 use relay::Relay;
 
 pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
 pub use missing::{OnHost, on_host};
+pub use mode::missing_layers;
 pub use streams::Tty;
 
 /// Where in the state directory what is ready-made lies.
@@ -117,6 +115,8 @@ pub trait Watcher {
     fn attaching(&mut self);
     /// The first Ctrl-C was passed on.
     fn stopping(&mut self);
+    /// What aj is at before the command can start, when that takes a while.
+    fn progress(&mut self, said: &str);
 }
 
 /// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
@@ -169,6 +169,8 @@ pub struct Report {
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
     pub warnings: Vec<String>,
+    /// What the command changed is gone, and why.
+    pub lost: Option<String>,
     /// How long the reader of what is still to say may take.
     pub patience: Duration,
     /// The start failed for want of descriptors, and somebody set their limit: the setting, where it
@@ -191,7 +193,8 @@ impl Report {
 
     /// The exit code of `aj exec`: the command's own, or 124 to 127 and 128+n.
     pub fn exit_code(&self) -> u8 {
-        exit_code(&self.ended)
+        // "It went well" would be a lie.
+        if self.lost.is_some() { 125 } else { exit_code(&self.ended) }
     }
 }
 
@@ -215,14 +218,40 @@ fn exit_code(ended: &Ended) -> u8 {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    let status = streams::inherited(request.status_fd)?;
-    let terminal = streams::terminal(request)?;
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
+    let (mut tried, mut lite) = (None, false);
+    loop {
+        match attempt(request, watcher, umask, (tried, lite))? {
+            Attempt::Done(report) => return Ok(*report),
+            Attempt::Again(storage) => tried = Some(storage),
+            Attempt::Lite => (tried, lite) = (None, true),
+        }
+    }
+}
+
+/// What came of one start.
+enum Attempt {
+    /// It ran, or cannot run.
+    Done(Box<Report>),
+    /// Nothing ran, and the jail could be made with this.
+    Again(Storage),
+    /// Nothing ran, and the user puts up with a jail without namespaces.
+    Lite,
+}
+
+fn attempt(
+    request: &Request,
+    watcher: &mut dyn Watcher,
+    umask: Mode,
+    (tried, lite): (Option<Storage>, bool),
+) -> Result<Attempt, Error> {
+    let status = streams::inherited(request.status_fd)?;
     let mut warnings = Vec::new();
     let user = config::user()?;
-    let early = Start::early((request, terminal), user.as_ref());
+    let terminal = streams::terminal(request)?;
+    let early = if lite { None } else { Start::early((request, terminal), user.as_ref()) };
     let asked = Asked::look_at(request, user, &mut warnings);
     let Asked { older, place, resolved } = match asked {
         Ok(asked) => asked,
@@ -234,6 +263,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
+    if lite {
+        lite::check(settings)?;
+    }
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let chosen = limits::choose(&resolved, &id, &place.root, &mut warnings);
     let mut limits = match chosen {
@@ -243,15 +275,26 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
             return Err(e);
         }
     };
-    let start = Start::fitting(early, (request, terminal), settings, limits.group.as_mut())?;
+    let start = match Start::fitting(early, (request, terminal), settings, (limits.group.as_mut(), lite)) {
+        Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
+        start => start?,
+    };
     let birth = start.birth();
     let ids = birth.ids;
-    let given = (id, &limits, umask.bits());
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings);
-    let (born, prepared) = start.with(prepared)?;
-    let Prepared { state, spec, mut plan, policy, etc: _etc, root, beside, secrets, seeds, .. } = prepared;
+    let meta = place.meta.clone();
+    let how = How { id, storage: tried, birth, limits: &limits, umask: umask.bits() };
+    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings);
+    let (born, prepared) = match start.with(prepared) {
+        Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
+        both => both?,
+    };
+    let Prepared { state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, .. } =
+        prepared;
     let overlay = spec.access == Access::Overlay;
-    let held = born.instruct(&spec, &mut plan).map_err(Error::Launch)?;
+    let mut held = match born.instruct(&spec, &mut plan) {
+        Ok(held) => held,
+        Err(e) => return storage::after(&spec, &e).map(Attempt::Again).ok_or(Error::Launch(e)),
+    };
     let without_caches = held.without_caches();
     let kind = if request.argv.is_empty() { "shell" } else { "exec" };
     let run = (kind, held.pid());
@@ -262,6 +305,27 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
+            return Err(e);
+        }
+    };
+    let filled = held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
+        tree.iter().try_for_each(|tree| storage::check(tree, &plan))?;
+        let uppers = storage::carry_in(memory, &plan, spec.outside())?;
+        let copies = match &tree {
+            Some(tree) if overlay && spec.storage == Storage::Copy => {
+                copied::make(tree, (&spec, &seeds), &mut |said| watcher.progress(said))?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        tree.iter().filter(|_| lite).try_for_each(lite::make)?;
+        Ok((uppers, copies))
+    });
+    let (uppers, copies) = match filled {
+        Ok(both) => both,
+        Err(e) => {
+            let ended = held.abandon();
+            discard(tree, &state);
+            ended.map_err(Error::Launch)?;
             return Err(e);
         }
     };
@@ -295,6 +359,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.run = Some((id, limits.group.as_ref()));
     relay.beside = &beside;
+    (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     let (mut ended, leaving) = match ended {
@@ -307,13 +372,36 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         }
         Err(e) => {
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
-            let end = record::end(id, outcome, None, &[], None);
+            let end = record::end(id, outcome, None, None, None);
             warnings.extend(spool::append_end(&state, &end)?);
             discard(relay.tree, &state);
             return Err(Error::Launch(e));
         }
     };
+    if lite {
+        // The keeper did, unless it was killed.
+        crate::jail::lite::end_descendants(std::process::id());
+    }
+    let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
+    let next = match (storage::next(&spec, &ended.outcome), &in_the_way) {
+        (Some(storage), None) => Some(Attempt::Again(storage)),
+        _ if !lite && lite::may_follow_end(settings, &ended.outcome, ended.exec_failed) => {
+            Some(Attempt::Lite)
+        }
+        _ => None,
+    };
+    if let Some(next) = next {
+        let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
+        spool::append_end(&state, &end)?;
+        discard(relay.tree, &state);
+        sys::signal::give_back();
+        return Ok(next);
+    }
+    if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
+        storage::remember(&state, &meta, storage);
+    }
     let kept = relay.settle();
+    let lost = relay.lost.take();
     let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
         Err(e) => {
@@ -323,7 +411,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     };
     let changes = left.as_ref().map(|left| &left.diff);
     let files_changed = overlay.then(|| changes.map_or(0, |d| d.totals.changes));
-    let end = record::end(id, ended.outcome.clone(), Some(&ended), &ended.layers.names(), files_changed);
+    let used = mode::used(&ended).filter(|used| *used != policy.mode);
+    policy.mode = used.clone().unwrap_or(policy.mode);
+    let end = record::end(id, ended.outcome.clone(), Some(&ended), files_changed, used);
     match spool::append_end(&state, &end) {
         Ok(set_aside) => warnings.extend(set_aside),
         Err(e) => warnings.push(format!("the run was not recorded: {e}")),
@@ -346,7 +436,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     if overlay && foreign::is_suspect(&ended) {
         warnings.extend(foreign::hint(&spec.workspace, &ids, spec.owner));
     }
+    warnings.extend(mode::line(&ended));
     warnings.extend(veil::missing(&spec, ended.layers));
+    warnings.extend(storage::line(&spec, &state).filter(|_| mode::used(&ended).is_some()));
     warnings.extend(relay.mounts.take());
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
@@ -363,11 +455,10 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     }
     sys::signal::give_back();
     let too_few_files = check::too_few_files(&resolved, &ended.outcome);
-    let mounts_in_the_way = below.and_then(|below| below.in_the_way(ids, &ended.outcome));
     let tools = resolved.settings.tools;
     let (changes, held) = left.map(|left| (left.diff, left.tree)).unzip();
     let hidden = secrets.line();
-    Ok(Report {
+    Ok(Attempt::Done(Box::new(Report {
         id,
         ended,
         policy,
@@ -378,10 +469,11 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
         warnings,
         patience,
         too_few_files,
-        mounts_in_the_way,
+        mounts_in_the_way: in_the_way,
+        lost,
         _held: held,
         _group: limits.group,
-    })
+    })))
 }
 
 /// What is asked for, over which directory.
@@ -406,92 +498,6 @@ impl Asked {
         let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
         Ok(Asked { older, place, resolved })
     }
-}
-
-/// What a run is to be, checked and worked out.
-struct Prepared {
-    state: StateDir,
-    spec: Spec,
-    plan: plan::Plan,
-    policy: Effective,
-    /// Kept for the length of the run.
-    etc: Ready,
-    /// Likewise; or what is to be made for later runs.
-    root: Result<root::Root, Option<root::Wanted>>,
-    /// The tools that are shown.
-    tools: Vec<Found>,
-    /// The caches that are shown.
-    caches: Vec<FoundCache>,
-    /// What has an overlay beside the workspace.
-    beside: Vec<Beside>,
-    /// What is shown because git needs it, in whichever way.
-    parts: Vec<PathBuf>,
-    /// What is hidden.
-    secrets: Secrets,
-    /// What the tree has in it before anything runs.
-    seeds: Vec<Bed>,
-}
-
-fn prepare(
-    request: &Request,
-    resolved: &Resolved,
-    place: Place,
-    older: Option<&Tree>,
-    birth: Birth,
-    (id, limits, umask): (Id, &Chosen, u32),
-    warnings: &mut Vec<String>,
-) -> Result<Prepared, Error> {
-    let settings = &resolved.settings;
-    if let Some(tree) = older {
-        again::check(tree, resolved, &birth)?;
-    }
-    let state = StateDir::open()?;
-    let real = state.real_path();
-    let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
-    let cache = state.path().join(CACHE);
-    let etc = etc::ready(&cache).map_err(Error::Etc)?;
-    let alias = check::alias(&place);
-    let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
-    let names = shown.tools.names();
-    let tools = std::mem::take(&mut shown.tools.found);
-    let caches = std::mem::take(&mut shown.caches.found);
-    let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
-    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
-    spec.umask = umask;
-    spec.pids = limits.rlimit_pids(spec.pids);
-    let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
-    check::binds_and_state(&spec, &real, request.i_mean_it)?;
-    alias::state(&spec, &beside, &state, request.i_mean_it)?;
-    // What a network brings may be large.
-    let memory = !shown_caches.is_empty() && settings.net == Net::None && beside::memory_has_attributes();
-    beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
-    let tree = trees::path_of(&state, older.map_or(id, Tree::id));
-    spec.caches = beside::caches(shown_caches, &tree, memory);
-    if settings.access == Access::Overlay {
-        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
-        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-    // Without an overlay of the workspace there may be one over a cache.
-    spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
-    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
-    let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, limits);
-    let mut plan = plan::plan(&spec, &launch::host_root(settings.net))?;
-    plan.cover(&parts::protect(&spec, warnings))?;
-    plan.cover(&setid::find(&spec, warnings)?)?;
-    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
-    plan.mask(&masks)?;
-    let owner = spec.outside().map(|(uid, _)| uid);
-    let mut root = root::ready(&cache, &mut plan, owner);
-    if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
-        wanted.make(&cache);
-        root = root::ready(&cache, &mut plan, owner);
-    }
-    Ok(Prepared { state, spec, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
-}
-
-fn cache_names(found: &[FoundCache]) -> Vec<String> {
-    found.iter().map(|f| f.name.clone()).collect()
 }
 
 /// A run whose jail has been born.
@@ -525,8 +531,11 @@ impl Begun<'_> {
             discard(tree, state);
             return Err(e.into());
         }
-        if let Some(Err(e)) =
-            tree.as_ref().map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
+        if let Some(Err(e)) = tree
+            .as_ref()
+            // A copy is made without them.
+            .filter(|_| spec.storage != Storage::Copy || spec.access != Access::Overlay)
+            .map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
         {
             discard(tree, state);
             return Err(Error::Unhidden(e));

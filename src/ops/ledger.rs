@@ -8,7 +8,7 @@ use crate::base::text::printable;
 use crate::monitor::Monitor;
 use crate::ops::pause;
 use crate::schema::jail::bytes64::encode;
-use crate::schema::jail::{Excerpt, Outcome, Start};
+use crate::schema::jail::{Effective, End, Excerpt, Outcome, Start};
 use crate::schema::ledger::{FORMAT_VERSION, Failure, JailDetail, JailList, JailSummary, Output, Status};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -278,6 +278,10 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         Some(Outcome::Exited { .. } | Outcome::TimedOut | Outcome::OutOfMemory) | None => (None, None),
     };
     let (files_changed, usage) = end.as_ref().map_or((None, None), |e| (e.files_changed, Some(e.usage)));
+    let policy = start.as_ref().map(|s| s.policy.clone()).map(|policy| match &end {
+        Some(End { mode: Some(mode), .. }) => Effective { mode: mode.clone(), ..policy },
+        _ => policy,
+    });
     let killed_for = end.as_ref().and_then(|e| e.killed_for.clone());
     let (layers, stdout, stderr) =
         end.map_or_else(Default::default, |e| (e.layers, output(e.stdout), output(e.stderr)));
@@ -305,7 +309,7 @@ fn detail(state: &StateDir, full: Full, monitor: &dyn Monitor) -> JailDetail {
         tree: row.tree,
         changes_kept: row.changes_kept,
         kept_bytes: row.kept_bytes,
-        policy: start.map(|s| s.policy),
+        policy,
         layers,
         usage,
         killed_for,

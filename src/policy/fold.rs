@@ -9,8 +9,9 @@ use super::keep::Keep;
 use super::key::Key;
 use super::layer::{At, Layer, Rule, visit};
 use super::presets;
+use super::require::Need;
 use super::resolve::{Demands, Error, Facts, Names, Origin, Resolved};
-use super::settings::{Net, Seccomp, Settings};
+use super::settings::{Mode, Net, Seccomp, Settings};
 use super::suggest;
 use super::value::{cpu_text, limit_text, size_text, time_text};
 use crate::base::text::{os, printable};
@@ -23,6 +24,7 @@ pub(super) struct Fold {
     rw: Entries<PathBuf>,
     show: Entries<Pattern>,
     hide: Entries<Pattern>,
+    require: Entries<Need>,
     /// Of the source that is folded in: later ones are stronger.
     rank: u8,
     env: Entries<(OsString, OsString)>,
@@ -108,6 +110,7 @@ impl Fold {
             rw: Entries::default(),
             show: Entries::default(),
             hide: Entries::default(),
+            require: Entries::default(),
             rank: 0,
             env: Entries::default(),
             pass: Entries::default(),
@@ -136,6 +139,7 @@ impl Fold {
             self.show.push(self.pattern(value), origin(*line));
         }
         self.hides(&layer.hide, &origin);
+        self.requires(&layer.require, &origin);
         for At { value, line } in &layer.env {
             self.forget(&value.0);
             self.env.push(value.clone(), origin(*line));
@@ -153,6 +157,15 @@ impl Fold {
     fn hides(&mut self, patterns: &[At<String>], origin: impl Fn(u32) -> Origin) {
         for At { value, line } in patterns {
             self.hide.push(self.pattern(value), origin(*line));
+        }
+    }
+
+    /// Whoever asks for a layer gets it or nothing: no later source takes that back.
+    fn requires(&mut self, needs: &[At<Need>], origin: impl Fn(u32) -> Origin) {
+        for At { value, line } in needs {
+            if !self.require.0.iter().any(|(held, _)| held == value) {
+                self.require.push(value.clone(), origin(*line));
+            }
         }
     }
 
@@ -193,6 +206,7 @@ impl Fold {
         }
         self.rank = self.rank.saturating_add(1);
         self.hides(&layer.hide, Origin::Project);
+        self.requires(&layer.require, Origin::Project);
         // A variable inside the jail looks harmless, but NODE_OPTIONS and the like decide what the
         // user's own command runs, and `pass` would carry out whatever the shell holds.
         let lists = [
@@ -263,6 +277,7 @@ impl Fold {
         if let Some(own) = own {
             self.rank = self.rank.saturating_add(1);
             self.hides(&own.hide, move |_| Origin::ProjectPreset(line));
+            self.requires(&own.require, move |_| Origin::ProjectPreset(line));
         }
         if let Some(own) = own {
             let lists = [
@@ -348,15 +363,24 @@ impl Fold {
         let (rw, rw_origins) = self.rw.split();
         let (show, show_origins) = self.show.split();
         let (hide, hide_origins) = self.hide.split();
+        let (require, require_origins) = self.require.split();
         let (env, env_origins) = self.env.split();
         let (pass, pass_origins) = self.pass.split();
         Resolved {
-            settings: Settings { ro, rw, show, hide, env, pass, ..self.settings },
+            settings: Settings { ro, rw, show, hide, require, env, pass, ..self.settings },
             keep: Keep::default(),
             warnings: self.warnings,
             weakened,
             origins: self.origins,
-            list_origins: [ro_origins, rw_origins, show_origins, hide_origins, env_origins, pass_origins],
+            list_origins: [
+                ro_origins,
+                rw_origins,
+                show_origins,
+                hide_origins,
+                require_origins,
+                env_origins,
+                pass_origins,
+            ],
             names: self.names,
             demands: self.demands,
         }
@@ -365,6 +389,16 @@ impl Fold {
 
 fn weakened(settings: &Settings) -> Vec<String> {
     let mut lines = Vec::new();
+    match settings.mode {
+        Mode::Full => {}
+        Mode::Nested => lines.push(
+            "mode nested: where no fresh /proc can be had, the processes around the jail are seen in it".to_owned(),
+        ),
+        Mode::Lite => lines.push(
+            "mode lite: where no namespace can be had, only Landlock and the system call filter hold the command"
+                .to_owned(),
+        ),
+    }
     if settings.net == Net::Host {
         lines.push("net host: the jail has this machine's network, local services included".to_owned());
     }

@@ -5,6 +5,8 @@
 pub enum Key {
     /// Named bundle of values.
     Preset,
+    /// The weakest mode that the user puts up with.
+    Mode,
     /// How the workspace is shown.
     Workspace,
     /// The network.
@@ -51,6 +53,8 @@ pub enum Key {
     Show,
     /// What is hidden in the tree.
     Hide,
+    /// Layers that must be in force.
+    Require,
     /// Variables set.
     Env,
     /// Variables copied from the caller.
@@ -62,8 +66,9 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 26] = [
+    pub const ALL: [Key; 28] = [
         Key::Preset,
+        Key::Mode,
         Key::Workspace,
         Key::Net,
         Key::Seccomp,
@@ -87,6 +92,7 @@ impl Key {
         Key::Rw,
         Key::Show,
         Key::Hide,
+        Key::Require,
         Key::Env,
         Key::Pass,
     ];
@@ -95,6 +101,7 @@ impl Key {
     pub fn name(self) -> &'static str {
         match self {
             Key::Preset => "preset",
+            Key::Mode => "mode",
             Key::Workspace => "workspace",
             Key::Net => "net",
             Key::Seccomp => "seccomp",
@@ -118,6 +125,7 @@ impl Key {
             Key::Rw => "rw",
             Key::Show => "show",
             Key::Hide => "hide",
+            Key::Require => "require",
             Key::Env => "env",
             Key::Pass => "pass",
         }
@@ -127,6 +135,7 @@ impl Key {
     pub fn flag(self) -> &'static str {
         match self {
             Key::Preset => "--preset",
+            Key::Mode => "--mode",
             Key::Workspace => "--rw or --ro",
             Key::Net => "--net",
             Key::Seccomp => "--seccomp",
@@ -150,6 +159,7 @@ impl Key {
             Key::Rw => "--rw",
             Key::Show => "--show",
             Key::Hide => "--hide",
+            Key::Require => "--require",
             Key::Env => "--env",
             Key::Pass => "--pass",
         }

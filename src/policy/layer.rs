@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::Key;
-use super::settings::{Access, Caches, Net, Seccomp, Settings, Tools};
+use super::require::Need;
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Tools};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 
 /// A value and the line of the file it stands in (0: not from a file).
@@ -28,6 +29,8 @@ impl<T> From<T> for At<T> {
 pub struct Layer {
     /// Preset to build on.
     pub preset: Option<At<String>>,
+    /// The weakest mode.
+    pub mode: Option<At<Mode>>,
     /// How the workspace is shown.
     pub access: Option<At<Access>>,
     /// The network.
@@ -74,6 +77,8 @@ pub struct Layer {
     pub show: Vec<At<String>>,
     /// What is hidden in the tree.
     pub hide: Vec<At<String>>,
+    /// Layers that must be in force.
+    pub require: Vec<At<Need>>,
     /// Variables set.
     pub env: Vec<At<(OsString, OsString)>>,
     /// Variables copied from the caller.
@@ -99,7 +104,7 @@ impl Layer {
             ($($field:ident)*) => { $(if other.$field.is_some() { self.$field.clone_from(&other.$field); })* };
         }
         each! {
-            access net seccomp nested_userns as_root tools caches timeout grace mem cpu_millis pids nofile tmp
+            mode access net seccomp nested_userns as_root tools caches timeout grace mem cpu_millis pids nofile tmp
             disk io_read io_write best_effort durable
         }
     }
@@ -129,6 +134,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
     // Taken apart in full, so that a new field cannot be forgotten here.
     let Layer {
         preset: _,
+        mode,
         access,
         net,
         seccomp,
@@ -152,6 +158,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         rw: _,
         show: _,
         hide: _,
+        require: _,
         env: _,
         pass: _,
     } = layer;
@@ -163,6 +170,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         };
     }
     each! {
+        Mode mode |new, held| new > held, ToString::to_string;
         Workspace access |new, held| room(*new) > room(*held), ToString::to_string;
         Net net |new, held| *new == Net::Host && *held != Net::Host, ToString::to_string;
         Seccomp seccomp |new, held| strength(*new) < strength(*held), ToString::to_string;

@@ -24,6 +24,7 @@ pub mod key;
 pub mod layer;
 pub mod presets;
 mod read;
+pub mod require;
 pub mod resolve;
 pub mod rows;
 pub mod settings;

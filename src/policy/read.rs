@@ -11,6 +11,7 @@ use super::file::{FileError, LARGEST, Max, Problem};
 use super::hide;
 use super::key::Key;
 use super::layer::{At, Layer};
+use super::require;
 use super::settings::Tools;
 use super::suggest;
 use super::value::{self, ValueError};
@@ -148,6 +149,7 @@ impl<'a> Reader<'a> {
             match key {
                 Key::Preset => layer.preset = Some(At { value: self.string(n, value)?.to_owned(), line }),
                 Key::Workspace => layer.access = Some(self.word(n, value, line, value::access)?),
+                Key::Mode => layer.mode = Some(self.word(n, value, line, value::mode)?),
                 Key::Net => layer.net = Some(self.word(n, value, line, value::net)?),
                 Key::Seccomp => layer.seccomp = Some(self.word(n, value, line, value::seccomp)?),
                 Key::NestedUserns => layer.nested_userns = Some(self.boolean(n, value, line)?),
@@ -178,6 +180,7 @@ impl<'a> Reader<'a> {
                 Key::Rw => layer.rw = self.list(n, value, |r, text| r.path(text))?,
                 Key::Show => layer.show = self.patterns(n, value)?,
                 Key::Hide => layer.hide = self.patterns(n, value)?,
+                Key::Require => layer.require = self.list(n, value, |_, text| require::parse(text))?,
                 Key::Pass => layer.pass = self.list(n, value, |_, text| variable(text))?,
                 Key::Env => self.env(n, value, &mut layer)?,
             }

@@ -8,7 +8,7 @@ use super::hide::Pattern;
 use super::keep::Keep;
 use super::key::Key;
 use super::layer::Layer;
-use super::settings::{Access, Caches, Net, Seccomp, Settings, Tools};
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Tools};
 
 /// What the built-in values depend on, measured by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +147,8 @@ pub struct Resolved {
     /// Layers of the jail that are weaker than usual because somebody chose so, one line each.
     pub weakened: Vec<String>,
     pub(super) origins: [Origin; Key::SCALARS],
-    /// In the order of `settings.ro`, `rw`, `show`, `hide`, `env`, `pass`.
-    pub(super) list_origins: [Vec<Origin>; 6],
+    /// In the order of `settings.ro`, `rw`, `show`, `hide`, `require`, `env`, `pass`.
+    pub(super) list_origins: [Vec<Origin>; 7],
     pub(super) names: Names,
     /// Of limits that may not be enforceable: what the user asked for below what the project narrowed.
     pub(super) demands: Demands,
@@ -262,6 +262,8 @@ pub fn resolve(sources: Sources<'_>, facts: &Facts) -> Result<Resolved, Error> {
 fn built_in(facts: &Facts) -> Settings {
     Settings {
         preset: None,
+        // What is weaker is chosen by name.
+        mode: Mode::Full,
         access: Access::Overlay,
         net: Net::None,
         seccomp: Seccomp::Standard,
@@ -289,6 +291,7 @@ fn built_in(facts: &Facts) -> Settings {
         rw: Vec::new(),
         show: Vec::new(),
         hide: Vec::new(),
+        require: Vec::new(),
         env: Vec::new(),
         pass: Vec::new(),
     }

@@ -24,6 +24,8 @@ fn layer() -> impl Strategy<Value = Layer> {
         prop::option::of(prop::sample::select(vec![Access::Overlay, Access::Rw, Access::Ro])),
         prop::option::of(prop::sample::select(vec![Net::None, Net::Host])),
         prop::option::of(prop::sample::select(vec![Seccomp::Standard, Seccomp::Strict, Seccomp::Log])),
+        prop::option::of(prop::sample::select(vec![Mode::Full, Mode::Nested, Mode::Lite])),
+        prop::collection::vec(prop::sample::select(vec!["netns", "landlock:4", "full"]), 0..3),
     );
     let flags = [0u8; 4].map(|_| prop::option::of(any::<bool>()));
     let limits = [0u8; 4].map(|_| limit());
@@ -51,6 +53,8 @@ fn layer() -> impl Strategy<Value = Layer> {
         let [ro, rw, env, pass] = lists;
         Layer {
             preset: word.0.map(|p| p.to_owned().into()),
+            mode: word.4.map(At::from),
+            require: word.5.into_iter().map(|n| crate::policy::require::parse(n).unwrap().into()).collect(),
             access: word.1.map(At::from),
             net: word.2.map(At::from),
             seccomp: word.3.map(At::from),
@@ -92,6 +96,8 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
     let room = |x: Access| [Access::Ro, Access::Overlay, Access::Rw].iter().position(|y| *y == x);
     let reach = |x: Seccomp| [Seccomp::Strict, Seccomp::Standard, Seccomp::Log].iter().position(|y| *y == x);
     for (what, holds) in [
+        ("mode", a.mode <= b.mode),
+        ("require", b.require.iter().all(|n| a.require.contains(n))),
         ("access", room(a.access) <= room(b.access)),
         ("net", a.net == Net::None || b.net == Net::Host),
         ("seccomp", reach(a.seccomp) <= reach(b.seccomp)),

@@ -153,6 +153,8 @@ fn a_preset_of_the_user_adds_to_the_built_in_one_of_its_name() {
 fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
     // Every key: a user value, the project's wider one, the project's narrower one, what then holds.
     let table = [
+        ("mode", "\"full\"", "\"nested\"", None),
+        ("mode", "\"nested\"", "\"lite\"", Some(("\"full\"", "full"))),
         ("workspace", "\"ro\"", "\"overlay\"", None),
         ("workspace", "\"overlay\"", "\"rw\"", Some(("\"ro\"", "ro"))),
         ("workspace", "\"rw\"", "\"x\"", Some(("\"overlay\"", "overlay"))),
@@ -220,6 +222,28 @@ fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
     let missing: Vec<&str> =
         Key::ALL[1..Key::SCALARS].iter().map(|k| k.name()).filter(|k| !keys.contains(k)).collect();
     assert!(missing.is_empty(), "keys without a row: {missing:?}");
+}
+
+#[test]
+fn whoever_requires_a_layer_is_heard_and_nobody_takes_it_back() {
+    let flags = flags(|l| l.require = vec![crate::policy::require::parse("netns").unwrap().into()]);
+    let r = merged(
+        "[defaults]\nrequire = [\"landlock:6\", \"seccomp\"]\n",
+        "[jail]\nrequire = [\"netns\", \"full\", \"seccomp\"]\n",
+        &flags,
+    );
+    let rows: Vec<_> = r.rows().into_iter().filter(|row| row.key == "require").collect();
+    let said: Vec<_> = rows.iter().map(|row| (row.text.as_str(), row.origin.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            ("landlock:6", "config.toml:2"),
+            ("seccomp", "config.toml:2"),
+            ("netns", "aj.toml:2"),
+            ("full", "aj.toml:2")
+        ]
+    );
+    assert_eq!(r.warnings, Vec::<String>::new());
 }
 
 #[test]

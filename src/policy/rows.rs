@@ -70,6 +70,7 @@ impl Resolved {
                 None => (Value::Null, None, "none".to_owned()),
             },
             Key::Workspace => word(s.access.to_string()),
+            Key::Mode => word(s.mode.to_string()),
             Key::Net => word(s.net.to_string()),
             Key::Seccomp => word(s.seccomp.to_string()),
             Key::NestedUserns => flag(s.nested_userns),
@@ -88,18 +89,21 @@ impl Resolved {
             Key::IoWrite => rate(s.io_write),
             Key::BestEffort => flag(s.best_effort),
             Key::Durable => flag(s.durable),
-            Key::Ro | Key::Rw | Key::Show | Key::Hide | Key::Env | Key::Pass => return None,
+            Key::Ro | Key::Rw | Key::Show | Key::Hide | Key::Require | Key::Env | Key::Pass => {
+                return None;
+            }
         })
     }
 
     fn list(&self, key: Key, rows: &mut Vec<Row>) {
         let s = &self.settings;
-        let [ro, rw, show, hide, env, pass] = &self.list_origins;
+        let [ro, rw, show, hide, require, env, pass] = &self.list_origins;
         let (entries, origins): (Vec<&OsStr>, _) = match key {
             Key::Ro => (s.ro.iter().map(|p| p.as_os_str()).collect(), ro),
             Key::Rw => (s.rw.iter().map(|p| p.as_os_str()).collect(), rw),
             Key::Show => (s.show.iter().map(|r| OsStr::new(&r.text)).collect(), show),
             Key::Hide => (s.hide.iter().map(|r| OsStr::new(&r.text)).collect(), hide),
+            Key::Require => (s.require.iter().map(|n| OsStr::new(n.as_str())).collect(), require),
             // The name only: values of variables are often secrets, and this goes into bug reports.
             Key::Env => (s.env.iter().map(|(name, _)| name.as_os_str()).collect(), env),
             _ => (s.pass.iter().map(|n| n.as_os_str()).collect(), pass),

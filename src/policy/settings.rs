@@ -8,6 +8,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::hide::Pattern;
+use super::require::Need;
+
+/// What holds a jail together. Each is weaker than the one before it, and named in an order of what a
+/// user puts up with: whoever allows `nested` gets `full` where that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Every layer.
+    Full,
+    /// Namespaces, but with the `/proc` that is around us, or a root that cannot be pivoted away.
+    Nested,
+    /// No namespaces: Landlock, the system call filter, and what every process may give up.
+    Lite,
+}
 
 /// How the jail sees the workspace directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +89,8 @@ pub type Caches = Tools;
 pub struct Settings {
     /// Preset, if one was named.
     pub preset: Option<String>,
+    /// The weakest mode that the user puts up with.
+    pub mode: Mode,
     /// How the workspace is shown.
     pub access: Access,
     /// The network.
@@ -121,6 +137,8 @@ pub struct Settings {
     pub show: Vec<Pattern>,
     /// What is hidden in the tree beside that, and by whom.
     pub hide: Vec<Pattern>,
+    /// Layers that must be in force, whoever asks for them.
+    pub require: Vec<Need>,
     /// Variables set for the command, after the built-in ones. Later entries win.
     pub env: Vec<(OsString, OsString)>,
     /// Variables copied from the caller's environment, by name.

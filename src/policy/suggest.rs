@@ -27,7 +27,7 @@ pub(super) fn synonym(given: &str) -> Option<&'static str> {
         "kill_after" => "grace",
         "processes" | "max_pids" | "nproc" => "pids",
         "open_files" | "ulimit" => "nofile",
-        "access" | "mode" => "workspace",
+        "access" => "workspace",
         "environment" => "env",
         "read_only" | "readonly" => "ro",
         "writable" | "write" => "rw",

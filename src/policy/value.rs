@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{Access, Caches, Net, Seccomp, Tools};
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
 use crate::base::duration::{self, NotADuration};
 use crate::base::size::{self, NotASize};
 use crate::base::text::printable;
@@ -59,6 +59,14 @@ pub enum ValueError {
     /// A word of a later version.
     #[error("`{0}` comes with a later version of aj; today `--net` is `none`, `loopback` or `host`")]
     Later(String),
+    /// Not a name of a layer.
+    #[error("`{given}` {why}")]
+    Layer {
+        /// As given.
+        given: String,
+        /// What is wrong with it, and what would do.
+        why: String,
+    },
     /// Not a name of a tool chain.
     #[error("`{0}` is not a name of a tool; write `auto`, `none`, or names like `rustup,nvm`")]
     ToolName(String),
@@ -221,6 +229,16 @@ pub fn access(text: &str) -> Result<Access, ValueError> {
     }
 }
 
+/// `full`, `nested` or `lite`.
+pub fn mode(text: &str) -> Result<Mode, ValueError> {
+    match text {
+        "full" => Ok(Mode::Full),
+        "nested" => Ok(Mode::Nested),
+        "lite" => Ok(Mode::Lite),
+        _ => Err(ValueError::Choice { given: shown(text), known: "`full`, `nested`, `lite`" }),
+    }
+}
+
 /// `none`, its other name `loopback`, or `host`.
 pub fn net(text: &str) -> Result<Net, ValueError> {
     match text {
@@ -342,6 +360,7 @@ macro_rules! words {
 }
 
 words! {
+    Mode { Full = "full", Nested = "nested", Lite = "lite" }
     Access { Overlay = "overlay", Rw = "rw", Ro = "ro" }
     Net { None = "none", Host = "host" }
     Seccomp { Standard = "standard", Strict = "strict", Log = "log" }

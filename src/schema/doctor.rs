@@ -10,7 +10,7 @@ pub const FORMAT: &str = "0.1";
 pub struct Document {
     /// [`FORMAT`].
     pub format_version: String,
-    /// The strongest mode that works here: `full`, or `null` when none does.
+    /// The strongest mode that works here: `full`, `nested`, `lite`, or `null` when none does.
     pub mode: Option<String>,
     /// Every check, always in this order.
     pub checks: Vec<Check>,

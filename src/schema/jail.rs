@@ -75,6 +75,9 @@ pub struct End {
     pub outcome: Outcome,
     /// Layers that were in force, in the order they were applied.
     pub layers: Vec<String>,
+    /// The mode that it ran in, when that is another than its start allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// What it used.
     pub usage: Usage,
     /// Files changed in the overlay, `null` when not counted.
@@ -94,10 +97,12 @@ pub struct End {
 pub struct Effective {
     /// Preset, if one was named.
     pub preset: Option<String>,
-    /// `full`.
+    /// `full`, `nested` or `lite`: the one that it ran in; while that is not known, the weakest allowed.
     pub mode: String,
     /// `overlay`, `rw` or `ro`.
     pub workspace: String,
+    /// Where what it wrote to an overlay was while it ran: `disk` or `memory`; empty without an overlay.
+    pub storage: String,
     /// `none` or `host`.
     pub net: String,
     /// `standard`, `strict` or `log`.

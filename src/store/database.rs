@@ -10,13 +10,14 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{Error, Result};
 use super::layout::StateDir;
 use crate::base::{clock, text};
+use crate::sys::shared;
 
 /// Schema version, kept in `user_version`. An older `aj` refuses a newer one.
 pub(super) const SCHEMA: u32 = 1;
 
 /// `seq` orders rows by arrival: the wall clock may go backwards. Excerpts have a table of their
 /// own so that lists never read them.
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS jails (
         seq        INTEGER PRIMARY KEY AUTOINCREMENT,
         id         TEXT NOT NULL UNIQUE,
@@ -70,13 +71,19 @@ pub(super) fn open(state: &StateDir) -> Result<Connection> {
 fn prepare(state: &StateDir, mut conn: Connection) -> Result<Connection> {
     let fail = fail(state);
     conn.busy_timeout(Duration::from_secs(5)).map_err(&fail)?;
+    // A write-ahead log is shared memory. SQLite would note it in the file first, and be refused then.
+    let shared = shared::can_be_mapped(state).unwrap_or(true);
+    if !shared {
+        // One that was made elsewhere is read without it, and turned back.
+        conn.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(())).map_err(&fail)?;
+    }
     let found: u32 = conn.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(&fail)?;
     if found > SCHEMA {
         return Err(Error::Newer { path: text::os(&path(state)), found: found.to_string(), known: SCHEMA });
     }
-    // Where shared memory is impossible (some network file systems) WAL is refused or fails.
-    let wal = conn.pragma_update_and_check(None, "journal_mode", "WAL", |r| r.get::<_, String>(0));
-    if !matches!(&wal, Ok(mode) if mode.eq_ignore_ascii_case("wal")) {
+    let mode = if shared { "WAL" } else { "DELETE" };
+    let wal = conn.pragma_update_and_check(None, "journal_mode", mode, |r| r.get::<_, String>(0));
+    if !matches!(&wal, Ok(held) if held.eq_ignore_ascii_case(mode)) {
         if let Err(e) = wal {
             let e = fail(e);
             if e.is_damage() {
@@ -84,6 +91,9 @@ fn prepare(state: &StateDir, mut conn: Connection) -> Result<Connection> {
             }
         }
         conn.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).map_err(&fail)?;
+    }
+    if !shared {
+        conn.pragma_update_and_check(None, "locking_mode", "NORMAL", |_| Ok(())).map_err(&fail)?;
     }
     // The spool is emptied after a commit: the commit has to be on the disk by then.
     conn.pragma_update(None, "synchronous", "FULL").map_err(&fail)?;

@@ -153,7 +153,7 @@ fn report_bad(state: &StateDir, file: &File, bad: &[(u64, u64)], monitor: &dyn M
 }
 
 /// Insert one record. False when this `aj` does not understand it. Doing it twice changes nothing.
-fn apply(tx: &Transaction<'_>, kind: Option<Kind>, payload: &[u8]) -> rusqlite::Result<bool> {
+pub(super) fn apply(tx: &Transaction<'_>, kind: Option<Kind>, payload: &[u8]) -> rusqlite::Result<bool> {
     match kind {
         Some(Kind::Start) => match serde_json::from_slice::<Start>(payload) {
             Ok(start) if start.format <= FORMAT => apply_start(tx, &start).map(|()| true),

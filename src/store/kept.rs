@@ -46,7 +46,7 @@ impl Kept {
         atomic::write(tree, FILE, self.print().as_bytes(), Durability::Cache)
     }
 
-    fn print(&self) -> String {
+    pub(super) fn print(&self) -> String {
         let mut text = format!("{HEAD}\nboot {}\nused {}\n", self.boot, self.used_ms);
         if let Some(last) = &self.last {
             text.push_str(&format!("last {last}\n"));
@@ -64,7 +64,7 @@ impl Kept {
     }
 
     /// Lines that are not known are passed over: a later `aj` may have more to say.
-    fn parse(text: &str) -> Option<Kept> {
+    pub(super) fn parse(text: &str) -> Option<Kept> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         if lines.next() != Some(HEAD) {
             return None;

@@ -17,6 +17,9 @@ mod dirfd;
 mod error;
 mod fold;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gone;
 pub mod kept;
 pub mod layout;
@@ -30,6 +33,7 @@ pub mod paused;
 pub mod peek;
 pub mod planted;
 mod query;
+pub mod refill;
 mod remove;
 pub mod sides;
 mod spare;
@@ -39,5 +43,6 @@ pub mod sweep;
 pub(crate) mod testing;
 pub mod trees;
 pub mod used;
+pub mod whiteout;
 
 pub use error::{Error, Result};

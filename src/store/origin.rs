@@ -138,7 +138,7 @@ impl Places {
         Places::decode(&bytes)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = HEAD.to_vec();
         for (path, identity) in &self.known {
             out.extend_from_slice(print(identity).as_bytes());
@@ -151,7 +151,7 @@ impl Places {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Places> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Places> {
         let mut entries = bytes.strip_prefix(HEAD)?.strip_suffix(b"\0")?.split(|b| *b == 0);
         let cut = match entries.next_back()? {
             b"cut" => true,

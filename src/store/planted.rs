@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
@@ -23,7 +23,7 @@ use super::atomic::Durability;
 use super::dirfd;
 use super::sides::{self, Kind};
 use super::trees::Tree;
-use super::{atomic, error};
+use super::{atomic, error, whiteout};
 use crate::base::text::printable;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::openat2::{self, For};
@@ -203,8 +203,7 @@ fn sow(parent: &OwnedFd, name: &CString, seed: &Seed) -> Result<(), (&'static st
     };
     match &seed.what {
         Sown::Whiteout => {
-            // An ordinary user may make this one device since Linux 5.8.
-            mknodat(parent, name, SFlag::S_IFCHR, Mode::empty(), 0).map_err(|e| ("mknod", e))?;
+            whiteout::make(parent.as_fd(), name.to_bytes()).map_err(|e| (e.call, e.errno))?;
             own("chown")
         }
         Sown::Way { .. } => {
@@ -345,7 +344,7 @@ impl Planted {
         Ok(found == self.0.len())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = HEAD.to_vec();
         for (path, what) in &self.0 {
             let word = match what {
@@ -363,7 +362,7 @@ impl Planted {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Planted> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Planted> {
         let mut entries = bytes.strip_prefix(HEAD)?.strip_suffix(b"\0")?.split(|b| *b == 0);
         if entries.next_back()? != b"all" {
             return None;
@@ -391,7 +390,7 @@ impl Planted {
 /// Whether the entry is what was put there.
 fn is(what: What, meta: &Meta, dir: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
     Ok(match what {
-        What::Whiteout => meta.kind == FileKind::Char(0, 0),
+        What::Whiteout => whiteout::is(dir, name, meta).map_err(|e| e.errno)?,
         What::Way(mode) => meta.kind == FileKind::Dir && meta.mode & 0o777 == mode,
         What::File(mode, hash) => {
             let same = meta.kind == FileKind::File && meta.mode & 0o777 == mode;

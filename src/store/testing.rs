@@ -51,6 +51,7 @@ pub(crate) fn end(id: Id, code: i32) -> End {
         id,
         ended_ms: 1_795_257_303_005,
         outcome: Outcome::Exited { code },
+        mode: None,
         layers: vec!["userns".to_owned(), "seccomp".to_owned()],
         usage: Usage { wall_ms: 1_000, user_ms: 20, system_ms: 10, peak_rss: 4 << 20, peak_memory: 0 },
         files_changed: Some(2),

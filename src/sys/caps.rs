@@ -85,6 +85,11 @@ pub fn die_with_parent() -> Result<()> {
     prctl("prctl(PR_SET_PDEATHSIG)", libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).map(drop)
 }
 
+/// Orphans among our descendants become our children, instead of the system's pid 1's.
+pub fn adopt_orphans() -> Result<()> {
+    prctl("prctl(PR_SET_CHILD_SUBREAPER)", libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
 /// Set all uids and gids and drop supplementary groups. Capabilities survive when neither the old
 /// nor the new uid is 0 of this namespace.
 pub fn become_ids(uid: u32, gid: u32) -> Result<()> {

@@ -11,6 +11,8 @@ use super::{Error, Result, check};
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// None at all.
+    pub const NONE: Namespaces = Namespaces(0);
     /// A user namespace alone: for trying one.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER as u64);
     /// Every namespace, the network's too: for trying them all at once.

@@ -4,8 +4,8 @@
 use std::ffi::CString;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -23,6 +23,10 @@ pub enum Right {
     Write,
     /// The same for a single file: what can be done with a file at all.
     WriteFile,
+    /// The same as [`Right::Read`] for a single file.
+    ReadFile,
+    /// The same as [`Right::Device`] for a single node.
+    DeviceFile,
     /// Read and write of existing files, and device ioctls: for device nodes.
     Device,
     /// Read and write of existing files: for `/proc`.
@@ -48,16 +52,27 @@ pub fn abi() -> i32 {
 /// breaks git, npm and mv.
 pub const OLDEST: i32 = 2;
 
+/// The newest ABI that is made use of.
+pub const NEWEST: i32 = 6;
+
+/// The first ABI with TCP ports.
+pub const TCP: i32 = 4;
+
 /// The first ABI with scopes.
 pub const SCOPES: i32 = 6;
 
 /// Restrict this thread and its children to `rules`, or, without any, by the scopes alone.
 /// `no_new_privs` must be set.
 pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
+    restrict_all(rules, kernel, false)
+}
+
+/// The same; `no_tcp`: no TCP port can be bound or connected to either, where the kernel knows that (ABI 4).
+pub fn restrict_all(rules: Option<&[(CString, Right)]>, kernel: i32, no_tcp: bool) -> Result<()> {
     let fail = |call: &'static str| move |_| Error::new(call, "", Errno::last());
     // Never more than this code was written for: a right the kernel handles later must not be
     // denied by accident.
-    let newest = match kernel.min(6) {
+    let newest = match kernel.min(NEWEST) {
         2 => ABI::V2,
         3 => ABI::V3,
         4 => ABI::V4,
@@ -73,6 +88,10 @@ pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
     if rules.is_some() {
         ruleset = ruleset.handle_access(all).map_err(fail("landlock handle_access"))?;
     }
+    if no_tcp && kernel >= TCP {
+        ruleset =
+            ruleset.handle_access(AccessNet::from_all(newest)).map_err(fail("landlock handle_access"))?;
+    }
     if kernel >= SCOPES {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).map_err(fail("landlock scope"))?;
     }
@@ -83,6 +102,10 @@ pub fn restrict(rules: Option<&[(CString, Right)]>, kernel: i32) -> Result<()> {
                 Right::Read => AccessFs::from_read(newest),
                 Right::Write => all & !devices,
                 Right::WriteFile => AccessFs::from_file(newest),
+                Right::ReadFile => AccessFs::ReadFile | AccessFs::Execute,
+                Right::DeviceFile => {
+                    AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev
+                }
                 Right::Device => {
                     AccessFs::ReadFile
                         | AccessFs::WriteFile

@@ -20,6 +20,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod screen;
 pub mod seccomp;
+pub mod shared;
 pub mod signal;
 pub mod sink;
 pub mod terminal;

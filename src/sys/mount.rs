@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, check};
@@ -187,6 +188,19 @@ pub fn pivot_into(new_root: impl AsFd) -> Result<()> {
     let r = unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) };
     check("umount2", libc::c_long::from(r))?;
     nix::unistd::chdir("/").map_err(|e| Error::new("chdir", "/", e))
+}
+
+/// Put the attached mount `new_root` over the root of this mount namespace and make it ours: what is left
+/// where the root cannot be pivoted away. The old one lies below it, out of reach of whoever has neither
+/// `CAP_SYS_CHROOT` nor `CAP_SYS_ADMIN` here.
+pub fn move_over_root(new_root: impl AsFd + Copy) -> Result<()> {
+    let fail = |call: &'static str| move |e| Error::new(call, "new root", e);
+    nix::unistd::fchdir(new_root.as_fd()).map_err(fail("fchdir"))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old = nix::fcntl::open(c"/", flags, nix::sys::stat::Mode::empty()).map_err(fail("open"))?;
+    attach(new_root, &old, c"").map_err(|e| e.on("/"))?;
+    nix::unistd::chroot(c".").map_err(fail("chroot"))?;
+    nix::unistd::chdir("/").map_err(fail("chdir"))
 }
 
 /// Whether the mount at `path` is read-only, as the kernel reports it.

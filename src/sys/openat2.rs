@@ -102,7 +102,7 @@ fn openat2(dir: RawFd, name: &[u8], flags: i32, mode: u32, resolve: u64) -> Resu
 }
 
 /// A path as the kernel takes it; `EINVAL` when it holds a NUL.
-pub(super) fn path(bytes: &[u8]) -> Result<std::ffi::CString> {
+pub fn path(bytes: &[u8]) -> Result<std::ffi::CString> {
     std::ffi::CString::new(bytes)
         .map_err(|_| Error::new("path", crate::base::text::printable(bytes), Errno::EINVAL))
 }

@@ -122,6 +122,12 @@ pub fn wait_any(stops: bool) -> Option<Option<(i32, Change)>> {
     if Errno::last() == Errno::EINTR { Some(None) } else { None }
 }
 
+/// Reap whatever child has ended, without waiting: whether there was one.
+pub fn reap_any() -> bool {
+    // SAFETY: a null status is allowed.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) > 0 }
+}
+
 /// Whether this process has no children at all, waited for or not.
 pub fn no_children() -> bool {
     // SAFETY: a null status is allowed.

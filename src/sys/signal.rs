@@ -25,6 +25,11 @@ pub const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP
 
 /// Process group that pid 1 forwards to; 0 before the command runs.
 static COMMAND_GROUP: AtomicI32 = AtomicI32::new(0);
+/// How far a signal goes: a whole pid namespace of ours, or one process group where there is none.
+static REACH: AtomicI32 = AtomicI32::new(JAIL);
+const JAIL: i32 = 0;
+const GROUP: i32 = 1;
+const RELAY: i32 = 2;
 /// Whether the whole jail was stopped, so that the next SIGCONT is for all of it.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
@@ -33,20 +38,31 @@ extern "C" fn forward(signal: libc::c_int) {
     if group <= 0 {
         return;
     }
-    let (target, signal) = match signal {
+    let (target, signal) = match (signal, REACH.load(Ordering::Relaxed)) {
+        // To one that has this very handler.
+        (other, RELAY) => (-group, other),
+        // Without a pid namespace, -1 would be every process of the user's.
+        (libc::SIGTSTP, GROUP) => (-group, libc::SIGSTOP),
+        (other, GROUP) => (-group, other),
         // Everything stops, daemons too: the user has stopped the run, and its clock with it. A
         // plain SIGTSTP would be discarded by the command's group, which is orphaned (its session
         // has no parent outside).
-        libc::SIGTSTP => {
+        (libc::SIGTSTP, _) => {
             STOPPED.store(true, Ordering::Relaxed);
             (-1, libc::SIGSTOP)
         }
-        libc::SIGCONT if STOPPED.swap(false, Ordering::Relaxed) => (-1, libc::SIGCONT),
-        other => (-group, other),
+        (libc::SIGCONT, _) if STOPPED.swap(false, Ordering::Relaxed) => (-1, libc::SIGCONT),
+        (other, _) => (-group, other),
     };
     // SAFETY: kill(2) is async-signal-safe and takes integers. From pid 1, -1 means every other
     // process of its pid namespace.
     unsafe { libc::kill(target, signal) };
+}
+
+/// From now on [`forward_to_group`] reaches that group and nobody else: there is no pid namespace. The group
+/// is of a process that passes signals on in its turn (`relay`), or of the command.
+pub fn keep_to_group(relay: bool) {
+    REACH.store(if relay { RELAY } else { GROUP }, Ordering::Relaxed);
 }
 
 /// In pid 1: pass [`FORWARDED`] signals on to the process group `group`.

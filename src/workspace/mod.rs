@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod carry;
 mod change;
 pub mod diff;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gitbase;
 pub mod gitconfig;
 pub mod gitcreds;
@@ -13,6 +17,7 @@ mod manifest;
 pub mod measure;
 mod names;
 mod patterns;
+pub mod private;
 mod put;
 mod remove;
 mod scan;

@@ -53,7 +53,11 @@ fn no_device_node_can_be_made() {
     let places = ["mknod", ".", "/tmp", "/dev/shm", "/home/agent"];
     for flags in [&[][..], &["--as-root"], &["--rw"]] {
         for (name, result) in ground.jail(flags, &places).all() {
-            assert!(["EPERM", "EACCES"].contains(&result), "{name}: {result} {flags:?}");
+            // The mark of overlay is no device: it opens nothing. Landlock of some kernels (Debian's 6.12)
+            // leaves it to everybody; in the tree of an overlay it would hide a file, and there it is refused.
+            let harmless = name.starts_with("whiteout") && (name != "whiteout ." || flags == ["--rw"]);
+            let refused = ["EPERM", "EACCES"].contains(&result);
+            assert!(refused || (harmless && result == "ok"), "{name}: {result} {flags:?}");
         }
     }
     if is_root() {

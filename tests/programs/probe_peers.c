@@ -123,12 +123,14 @@ COMMAND(cmd_trace)
     int status;
     pid_t child = fork();
     if (child == 0) {
-        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        if (ptrace(PTRACE_TRACEME, 0, 0, 0))
+            _exit(errno);
         raise(SIGSTOP);
         _exit(0);
     }
     waitpid(child, &status, 0);
-    tell("child", "%s", WIFSTOPPED(status) ? "ok" : "lost");
+    errno = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    say("child", WIFSTOPPED(status) ? 0 : -1);
     struct iovec here = { bytes, 1 }, there = { (void *)&cmd_trace, 1 };
     TRY("child memory", process_vm_readv(child, &here, 1, &there, 1, 0));
     ptrace(PTRACE_CONT, child, 0, 0);

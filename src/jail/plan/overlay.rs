@@ -1,8 +1,8 @@
 //! Directories of which only a private upper layer is written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::super::spec::{Ids, Owner, Side, Spec};
+use super::super::spec::{Ids, Owner, Side, Spec, Storage};
 use super::{Error, Mapped, Mount, Otherwise, Overlay, Plan, Points, What, cpath, relative};
 use crate::sys::landlock::Right;
 use crate::sys::mount::Attr;
@@ -45,6 +45,15 @@ pub(super) fn overlay(
 ) -> Result<(), Error> {
     points.point(layers.at, true)?;
     let at = relative(layers.at)?;
+    if spec.storage == Storage::Copy && layers.otherwise.is_none() {
+        p.mounts.push(Mount {
+            what: What::Kept { source: cpath(&layers.tree.join("copy"))? },
+            at,
+            ours: false,
+        });
+        p.rules.push((cpath(layers.at)?, Right::Write));
+        return Ok(());
+    }
     let lower = match spec.ids {
         Ids::Caller { .. } => Ok(cpath(layers.lower)?),
         Ids::Range => {
@@ -56,11 +65,21 @@ pub(super) fn overlay(
             Err(index)
         }
     };
+    let own = PathBuf::from(format!("layers-{}", p.uppers.len()));
+    let spilled = spec.storage == Storage::Memory && !layers.memory;
+    let tree = if spilled { &own } else { layers.tree };
+    if spilled {
+        points.dir(&own.join("upper"));
+        points.dir(&own.join("work"));
+        if layers.otherwise.is_none() {
+            p.uppers.push((cpath(&own.join("upper"))?, cpath(layers.tree)?));
+        }
+    }
     let what = What::Overlay(Overlay {
         lower,
-        upper: cpath(&layers.tree.join("upper"))?,
-        work: cpath(&layers.tree.join("work"))?,
-        memory: layers.memory,
+        upper: cpath(&tree.join("upper"))?,
+        work: cpath(&tree.join("work"))?,
+        memory: layers.memory || spilled,
         volatile: !spec.durable,
         otherwise: layers.otherwise,
     });

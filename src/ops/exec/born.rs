@@ -53,9 +53,9 @@ impl Start {
         early: Option<Start>,
         on: On<'_>,
         settings: &Settings,
-        group: Option<&mut Limits>,
+        (group, lite): (Option<&mut Limits>, bool),
     ) -> Result<Start, Error> {
-        let birth = asked_for(settings);
+        let birth = Birth { lite, ..asked_for(settings) };
         match early {
             Some(start) if start.birth == birth => Ok(start.enter(group)),
             Some(start) => start.abandon().map(|()| Start::new(on, birth, group)),
@@ -107,5 +107,5 @@ fn birth(net: Net, as_root: bool) -> Birth {
         0 => Ids::Range,
         uid => Ids::Caller { owner: Owner { uid, gid: nix::unistd::getegid().as_raw() } },
     };
-    Birth { ids, as_root, net }
+    Birth { ids, as_root, net, lite: false }
 }

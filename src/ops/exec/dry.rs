@@ -3,7 +3,7 @@
 use nix::sys::stat::{Mode, umask};
 
 use super::limits::{self, Chosen};
-use super::{Error, Request, again, born, config, prepare, streams};
+use super::{Error, How, Request, again, born, config, prepare, streams};
 use crate::base::id::{Id, Kind};
 use crate::base::text::os;
 use crate::jail::limits::Limits;
@@ -53,12 +53,12 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     };
     let (path, found_by) = (os(&place.root), place.why);
     let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
-    let birth = born::asked_for(&resolved.settings);
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     // A group that has to be there before pid 1 is made, and removed again.
     let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
-    let given = (id, &limits, 0o022);
-    let prepared = prepare(request, &resolved, place, older.as_ref(), birth, given, &mut warnings)?;
+    let birth = born::asked_for(&resolved.settings);
+    let how = How { id, storage: None, birth, limits: &limits, umask: 0o022 };
+    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };

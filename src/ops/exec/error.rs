@@ -150,6 +150,35 @@ pub enum Error {
         /// Their owner.
         owner: u32,
     },
+    /// What the jail would have in its memory could not be kept.
+    #[error(
+        "the file system of `{}` holds neither an upper layer of an overlay nor a copy of one",
+        text::os(.path)
+    )]
+    Unkept {
+        /// The tree.
+        path: PathBuf,
+        /// What it does not take.
+        source: sys::Error,
+    },
+    /// What is asked for cannot be had without namespaces.
+    #[error("the mode lite cannot be had: {why}")]
+    Lite {
+        /// Why.
+        why: String,
+        /// What would do.
+        way: &'static str,
+    },
+    /// There is too much to copy.
+    #[error(
+        "`{}` is more than is copied for one run: {most}", text::os(.path)
+    )]
+    TooLarge {
+        /// The directory.
+        path: PathBuf,
+        /// The bounds.
+        most: String,
+    },
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),

@@ -26,14 +26,17 @@ pub(super) fn effective(
     spec: &Spec,
     (tools, caches, hidden): (Vec<String>, Vec<String>, Vec<String>),
     limits: &Chosen,
+    lite: bool,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let paths =
         |writable| spec.binds.iter().filter(|b| b.writable == writable).map(|b| text::os(&b.path)).collect();
     Effective {
         preset: settings.preset.clone(),
-        mode: "full".to_owned(),
+        // What is used is known when the command runs: see `super::mode`.
+        mode: settings.mode.to_string(),
         workspace: word(settings.access).to_owned(),
+        storage: super::storage::word(spec).to_owned(),
         net: match settings.net {
             Net::None => "none",
             Net::Host => "host",
@@ -48,7 +51,7 @@ pub(super) fn effective(
         timeout_ms: settings.timeout.map(ms),
         mem: settings.mem,
         cpu_millis: limits.cpu_millis,
-        pids: settings.pids,
+        pids: settings.pids.filter(|_| !lite),
         nofile: settings.nofile,
         tmp: settings.tmp,
         limits_by: limits.by(),
@@ -56,7 +59,7 @@ pub(super) fn effective(
         disk_by: if limits.watch_disk.is_some() { "watched" } else { "" }.to_owned(),
         io_read: limits.io_read,
         io_write: limits.io_write,
-        uid: spec.inside_id(),
+        uid: if lite { nix::unistd::geteuid().as_raw() } else { spec.inside_id() },
         nested_userns: settings.nested_userns,
         tools,
         tool_dirs: spec.tools.iter().map(|t| text::os(&t.path)).collect(),
@@ -121,15 +124,17 @@ pub(super) fn end(
     id: Id,
     outcome: Outcome,
     ended: Option<&Ended>,
-    layers: &[String],
     changed: Option<u64>,
+    mode: Option<String>,
 ) -> record::End {
+    let layers = ended.map(|e| e.layers.names()).unwrap_or_default();
     record::End {
         format: record::FORMAT,
         id,
         ended_ms: clock::now_ms(),
         outcome,
-        layers: layers.to_vec(),
+        layers,
+        mode,
         usage: ended.map(|e| e.usage).unwrap_or_default(),
         files_changed: changed,
         killed_for: ended.filter(|e| e.over_disk).map(|_| "disk".to_owned()),

@@ -9,8 +9,10 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::beyond::Below;
+use super::copied::{self, Copied};
 use super::limits::LOOK;
-use super::{Error, Watcher};
+use super::storage::{self, Held};
+use super::{Error, Watcher, discard, lite};
 use crate::base::id::Id;
 use crate::jail::limits::Limits;
 use crate::jail::root;
@@ -64,6 +66,14 @@ pub(super) struct Relay<'a> {
     pub(super) beside: &'a [Beside],
     /// What later runs would like to find made.
     pub(super) wanted: Option<&'a root::Wanted>,
+    /// Upper layers in the jail's memory.
+    pub(super) uppers: Vec<Held>,
+    /// Private copies.
+    pub(super) copies: Vec<Copied>,
+    /// There are no namespaces around the command.
+    pub(super) lite: bool,
+    /// Why what was in them is gone.
+    pub(super) lost: Option<String>,
     below: Option<&'a Below>,
     /// Which jail it is, and its control groups.
     pub(super) run: Option<(Id, Option<&'a Limits>)>,
@@ -79,11 +89,33 @@ impl<'a> Relay<'a> {
         tree: Option<Tree>,
         below: Option<&'a Below>,
     ) -> Relay<'a> {
-        Relay { to, status, state, tree, beside: &[], wanted: None, below, run: None, mounts: None }
+        Relay {
+            to,
+            status,
+            state,
+            tree,
+            beside: &[],
+            wanted: None,
+            uppers: Vec::new(),
+            copies: Vec::new(),
+            lite: false,
+            lost: None,
+            below,
+            run: None,
+            mounts: None,
+        }
     }
 
     /// The tree, when anything changed in it; put aside otherwise.
     pub(super) fn settle(&mut self) -> Result<Option<Tree>, Error> {
+        let out = storage::carry_out(std::mem::take(&mut self.uppers));
+        if let Err(e) = out.and_then(|()| copied::settle(std::mem::take(&mut self.copies))) {
+            self.lost = Some(storage::why_lost(&e));
+            discard(self.tree.take(), self.state);
+        }
+        if let Some(tree) = self.tree.as_ref().filter(|_| self.lite) {
+            self.mounts = lite::clean(tree);
+        }
         keep_if_changed(self.tree.take(), self.state)
     }
 

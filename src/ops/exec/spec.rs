@@ -9,7 +9,8 @@ use crate::base::env;
 use crate::base::id::Id;
 use crate::jail::etc;
 use crate::jail::plan;
-use crate::jail::spec::{Birth, Owner, Spec, Without};
+use crate::jail::spec::{Birth, Owner, Spec, Storage, Without};
+use crate::jail::status::Required;
 use crate::ops::project::Place;
 use crate::policy::environment;
 use crate::policy::settings::Settings;
@@ -95,6 +96,7 @@ pub(super) fn spec(
         aliases,
         access: settings.access,
         tree: None,
+        storage: Storage::Disk,
         owner,
         durable: settings.durable,
         sides: Vec::new(),
@@ -115,6 +117,8 @@ pub(super) fn spec(
         umask: 0o022,
         ids: birth.ids,
         landlock_abi: sys::landlock::abi(),
+        mode: settings.mode,
+        required: Required::of(&settings.require),
         without: without(),
     })
 }

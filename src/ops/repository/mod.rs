@@ -10,6 +10,9 @@
 //! on the host: its files are read here, bounded, and by paths in which no link was followed unseen.
 
 mod alternates;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod objects;
 mod pointer;
 

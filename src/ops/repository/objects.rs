@@ -76,7 +76,7 @@ fn unhex(id: &[u8]) -> Option<Vec<u8>> {
 
 /// Look `id` up in the index of a pack (version 2): a table of how many ids begin with which byte at
 /// most, then the ids in order.
-fn in_pack(index: &Path, id: &[u8]) -> Option<bool> {
+pub(super) fn in_pack(index: &Path, id: &[u8]) -> Option<bool> {
     const HEAD: &[u8] = b"\xfftOc\0\0\0\x02";
     const IDS: u64 = 8 + 256 * 4;
     let file: File = openat2::absolute(index.as_os_str().as_bytes(), For::Reading).ok()?.into();

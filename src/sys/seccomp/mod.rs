@@ -17,6 +17,7 @@
 mod install;
 mod interp;
 mod rules;
+mod sockets;
 mod suid;
 #[cfg(target_arch = "aarch64")]
 #[path = "table_aarch64.rs"]
@@ -35,6 +36,7 @@ use seccompiler::sock_filter;
 pub use install::install;
 pub use interp::{Verdict, interpret};
 pub use rules::{Check, Rule};
+pub use sockets::no_sockets;
 pub use suid::no_setuid;
 
 /// `AUDIT_ARCH_*` of the calls that the filter judges by number.

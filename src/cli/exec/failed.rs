@@ -1,0 +1,149 @@
+//! A command that never ran, and every other way in which `aj exec` fails, in words with a way out.
+
+use std::ffi::OsStr;
+
+use crate::base::text::brief;
+use crate::cli::error::CommandError;
+use crate::cli::{exit, hints, policy_flags};
+use crate::ops::exec::{self as op, Report, WayOut};
+use crate::ops::project;
+
+/// The command never ran: what, why, and what to do about it.
+pub(super) fn not_started(
+    program: &OsStr,
+    step: &str,
+    errno: &str,
+    code: u8,
+    report: &Report,
+) -> CommandError {
+    if let Some(missing) = op::missing_layers(step) {
+        let message = format!("the command was not started: not in force, but required: {missing}");
+        return CommandError::new(code, "layer_missing", message)
+            .hint("see what this machine allows: `aj doctor`")
+            .hint(
+                "or ask for less: leave it out of `--require` (and of `require` in aj.toml and config.toml)",
+            );
+    }
+    let message = format!("the command was not started: {} ({errno})", brief(step));
+    let e = CommandError::new(code, "jail_not_started", message);
+    if let Some((setting, limit)) = &report.too_few_files {
+        return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
+    }
+    match code {
+        exit::COMMAND_NOT_FOUND => hints::not_found(program, errno, report),
+        exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
+            e.hint("check the words after `--`: the first one is the name of a program")
+        }
+        exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
+        _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
+        _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
+        _ => match &report.mounts_in_the_way {
+            Some(names) => hints::mounts_in_the_way(e, names),
+            None => hints::for_step(e, step, errno),
+        },
+    }
+}
+
+/// [`failed`], of a shell or another command.
+pub(super) fn failed_as(e: op::Error, shell: bool) -> CommandError {
+    let what_to_do = match e {
+        op::Error::NoTerminal if shell => "for a shell that reads commands from a pipe: `aj shell -T`",
+        op::Error::NoTerminal => "leave out `-t`: the command gets pipes",
+        _ => return failed(e),
+    };
+    failed(e).hint(what_to_do)
+}
+
+/// An error before the command, or in recording it.
+pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
+    let e = match e {
+        op::Error::Policy(e) => return policy_flags::policy_error(&e, exit::AJ_FAILED),
+        op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
+        e => e,
+    };
+    let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
+    let shown = match std::error::Error::source(&e) {
+        Some(source) => shown.caused_by(source),
+        None => shown,
+    };
+    match &e {
+        op::Error::Refused { way: WayOut::Insist, .. } => {
+            shown.hint("use a project directory, or insist with `--i-mean-it`")
+        }
+        op::Error::Refused { way: WayOut::Elsewhere, .. } => shown.hint("use a project directory"),
+        op::Error::Refused { path, way: WayOut::MoveState, .. } => hints::move_state(shown, path, ""),
+        op::Error::Refused { path, way: WayOut::MoveStateAndInsist, .. } => {
+            hints::move_state(shown, path, ", and insist with `--i-mean-it`")
+        }
+        op::Error::Foreign { .. } => {
+            shown.hint("write to it for real with `--rw`, or only read it with `--ro`")
+        }
+        op::Error::Limit { .. } => {
+            hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
+        }
+        op::Error::Lite { way, .. } => shown.hint(*way).hint("see what this machine allows: `aj doctor`"),
+        op::Error::TooLarge { .. } => shown
+            .hint("show less of it: `aj exec --here -- …` in a smaller directory")
+            .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
+        op::Error::Unkept { .. } => shown
+            .hint("set AJ_STATE_DIR to a directory on ext4, xfs, btrfs or tmpfs")
+            .hint("or let the command write to the directory itself: `aj exec --rw -- …`"),
+        op::Error::InUse { by_run: true, .. } => shown
+            .hint("wait until it has ended: `aj jail list --status running`")
+            .hint("start with changes of its own: leave the jail out, `aj exec -- COMMAND`"),
+        op::Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
+        op::Error::NotAgain { .. } => shown.hint("leave out one of the two"),
+        op::Error::OtherId { as_root: true, .. } => shown.hint("leave out `--as-root`"),
+        op::Error::OtherId { as_root: false, .. } => shown.hint("add `--as-root`"),
+        op::Error::OtherOwner { id, .. } => shown.hint(format!("look at them: `aj diff {id}`")),
+        op::Error::Launch(_)
+        | op::Error::Store(_)
+        | op::Error::Plan(_)
+        | op::Error::Place(_)
+        | op::Error::Cwd { .. }
+        | op::Error::Bind { .. }
+        | op::Error::Etc(_)
+        | op::Error::Secrets(_)
+        | op::Error::Unhidden(_) => hints::for_error(shown, &e),
+        op::Error::UnknownTools { meant: Some(meant), .. }
+        | op::Error::UnknownCache { meant: Some(meant), .. } => {
+            shown.hint(format!("did you mean `{meant}`?"))
+        }
+        op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
+        op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
+        op::Error::Policy(_)
+        | op::Error::NoTerminal
+        | op::Error::StatusFd { .. }
+        | op::Error::Changes(_)
+        | op::Error::Random(_) => shown,
+    }
+}
+
+fn code_of(e: &op::Error) -> &'static str {
+    match e {
+        op::Error::Policy(_) => "policy",
+        op::Error::Store(_) | op::Error::Etc(_) => "state",
+        op::Error::Plan(_) => "plan",
+        op::Error::Secrets(_) | op::Error::Unhidden(_) => "secrets",
+        op::Error::Launch(_) => "jail_not_started",
+        op::Error::Place(project::Error::CurrentDir(_)) => "current_dir",
+        op::Error::Place(project::Error::Root { .. }) => "root_dir",
+        op::Error::Refused { .. } => "workspace_refused",
+        op::Error::Foreign { .. } => "foreign_owner",
+        op::Error::Cwd { .. } => "cwd",
+        op::Error::Bind { .. } => "bind",
+        op::Error::UnknownTools { .. } => "tools_not_found",
+        op::Error::UnknownCache { .. } => "cache_not_found",
+        op::Error::Limit { .. } => "limit",
+        op::Error::NoTerminal => "no_terminal",
+        op::Error::StatusFd { .. } => "status_fd",
+        op::Error::InUse { .. } => "tree_in_use",
+        op::Error::NotAgain { .. } => "usage",
+        op::Error::OtherId { .. } | op::Error::OtherOwner { .. } => "tree_of_another",
+        op::Error::Unkept { .. } => "state",
+        op::Error::TooLarge { .. } => "too_large",
+        op::Error::Lite { .. } => "lite",
+        op::Error::Changes(_) => "changes",
+        op::Error::Random(_) => "random",
+    }
+}

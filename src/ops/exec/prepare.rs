@@ -1,0 +1,139 @@
+//! What a run is to be: everything that is checked and worked out before its jail is told.
+
+use std::path::PathBuf;
+
+use super::beside::{self, Beside};
+use super::limits::Chosen;
+use super::{
+    CACHE, Error, Request, again, alias, check, copied, hide, lite, parts, record, setid, shown, spec,
+    storage,
+};
+use crate::base::id::Id;
+use crate::jail::ready::Ready;
+use crate::jail::spec::{Birth, Spec, Storage};
+use crate::jail::{etc, launch, plan, root};
+use crate::ops::caches::Found as FoundCache;
+use crate::ops::project::Place;
+use crate::ops::secrets::{Placed, Secrets};
+use crate::ops::tools::Found;
+use crate::policy::resolve::Resolved;
+use crate::policy::settings::{Access, Net};
+use crate::schema::jail::Effective;
+use crate::store::layout::StateDir;
+use crate::store::planted::Bed;
+use crate::store::sides::Kind;
+use crate::store::trees::{self, Tree};
+
+/// What a run is to be, checked and worked out.
+pub(super) struct Prepared {
+    pub(super) state: StateDir,
+    pub(super) spec: Spec,
+    pub(super) plan: plan::Plan,
+    pub(super) policy: Effective,
+    /// Kept for the length of the run.
+    pub(super) etc: Ready,
+    /// Likewise; or what is to be made for later runs.
+    pub(super) root: Result<root::Root, Option<root::Wanted>>,
+    /// The tools that are shown.
+    pub(super) tools: Vec<Found>,
+    /// The caches that are shown.
+    pub(super) caches: Vec<FoundCache>,
+    /// What has an overlay beside the workspace.
+    pub(super) beside: Vec<Beside>,
+    /// What is shown because git needs it, in whichever way.
+    pub(super) parts: Vec<PathBuf>,
+    /// What is hidden.
+    pub(super) secrets: Secrets,
+    /// What the tree has in it before anything runs.
+    pub(super) seeds: Vec<Bed>,
+}
+
+/// How a start is to be made.
+pub(super) struct How<'a> {
+    pub(super) id: Id,
+    /// Where changes are; `None`: where they were the last time.
+    pub(super) storage: Option<Storage>,
+    pub(super) birth: Birth,
+    /// What holds its limits.
+    pub(super) limits: &'a Chosen,
+    pub(super) umask: u32,
+}
+
+pub(super) fn prepare(
+    request: &Request,
+    resolved: &Resolved,
+    place: Place,
+    older: Option<&Tree>,
+    How { id, storage, birth, limits, umask }: How<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Prepared, Error> {
+    let settings = &resolved.settings;
+    let lite = birth.lite;
+    if let Some(tree) = older {
+        again::check(tree, resolved, &birth)?;
+    }
+    let state = StateDir::open()?;
+    let real = state.real_path();
+    let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
+    let storage =
+        storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
+    let cache = state.path().join(CACHE);
+    let etc = etc::ready(&cache).map_err(Error::Etc)?;
+    let alias = check::alias(&place);
+    let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
+    let names = shown.tools.names();
+    let tools = std::mem::take(&mut shown.tools.found);
+    let caches = std::mem::take(&mut shown.caches.found);
+    let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
+    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
+    (spec.umask, spec.storage) = (umask, storage);
+    spec.pids = limits.rlimit_pids(spec.pids);
+    if older.is_some() && storage == Storage::Copy {
+        return Err(copied::not_again(&spec));
+    }
+    let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
+    check::binds_and_state(&spec, &real, request.i_mean_it)?;
+    alias::state(&spec, &beside, &state, request.i_mean_it)?;
+    // What a network brings may be large.
+    let memory = !shown_caches.is_empty() && settings.net == Net::None && beside::memory_has_attributes();
+    beside.extend(shown_caches.iter().filter(|c| !memory || c.grows).map(Beside::cache));
+    let tree = trees::path_of(&state, older.map_or(id, Tree::id));
+    spec.caches = beside::caches(shown_caches, &tree, memory);
+    if settings.access == Access::Overlay {
+        spec.sides = beside.iter().filter(|b| b.kind == Kind::Part).map(|b| b.side(&tree)).collect();
+        spec.sides.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    // Without an overlay of the workspace there may be one over a cache.
+    spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
+    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
+    if lite {
+        beside.clear();
+        lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
+    }
+    let names = (names.0, names.1, secrets.names());
+    let policy = record::effective(settings, &spec, names, limits, lite);
+    // First, because it knows places that cannot be shown at all.
+    let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
+    let mut covered = parts::protect(&spec, warnings);
+    covered.extend(setid::find(&spec, warnings)?);
+    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
+    let mut plan = match whole {
+        None => lite::plan(&spec, &masks, !covered.is_empty())?,
+        Some(mut plan) => {
+            plan.cover(&covered)?;
+            plan.mask(&masks)?;
+            plan
+        }
+    };
+    let owner = spec.outside().map(|(uid, _)| uid);
+    let mut root = if lite { Err(None) } else { root::ready(&cache, &mut plan, owner) };
+    if let (Err(Some(wanted)), true) = (&root, spec::test_takes("ready-root")) {
+        wanted.make(&cache);
+        root = root::ready(&cache, &mut plan, owner);
+    }
+    Ok(Prepared { state, spec, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
+}
+
+fn cache_names(found: &[FoundCache]) -> Vec<String> {
+    found.iter().map(|f| f.name.clone()).collect()
+}

@@ -1,0 +1,226 @@
+//! Where what a run changes is while it runs, and what is done where the state directory's file system
+//! holds no upper layer of an overlay: overlayfs itself, as in every container, some of the network, some
+//! of FUSE, those without attributes.
+//!
+//! Nobody asks a list of file systems. The mount fails, and the run begins once more with the upper layer
+//! in the jail's own memory; when it has ended, that is copied to where the mount would have had it. What
+//! worked is remembered for a while, so that only the first run tries in vain.
+
+use std::fs::Metadata;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+
+use super::Error;
+use crate::base::{clock, size, text};
+use crate::host::cause::is_overlay;
+use crate::host::read::file_system;
+use crate::jail::plan::Plan;
+use crate::jail::spec::{Spec, Storage};
+use crate::policy::settings::Access;
+use crate::schema::jail::Outcome;
+use crate::store::layout::StateDir;
+use crate::store::refill::refill;
+use crate::store::trees::Tree;
+use crate::store::{alive, whiteout};
+use crate::sys::openat2::{self, For};
+use crate::sys::{self, xattr};
+use crate::workspace::carry::carry;
+
+/// How long what worked is believed, in milliseconds: a file system may be mounted anew.
+const BELIEVED: u64 = 3_600_000;
+
+/// As it is recorded.
+pub(super) fn word(spec: &Spec) -> &'static str {
+    match (spec.access, spec.storage) {
+        (Access::Rw | Access::Ro, _) => "",
+        (Access::Overlay, Storage::Disk) => "disk",
+        (Access::Overlay, Storage::Memory) => "memory",
+        (Access::Overlay, Storage::Copy) => "copy",
+    }
+}
+
+/// The file that remembers what worked for this state directory.
+fn name(state: &StateDir, workspace: &Metadata) -> Option<String> {
+    let state = sys::at::fstat(state).ok()?;
+    Some(format!("storage-{:x}-{:x}-{:x}", state.dev.0, state.dev.1, workspace.dev()))
+}
+
+/// What worked the last time.
+pub(super) fn known(state: &StateDir, workspace: &Metadata) -> Storage {
+    let told = name(state, workspace).and_then(|name| state.cached(&name));
+    let read = |bytes: &[u8]| -> Option<Storage> {
+        let mut words = std::str::from_utf8(bytes).ok()?.trim_end().split(' ');
+        let (boot, ms, word) = (words.next()?, words.next()?.parse::<u64>().ok()?, words.next()?);
+        let fresh = clock::now_ms().saturating_sub(ms) < BELIEVED && alive::boot_id()? == boot;
+        match word {
+            "memory" if fresh => Some(Storage::Memory),
+            "copy" if fresh => Some(Storage::Copy),
+            _ => None,
+        }
+    };
+    told.as_deref().and_then(read).unwrap_or_default()
+}
+
+/// Remember that `storage` works. Failing only means that the next run tries again.
+pub(super) fn remember(state: &StateDir, workspace: &Metadata, storage: Storage) {
+    let (Some(name), Some(boot)) = (name(state, workspace), alive::boot_id()) else { return };
+    let word = match storage {
+        Storage::Disk => return,
+        Storage::Memory => "memory",
+        Storage::Copy => "copy",
+    };
+    state.cache(&name, format!("{boot} {} {word}\n", clock::now_ms()).as_bytes()).ok();
+}
+
+/// What to try when a jail could not be started like this.
+pub(super) fn next(spec: &Spec, outcome: &Outcome) -> Option<Storage> {
+    let Outcome::Failed { step, errno, .. } = outcome else { return None };
+    let weaker = match spec.storage {
+        _ if spec.access != Access::Overlay => return None,
+        Storage::Disk => Storage::Memory,
+        Storage::Memory => Storage::Copy,
+        Storage::Copy => return None,
+    };
+    let (call, on) = step.split_once(" `").map_or((step.as_str(), ""), |(c, o)| (c, o.trim_end_matches('`')));
+    // What the kernel says of a file system that is not fit; not of a want of something, nor of a kernel
+    // without any overlay.
+    let unfit =
+        matches!(errno.as_str(), "EINVAL" | "EPERM" | "EACCES" | "EOPNOTSUPP" | "EREMOTE" | "ENOTSUP");
+    // The attributes that a tmpfs does not have before Linux 6.6.
+    let bare = call == "fsetxattr" && on == "upper";
+    ((is_overlay(call, on) || bare) && unfit).then_some(weaker)
+}
+
+/// The same for an error on the host's side: the workspace cannot be shown under other ids.
+pub(super) fn after(spec: &Spec, e: &sys::Error) -> Option<Storage> {
+    let ours = e.arg == text::os(&spec.workspace) || spec.sides.iter().any(|s| e.arg == text::os(&s.path));
+    let idmap = e.call == "mount_setattr(idmap)" || (e.call == "open_tree" && e.errno == Errno::EPERM);
+    let copies = spec.access == Access::Overlay && spec.storage != Storage::Copy;
+    (copies && ours && idmap).then_some(Storage::Copy)
+}
+
+/// Whether the tree can take what is copied to it at the end: found out before anything runs.
+pub(super) fn check(tree: &Tree, plan: &Plan) -> Result<(), Error> {
+    for (_, layers) in &plan.uppers {
+        let path = Path::new(std::ffi::OsStr::from_bytes(layers.to_bytes())).join("upper");
+        let fail = |source| Error::Unkept { path: tree.path().to_owned(), source };
+        let dir = openat2::absolute(path.as_os_str().as_bytes(), For::Listing).map_err(fail)?;
+        xattr::set(&dir, c"user.overlay.aj", b"y").map_err(fail)?;
+        whiteout::can_make(dir.as_fd()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// An upper layer in a jail's memory, and the directory whose upper layer is the kept one.
+#[derive(Debug)]
+pub(super) struct Held {
+    memory: OwnedFd,
+    layers: PathBuf,
+}
+
+/// Fill the upper layers in the jail's memory with what is kept, and with what hides secrets.
+pub(super) fn carry_in(
+    memory: Vec<OwnedFd>,
+    plan: &Plan,
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<Held>, Error> {
+    // Before: others may not even enter the state directory.
+    let open = |layers: &std::ffi::CString| {
+        let path = [layers.to_bytes(), b"/upper"].concat();
+        openat2::absolute(&path, For::Listing)
+    };
+    let mut opened = plan.uppers.iter().map(|(_, layers)| open(layers)).collect::<Vec<_>>().into_iter();
+    // Host uid 0 has no number in the user namespace that the jail's tmpfs belongs to.
+    let _as_owner = owner.map(AsOwner::new);
+    let mut held = Vec::with_capacity(memory.len());
+    for (memory, (_, layers)) in memory.into_iter().zip(&plan.uppers) {
+        let layers = PathBuf::from(std::ffi::OsStr::from_bytes(layers.to_bytes()));
+        let kept = opened.next().unwrap_or_else(|| Err(sys::Error::new("open", "upper", Errno::EBADF)));
+        kept.and_then(|kept| carry(kept, openat2::beneath(&memory, b".", For::Listing)?))
+            .map_err(|e| Error::Launch(sys::Error { call: "copy what is kept into the jail", ..e }))?;
+        held.push(Held { memory, layers });
+    }
+    Ok(held)
+}
+
+/// File system calls are those of this owner, as long as it lives.
+struct AsOwner(Uid, Gid);
+
+impl AsOwner {
+    fn new((uid, gid): (u32, u32)) -> AsOwner {
+        // The group first: the user's own number may not change it.
+        let group = setfsgid(gid.into());
+        AsOwner(setfsuid(uid.into()), group)
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        setfsuid(self.0);
+        setfsgid(self.1);
+    }
+}
+
+/// Copy what the jail left in its memory to where it is kept. The jail has ended.
+pub(super) fn carry_out(held: Vec<Held>) -> crate::store::Result<()> {
+    for Held { memory, layers } in held {
+        refill(&layers, |upper| carry(memory, upper))?;
+    }
+    Ok(())
+}
+
+/// A line for a run whose changes were not on disk while it ran.
+pub(super) fn line(spec: &Spec, state: &StateDir) -> Option<String> {
+    match spec.storage {
+        Storage::Memory if spec.access == Access::Overlay => Some(format!(
+            "storage memory: `{}` lies on {}, which holds no upper layer of an overlay, so what the command \
+             wrote was in memory while it ran ({} at most: `--tmp`), and was copied there at its end",
+            text::os(state.path()),
+            file_system(&state.real_path()).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
+            size::human(spec.tmp),
+        )),
+        Storage::Copy if spec.access == Access::Overlay => Some(format!(
+            "storage copy: no overlay over `{}` can be had here ({}), so the command worked on a private copy \
+             of it, made at its start",
+            text::os(&spec.workspace),
+            file_system(&spec.workspace).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
+        )),
+        Storage::Disk | Storage::Memory | Storage::Copy => None,
+    }
+}
+
+/// Whether the errors of the end name a want of room.
+pub(super) fn why_lost(e: &crate::store::Error) -> String {
+    let room = matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT));
+    let why = super::chain(e);
+    if room { format!("{why}: free some space, or set AJ_STATE_DIR") } else { why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_worked_is_known_until_the_next_boot_and_for_an_hour() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open_at(&dir.path().join("s")).unwrap();
+        let meta = std::fs::metadata(dir.path()).unwrap();
+        assert_eq!(known(&state, &meta), Storage::Disk);
+        remember(&state, &meta, Storage::Memory);
+        assert_eq!(known(&state, &meta), Storage::Memory);
+        let name = name(&state, &meta).unwrap();
+        let boot = alive::boot_id().unwrap();
+        let old = clock::now_ms() - BELIEVED;
+        for stale in
+            [format!("{boot} {old} memory\n"), format!("x {} memory\n", clock::now_ms()), "\x1b[".to_owned()]
+        {
+            state.cache(&name, stale.as_bytes()).unwrap();
+            assert_eq!(known(&state, &meta), Storage::Disk, "{stale}");
+        }
+    }
+}

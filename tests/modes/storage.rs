@@ -1,0 +1,201 @@
+//! A state directory on a file system that holds no upper layer of an overlay: overlayfs itself.
+
+use crate::common::Ran;
+use crate::input::in_mount_namespace;
+use crate::real::project::{Project, is_root, skip};
+
+/// `script` with the state directory on an overlayfs whose own upper layer has `room`. `None` where
+/// this machine or its kernel cannot do that.
+fn on_overlayfs(p: &Project, room: &str, script: &str) -> Option<Ran> {
+    let options = if is_root() { "" } else { "userxattr," };
+    let script = format!(
+        "umask 077; mkdir -p ../on && mount -t tmpfs -o size={room} none ../on && mkdir ../on/l ../on/u ../on/w ../on/m && \
+         mount -t overlay -o {options}lowerdir=../on/l,upperdir=../on/u,workdir=../on/w none ../on/m || exit 99\n\
+         export AJ_STATE_DIR=$(realpath ../on/m)/state\n{script}"
+    );
+    let ran = Ran::from(in_mount_namespace(p, &script)?.output().unwrap());
+    if ran.code == Some(99) {
+        skip(&format!("no overlayfs on a tmpfs here: {}", ran.stderr.trim()));
+        return None;
+    }
+    Some(ran)
+}
+
+const CHANGE: &str = "echo y >>f; rm gone; mkdir d; echo deep >d/new; ln -s f link; chmod 640 mode; rm -r dir; mkdir dir; touch dir/b";
+
+fn project() -> Project {
+    let p = Project::new();
+    for name in ["f", "gone", "mode", "dir/a", "kept"] {
+        p.write(name, "x\n");
+    }
+    p
+}
+
+#[test]
+fn changes_are_held_in_memory_kept_on_disk_and_applied() {
+    let p = project();
+    let script = format!(
+        "$AJ exec -- sh -c '{CHANGE}' || exit 1; ls; echo --; $AJ diff @ --json; echo; \
+         $AJ exec @ -- sh -c 'cat f d/new; ls dir gone; echo z >>f; rm kept' ; echo --; \
+         $AJ apply @ >&2 || exit 2; $AJ jail list --json; echo"
+    );
+    let Some(ran) = on_overlayfs(&p, "64M", &script) else { return };
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let parts: Vec<&str> = ran.stdout.split("--\n").collect();
+    assert_eq!(parts[0], "dir\nf\ngone\nkept\nmode\n", "the host's own is untouched: {ran:#?}");
+    assert!(parts[1].ends_with("x\ny\ndeep\ndir:\nb\n"), "it goes on in what was kept: {ran:#?}");
+    assert_eq!(ran.stderr.matches("storage memory: ").count(), 2, "{ran:#?}");
+    let text = |name: &str| std::fs::read_to_string(p.dir().join(name));
+    assert_eq!(text("f").unwrap(), "x\ny\nz\n", "{ran:#?}");
+    assert_eq!((text("d/new").unwrap(), text("dir/b").unwrap()), ("deep\n".to_owned(), String::new()));
+    for gone in ["gone", "dir/a", "kept"] {
+        assert!(text(gone).is_err(), "{gone}");
+    }
+    assert_eq!(std::fs::read_link(p.dir().join("link")).unwrap().to_str(), Some("f"));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(p.dir().join("mode")).unwrap().permissions().mode() & 0o777, 0o640);
+    // One start in vain: what worked is remembered.
+    let list: serde_json::Value = serde_json::from_str(parts[2].trim()).unwrap();
+    let jails = list["jails"].as_array().unwrap();
+    assert_eq!(jails.iter().filter(|j| j["status"] == "failed").count(), 1, "{list:#}");
+    assert_eq!(jails.len(), 3, "{list:#}");
+}
+
+#[test]
+fn secrets_are_hidden_there_too_and_are_no_changes() {
+    let p = project();
+    p.write(".env", "TOKEN=1\n");
+    let Some(ran) = on_overlayfs(&p, "64M", "$AJ exec -- sh -c 'ls -a; touch new'; $AJ diff @") else {
+        return;
+    };
+    assert!(!ran.stdout.contains(".env"), "{ran:#?}");
+    assert!(ran.stdout.contains("new"), "{ran:#?}");
+    let ran = on_overlayfs(&p, "64M", "$AJ exec -- true; $AJ diff @ --json").unwrap();
+    assert!(ran.stderr.contains("no changes are kept"), "{ran:#?}");
+}
+
+#[test]
+fn changes_that_find_no_room_are_lost_with_a_word_and_a_code() {
+    let p = project();
+    let write = "$AJ exec --tmp 64M -- sh -c 'head -c 40M /dev/urandom >big'; echo $?; ls; $AJ diff @";
+    let Some(ran) = on_overlayfs(&p, "16M", write) else { return };
+    assert!(ran.stdout.starts_with("125\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("what the command changed could not be kept and is lost: "), "{ran:#?}");
+    assert!(ran.stderr.contains("ENOSPC"), "{ran:#?}");
+    assert!(ran.stderr.contains("no changes are kept"), "nothing half is left: {ran:#?}");
+    // What was kept before stays as it was.
+    let again = "$AJ exec --tmp 64M -- sh -c 'echo 1 >small'; $AJ exec --tmp 64M @ -- sh -c 'head -c 40M /dev/urandom >big'; \
+                 echo $?; $AJ exec @ -- cat small";
+    let ran = on_overlayfs(&p, "16M", again).unwrap();
+    assert_eq!(ran.stdout, "125\n1\n", "{ran:#?}");
+}
+
+#[test]
+fn memory_is_bounded_by_tmp() {
+    let p = project();
+    let write = "$AJ exec --tmp 4M -- sh -c 'head -c 8M /dev/zero >big || echo full'";
+    let Some(ran) = on_overlayfs(&p, "64M", write) else { return };
+    assert!(ran.stdout.contains("full"), "{ran:#?}");
+}
+
+#[test]
+fn it_is_recorded_where_changes_were() {
+    let p = project();
+    let Some(ran) = on_overlayfs(&p, "64M", "$AJ --json exec -- true") else { return };
+    assert_eq!(super::json(&ran, "/policy/storage"), "memory");
+    assert_eq!(super::json(&ran, "/policy/mode"), "full");
+    let Some(p) = Project::in_jails() else { return };
+    assert_eq!(super::json(&p.runs(&["--json", "exec", "--", "true"]), "/policy/storage"), "disk");
+    assert_eq!(super::json(&p.runs(&["--json", "exec", "--ro", "--", "true"]), "/policy/storage"), "");
+}
+
+/// As root a directory on overlayfs or FUSE cannot be shown under other ids: a private copy is.
+#[test]
+fn root_works_on_a_private_copy_where_nothing_else_can_be_shown() {
+    if !is_root() {
+        return skip("an ordinary user needs no other ids");
+    }
+    let p = project();
+    p.write(".env", "TOKEN=1\n");
+    let script = format!(
+        "mkdir ../l ../u ../w ../m; cp -a . ../l; mount -t tmpfs none ../u && mkdir ../u/u ../u/w && \
+         mount -t overlay -o lowerdir=../l,upperdir=../u/u,workdir=../u/w none ../m || exit 99; cd ../m
+         chown -R 5:5 . ; chmod 600 mode; chown 7 kept
+         $AJ --json exec -- sh -c '{CHANGE}; cat f; stat -c \"%u %a\" f mode; ls .env; echo w >kept; :' || exit 1; echo
+         ls; $AJ diff @ >&2; $AJ apply @ >&2 || exit 2; cat f d/new; stat -c '%u %U' f d/new; ls dir; cat kept"
+    );
+    let ran = Ran::from(in_mount_namespace(&p, &script).unwrap().output().unwrap());
+    if ran.code == Some(99) {
+        return skip("no overlayfs on a tmpfs here");
+    }
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let (answer, rest) = ran.stdout.split_once('\n').unwrap();
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+    assert_eq!(answer["policy"]["storage"], "copy", "{answer:#}");
+    assert_eq!(answer["stdout"], "x\ny\n1000 644\n1000 640\n", "{answer:#}");
+    assert!(answer["stderr"].as_str().unwrap().contains(".env"), "secrets are left out: {answer:#}");
+    assert!(
+        answer["stderr"].as_str().unwrap().contains("kept: Permission denied"),
+        "of another owner: {answer:#}"
+    );
+    assert_eq!(
+        rest.trim(),
+        "dir\nf\ngone\nkept\nmode\nx\ny\ndeep\n5 UNKNOWN\n5 UNKNOWN\nb\nx".replace("UNKNOWN", &name_of(5)),
+        "{ran:#?}"
+    );
+    let state = std::fs::read_dir(p.state().join("trees")).unwrap();
+    let left: Vec<_> =
+        state.filter_map(|e| Some(e.ok()?.path().join("copy"))).filter(|c| c.exists()).collect();
+    assert!(left.is_empty(), "the copy goes with its run: {left:?}");
+    let again = format!("{}; $AJ exec @ -- true", script.replace("$AJ apply @ >&2 || exit 2", ":"));
+    let ran = Ran::from(
+        in_mount_namespace(&p, &again.replace("mkdir ../l ../u ../w ../m; cp -a . ../l", ":"))
+            .unwrap()
+            .output()
+            .unwrap(),
+    );
+    assert!(ran.stderr.contains("works on a private copy"), "{ran:#?}");
+}
+
+fn name_of(uid: u32) -> String {
+    nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| "UNKNOWN".to_owned(), |u| u.name)
+}
+
+/// A file system without shared memory, as some of the network: FUSE that caches nothing.
+#[test]
+fn a_state_without_shared_memory_has_a_ledger_and_keeps_changes() {
+    if !is_root() {
+        return skip("/dev/fuse belongs to root here");
+    }
+    if !crate::real::project::has("bindfs") {
+        return;
+    }
+    let p = project();
+    let mount = "mkdir -m 700 ../on ../m && bindfs -o direct_io ../on ../m || exit 99; here=$AJ_STATE_DIR
+                 elsewhere=$(realpath ../m)/s";
+    // The same state, made by a run on an ordinary file system first, and read from both.
+    for before in [
+        ":",
+        "AJ_STATE_DIR=$(realpath ../on)/s $AJ exec -- true; AJ_STATE_DIR=$(realpath ../on)/s $AJ jail list",
+    ] {
+        let script = format!(
+            "{mount}; {before}; export AJ_STATE_DIR=$elsewhere
+             $AJ exec -- sh -c 'echo y >>f; rm gone'; echo --; $AJ jail list -q | wc -l; $AJ jail list -q | wc -l
+             $AJ apply @ >&2; cat f; ls gone; umount ../m; rmdir ../m; rm -r ../on; echo x >f; echo x >gone"
+        );
+        let ran = Ran::from(in_mount_namespace(&p, &script).unwrap().output().unwrap());
+        if ran.code == Some(99) {
+            return skip("this machine has no FUSE");
+        }
+        let said = ran.stdout.split_once("--\n").unwrap().1;
+        let jails = if before == ":" { 2 } else { 3 };
+        assert_eq!(said, format!("{jails}\n{jails}\nx\ny\n"), "{ran:#?}");
+        assert!(!ran.stderr.contains("ledger") && !ran.stderr.contains("lost"), "{ran:#?}");
+        // Teeth: nothing can be mapped there.
+        let map = "python3 -c 'import mmap,os; f=os.open(\"../m/t\",os.O_RDWR|os.O_CREAT); os.ftruncate(f,4096); mmap.mmap(f,4096)'";
+        let ran = Ran::from(in_mount_namespace(&p, &format!("{mount}; {map}")).unwrap().output().unwrap());
+        assert!(ran.stderr.contains("No such device") || ran.stderr.contains("not found"), "{ran:#?}");
+        std::fs::remove_dir_all(p.top().join("on")).unwrap();
+        std::fs::remove_dir(p.top().join("m")).unwrap();
+    }
+}
