@@ -44,6 +44,8 @@ pub struct Subject<'a> {
     /// What holds its limits, as recorded: a group that only holds it while it is paused has not counted
     /// from the start.
     pub limits_by: &'a str,
+    /// Processes of it that are ours: its pid 1, and in the mode lite one more.
+    pub own: u64,
 }
 
 /// What one of them has used, each with who counted it. `None`: nobody could.
@@ -55,7 +57,7 @@ pub struct Sample {
     pub cpu: (Option<Duration>, By),
     /// Bytes of memory now.
     pub memory: (Option<u64>, By),
-    /// Processes and threads now, without its pid 1.
+    /// Processes and threads now, without ours.
     pub tasks: (Option<u64>, By),
     /// Bytes read from and written to block devices since it began.
     pub io: (Option<(u64, u64)>, By),
@@ -90,7 +92,7 @@ fn sample(jail: &Subject<'_>, groups: &Groups, processes: &Processes) -> Sample 
         at: Instant::now(),
         cpu: (cpu.0.map(Duration::from_micros), cpu.1),
         memory,
-        tasks: (tasks.0.map(|n| n.saturating_sub(1)), tasks.1),
+        tasks: (tasks.0.map(|n| n.saturating_sub(jail.own)), tasks.1),
         io,
     }
 }
@@ -306,7 +308,7 @@ mod tests {
             std::fs::write(group.join(file), text).unwrap();
         }
         let mounts = format!("1 2 0:3 / {} rw - cgroup2 x rw\n", top.display());
-        let subject = |limits_by| Subject { id, init: 999_999_999, limits_by };
+        let subject = |limits_by| Subject { id, init: 999_999_999, limits_by, own: 1 };
         let of = |limits_by, path: &str| {
             let jail = subject(limits_by);
             let groups = Groups::of(&jail, format!("0::{path}\n").as_bytes(), mounts.as_bytes());
