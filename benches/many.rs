@@ -27,6 +27,9 @@ use common::{Place, bwrap};
 /// The two take turns so many times: what else the machine does then hits both.
 const TURNS: usize = 4;
 
+/// A name, what makes a command, how long each turn took.
+type Row<'a> = (&'a str, &'a dyn Fn() -> Command, Vec<Duration>);
+
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
     let total = numbers.next().unwrap_or(2000);
@@ -44,7 +47,7 @@ fn main() {
     assert!(exec().stderr(Stdio::null()).status().unwrap().success());
     let before = Residue::now(&place, temporary.path());
     let bwrap = bwrap(&place);
-    let mut rows: Vec<(&str, &dyn Fn() -> Command, Vec<Duration>)> =
+    let mut rows: Vec<Row<'_>> =
         vec![("aj exec -- ./noop", &exec, Vec::new()), ("aj exec --mem 256M", &with_limits, Vec::new())];
     if let Some(bwrap) = &bwrap {
         rows.push(("bwrap --unshare-all, same mounts", bwrap.as_ref(), Vec::new()));

@@ -20,7 +20,8 @@ use crate::ops::top::{Error, Watch};
 ///
 /// Memory and tasks are shown with their limits. `by` says who counted: `cgroup2` or `cgroup1`, a control group
 /// of the jail's own, or `processes`: without one, what the processes of the jail have at that moment is added
-/// up, so that what is in its /tmp is missing, and what came and went between two looks. 100 % is one processor.
+/// up, so that what is in its /tmp is missing, and what came and went between two looks. 100 % is one processor. A narrow
+/// window shows fewer columns.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   aj top

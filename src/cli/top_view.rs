@@ -64,6 +64,10 @@ pub(super) const HEADERS: [&str; 10] =
     ["id", "state", "age", "cpu%", "memory", "tasks", "read/s", "write/s", "by", "command"];
 /// Those whose cells stand at the right.
 const NUMBERS: std::ops::RangeInclusive<usize> = 2..=7;
+/// Columns that are left out of a narrow window, the first of them first.
+const LEFT_OUT: [usize; 5] = [8, 7, 6, 2, 5];
+/// Characters of a command that are worth more than those.
+const COMMAND: usize = 16;
 /// Digits of an id: enough to tell any two jails of a ledger apart.
 const DIGITS: usize = 8;
 
@@ -115,7 +119,7 @@ pub(super) fn lines(top: &Top, order: Order, rows: usize, columns: usize) -> Vec
     // One line less when one has to say that there is more.
     let fits = if top.jails.len() > room { room.saturating_sub(1) } else { room };
     table.extend(top.jails.iter().take(fits).map(|j| cells(j, true)));
-    for (n, line) in laid_out(&table).into_iter().enumerate() {
+    for (n, line) in laid_out(&table, columns).into_iter().enumerate() {
         let line = cut(&line, columns);
         lines.push(if n == 0 { format!("\x1b[7m{line:columns$}") } else { line });
     }
@@ -126,21 +130,33 @@ pub(super) fn lines(top: &Top, order: Order, rows: usize, columns: usize) -> Vec
     lines
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
-fn laid_out(table: &[Vec<String>]) -> Vec<String> {
+/// Columns as wide as their widest cell, two spaces apart. What a window is too narrow for beside the command
+/// is left out.
+fn laid_out(table: &[Vec<String>], columns: usize) -> Vec<String> {
     let width = |n: usize| {
         table.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..HEADERS.len()).map(width).collect();
+    let last = HEADERS.len() - 1;
+    let mut shown: Vec<usize> = (0..last).collect();
+    for least in LEFT_OUT {
+        if shown.iter().filter_map(|n| widths.get(*n)).map(|width| width + 2).sum::<usize>() + COMMAND
+            <= columns
+        {
+            break;
+        }
+        shown.retain(|n| *n != least);
+    }
     let line = |row: &Vec<String>| {
         let mut line = String::new();
-        for (n, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            match n + 1 == row.len() {
-                true => line.push_str(cell),
-                false if NUMBERS.contains(&n) => line.push_str(&format!("{cell:>width$}  ")),
+        for n in &shown {
+            let (Some(cell), Some(width)) = (row.get(*n), widths.get(*n)) else { continue };
+            match NUMBERS.contains(n) {
+                true => line.push_str(&format!("{cell:>width$}  ")),
                 false => line.push_str(&format!("{cell:width$}  ")),
             }
         }
+        line.push_str(row.get(last).map_or("", String::as_str));
         line
     };
     table.iter().map(line).collect()
@@ -210,6 +226,9 @@ mod tests {
         let shown = lines(&top(30), Order::Mem, 24, 80);
         assert_eq!(shown[0], "aj top: 30 jails, 1 paused, by memory; order: c m t i a, end: q");
         assert!(shown[1].contains("ID") && shown[1].contains("COMMAND"), "{}", shown[1]);
+        // A narrow window shows less, and a wide one all.
+        assert!(!shown[1].contains("BY") && shown[2].contains("sh -c '"), "{shown:#?}");
+        assert!(lines(&top(1), Order::Cpu, 24, 120)[1].contains("BY         COMMAND"));
         assert_eq!((shown.len(), shown[23].as_str()), (24, "… 9 more"));
         assert_eq!(lines(&top(5), Order::Cpu, 7, 200).len(), 7, "all of them fit");
     }

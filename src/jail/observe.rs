@@ -44,8 +44,6 @@ pub struct Subject<'a> {
     /// What holds its limits, as recorded: a group that only holds it while it is paused has not counted
     /// from the start.
     pub limits_by: &'a str,
-    /// Processes of it that are ours: its pid 1, and in the mode lite one more.
-    pub own: u64,
 }
 
 /// What one of them has used, each with who counted it. `None`: nobody could.
@@ -92,9 +90,16 @@ fn sample(jail: &Subject<'_>, groups: &Groups, processes: &Processes) -> Sample 
         at: Instant::now(),
         cpu: (cpu.0.map(Duration::from_micros), cpu.1),
         memory,
-        tasks: (tasks.0.map(|n| n.saturating_sub(jail.own)), tasks.1),
+        tasks: (tasks.0.map(|n| n.saturating_sub(own(jail.init))), tasks.1),
         io,
     }
+}
+
+/// Processes of a jail that are ours: its pid 1, and without a pid namespace of its own one more.
+fn own(init: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
+    if numbers.is_some_and(|n| n.split_ascii_whitespace().count() == 1) { 2 } else { 1 }
 }
 
 /// The groups that a jail has to itself.
@@ -308,7 +313,7 @@ mod tests {
             std::fs::write(group.join(file), text).unwrap();
         }
         let mounts = format!("1 2 0:3 / {} rw - cgroup2 x rw\n", top.display());
-        let subject = |limits_by| Subject { id, init: 999_999_999, limits_by, own: 1 };
+        let subject = |limits_by| Subject { id, init: 999_999_999, limits_by };
         let of = |limits_by, path: &str| {
             let jail = subject(limits_by);
             let groups = Groups::of(&jail, format!("0::{path}\n").as_bytes(), mounts.as_bytes());

@@ -37,12 +37,7 @@ impl Watch {
             let found: Vec<(&Start, i32)> = starts.iter().filter_map(|s| Some((s, init(s)?))).collect();
             let subjects: Vec<Subject<'_>> = found
                 .iter()
-                .map(|(s, init)| Subject {
-                    id: s.id,
-                    init: *init,
-                    limits_by: &s.policy.limits_by,
-                    own: if s.policy.mode == "lite" { 2 } else { 1 },
-                })
+                .map(|(s, init)| Subject { id: s.id, init: *init, limits_by: &s.policy.limits_by })
                 .collect();
             let samples = observe::look(&subjects);
             let now = now_ms();

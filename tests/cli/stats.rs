@@ -12,7 +12,8 @@ fn json(yard: &Yard, words: &str) -> Value {
 
 #[test]
 fn runs_are_counted_by_how_they_ended_and_what_they_used() {
-    let Some(yard) = Yard::new() else { return };
+    // The first yard of all has had a run in it.
+    let (Some(_), Some(yard)) = (Yard::new(), Yard::new()) else { return };
     assert_eq!(json(&yard, "")["total"]["runs"], 0);
     let none = said(&mut yard.sh("\"$AJ\" stats"));
     assert_eq!((none.fate, none.out.as_str(), none.err.as_str()), (0, "", "aj: no jails to add up\n"));

@@ -23,7 +23,8 @@ fn busy(yard: &Yard, options: &[&str]) -> Running {
 
 #[test]
 fn nothing_runs_where_nothing_ran() {
-    let Some(yard) = Yard::new() else { return };
+    // The first yard of all has had a run in it.
+    let (Some(_), Some(yard)) = (Yard::new(), Yard::new()) else { return };
     let start = Instant::now();
     let said = said(&mut yard.sh("\"$AJ\" top"));
     assert_eq!((said.fate, said.out.as_str(), said.err.as_str()), (0, "", "aj: no jails run\n"));

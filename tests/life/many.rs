@@ -31,14 +31,15 @@ fn groups(ids: &BTreeSet<String>) -> Vec<String> {
 
 #[test]
 fn many_at_once_all_work_and_nothing_of_them_is_left() {
-    let Some(yard) = Yard::new() else { return };
+    // The first yard of all has had a run in it.
+    let (Some(_), Some(yard)) = (Yard::new(), Yard::new()) else { return };
     let (mark, temporary) = (mark(), yard.path("temporary"));
     std::fs::create_dir(&temporary).unwrap();
     let next = AtomicUsize::new(0);
     let run = |n: usize| -> Said {
         // With a group and without, with changes and without.
-        let options: &[&str] = if n % 3 == 0 { &["--best-effort", "--mem", "256M"] } else { &[] };
-        let script = if n % 4 == 0 { "echo x > x; echo done" } else { "echo done" };
+        let options: &[&str] = if n.is_multiple_of(3) { &["--best-effort", "--mem", "256M"] } else { &[] };
+        let script = if n.is_multiple_of(4) { "echo x > x; echo done" } else { "echo done" };
         let mut aj = yard.exec(options.iter().copied(), ["sh", "-c", script, &mark]);
         said(aj.env("TMPDIR", &temporary))
     };
