@@ -228,7 +228,7 @@ mod tests {
         assert!(shown[1].contains("ID") && shown[1].contains("COMMAND"), "{}", shown[1]);
         // A narrow window shows less, and a wide one all.
         assert!(!shown[1].contains("BY") && shown[2].contains("sh -c '"), "{shown:#?}");
-        assert!(lines(&top(1), Order::Cpu, 24, 120)[1].contains("BY         COMMAND"));
+        assert!(lines(&top(1), Order::Cpu, 24, 120)[1].contains("BY       COMMAND"));
         assert_eq!((shown.len(), shown[23].as_str()), (24, "… 9 more"));
         assert_eq!(lines(&top(5), Order::Cpu, 7, 200).len(), 7, "all of them fit");
     }
