@@ -195,6 +195,9 @@ the foreground inside.
   -t, --tty       the same when only stdin is a terminal; stdout and stderr become one stream
   -T, --no-tty    pipes, as when any of the three is no terminal, and with --json and --events
 
+With pipes, lines that you type are for the command, those that it does not read as well; keys that
+a pager asks for (`aj exec -- make | less`) are for the pager.
+
   Ctrl-C          to the program in the foreground inside, as outside
   Ctrl-Z          when it stops the command itself, the jail and its clock stop, and aj with them:
                   `fg` continues. A job of a shell inside is that shell's affair
@@ -205,8 +208,8 @@ the command gets SIGHUP, and after --grace the jail is killed. In the background
 leaves the keyboard and the settings of your terminal alone until it is brought to the foreground.
 
 However it ends, your terminal is as it was: its settings, and what the program left switched on
-(alternate screen, mouse, pasting, hidden cursor, colours …). Only `kill -9` of aj itself leaves
-that to `reset`. What you typed and the command did not read is gone with it.
+(alternate screen, mouse, pasting, hidden cursor, colours, a link …). Only `kill -9` of aj itself
+leaves that to `reset`. What you typed and the command did not read is gone with it.
 
 A program can make your terminal do what any output can: set its title or its clipboard, ask it
 questions. -T and a pipe (`| cat -v`) keep it away; `aj jail show` escapes what it shows.

@@ -133,8 +133,9 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
         }
         let word = stray.or_else(unexpected);
         if word.is_some() || is_missing(e) {
-            let word = word.unwrap_or_else(|| "COMMAND".to_owned());
-            error.hints.push(format!("put `--` before the command: `{command} -- {}`", printable(&word)));
+            // A flag is none, and `aj shell` runs none: it may be that which complains.
+            let word = word.filter(|w| !w.starts_with('-')).unwrap_or_else(|| "COMMAND".to_owned());
+            error.hints.push(format!("put `--` before the command: `aj exec -- {}`", printable(&word)));
         }
     }
     error.hint(format!("see `{command} --help`"))
@@ -258,6 +259,12 @@ mod tests {
         assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- make`");
         let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125);
         assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- COMMAND`");
+        // A shell in a jail runs none: neither is `aj shell -- id` the way, nor `aj exec -- -c`.
+        let shell = || commands::alone(commands::find(OsStr::new("shell")).unwrap());
+        for (words, named) in [(&["aj", "@", "id"][..], "id"), (&["aj", "--", "-c"], "COMMAND")] {
+            let e = mistake(&shell().try_get_matches_from(words).unwrap_err(), 125);
+            assert_eq!(e.hints[0], format!("put `--` before the command: `aj exec -- {named}`"));
+        }
         // What clap proposes would run the flag as a program.
         let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125);
         assert!(!e.hints.iter().any(|h| h.contains("-- --frobnicate")), "{e:?}");

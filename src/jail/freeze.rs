@@ -85,8 +85,12 @@ impl Jail {
             Hold::Signal => {
                 // Whoever still runs may have made another one meanwhile.
                 wait(until, "SIGSTOP", || {
+                    let (init, others) = self.init_and_others();
                     let mut all = true;
-                    for process in self.processes() {
+                    // Pid 1 first, and alone: it would take what stops for stopped by the user (Ctrl-Z).
+                    let running = init.iter().any(|p| !p.stopped);
+                    for process in if running { init } else { others } {
+                        all &= !running;
                         if !process.stopped {
                             all = false;
                             process.signal(libc::SIGSTOP)?;
@@ -101,9 +105,18 @@ impl Jail {
     /// Let it go on.
     pub fn thaw(&self, how: &Hold) -> Result<()> {
         match how {
-            Hold::Signal => self.processes().iter().try_for_each(|p| p.signal(libc::SIGCONT)),
+            // Pid 1 last, for the same reason.
+            Hold::Signal => {
+                let (init, others) = self.init_and_others();
+                others.iter().chain(&init).try_for_each(|p| p.signal(libc::SIGCONT))
+            }
             group => thaw(group),
         }
+    }
+
+    /// Pid 1, and the others.
+    fn init_and_others(&self) -> (Vec<Process>, Vec<Process>) {
+        self.processes().into_iter().partition(|p| p.pid == self.init)
     }
 
     /// Move all processes of the jail into `group`: what is in it can make no more.

@@ -143,6 +143,9 @@ fn set_up(
     if shown.pivoted {
         layers.add(Layer::Pivot);
     }
+    if birth.net == Net::None && !(lending && wire::is_loopback_up(status)) {
+        net::loopback_up()?;
+    }
     let hostname = &*plan.confinement.hostname;
     nix::unistd::sethostname(hostname).map_err(|e| Error::new("sethostname", hostname, e))?;
     if let Some(forbidden) = shown.outer_proc {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 
-use crate::sys::fd;
+use crate::sys::{fd, terminal};
 
 /// One page: a pipe of this size holds one buffer, and so has room only when it is empty.
 const ONE: usize = 4096;
@@ -21,6 +21,9 @@ const CHUNK: usize = 64 * 1024;
 const LOOKS: usize = 32;
 /// First and longest time to wait between looks.
 const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// How often to see whether the terminal is read by lines again.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How bytes get into the jail's pipe.
 #[derive(Debug)]
@@ -94,12 +97,23 @@ impl Input {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         match &self.way {
             Way::Lent(loan) => loan.look_at,
-            _ => None,
+            _ => self.is_taken().then(|| Instant::now() + LOOK_EVERY),
         }
     }
 
+    /// Whether each key of the terminal is for somebody else, who is in the foreground with us
+    /// (`aj exec -- make | less`): the command, which has a pipe, cannot have asked for that.
+    fn is_taken(&self) -> bool {
+        self.terminal && !terminal::reads_lines(fd::standard(0))
+    }
+
+    /// Whether the terminal, if it is one, is ours to read.
+    fn is_ours(&self) -> bool {
+        !self.terminal || fd::in_foreground(fd::standard(0)) && !self.is_taken()
+    }
+
     /// What to poll for next. `None`: the clock tells (see [`Input::wake_at`]), or the terminal is
-    /// not ours to read now (a background job), and SIGCONT tells when that changes.
+    /// not ours to read now (a background job), and SIGCONT or the clock tells when that changes.
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
         let waits = match &self.way {
             Way::Lent(loan) if loan.look_at.is_some() => return None,
@@ -110,7 +124,7 @@ impl Input {
         };
         if waits {
             Some(PollFd::new(self.pipe.as_fd(), PollFlags::POLLOUT))
-        } else if self.terminal && !fd::in_foreground(fd::standard(0)) {
+        } else if !self.is_ours() {
             None
         } else {
             Some(PollFd::new(fd::standard(0), PollFlags::POLLIN))
@@ -124,7 +138,7 @@ impl Input {
             let due = loan.look_at.is_some_and(|at| Instant::now() >= at);
             return (seen.is_empty() && !due) || loan.advance(&self.pipe, seen);
         }
-        if seen.is_empty() {
+        if seen.is_empty() || seen.contains(PollFlags::POLLIN) && !self.is_ours() {
             return true;
         }
         match &mut self.way {

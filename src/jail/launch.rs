@@ -74,6 +74,8 @@ pub struct Born {
     running: Running,
     go: File,
     ids: Ids,
+    /// It makes a network namespace of its own.
+    own_net: bool,
 }
 
 impl Born {
@@ -83,7 +85,15 @@ impl Born {
         match self.hand_over(spec, plan) {
             Ok((mapped, mappings, without)) => {
                 let inside = matches!(self.ids, Ids::Range).then(|| spec.inside_id());
-                Ok(Held { running: self.running, go: self.go, mapped, mappings, inside, without })
+                Ok(Held {
+                    running: self.running,
+                    go: self.go,
+                    mapped,
+                    mappings,
+                    inside,
+                    own_net: self.own_net,
+                    without,
+                })
             }
             Err(e) => {
                 self.abandon()?;
@@ -144,6 +154,7 @@ pub struct Held {
     mappings: Vec<Mapping>,
     /// As root: the id of the jail's user.
     inside: Option<u32>,
+    own_net: bool,
     /// Caches that are left out.
     without: u64,
 }
@@ -184,7 +195,7 @@ impl Held {
             handover::release(&self.go, Word::Go)?;
         } else {
             handover::release(&self.go, Word::Lending)?;
-            overlay::make_for(&self.running, plan, &self.mapped, self.inside)?;
+            overlay::make_for(&self.running, plan, &self.mapped, (self.inside, self.own_net))?;
         }
         Ok(Released { running: self.running, mappings: self.mappings })
     }
@@ -265,7 +276,8 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
             }
             drop(stdio);
             let running = Running { pid, pidfd, status, stdout, stderr, stdin, started, said: None };
-            let mut born = Born { running, go: go_write.into(), ids: birth.ids };
+            let mut born =
+                Born { running, go: go_write.into(), ids: birth.ids, own_net: birth.net == Net::None };
             // Here and not in pid 1, which may not even have begun to run on its processor.
             let mapped = match birth.ids {
                 _ if birth.lite => Ok(()),

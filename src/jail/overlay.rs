@@ -24,7 +24,7 @@ use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::openat2::resolved;
 use crate::sys::pidfd::{self, End};
-use crate::sys::{Error, Result, caps, clone, ns, xattr};
+use crate::sys::{Error, Result, caps, clone, net, ns, xattr};
 
 /// The open parts of an overlay.
 #[derive(Debug)]
@@ -163,14 +163,25 @@ impl<'a> Overlays<'a> {
 
 /// Make the overlays of `jail` for it. `ids`: those of the jail's user inside, where it is not the
 /// caller's own. Call it when pid 1 has been told to expect them; it hears of a failure, too.
-pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Option<u32>) -> Result<()> {
+/// `own_net`: it has a network namespace of its own, and a moment later its `lo` is up.
+pub(super) fn make_for(
+    jail: &Running,
+    plan: &Plan,
+    mapped: &[OwnedFd],
+    (ids, own_net): (Option<u32>, bool),
+) -> Result<()> {
     let launcher = nix::unistd::getpid();
     let mut lent = || {
         // Of our process group, and not to be stopped or ended apart from us. Our own signals are left as
         // they are: what is to end us ends the wait, and the process with us.
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).ok();
         match make_inside(jail, plan, mapped, (ids, launcher)) {
-            Ok(made) => drop(wire::send_descriptors(&jail.status, &made)),
+            Ok(made) => {
+                drop(wire::send_descriptors(&jail.status, &made));
+                if own_net && loopback_up(jail).is_ok() {
+                    drop(wire::send_loopback(&jail.status));
+                }
+            }
             Err(_) => drop(wire::send_none(&jail.status)),
         }
         0
@@ -185,6 +196,13 @@ pub(super) fn make_for(jail: &Running, plan: &Plan, mapped: &[OwnedFd], ids: Opt
         // that kills whoever asks for `setns`): pid 1 can do without, but must not wait for it.
         Ok(_) | Err(_) => wire::send_none(&jail.status),
     }
+}
+
+/// In the process that is lent, when pid 1 has overlays to attach. What is not done in time, or not at
+/// all, pid 1 does itself.
+fn loopback_up(jail: &Running) -> Result<()> {
+    ns::join_net(&jail.pidfd)?;
+    net::loopback_up()
 }
 
 /// In the process that is lent.

@@ -6,12 +6,15 @@
 const LONGEST: usize = 48;
 
 /// Private modes that are off in a terminal as shells expect it, and what a program switches on:
-/// cursor keys, reverse video, origin, keypad, the mouse in its protocols, focus, pasting, updates held back,
-/// the alternate screens. Those go last: the others may be kept apart for each screen.
-const OFF: [u16; 21] = [
-    1, 5, 6, 9, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 2031, 2048, 47, 1047,
-    1049,
+/// cursor keys, reverse video, origin, wrapping backwards, keypad, margins at the sides, the mouse in its
+/// protocols, focus, pasting, updates held back, keys as Windows has them, the alternate screens. Those go
+/// last: the others may be kept apart for each screen.
+const OFF: [u16; 24] = [
+    1, 5, 6, 9, 45, 66, 69, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 2031, 2048,
+    9001, 47, 1047, 1049,
 ];
+/// How many of these are alternate screens.
+const ALTERNATE: usize = 3;
 /// Those that are on: wrapping at the margin, the cursor.
 const ON: [u16; 2] = [7, 25];
 /// Modes without a `?` that are off: keyboard locked, insert, line feeds that return.
@@ -29,10 +32,31 @@ enum At {
     Designation(u8),
     /// In a control sequence.
     Control,
-    /// In a string (a title, a picture), until it is terminated.
-    String,
+    /// In a string (a title, a picture), until it is terminated. A command to the system (`]`), such as
+    /// where a link leads, or another one.
+    String { command: bool },
     /// After an escape in one.
     StringEscape,
+}
+
+/// How keys are told, which each of the two screens keeps for itself.
+#[derive(Debug, Default)]
+struct Keyboard {
+    /// Pushed so often.
+    pushed: u16,
+    /// Changed without that.
+    changed: bool,
+}
+
+impl Keyboard {
+    fn undo(&self, out: &mut Vec<u8>) {
+        if self.pushed > 0 {
+            out.extend_from_slice(format!("\x1b[<{}u", self.pushed).as_bytes());
+        }
+        if self.changed {
+            out.extend_from_slice(b"\x1b[=0u");
+        }
+    }
 }
 
 /// What is not as it was.
@@ -54,9 +78,17 @@ pub(super) struct Screen {
     cursor: bool,
     /// A part of the screen scrolls.
     margins: bool,
-    /// Keys are told in another way: pushed so often.
-    keyboard: u16,
+    /// Keys are told in another way: on the usual screen, and on the alternate one.
+    keyboard: [Keyboard; 2],
     other_keys: bool,
+    /// What is typed is also shown, by the terminal itself.
+    local_echo: bool,
+    /// It obeys what a VT52 did, and nothing else.
+    vt52: bool,
+    /// It takes bytes for Latin-1.
+    latin1: bool,
+    /// What is written is a link.
+    link: bool,
 }
 
 impl Screen {
@@ -78,9 +110,8 @@ impl Screen {
     fn step(&mut self, byte: u8) {
         self.at = match (self.at, byte) {
             // Cancelled, wherever it was.
-            (At::Control | At::Escape | At::Designation(_) | At::String | At::StringEscape, 0x18 | 0x1a) => {
-                At::Text
-            }
+            (At::Control | At::Escape | At::Designation(_), 0x18 | 0x1a) => At::Text,
+            (At::String { .. } | At::StringEscape, 0x18 | 0x1a) => self.end_string(),
             (At::Text, 0x0e | 0x0f) => {
                 self.shifted = byte == 0x0e;
                 At::Text
@@ -88,15 +119,20 @@ impl Screen {
             (At::Text | At::Escape | At::Control | At::Designation(_), 0x1b) => At::Escape,
             (At::Text, _) => At::Text,
             (At::Escape | At::StringEscape, b'[') => {
-                self.parameters.clear();
+                self.end_string();
                 At::Control
             }
-            (At::Escape | At::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => At::String,
+            (At::Escape | At::StringEscape, b']' | b'P' | b'X' | b'^' | b'_') => {
+                self.end_string();
+                At::String { command: byte == b']' }
+            }
             (At::Escape, b'(' | b')' | b'*' | b'+' | b'#' | b'%' | b' ') => At::Designation(byte),
             (At::Escape, _) => self.escape(byte),
             (At::Designation(what), _) => {
-                if what == b'(' {
-                    self.charset = byte != b'B';
+                match what {
+                    b'(' => self.charset = byte != b'B',
+                    b'%' => self.latin1 = byte == b'@',
+                    _ => {}
                 }
                 At::Text
             }
@@ -113,19 +149,54 @@ impl Screen {
                 }
                 At::Control
             }
-            (At::String, 0x07) | (At::StringEscape, b'\\') => At::Text,
-            (At::String, 0x1b) => At::StringEscape,
-            (At::String, _) => At::String,
+            (At::String { .. }, 0x07) | (At::StringEscape, b'\\') => self.end_string(),
+            (At::String { .. }, 0x1b) => At::StringEscape,
+            (At::String { command }, _) => {
+                if command && self.parameters.len() <= LONGEST {
+                    self.parameters.push(byte);
+                }
+                self.at
+            }
             // Any other escape ends a string, too.
             (At::StringEscape, 0x1b) => At::StringEscape,
-            (At::StringEscape, _) => self.escape(byte),
+            (At::StringEscape, _) => {
+                self.end_string();
+                self.escape(byte)
+            }
         };
+    }
+
+    /// Whatever ends a string, some terminal obeys it then.
+    fn end_string(&mut self) -> At {
+        self.link = self.is_link();
+        self.parameters.clear();
+        At::Text
+    }
+
+    /// Whether what is written is a link, with the string that was begun: `8;KEYS;WHERE`, which ends
+    /// one where it is empty.
+    fn is_link(&self) -> bool {
+        let string = matches!(self.at, At::String { .. } | At::StringEscape);
+        let Some(rest) = self.parameters.strip_prefix(b"8;").filter(|_| string) else { return self.link };
+        match rest.iter().position(|b| *b == b';') {
+            Some(at) => rest.len() > at + 1,
+            None => self.link || self.parameters.len() > LONGEST,
+        }
+    }
+
+    /// Of the screen that is shown.
+    fn keyboard(&mut self) -> &mut Keyboard {
+        let [usual, alternate] = &mut self.keyboard;
+        if is_alternate(self.off) { alternate } else { usual }
     }
 
     fn escape(&mut self, byte: u8) -> At {
         match byte {
             b'=' => self.keypad = true,
             b'>' => self.keypad = false,
+            b'<' => self.vt52 = false,
+            // G2 and G3 instead of G0.
+            b'n' | b'o' => self.shifted = true,
             // Reset: all of it is as it was.
             b'c' => *self = Screen::default(),
             _ => {}
@@ -148,12 +219,30 @@ impl Screen {
                 for number in numbers(1) {
                     set(&mut self.off, &OFF, number, last == b'h');
                     set(&mut self.on, &ON, number, last == b'l');
+                    self.vt52 |= number == 2 && last == b'l';
                 }
             }
-            (Some(b'>'), b'u') => self.keyboard = self.keyboard.saturating_add(1).min(99),
+            (Some(b'>'), b'u') => {
+                let keyboard = self.keyboard();
+                keyboard.pushed = keyboard.pushed.saturating_add(1).min(99);
+            }
             (Some(b'<'), b'u') => {
                 let popped = numbers(1).next().unwrap_or(0).max(1);
-                self.keyboard = self.keyboard.saturating_sub(popped);
+                let keyboard = self.keyboard();
+                // All that is left is given up with the last.
+                keyboard.changed &= popped <= keyboard.pushed;
+                keyboard.pushed = keyboard.pushed.saturating_sub(popped);
+            }
+            (Some(b'='), b'u') => {
+                let mut given = numbers(1);
+                let (flags, how) = (given.next().unwrap_or(0), given.next().unwrap_or(1));
+                let keyboard = self.keyboard();
+                match (flags, how) {
+                    _ if keyboard.pushed > 0 => {}
+                    (0, 0 | 1) => keyboard.changed = false,
+                    (0, _) | (_, 3) => {}
+                    _ => keyboard.changed = true,
+                }
             }
             (Some(b'>'), b'm') => {
                 let mut given = numbers(1);
@@ -165,6 +254,9 @@ impl Screen {
             (_, b'h' | b'l') => {
                 for number in numbers(0) {
                     set(&mut self.plain, &PLAIN, number, last == b'h');
+                    if number == 12 {
+                        self.local_echo = last == b'l';
+                    }
                 }
             }
             (_, b'm') => self.style = numbers(0).any(|n| n != 0),
@@ -188,11 +280,14 @@ impl Screen {
         let mut out = Vec::new();
         match self.at {
             At::Text => {}
-            At::String | At::StringEscape => out.extend_from_slice(b"\x1b\\"),
+            At::String { .. } | At::StringEscape => out.extend_from_slice(b"\x1b\\"),
             At::Escape | At::Designation(_) | At::Control => out.push(0x18),
         }
-        if self.keyboard > 0 {
-            out.extend_from_slice(format!("\x1b[<{}u", self.keyboard).as_bytes());
+        if self.vt52 {
+            out.extend_from_slice(b"\x1b<");
+        }
+        if is_alternate(self.off) {
+            self.keyboard[1].undo(&mut out);
         }
         if self.margins {
             // It moves the cursor.
@@ -205,6 +300,7 @@ impl Screen {
                 }
             }
         }
+        self.keyboard[0].undo(&mut out);
         for (bit, number) in PLAIN.iter().enumerate() {
             if self.plain & 1 << bit != 0 {
                 out.extend_from_slice(format!("\x1b[{number}l").as_bytes());
@@ -217,6 +313,10 @@ impl Screen {
             (self.shifted, b"\x0f"),
             (self.cursor, b"\x1b[0 q"),
             (self.style, b"\x1b[m"),
+            (self.local_echo, b"\x1b[12h"),
+            (self.latin1, b"\x1b%G"),
+            // The one that its string begins, too, once that is ended.
+            (self.is_link(), b"\x1b]8;;\x1b\\"),
         ] {
             if is {
                 out.extend_from_slice(text);
@@ -224,6 +324,11 @@ impl Screen {
         }
         out
     }
+}
+
+/// Whether one of the alternate screens is shown, by the bits of [`OFF`].
+fn is_alternate(off: u32) -> bool {
+    off >> (OFF.len() - ALTERNATE) != 0
 }
 
 fn set(bits: &mut u32, known: &[u16], number: u16, set: bool) {
@@ -269,6 +374,18 @@ mod tests {
             (b"\x1b[>1u\x1b[>3u\x1b[<u\x1b[>4;2m", "\x1b[<1u\x1b[>4m"),
             (b"\x1b[?1049h\x1b[?1003hx\x1bc", ""),
             (b"\x1b[?1049h\x1b[?25l\x1b[1m\x1b[!p", "\x1b[?1049l"),
+            (b"\x1b[>1u\x1b[?1049h\x1b[>1u", "\x1b[<1u\x1b[?1049l\x1b[<1u"),
+            (b"\x1b[=1;1u", "\x1b[=0u"),
+            (b"\x1b[=5u\x1b[=0u\x1b[>1u\x1b[=3u\x1b[<u", ""),
+            (b"\x1b]8;;http://x/\x1b\\here", "\x1b]8;;\x1b\\"),
+            (b"\x1b]8;id=1;http://x/;\x07here", "\x1b]8;;\x1b\\"),
+            (b"\x1b]8;;http://x/\x1b\\here\x1b]8;id=1;\x07\x1b]0;title\x07", ""),
+            (b"\x1b[?69h\x1b[5;10s\x1b[?9001h", "\x1b[?69l\x1b[?9001l"),
+            (b"\x1b[8;1;2\x1b[0m\x1b[8;1;2", "\x18"),
+            (b"\x1b[12l", "\x1b[12h"),
+            (b"\x1b[?2l", "\x1b<"),
+            (b"\x1b*0\x1bn", "\x0f"),
+            (b"\x1b%@", "\x1b%G"),
             (b"\x1b[?9999h\x1b[6n\x1b[c\x1b[?u\x1b[?1$p", ""),
         ] {
             assert_eq!(undo(output), left, "{}", output.escape_ascii());
@@ -284,6 +401,10 @@ mod tests {
         assert_eq!(undo(b"\x1b[?25"), "\x18");
         assert_eq!(undo(b"\x1b[?25\x18l"), "");
         assert_eq!(undo(b"\x1b"), "\x18");
+        // Its end makes it a link.
+        assert_eq!(undo(b"\x1b]8;;http://x/"), "\x1b\\\x1b]8;;\x1b\\");
+        let long = [&b"\x1b]8;id="[..], &[b'1'; 100], b";http://x/\x1b[1m"].concat();
+        assert_eq!(undo(&long), "\x1b[m\x1b]8;;\x1b\\");
         // In a string there are no modes.
         assert_eq!(undo(b"\x1b]0;[?25l\x07"), "");
     }
@@ -305,7 +426,8 @@ mod tests {
         #[test]
         fn after_it_there_is_nothing_to_undo(words in proptest::collection::vec(proptest::sample::select(&[
             "\x1b[?1049h", "\x1b[?25l", "\x1b[?7l", "\x1b[31m", "\x1b[", "\x1b]", "\x1b", "x", "\x07", "\x1b\\", "4h", "\x0e",
-            "\x1b(0", "\x1b=", "\x1b[3;4r", "\x1b[2 q", "\x1b[>1u", "\x1b[!p", "\x1b[>4;1m", "\x1b[?1000;1006h", ";", "?", "h",
+            "\x1b(0", "\x1b=", "\x1b[3;4r", "\x1b[2 q", "\x1b[>1u", "\x1b[!p", "\x1b[>4;1m", "\x1b[?1000;1006h",
+            "\x1b]8;;", "\x1b[=1u", "\x1b[<2u", "\x1b[?2l", "\x1b[12l", "\x1b%@", "\x1bn", "\x18", ";", "?", "h",
         ][..]), 0..24)) {
             let mut screen = Screen::default();
             screen.see(words.concat().as_bytes());

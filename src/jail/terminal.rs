@@ -16,9 +16,9 @@ use crate::sys::{self, fd};
 
 /// Read at once.
 const CHUNK: usize = 4096;
-/// So much may wait for a program that does not read: more than is typed by hand, so that the keys that end
-/// the jail are seen all the same.
-const MOST: usize = 64 * 1024;
+/// So much may wait for a program that does not read: more than is typed by hand or pasted, so that the keys
+/// that end the jail are seen all the same.
+const MOST: usize = 1024 * 1024;
 /// How often to see whether we are in the foreground again: a shell that continues a job in the
 /// background does not say so.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

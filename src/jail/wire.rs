@@ -172,6 +172,32 @@ pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
     }
 }
 
+/// Send word that `lo` is up in the jail.
+pub fn send_loopback(socket: impl AsFd) -> sys::Result<()> {
+    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"l", MsgFlags::MSG_NOSIGNAL) {
+        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(e) => Err(Error::new("send", "status socket", e)),
+    }
+}
+
+/// Whether [`send_loopback`] has been heard by now. Does not wait, and takes nothing that comes later.
+pub fn is_loopback_up(socket: impl AsFd) -> bool {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut byte = [0u8; 1];
+    loop {
+        match recv(socket, &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(1) if byte == *b"s" => return false,
+            Ok(1) => {}
+            Err(Errno::EINTR) => continue,
+            _ => return false,
+        }
+        let up = byte == *b"l";
+        if recv(socket, &mut byte, MsgFlags::MSG_DONTWAIT).is_ok() && up {
+            return true;
+        }
+    }
+}
+
 /// Tell pid 1 that its command may start. One that has failed already says why itself.
 pub fn send_start(socket: impl AsFd) -> sys::Result<()> {
     match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"s", MsgFlags::MSG_NOSIGNAL) {
@@ -187,7 +213,7 @@ pub fn wait_start(socket: impl AsFd) -> bool {
         match recv(socket.as_fd().as_raw_fd(), &mut byte, MsgFlags::empty()) {
             Ok(0) => return false,
             Ok(_) if byte == *b"s" => return true,
-            // About overlays, from one that was lent and killed after it had sent them.
+            // About overlays, from one that was lent and killed after it had sent them; `lo`, too late.
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return false,
         }
@@ -311,6 +337,24 @@ mod tests {
         for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08"] {
             assert_eq!(Message::decode(bad), None);
         }
+    }
+
+    #[test]
+    fn words_of_the_launcher_are_told_apart_whatever_came_before() {
+        let (a, b) = pair().unwrap();
+        assert!(!is_loopback_up(&b));
+        send_none(&a).unwrap();
+        send_loopback(&a).unwrap();
+        send_start(&a).unwrap();
+        assert!(is_loopback_up(&b));
+        assert!(!is_loopback_up(&b) && wait_start(&b), "the last word stays");
+        send_start(&a).unwrap();
+        assert!(!is_loopback_up(&b) && wait_start(&b));
+        send_loopback(&a).unwrap();
+        send_start(&a).unwrap();
+        assert!(wait_start(&b), "one that nobody asked about any more");
+        drop(a);
+        assert!(!is_loopback_up(&b) && !wait_start(&b));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A network namespace with `lo` up.
+//! A network namespace and its `lo`.
 
 use std::os::fd::AsRawFd;
 
@@ -21,11 +21,10 @@ static LO_UP: IfReq = IfReq {
     pad: [0; 22],
 };
 
-/// Go to a new network namespace with `lo` up, owned by this process's user namespace. As dear as all
-/// the mounts of a jail together.
+/// Go to a new network namespace, owned by this process's user namespace; its `lo` is down. As dear as
+/// all the mounts of a jail together.
 pub fn unshare() -> Result<()> {
-    nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("unshare", "net", e))?;
-    loopback_up()
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::new("unshare", "net", e))
 }
 
 /// Set `lo` up. Its addresses 127.0.0.1 and ::1 appear by themselves. Needs CAP_NET_ADMIN in the

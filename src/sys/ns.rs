@@ -65,6 +65,13 @@ pub fn join_files(process: &OwnedFd) -> Result<()> {
     check("setns", libc::c_long::from(r)).map(drop)
 }
 
+/// Join the network namespace of a process, if it is one of our user namespace's own: EPERM otherwise.
+pub fn join_net(process: &OwnedFd) -> Result<()> {
+    // SAFETY: takes a descriptor and flags.
+    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWNET) };
+    check("setns", libc::c_long::from(r)).map(drop)
+}
+
 /// Forbid further user namespaces below ours (`user.max_user_namespaces`, counted per namespace).
 pub fn forbid_nested() -> Result<()> {
     write_file("write max_user_namespaces", "/proc/sys/user/max_user_namespaces", "0")

@@ -16,7 +16,7 @@ use super::{Error, Result, check, fd};
 pub struct Settings {
     modes: libc::termios,
     /// The modes are the terminal's own. In the background they are those of whoever has it now, such as
-    /// the line editor of a shell.
+    /// the line editor of a shell, and what is raw as [`Raw`] makes it is another one's for a while.
     ours: bool,
     size: libc::winsize,
 }
@@ -31,13 +31,19 @@ impl Settings {
     /// Those of `fd`. `None`: it is no terminal.
     pub fn of(fd: BorrowedFd<'_>) -> Option<Settings> {
         let modes = modes(fd).ok()?;
-        Some(Settings { modes, ours: fd::in_foreground(fd), size: size(fd).unwrap_or(NO_SIZE) })
+        let ours = fd::in_foreground(fd) && !same(&modes, &raw_of(&modes));
+        Some(Settings { modes, ours, size: size(fd).unwrap_or(NO_SIZE) })
     }
 }
 
 /// Whether `fd` is a terminal.
 pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     modes(fd).is_ok()
+}
+
+/// Whether `fd` is read by lines, as a terminal is by whoever wants no keys. What is none says so, too.
+pub fn reads_lines(fd: BorrowedFd<'_>) -> bool {
+    modes(fd).map_or(true, |modes| modes.c_lflag & libc::ICANON != 0)
 }
 
 const NO_SIZE: libc::winsize = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
@@ -83,6 +89,19 @@ pub fn copy_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
 fn same(a: &libc::termios, b: &libc::termios) -> bool {
     (a.c_iflag, a.c_oflag, a.c_cflag, a.c_lflag) == (b.c_iflag, b.c_oflag, b.c_cflag, b.c_lflag)
         && a.c_cc == b.c_cc
+}
+
+/// As [`Raw`] makes a terminal of these modes.
+fn raw_of(modes: &libc::termios) -> libc::termios {
+    let mut raw = *modes;
+    // SAFETY: writes to a live structure only.
+    unsafe { libc::cfmakeraw(&raw mut raw) };
+    for (index, value) in [(libc::VMIN, 0), (libc::VTIME, 0)] {
+        if let Some(c) = raw.c_cc.get_mut(index) {
+            *c = value;
+        }
+    }
+    raw
 }
 
 /// A new terminal of the devpts instance whose multiplexer is at `path`, unlocked, with these settings:
@@ -132,7 +151,6 @@ static BEFORE: Mutex<Option<Before>> = Mutex::new(None);
 struct Before {
     terminal: BorrowedFd<'static>,
     modes: libc::termios,
-    raw: libc::termios,
 }
 
 impl Before {
@@ -175,21 +193,15 @@ impl Raw {
 
     fn make_raw(&self) -> std::result::Result<(), Errno> {
         let now = modes(self.terminal)?;
-        let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Stopped and continued without a shell that has set it back.
-        if before.as_ref().is_some_and(|b| same(&b.raw, &now)) {
+        let raw = raw_of(&now);
+        // Stopped and continued without a shell that has set it back; or another one in the foreground with
+        // us was first, who knows what to come back to.
+        if same(&raw, &now) {
             return Ok(());
         }
-        let mut raw = now;
-        // SAFETY: writes to a live structure only.
-        unsafe { libc::cfmakeraw(&raw mut raw) };
-        for (index, value) in [(libc::VMIN, 0), (libc::VTIME, 0)] {
-            if let Some(c) = raw.c_cc.get_mut(index) {
-                *c = value;
-            }
-        }
+        let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
         // Noted first: between the two calls a panic restores what is there anyway.
-        *before = Some(Before { terminal: self.terminal, modes: now, raw });
+        *before = Some(Before { terminal: self.terminal, modes: now });
         set_modes(self.terminal, &raw)
     }
 
@@ -258,6 +270,15 @@ mod tests {
         raw.enter();
         drop(raw);
         assert_eq!(modes(slave.as_fd()).unwrap().c_lflag, libc::ICANON);
+        // What another one has made raw is that one's to set back, and nothing to give to a new terminal.
+        set_modes(slave.as_fd(), &raw_of(&first)).unwrap();
+        assert!(!Settings::of(slave.as_fd()).unwrap().ours);
+        let mut second = Raw::of(slave.as_fd());
+        assert!(second.enter());
+        drop(second);
+        assert!(same(&modes(slave.as_fd()).unwrap(), &raw_of(&first)) && BEFORE.lock().unwrap().is_none());
+        set_modes(slave.as_fd(), &first).unwrap();
+        assert!(Settings::of(slave.as_fd()).unwrap().ours);
         copy_size(master.as_fd(), slave.as_fd());
         assert!(!is_terminal(fd::pipe().unwrap().0.as_fd()));
     }

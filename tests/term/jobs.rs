@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Term;
-use crate::yard::{Running, Yard, eventually};
+use crate::yard::{Running, Yard, eventually, said};
 
 /// An interactive bash on a terminal, outside, with `$AJ`.
 fn outer_shell(yard: &Yard, term: &mut Term) -> Running {
@@ -136,4 +136,83 @@ fn without_a_shell_to_continue_it_a_command_that_stops_goes_on() {
     let mut aj = term.start(&mut yard.aj(["sh", "-c", "echo up; kill -TSTP $$; echo on again"]));
     assert_eq!(term.end(&mut aj), 0);
     assert_eq!(term.rest(), "up\r\non again\r\n");
+}
+
+#[test]
+fn two_on_one_terminal_leave_it_as_it_was() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let before = term.modes();
+    // Without job control both are in the foreground. The second finds what the first has made raw.
+    let script = "\"$AJ\" exec -- sh -c 'echo one; read line; echo \"one $line\"' </dev/tty & \
+                  while ! stty -a | grep -q -e -icanon; do sleep 0.05; done; \
+                  \"$AJ\" exec -- sh -c 'stty -a; echo two; sleep 2; echo over'; wait";
+    let mut both = term.start(&mut yard.sh(script));
+    let shown = term.until("two\r\n");
+    assert!(shown.contains(" icanon") && shown.contains("\nopost"), "{shown}");
+    // Whoever reads it, the first ends before the second.
+    for _ in 0..20 {
+        term.type_("x\r");
+        if term.shows("one x") {
+            break;
+        }
+    }
+    term.until("over");
+    assert_eq!(term.end(&mut both), 0);
+    assert_eq!(term.modes(), before);
+}
+
+#[test]
+fn a_jail_that_is_paused_from_elsewhere_does_not_stop_its_aj() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let mut shell = outer_shell(&yard, &mut term);
+    term.type_("$AJ exec -- sh -c 'echo up; while read line; do echo \"got $line\"; done; echo over'\r");
+    term.until("up\r\n");
+    // By SIGSTOP, which looks like a Ctrl-Z inside.
+    let aj = |words: &str| {
+        let ran =
+            said(yard.sh(&format!("\"$AJ\" {words} @")).env("AJ_TEST_WITHOUT", "cgroup.freeze,freezer"));
+        assert_eq!(ran.fate, 0, "{ran:?}");
+    };
+    for round in 0..8 {
+        aj("pause");
+        term.type_(format!("{round}\r"));
+        assert!(!term.shows("got"), "{:?}", term.rest());
+        aj("resume");
+        let shown = term.until(&format!("got {round}"));
+        assert!(!shown.contains("Stopped"), "{shown}");
+    }
+    term.type_("\x04");
+    let shown = term.until("outer>");
+    assert!(shown.contains("over") && !shown.contains("Stopped"), "{shown}");
+    // The keys that end a jail end one that is paused, too.
+    term.type_("$AJ exec -- sh -c 'echo up; sleep 60'\r");
+    term.until("up\r\n");
+    aj("pause");
+    term.type_("\x1d\x1d\x1d");
+    term.until("outer>");
+    term.type_("exit\r");
+    term.end(&mut shell);
+}
+
+#[test]
+fn keys_of_a_pager_behind_the_command_are_the_pagers() {
+    let Some(yard) = Yard::new() else { return };
+    let mut term = Term::new();
+    let pager = "stty -icanon -echo </dev/tty; echo paging; for key in 1 2 3 4 5 6 7 8 9 10 11 12; do \
+                 dd bs=1 count=1 </dev/tty 2>/dev/null; done; stty icanon </dev/tty; echo quit";
+    let script = "\"$AJ\" exec -- sh -c 'read line; echo \"got $line\" >&2; sleep 1' | (eval \"$PAGER\")";
+    let mut aj = term.start(yard.sh(script).env("PAGER", pager));
+    term.until("paging");
+    for key in "abcdefghijkl".chars() {
+        std::thread::sleep(Duration::from_millis(60));
+        term.type_(key.to_string());
+    }
+    term.until("abcdefghijkl");
+    // Lines are the command's, as soon as it is lines that are read.
+    term.until("quit");
+    term.type_("hello\r");
+    term.until("got hello");
+    assert_eq!(term.end(&mut aj), 0);
 }
