@@ -1,7 +1,7 @@
 //! What the benchmarks share: a workspace with static programs in it, and a little arithmetic.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -94,4 +94,40 @@ pub fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
     times[times.len() / 2]
+}
+
+/// bubblewrap with the same three binds (system, configuration, workspace), a proc and a dev, running `noop`.
+#[allow(dead_code, reason = "not every benchmark compares")]
+pub fn bwrap(place: &Place) -> Option<Box<dyn Fn() -> Command>> {
+    let ws = place.ws.clone();
+    let make = move || {
+        let mut c = Command::new("bwrap");
+        c.args(["--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/usr", "/usr"]);
+        for name in ["bin", "lib", "lib64"] {
+            if Path::new("/").join(name).is_symlink() {
+                c.args(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
+            }
+        }
+        c.args([
+            "--ro-bind",
+            "/etc",
+            "/etc",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--bind",
+        ]);
+        c.arg(&ws).arg(&ws).arg("--chdir").arg(&ws).arg("./noop");
+        c
+    };
+    match make().stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Some(Box::new(make)),
+        _ => {
+            println!("no bwrap that works here");
+            None
+        }
+    }
 }

@@ -14,11 +14,10 @@
 #[path = "common.rs"]
 mod common;
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, five_managers, median, rounds};
+use common::{Place, bwrap, five_managers, median, rounds};
 
 struct Row {
     name: &'static str,
@@ -85,40 +84,5 @@ fn main() {
             med.as_secs_f64() * 1e3,
             med.as_secs_f64() / base.1.as_secs_f64(),
         );
-    }
-}
-
-/// The same three binds (system, configuration, workspace), a proc and a dev.
-fn bwrap(place: &Place) -> Option<Box<dyn Fn() -> Command>> {
-    let ws = place.ws.clone();
-    let make = move || {
-        let mut c = Command::new("bwrap");
-        c.args(["--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/usr", "/usr"]);
-        for name in ["bin", "lib", "lib64"] {
-            if Path::new("/").join(name).is_symlink() {
-                c.args(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
-            }
-        }
-        c.args([
-            "--ro-bind",
-            "/etc",
-            "/etc",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "--tmpfs",
-            "/tmp",
-            "--bind",
-        ]);
-        c.arg(&ws).arg(&ws).arg("--chdir").arg(&ws).arg("./noop");
-        c
-    };
-    match make().stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Ok(status) if status.success() => Some(Box::new(make)),
-        _ => {
-            println!("no bwrap that works here");
-            None
-        }
     }
 }

@@ -8,7 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, version,
+    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, stats,
+    top, version,
 };
 
 /// Where `aj --help` lists a command.
@@ -86,6 +87,8 @@ pub const ALL: &[Entry] = &[
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
     mount!("jail", Records, jail),
+    mount!("top", Records, top),
+    mount!("stats", Records, stats),
     mount!("pause", Records, pause),
     mount!("resume", Records, resume),
     mount!("doctor", Setup, doctor),

@@ -107,18 +107,19 @@ pub(super) struct Found {
     pub(super) caches: Vec<Caches>,
     pub(super) hidden: Vec<Hidden>,
     pub(super) limits: Limits,
+    pub(super) gpu: Vec<String>,
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
 pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
-    let (tree, tools, caches, hidden, limits) = match found {
-        Some(Found { tree, tools, caches, hidden, limits }) => {
-            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits))
+    let (tree, tools, caches, hidden, limits, gpu) = match found {
+        Some(Found { tree, tools, caches, hidden, limits, gpu }) => {
+            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits), Some(gpu))
         }
-        None => (None, None, None, None, None),
+        None => (None, None, None, None, None, None),
     };
     if ui.json {
-        ui.document(&Document { tree, tools, caches, hidden, limits, ..resolved.document() });
+        ui.document(&Document { tree, tools, caches, hidden, limits, gpu, ..resolved.document() });
         return;
     }
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
@@ -135,6 +136,10 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
         let by = std::iter::once(vec!["by".to_owned(), limits.by]);
         let rows: Vec<Vec<String>> = by.chain(limits.groups.into_iter().map(group)).chain(disk).collect();
         ui.table(&["limits", "held"], &rows);
+    }
+    if let Some(nodes) = gpu.filter(|nodes| !nodes.is_empty()) {
+        let rows: Vec<Vec<String>> = nodes.into_iter().map(|node| vec![node]).collect();
+        ui.table(&["gpu"], &rows);
     }
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =

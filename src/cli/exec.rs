@@ -206,6 +206,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         },
         again: args.jail,
         cwd: args.cwd,
+        gpus: flags.gpus,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
         ticks: args.events,
@@ -222,6 +223,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
                 caches: explained.caches,
                 hidden: explained.hidden,
                 limits: explained.limits,
+                gpu: explained.gpu,
             }),
         );
         return Ok(Exit(exit::OK));

@@ -196,7 +196,7 @@ fn raw(ui: &Ui, output: &Output) {
 
 /// A time: so long ago, RFC 3339, or a date (and time) of the local time zone. Milliseconds since
 /// the epoch.
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     let at = |t: jiff::Timestamp| u64::try_from(t.as_millisecond()).unwrap_or(0);
     if let Ok(ago) = duration::parse(text) {
         let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);

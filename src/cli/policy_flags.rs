@@ -16,6 +16,7 @@ use crate::base::text::os;
 use crate::ops;
 use crate::policy::envfile::EnvFileError;
 use crate::policy::environment::looks_like_secret;
+use crate::policy::gpu;
 use crate::policy::hide;
 use crate::policy::require::{self, Need};
 use crate::policy::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
@@ -81,6 +82,10 @@ pub struct PolicyArgs {
     /// that the jail has; in the presets build and install), `none`, or some of them by name
     #[arg(long, value_name = "NAMES", value_parser = value::caches, help_heading = "Jail")]
     pub caches: Option<Caches>,
+    /// Show NVIDIA GPUs: `all`, or some by the numbers of their /dev/nvidiaN (`0,1`). Their driver is a
+    /// large part of the kernel that the command can then talk to
+    #[arg(long, value_name = "GPUS", value_parser = gpu::parse, help_heading = "Jail")]
+    pub gpu: Option<gpu::Gpus>,
     /// Let what is written survive a power cut; slower
     #[arg(long, help_heading = "Jail")]
     pub durable: bool,
@@ -146,6 +151,8 @@ pub struct Flags {
     pub layer: Layer,
     /// Files of `--env-file`, in order, for the same.
     pub env_files: Vec<PathBuf>,
+    /// The GPUs that are shown.
+    pub gpus: Option<gpu::Gpus>,
 }
 
 impl PolicyArgs {
@@ -188,7 +195,7 @@ impl PolicyArgs {
         for word in self.env {
             set_env(&mut layer, &word)?;
         }
-        Ok(Flags { layer, env_files: self.env_file })
+        Ok(Flags { layer, env_files: self.env_file, gpus: self.gpu })
     }
 
     /// Set the flag spelled `flag` from its value, without clap. `false`: not one of these flags,

@@ -20,6 +20,7 @@ mod fix;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gpu;
 mod mounts;
 pub mod places;
 pub mod read;

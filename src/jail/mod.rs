@@ -30,6 +30,7 @@ pub mod limits;
 pub mod lite;
 mod mask;
 mod nested;
+pub mod observe;
 mod outbox;
 mod overlay;
 pub mod plan;

@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod cache;
+mod gpu;
 mod lite;
 mod overlay;
 
@@ -314,6 +315,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(dir));
     }
     system(&mut p, &mut points, spec, host)?;
+    gpu::devices(&mut p, &mut points, spec)?;
     cache::rooms(&mut p, &mut points, spec)?;
     tools(&mut p, &mut points, spec)?;
     for (number, cache) in spec.caches.iter().enumerate().take(MOST_CACHES) {

@@ -28,6 +28,7 @@ fn spec() -> Spec {
         binds: vec![],
         tools: vec![],
         hidden: vec![],
+        devices: vec![],
         etc: "/state/cache/etc-0".into(),
         net: Net::None,
         seccomp: Seccomp::Standard,

@@ -212,6 +212,8 @@ pub struct Spec {
     pub tools: Vec<Tool>,
     /// What is hidden in them, none below another.
     pub hidden: Vec<Hidden>,
+    /// Device nodes of the host's that are shown, below `/dev`, beside those that every jail has.
+    pub devices: Vec<String>,
     /// A ready-made `/etc`.
     pub etc: PathBuf,
     /// The network.

@@ -92,6 +92,19 @@ fn memory(view: &View) -> u64 {
     private.saturating_add(shared)
 }
 
+/// The same of some processes, by their numbers out here, where the jail's tmpfs is not in sight. `None`
+/// when not one of them could be read.
+pub(super) fn of_processes(pids: impl Iterator<Item = i32>) -> Option<u64> {
+    let mut seen = None;
+    for pid in pids {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let (mine, common) = of_status(&text);
+        let (private, shared) = seen.unwrap_or((0u64, 0u64));
+        seen = Some((private.saturating_add(mine), shared.max(common)));
+    }
+    seen.map(|(private, shared)| private.saturating_add(shared))
+}
+
 /// Private and shared bytes from a `/proc/PID/status`.
 pub(super) fn of_status(text: &str) -> (u64, u64) {
     let mut sums = (0u64, 0u64);

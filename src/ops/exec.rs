@@ -18,6 +18,7 @@ use crate::jail::spec::{Spec, Storage};
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
 use crate::policy::file::UserFile;
+use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Settings, Tools};
@@ -41,6 +42,7 @@ mod dry;
 mod end;
 mod error;
 mod foreign;
+mod gpu;
 mod hide;
 mod limits;
 mod lite;
@@ -65,6 +67,7 @@ use born::Start;
 use prepare::{How, Prepared, prepare};
 use relay::Relay;
 
+pub use crate::host::gpu::Missing as NoGpu;
 pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
@@ -92,6 +95,8 @@ pub struct Request {
     pub again: Option<OsString>,
     /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
+    /// The GPUs that it has.
+    pub gpus: Option<Gpus>,
     /// Show directories that are refused otherwise.
     pub i_mean_it: bool,
     /// Hand output to the watcher instead of passing it through.
@@ -121,6 +126,7 @@ pub trait Watcher {
 
 /// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
 pub fn restore_terminal() {
+    sys::screen::give_back(sys::fd::standard(1));
     sys::terminal::restore();
 }
 

@@ -10,5 +10,8 @@ pub mod ledger;
 pub mod pause;
 pub mod project;
 pub mod repository;
+pub mod screen;
 pub mod secrets;
+pub mod stats;
 pub mod tools;
+pub mod top;

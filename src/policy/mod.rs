@@ -18,6 +18,7 @@ pub mod environment;
 pub mod file;
 pub mod flavor;
 mod fold;
+pub mod gpu;
 pub mod hide;
 pub mod keep;
 pub mod key;

@@ -23,6 +23,7 @@ impl Resolved {
             caches: None,
             hidden: None,
             limits: None,
+            gpu: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),
         }

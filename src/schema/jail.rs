@@ -151,6 +151,8 @@ pub struct Effective {
     pub ro: Vec<String>,
     /// Further host directories shown writable, printable.
     pub rw: Vec<String>,
+    /// Device nodes of GPUs that were shown.
+    pub gpu: Vec<String>,
     /// Names (never values) of the variables the caller added.
     pub env: Vec<String>,
 }

@@ -12,3 +12,5 @@ pub mod jail;
 pub mod ledger;
 pub mod pause;
 pub mod policy;
+pub mod stats;
+pub mod top;

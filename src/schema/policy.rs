@@ -23,6 +23,8 @@ pub struct Document {
     pub hidden: Option<Vec<Hidden>>,
     /// What would hold its limits; null where only settings were asked for.
     pub limits: Option<Limits>,
+    /// Device nodes of GPUs that a jail here shows; null where only settings were asked for.
+    pub gpu: Option<Vec<String>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.

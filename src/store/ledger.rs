@@ -9,7 +9,7 @@ pub use super::query::{Filter, Full, Row};
 
 use super::error::{Error, Result};
 use super::layout::StateDir;
-use super::{database, fold, query, spool};
+use super::{database, fold, query, spool, used};
 use crate::base::text;
 use crate::monitor::Monitor;
 
@@ -78,6 +78,16 @@ impl<'a> Ledger<'a> {
     /// Everything about one jail.
     pub fn get(&self, id: &str) -> Result<Option<Full>> {
         query::full(&self.conn, id).map_err(database::fail(self.state))
+    }
+
+    /// What each jail used that started from `since_ms` on and before `until_ms`, the oldest first.
+    pub fn used(
+        &self,
+        since_ms: Option<u64>,
+        until_ms: Option<u64>,
+        each: &mut dyn FnMut(used::Used),
+    ) -> Result<()> {
+        used::each(&self.conn, since_ms, until_ms, each).map_err(database::fail(self.state))
     }
 
     /// Bytes of the shortest prefix of `id` that no other row shares.

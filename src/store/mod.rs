@@ -26,6 +26,7 @@ pub mod layout;
 pub mod ledger;
 #[cfg(test)]
 mod ledger_tests;
+pub mod live;
 pub mod lock;
 pub mod origin;
 pub mod paused;
@@ -41,6 +42,7 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trees;
+pub mod used;
 pub mod whiteout;
 
 pub use error::{Error, Result};

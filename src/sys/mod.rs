@@ -18,6 +18,7 @@ pub mod ns;
 pub mod openat2;
 pub mod pidfd;
 pub mod probe;
+pub mod screen;
 pub mod seccomp;
 pub mod shared;
 pub mod signal;

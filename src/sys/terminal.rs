@@ -69,6 +69,11 @@ fn size(fd: BorrowedFd<'_>) -> std::result::Result<libc::winsize, Errno> {
     Ok(size)
 }
 
+/// Lines and columns of the window of `fd`; 0 where it does not know.
+pub fn window(fd: BorrowedFd<'_>) -> (u16, u16) {
+    size(fd).map_or((0, 0), |size| (size.ws_row, size.ws_col))
+}
+
 fn set_size(fd: BorrowedFd<'_>, size: &libc::winsize) -> std::result::Result<(), Errno> {
     let size: *const libc::winsize = size;
     // SAFETY: TIOCSWINSZ reads a winsize.

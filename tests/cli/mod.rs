@@ -9,4 +9,6 @@ mod json;
 mod kept;
 mod policy;
 mod shell;
+mod stats;
 mod tools;
+mod top;

@@ -3,6 +3,7 @@
 mod codes;
 mod killed;
 mod limits;
+mod many;
 mod pause;
 mod resources;
 mod signals;

@@ -6,6 +6,7 @@ mod jobs;
 mod keys;
 mod programs;
 mod shell;
+mod top;
 
 use std::fs::File;
 use std::io::{Read, Write};

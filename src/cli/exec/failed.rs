@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use crate::base::text::brief;
 use crate::cli::error::CommandError;
 use crate::cli::{exit, hints, policy_flags};
-use crate::ops::exec::{self as op, Report, WayOut};
+use crate::ops::exec::{self as op, NoGpu, Report, WayOut};
 use crate::ops::project;
 
 /// The command never ran: what, why, and what to do about it.
@@ -81,6 +81,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         op::Error::Limit { .. } => {
             hints::for_error(shown, &e).hint("or let it be best effort: `--best-effort`")
         }
+        op::Error::Gpu(missing) => gpu(shown, missing),
         op::Error::Lite { way, .. } => shown.hint(*way).hint("see what this machine allows: `aj doctor`"),
         op::Error::TooLarge { .. } => shown
             .hint("show less of it: `aj exec --here -- …` in a smaller directory")
@@ -119,6 +120,18 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
     }
 }
 
+/// What would give it one.
+fn gpu(shown: CommandError, missing: &NoGpu) -> CommandError {
+    match missing {
+        NoGpu::Driver => shown.hint("leave out `--gpu`, or install the driver of your GPU"),
+        NoGpu::Node(_) => shown.hint("let the driver make its nodes, as root: `nvidia-modprobe -c 0 -u`"),
+        NoGpu::Number { .. } => shown.hint("show all that there are: `--gpu all`"),
+        NoGpu::NotAllowed(name) | NoGpu::NoDevice(name) => {
+            shown.hint(format!("look at it: `ls -l /dev/{name}`"))
+        }
+    }
+}
+
 fn code_of(e: &op::Error) -> &'static str {
     match e {
         op::Error::Policy(_) => "policy",
@@ -134,6 +147,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Bind { .. } => "bind",
         op::Error::UnknownTools { .. } => "tools_not_found",
         op::Error::UnknownCache { .. } => "cache_not_found",
+        op::Error::Gpu(_) => "gpu",
         op::Error::Limit { .. } => "limit",
         op::Error::NoTerminal => "no_terminal",
         op::Error::StatusFd { .. } => "status_fd",

@@ -116,6 +116,23 @@ impl Ui {
         }
     }
 
+    /// One JSON document of many, one a line; whether somebody still reads.
+    pub fn stream<T: Serialize + ?Sized>(&self, value: &T) -> bool {
+        let Ok(text) = serde_json::to_string(value) else { return false };
+        let mut o = io::stdout().lock();
+        let written = writeln!(o, "{text}").and_then(|()| o.flush());
+        drop(o);
+        match written {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => false,
+            // Said once, and the command has failed.
+            Err(_) => {
+                self.out(&text);
+                false
+            }
+        }
+    }
+
     /// A status line on stderr, dropped by `-q`. Under `--json` the answer says it.
     pub fn status(&self, text: &str) {
         if self.quiet == 0 && !self.json {

@@ -29,6 +29,8 @@ pub struct Explained {
     pub hidden: Vec<policy::Hidden>,
     /// What would hold its limits.
     pub limits: policy::Limits,
+    /// Device nodes of GPUs that it would show.
+    pub gpu: Vec<String>,
 }
 
 fn held(effective: &Effective, limits: &Chosen) -> policy::Limits {
@@ -80,5 +82,6 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         caches: prepared.caches.into_iter().map(cache).collect(),
         hidden: prepared.secrets.rows(),
         limits: held(&prepared.policy, &limits),
+        gpu: prepared.policy.gpu,
     })
 }

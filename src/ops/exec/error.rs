@@ -105,6 +105,9 @@ pub enum Error {
         /// A control group would hold it.
         needs_cgroup: bool,
     },
+    /// `--gpu` asks for what is not there.
+    #[error(transparent)]
+    Gpu(crate::host::gpu::Missing),
     /// A terminal was asked for.
     #[error("a terminal was asked for, and stdin is none")]
     NoTerminal,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::beside::{self, Beside};
 use super::limits::Chosen;
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, hide, lite, parts, record, setid, shown, spec,
+    CACHE, Error, Request, again, alias, check, copied, gpu, hide, lite, parts, record, setid, shown, spec,
     storage,
 };
 use crate::base::id::Id;
@@ -91,6 +91,7 @@ pub(super) fn prepare(
     if older.is_some() && storage == Storage::Copy {
         return Err(copied::not_again(&spec));
     }
+    let gpu = gpu::add(&mut spec, request.gpus.as_ref(), lite)?;
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
@@ -111,7 +112,7 @@ pub(super) fn prepare(
         lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
     }
     let names = (names.0, names.1, secrets.names());
-    let policy = record::effective(settings, &spec, names, limits, lite);
+    let policy = Effective { gpu, ..record::effective(settings, &spec, names, limits, lite) };
     // First, because it knows places that cannot be shown at all.
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);

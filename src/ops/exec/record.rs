@@ -69,6 +69,7 @@ pub(super) fn effective(
         hidden,
         ro: paths(false),
         rw: paths(true),
+        gpu: Vec::new(),
         env: settings
             .env
             .iter()

@@ -105,6 +105,7 @@ pub(super) fn spec(
         binds,
         tools: tools.shown,
         hidden: tools.hidden,
+        devices: Vec::new(),
         etc,
         net: settings.net,
         seccomp: settings.seccomp,
