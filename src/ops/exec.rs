@@ -447,7 +447,7 @@ fn attempt(
     warnings.extend(mode::second_lock(&spec, ended.layers));
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(storage::line(&spec, &state).filter(|_| mode::used(&ended).is_some()));
-    warnings.extend(relay.mounts.take());
+    warnings.extend(relay.mounts.take().filter(|_| mode::used(&ended).is_some()));
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(offline::line(&resolved, &ended));
