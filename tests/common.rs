@@ -126,3 +126,10 @@ pub fn files(dir: &str, extension: &str) -> Vec<(String, String)> {
     };
     found.into_iter().map(read).collect()
 }
+
+/// Whether this kernel is older than that.
+pub fn older_than(major: u32, minor: u32) -> bool {
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
+}
