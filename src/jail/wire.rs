@@ -164,20 +164,22 @@ pub fn send_descriptors(socket: impl AsFd, fds: &[OwnedFd]) -> sys::Result<()> {
     Ok(())
 }
 
-/// Send word that the descriptors that were promised do not come.
-pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
-    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"n", MsgFlags::MSG_NOSIGNAL) {
+/// Send one byte to pid 1. One that has ended hears nothing, and has said itself why.
+fn send_word(socket: impl AsFd, word: &[u8; 1]) -> sys::Result<()> {
+    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), word, MsgFlags::MSG_NOSIGNAL) {
         Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         Err(e) => Err(Error::new("send", "status socket", e)),
     }
 }
 
+/// Send word that the descriptors that were promised do not come.
+pub fn send_none(socket: impl AsFd) -> sys::Result<()> {
+    send_word(socket, b"n")
+}
+
 /// Send word that `lo` is up in the jail.
 pub fn send_loopback(socket: impl AsFd) -> sys::Result<()> {
-    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"l", MsgFlags::MSG_NOSIGNAL) {
-        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-        Err(e) => Err(Error::new("send", "status socket", e)),
-    }
+    send_word(socket, b"l")
 }
 
 /// Whether [`send_loopback`] has been heard by now. Does not wait, and takes nothing that comes later.
@@ -200,10 +202,7 @@ pub fn is_loopback_up(socket: impl AsFd) -> bool {
 
 /// Tell pid 1 that its command may start. One that has failed already says why itself.
 pub fn send_start(socket: impl AsFd) -> sys::Result<()> {
-    match nix::sys::socket::send(socket.as_fd().as_raw_fd(), b"s", MsgFlags::MSG_NOSIGNAL) {
-        Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-        Err(e) => Err(Error::new("send", "status socket", e)),
-    }
+    send_word(socket, b"s")
 }
 
 /// Wait for [`send_start`]; whether it came. Not when the other side is gone.

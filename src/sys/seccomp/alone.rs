@@ -8,27 +8,14 @@
 
 use seccompiler::sock_filter;
 
+use super::code::{EQUAL, KEEP, LOAD, RETURN, load, op};
 use super::{ARCH, Program};
-
-const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const KEEP: u16 = 0x54;
-const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NO_FAMILY: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
 const NOT_YOURS: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 /// `SOCK_TYPE_MASK`.
 const KIND: u32 = 0xf;
-
-/// Load the low word of an argument; the high one is 4 bytes on.
-const fn low(argument: u32) -> sock_filter {
-    op(LOAD, 0, 0, 16 + 8 * argument)
-}
 
 /// `others`: what becomes of sockets of the families that lead to the network.
 const fn code(others: u32) -> [sock_filter; 24] {
@@ -42,20 +29,20 @@ const fn code(others: u32) -> [sock_filter; 24] {
         op(EQUAL, 9, 0, libc::SYS_prlimit64 as u32),
         op(RETURN, 0, 0, ALLOW),
         // socket
-        low(0),
+        load(0),
         op(EQUAL, 13, 0, libc::AF_UNIX as u32),
         op(RETURN, 0, 0, others),
         // socketpair
-        low(1),
+        load(1),
         op(KEEP, 0, 0, KIND),
         op(EQUAL, 9, 0, libc::SOCK_DGRAM as u32),
         // Another name of the same.
         op(EQUAL, 8, 0, libc::SOCK_RAW as u32),
         op(RETURN, 0, 0, ALLOW),
         // prlimit64: one's own, by 0, or a look at those of others
-        low(0),
+        load(0),
         op(EQUAL, 4, 0, 0),
-        low(2),
+        load(2),
         op(EQUAL, 0, 4, 0),
         op(LOAD, 0, 0, 16 + 8 * 2 + 4),
         op(EQUAL, 0, 2, 0),

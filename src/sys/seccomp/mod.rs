@@ -15,6 +15,7 @@
 //! `tree` the assembler · `install` the system call · `interp` an interpreter for tests.
 
 mod alone;
+mod code;
 mod install;
 mod interp;
 mod rules;

@@ -10,6 +10,7 @@
 
 use seccompiler::sock_filter;
 
+use super::code::{ANY_BIT, EQUAL, LOAD, RETURN, load, op};
 use super::{ARCH, Program};
 
 /// Bits that the filter is about.
@@ -18,22 +19,9 @@ const BITS: u32 = 0o6000;
 const MAKES: u32 = 0o100 | 0o20_000_000;
 const LEN: usize = 128;
 
-const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
 const ALLOW: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
 const DENY: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
 const MISSING: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
-
-/// Load the low word of an argument: modes and flags are ints, of which the kernel sees no more.
-const fn load(argument: u32) -> sock_filter {
-    op(LOAD, 0, 0, 16 + 8 * argument)
-}
 
 /// Calls with a mode: number, argument with the mode, argument with the flags that make it count.
 #[cfg(target_arch = "x86_64")]
