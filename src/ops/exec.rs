@@ -256,9 +256,17 @@ fn attempt(
     let mut warnings = Vec::new();
     let user = config::user()?;
     let terminal = streams::terminal(request)?;
+    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let early = if lite { None } else { Start::early((request, terminal), user.as_ref()) };
-    let asked = Asked::look_at(request, user, &mut warnings);
-    let Asked { older, place, resolved } = match asked {
+    let asked = Asked::look_at(request, user, &mut warnings).and_then(|asked| {
+        warnings.extend_from_slice(&asked.resolved.warnings);
+        if lite {
+            lite::check(&asked.resolved.settings)?;
+        }
+        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, &mut warnings)?;
+        Ok((asked, limits))
+    });
+    let (Asked { older, place, resolved }, mut limits) = match asked {
         Ok(asked) => asked,
         Err(e) => {
             // Said first, whatever this host can do.
@@ -266,20 +274,7 @@ fn attempt(
             return Err(e);
         }
     };
-    warnings.extend_from_slice(&resolved.warnings);
     let settings = &resolved.settings;
-    if lite {
-        lite::check(settings)?;
-    }
-    let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
-    let chosen = limits::choose(&resolved, &id, &place.root, &mut warnings);
-    let mut limits = match chosen {
-        Ok(limits) => limits,
-        Err(e) => {
-            early.map(Start::abandon).transpose().ok();
-            return Err(e);
-        }
-    };
     let start = match Start::fitting(early, (request, terminal), settings, (limits.group.as_mut(), lite)) {
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         start => start?,
