@@ -15,6 +15,8 @@ pub enum Kind {
     Jail,
     /// A workspace: `ws-…`.
     Workspace,
+    /// A volume: `vl-…`.
+    Volume,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Kind::Jail => "jl-",
             Kind::Workspace => "ws-",
+            Kind::Volume => "vl-",
         }
     }
 }
@@ -63,13 +66,17 @@ impl Id {
 
     /// What it names.
     pub fn kind(&self) -> Kind {
-        if self.as_str().starts_with(Kind::Workspace.prefix()) { Kind::Workspace } else { Kind::Jail }
+        match self.as_str().get(..3) {
+            Some("ws-") => Kind::Workspace,
+            Some("vl-") => Kind::Volume,
+            Some(_) | None => Kind::Jail,
+        }
     }
 
     /// Whether `text` could be a (possibly shortened) id: a known prefix and base32 digits.
     /// Names may not look like this, so the two never shadow each other.
     pub fn looks_like(text: &str) -> bool {
-        [Kind::Jail, Kind::Workspace].iter().any(|k| {
+        [Kind::Jail, Kind::Workspace, Kind::Volume].iter().any(|k| {
             text.strip_prefix(k.prefix())
                 .is_some_and(|d| d.len() <= DIGITS && d.bytes().all(|b| ALPHABET.contains(&b)))
         })

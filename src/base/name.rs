@@ -64,7 +64,7 @@ impl FromStr for Name {
             return Err(NotAName::Spelling(shown()));
         }
         // Whatever comes after the prefix of an id: `jl-api` would be one of these words to the reader.
-        if Id::looks_like(text) || text.starts_with("ws-") || text.starts_with("jl-") {
+        if Id::looks_like(text) || ["ws-", "jl-", "vl-"].iter().any(|p| text.starts_with(p)) {
             return Err(NotAName::LikeAnId(shown()));
         }
         if text == "latest" {

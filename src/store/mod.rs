@@ -43,6 +43,7 @@ pub mod sweep;
 pub(crate) mod testing;
 pub mod trees;
 pub mod used;
+pub mod volumes;
 pub mod whiteout;
 pub mod workspaces;
 

@@ -54,6 +54,8 @@ fn below(id: Id) -> String {
     match id.kind() {
         Kind::Jail => format!("{DIR}/{id}"),
         Kind::Workspace => workspaces::tree_below(id),
+        // Has none.
+        Kind::Volume => format!("volumes/{id}/tree"),
     }
 }
 
