@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::shown::{self, Shown};
+use super::shown::Shown;
 use super::{Error, Request, check, shell, streams};
 use crate::base::env;
 use crate::base::id::Id;
@@ -28,8 +28,8 @@ pub(super) fn spec(
     shown: Shown,
     etc: PathBuf,
 ) -> Result<Spec, Error> {
+    let at = place.at().to_owned();
     let workspace = place.root;
-    let at = shown::at(&workspace).to_owned();
     // The whole machine is shown at another path than its own.
     let start = match place.start.strip_prefix(&workspace) {
         Ok(below) if !below.as_os_str().is_empty() => at.join(below),
@@ -100,6 +100,8 @@ pub(super) fn spec(
         aliases,
         access: settings.access,
         tree: None,
+        home: None,
+        output: None,
         storage: Storage::Disk,
         owner,
         durable: settings.durable,
