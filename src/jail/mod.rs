@@ -12,6 +12,7 @@
 
 mod attend;
 pub mod confine;
+pub mod census;
 mod cover;
 mod ended;
 pub mod etc;

@@ -6,6 +6,7 @@ pub mod discard;
 pub mod doctor;
 pub mod exec;
 mod keep;
+pub mod jobs;
 pub mod ledger;
 pub mod pause;
 pub mod project;

@@ -9,6 +9,7 @@ pub mod discard;
 pub mod doctor;
 pub mod exec;
 pub mod jail;
+pub mod job;
 pub mod ledger;
 pub mod pause;
 pub mod policy;
