@@ -14,6 +14,7 @@
 //! have its symbols; `nm` reads them. Names lose the hash that the compiler gives them where few others have the
 //! same name then, so that the script outlives changes of the program: what it names in vain costs nothing.
 #![allow(
+    clippy::zombie_processes, // all are waited for, by `waitpid` of any
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -46,6 +47,12 @@ const STARTS: [&[&str]; 6] = [
     &["exec", "--", "cp", "noop", "copy"],
 ];
 
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {
+    println!("SKIP: instructions are followed on x86_64 only");
+}
+
+#[cfg(target_arch = "x86_64")]
 fn main() {
     let Some(aj) = std::env::var_os("AJ_BIN") else {
         println!("SKIP: AJ_BIN names no binary; see the beginning of benches/order.rs");
@@ -62,10 +69,9 @@ fn main() {
     let mut seen = HashSet::new();
     for words in STARTS {
         for offset in follow(place.aj(words), &aj) {
-            if let Some((_, name)) = symbols.range(..=offset).next_back() {
-                if seen.insert(name) {
-                    order.push(name.as_str());
-                }
+            match symbols.range(..=offset).next_back() {
+                Some((_, name)) if seen.insert(name) => order.push(name.as_str()),
+                _ => {}
             }
         }
     }
@@ -80,12 +86,12 @@ fn symbols(aj: &std::ffi::OsStr) -> BTreeMap<u64, String> {
     let function = |line: &str| {
         let mut words = line.split(' ');
         let (at, kind, name) = (words.next()?, words.next()?, words.next()?);
-        matches!(kind, "t" | "T" | "w" | "W")
-            .then(|| (u64::from_str_radix(at, 16).unwrap(), name.to_owned()))
+        matches!(kind, "t" | "T" | "w" | "W").then(|| (u64::from_str_radix(at, 16).unwrap(), name.to_owned()))
     };
     text.lines().filter_map(function).collect()
 }
 
+#[cfg(target_arch = "x86_64")]
 /// The offsets at which one start executes, in the order of their first time.
 fn follow(mut command: Command, aj: &std::ffi::OsStr) -> Vec<u64> {
     let started = || ptrace::traceme().map_err(Into::into);
