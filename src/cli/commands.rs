@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, stats,
-    top, version, workspace,
+    apply, completions, config, diff, discard, doctor, exec, help, jail, job, man, pause, ps, resume, shell,
+    stats, top, version, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -19,6 +19,8 @@ pub enum Group {
     Run,
     /// Trees that last.
     Workspaces,
+    /// Commands in the background.
+    Background,
     /// What a run changed.
     Changes,
     /// What ran.
@@ -34,6 +36,7 @@ impl Group {
     pub const SHOWN: &[(Group, &str)] = &[
         (Group::Run, "Run"),
         (Group::Workspaces, "Workspaces"),
+        (Group::Background, "Background"),
         (Group::Changes, "Changes of a run"),
         (Group::Records, "Records"),
         (Group::Setup, "This machine and aj"),
@@ -87,6 +90,9 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("job", Background, job),
+    mount!("wait", Background, wait),
+    mount!("ps", Background, ps),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),

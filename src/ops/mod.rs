@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod pause;
 pub mod project;
+pub mod ps;
 pub mod repository;
 pub mod screen;
 pub mod secrets;

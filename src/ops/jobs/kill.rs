@@ -103,3 +103,13 @@ pub(super) fn end(found: &mut Found) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The number of a signal that is given by name, with or without `SIG`, or by number.
+pub fn signal(given: &str) -> Result<i32, String> {
+    use nix::sys::signal::Signal;
+    let upper = given.trim().to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") { upper.clone() } else { format!("SIG{upper}") };
+    let number = upper.parse::<i32>().ok().filter(|n| (1..=64).contains(n));
+    let named = || name.parse::<Signal>().ok().map(|s| s as i32);
+    number.or_else(named).ok_or_else(|| "write it like `TERM`, `SIGKILL` or `10`".to_owned())
+}

@@ -26,6 +26,9 @@ pub mod start;
 pub mod supervise;
 pub mod wait;
 
+pub use crate::job::ready::Condition;
+pub use crate::job::write::LEAST as LEAST_LOG;
+
 /// Candidates that an ambiguous selector names.
 const CANDIDATES: usize = 8;
 
