@@ -21,6 +21,7 @@ mod escape;
 mod input;
 mod io;
 mod jail;
+mod jobs;
 mod life;
 mod modes;
 mod real;

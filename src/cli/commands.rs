@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, job, man, pause, ps, resume, shell,
-    stats, top, version, wait, workspace,
+    apply, completions, config, diff, discard, doctor, events, exec, help, jail, job, man, pause, ps, resume,
+    shell, stats, top, version, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -99,6 +99,7 @@ pub const ALL: &[Entry] = &[
     mount!("jail", Records, jail),
     mount!("top", Records, top),
     mount!("stats", Records, stats),
+    mount!("events", Records, events),
     mount!("pause", Records, pause),
     mount!("resume", Records, resume),
     mount!("doctor", Setup, doctor),

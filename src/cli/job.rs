@@ -145,7 +145,9 @@ fn restart(text: &str) -> Result<Restart, String> {
     match (text, text.strip_prefix("on-failure:")) {
         ("no", _) => Ok(Restart(None)),
         ("on-failure", _) => Ok(Restart(Some(USUAL_RESTARTS))),
-        (_, Some(n)) => count(n).map(|n| Restart(Some(n))).ok_or_else(|| "N is a number from 1 on".to_owned()),
+        (_, Some(n)) => {
+            count(n).map(|n| Restart(Some(n))).ok_or_else(|| "N is a number from 1 on".to_owned())
+        }
         _ => Err("write `no`, `on-failure` or `on-failure:5`".to_owned()),
     }
 }

@@ -57,14 +57,18 @@ pub(super) fn detail(detail: &JobDetail) -> String {
     }));
     rows.extend(job.ended_at.clone().map(|at| ("ended", at)));
     rows.extend(job.duration_ms.map(|ms| ("took", duration::human(Duration::from_millis(ms)))));
-    rows.extend(detail.restart_max.map(|most| {
-        ("restarts", format!("{} ({most} in a row at most)", job.restarts))
-    }));
+    rows.extend(
+        detail.restart_max.map(|most| ("restarts", format!("{} ({most} in a row at most)", job.restarts))),
+    );
     rows.extend(job.pid.map(|pid| ("pid", pid.to_string())));
     rows.extend(job.jail_id.map(|id| ("last jail", id.to_string())));
     rows.extend(detail.policy.iter().map(|kept| (kept.key, kept.value.clone())));
     let log = &detail.log;
-    let lost = if log.lost > 0 { format!(", {} were not kept: the disk was full", size::human(log.lost)) } else { String::new() };
+    let lost = if log.lost > 0 {
+        format!(", {} were not kept: the disk was full", size::human(log.lost))
+    } else {
+        String::new()
+    };
     rows.push(("log", format!("{} of {} at most{lost}", size::human(log.bytes), size::human(log.max))));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
@@ -84,7 +88,9 @@ impl From<Error> for CommandError {
             Error::State(e) => state::error(&e),
             Error::Workspace(e) => e.into(),
             Error::Ledger(e) => e.into(),
-            Error::Record(_) => new(exit::FAILED, "job_record").hint("remove its directory in aj's state directory"),
+            Error::Record(_) => {
+                new(exit::FAILED, "job_record").hint("remove its directory in aj's state directory")
+            }
             Error::Log { ref source, .. } => new(exit::FAILED, "job_log").caused_by(source),
             Error::NotFound(_) | Error::None | Error::NoGroup(_) | Error::Removed(_) => {
                 new(exit::NOT_FOUND, "job_not_found").hint(see)

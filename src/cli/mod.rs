@@ -18,6 +18,7 @@ pub mod diff;
 pub mod discard;
 mod doctor;
 pub mod error;
+pub mod events;
 pub mod exec;
 pub mod exit;
 #[cfg(feature = "fuzzing")]

@@ -64,11 +64,14 @@ pub(super) fn wait(ui: &Ui, ids: &[OsString], what: &For, timeout: Option<Durati
     let see = |name: &str| format!("see what it wrote: `aj job logs {name}`");
     match report.exit {
         Came::Code(code) => Ok(Exit(code)),
-        Came::TimeUp(name) => {
-            Err(CommandError::new(exit::TIMED_OUT, "timed_out", format!("`{name}` was waited for in vain: the time is up")))
-        }
+        Came::TimeUp(name) => Err(CommandError::new(
+            exit::TIMED_OUT,
+            "timed_out",
+            format!("`{name}` was waited for in vain: the time is up"),
+        )),
         Came::Ended(name) => {
-            Err(CommandError::new(exit::FAILED, "job_ended", format!("job `{name}` ended before that")).hint(see(&name)))
+            Err(CommandError::new(exit::FAILED, "job_ended", format!("job `{name}` ended before that"))
+                .hint(see(&name)))
         }
         Came::Lost(name) => Err(CommandError::new(
             exit::AJ_FAILED,
@@ -86,7 +89,9 @@ impl From<WaitError> for CommandError {
             WaitError::Job(e) => CommandError { exit: exit::AJ_FAILED, ..e.into() },
             WaitError::NoReady(_) => CommandError::new(exit::AJ_FAILED, "no_ready", message)
                 .hint("say what to wait for: `--for port:3000`, `--for log:REGEX`"),
-            WaitError::OnlyEnd(_) => CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--for`"),
+            WaitError::OnlyEnd(_) => {
+                CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--for`")
+            }
         }
     }
 }

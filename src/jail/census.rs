@@ -39,10 +39,13 @@ impl Census {
     pub fn take() -> Census {
         use nix::unistd::{SysconfVar, sysconf};
         let number = |of| sysconf(of).ok().flatten().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
-        let units = (number(SysconfVar::CLK_TCK).unwrap_or(100), number(SysconfVar::PAGE_SIZE).unwrap_or(4096));
+        let units =
+            (number(SysconfVar::CLK_TCK).unwrap_or(100), number(SysconfVar::PAGE_SIZE).unwrap_or(4096));
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-        Census::of(pids.filter_map(|pid| parse(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?, units)))
+        Census::of(
+            pids.filter_map(|pid| parse(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?, units)),
+        )
     }
 
     fn of(members: impl Iterator<Item = Member>) -> Census {
@@ -164,7 +167,8 @@ mod tests {
     fn a_line_is_read_behind_a_name_that_lies() {
         let line = b"7 (a) R 1 (x) \n) S 12 8 7 0 -1 4194560 1 0 0 0 3 4 5 6 20 0 9 0 4242 1 2 1\n";
         let read = parse(7, line, (100, 4096)).unwrap();
-        let expected = Member { cpu: Duration::from_millis(180), threads: 9, memory: 8192, ..member(7, 12, 8, 4242) };
+        let expected =
+            Member { cpu: Duration::from_millis(180), threads: 9, memory: 8192, ..member(7, 12, 8, 4242) };
         assert_eq!(read, expected);
         for bad in [&b""[..], b"7 (a", b"7 (a) S", b"7 (a) \xff", b"7 (a) S 1 2 3"] {
             assert_eq!(parse(7, bad, (100, 4096)), None);

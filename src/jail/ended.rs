@@ -37,6 +37,8 @@ pub struct Ended {
     pub over_disk: bool,
     /// Times that the kernel refused it a process or thread, as far as that is counted.
     pub refused: u64,
+    /// The first signal to `aj` that meant that the command should end, whatever it made of it.
+    pub interrupted: Option<i32>,
     /// Output that the caller did not get.
     pub undelivered: Undelivered,
     /// Pid of the jail's pid 1, when it did not end although it was killed: a process of the jail

@@ -11,8 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod attend;
-pub mod confine;
 pub mod census;
+pub mod confine;
 mod cover;
 mod ended;
 pub mod etc;

@@ -519,6 +519,7 @@ fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counte
     let (user, system) = counted.cpu.unwrap_or((used.user, used.system));
     let spent = state.spent;
     let (layers, unkillable, over_disk) = (state.layers, state.unkillable.then_some(pid), state.over_disk);
+    let interrupted = state.interrupted;
     let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
@@ -539,6 +540,7 @@ fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counte
         elsewhere: counted.elsewhere,
         over_disk,
         refused: counted.refused,
+        interrupted,
         undelivered,
         unkillable,
     }

@@ -70,7 +70,13 @@ pub struct Entry {
 }
 
 /// The record at `place`, appended to `out`. More than [`MOST`] bytes are none.
-pub(super) fn encode(out: &mut Vec<u8>, key: &Key, place: u64, (stream, time_ms): (Stream, u64), bytes: &[u8]) {
+pub(super) fn encode(
+    out: &mut Vec<u8>,
+    key: &Key,
+    place: u64,
+    (stream, time_ms): (Stream, u64),
+    bytes: &[u8],
+) {
     let Ok(len) = u32::try_from(bytes.len()) else { return };
     let start = out.len();
     out.extend_from_slice(&MAGIC);
@@ -133,7 +139,15 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&mut bytes, &key, 99, (Stream::Err, 12_345), b"\xff\x1b[31m");
         let entry = parse(&key, 99, &bytes).unwrap();
-        assert_eq!(entry, Entry { end: 99 + bytes.len() as u64, time_ms: 12_345, stream: Stream::Err, bytes: b"\xff\x1b[31m".to_vec() });
+        assert_eq!(
+            entry,
+            Entry {
+                end: 99 + bytes.len() as u64,
+                time_ms: 12_345,
+                stream: Stream::Err,
+                bytes: b"\xff\x1b[31m".to_vec()
+            }
+        );
         for bit in 0..bytes.len() * 8 {
             let mut other = bytes.clone();
             other[bit / 8] ^= 1 << (bit % 8);

@@ -17,7 +17,8 @@ fn all(reader: &mut Reader) -> Vec<Entry> {
 }
 
 fn text(entries: &[Entry], stream: Stream) -> String {
-    let bytes: Vec<u8> = entries.iter().filter(|e| e.stream == stream).flat_map(|e| e.bytes.clone()).collect();
+    let bytes: Vec<u8> =
+        entries.iter().filter(|e| e.stream == stream).flat_map(|e| e.bytes.clone()).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -46,7 +47,11 @@ fn streams_keep_their_order_and_a_cursor_goes_on_where_it_stopped() {
         assert_eq!(rest.len(), 3 - n);
     }
     let mut end = Reader::open(&dir, key.clone(), Some(u64::MAX)).unwrap();
-    assert_eq!((end.step().unwrap(), end.cursor()), (None, writer.at()), "a cursor of another log waits for nothing");
+    assert_eq!(
+        (end.step().unwrap(), end.cursor()),
+        (None, writer.at()),
+        "a cursor of another log waits for nothing"
+    );
     let mut within = Reader::open(&dir, key, Some(seen[0].end - 1)).unwrap();
     assert_eq!(all(&mut within)[0].bytes, b"b\n");
     assert_eq!(within.missing(), (0, 0));
@@ -71,13 +76,20 @@ fn a_flood_stays_within_its_bound_and_what_is_gone_is_told() {
     let bytes: usize = kept.iter().map(|e| e.bytes.len()).sum();
     assert!(bytes as u64 > LEAST / 2, "{bytes}");
     assert!(reader.missing().0 > 0);
-    assert_eq!(reader.missing().0 + (writer.at() - kept[0].end) + (kept[0].bytes.len() + 28) as u64, writer.at() - early);
+    assert_eq!(
+        reader.missing().0 + (writer.at() - kept[0].end) + (kept[0].bytes.len() + 28) as u64,
+        writer.at() - early
+    );
     assert_eq!(reader.cursor(), writer.at());
     // One that was reading all the while loses the same, and knows how much.
     let late = all(&mut follower);
     assert_eq!(late.last(), kept.last());
     assert!(follower.missing().0 > 0);
-    assert_eq!(Reader::open(&dir, key, None).unwrap().missing(), (0, 0), "whoever wants what there is misses nothing");
+    assert_eq!(
+        Reader::open(&dir, key, None).unwrap().missing(),
+        (0, 0),
+        "whoever wants what there is misses nothing"
+    );
 }
 
 #[test]
@@ -178,7 +190,10 @@ fn on_a_full_disk_the_oldest_goes_first_and_then_what_is_missing_is_counted_and_
     umount2(tmp.path(), MntFlags::MNT_DETACH).unwrap();
     assert!(lost > 0 && !seen.is_empty(), "{lost} {}", seen.len());
     let said = text(&after, Stream::System);
-    assert!(said.contains(&format!("{lost} bytes of output are missing here")) && said.contains("ENOSPC"), "{said}");
+    assert!(
+        said.contains(&format!("{lost} bytes of output are missing here")) && said.contains("ENOSPC"),
+        "{said}"
+    );
     assert!(text(&after, Stream::Out).ends_with("again\n"));
     assert_eq!(writer.lost(), lost);
     assert!(text(&last, Stream::Out).ends_with(" 199\n"));

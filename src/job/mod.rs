@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod frame;
-pub mod ready;
 pub mod read;
+pub mod ready;
 mod segments;
 pub mod watch;
 pub mod write;

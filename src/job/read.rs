@@ -163,7 +163,11 @@ impl Reader {
             };
             let meta = file.metadata().map_err(|e| Error::new("stat", "log", errno(&e)))?;
             let mut scanner = Scanner::new(file, *base, self.at);
-            let item = if self.at < base + meta.len() { scanner.next(&self.key, base + meta.len())? } else { Item::End };
+            let item = if self.at < base + meta.len() {
+                scanner.next(&self.key, base + meta.len())?
+            } else {
+                Item::End
+            };
             match item {
                 Item::Entry(entry) => {
                     self.at = entry.end;

@@ -177,8 +177,23 @@ mod tests {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
         }
         for bad in [
-            "", "port", "port:", "port:0", "port:65536", "port:+1", "http:", "http:3000", "http:x/", "http:/a b",
-            "http:/\u{1b}", "https:/", "log", "log:(", "log:\u{1b}[", "file:x", "log:a{1000}{1000}{1000}",
+            "",
+            "port",
+            "port:",
+            "port:0",
+            "port:65536",
+            "port:+1",
+            "http:",
+            "http:3000",
+            "http:x/",
+            "http:/a b",
+            "http:/\u{1b}",
+            "https:/",
+            "log",
+            "log:(",
+            "log:\u{1b}[",
+            "file:x",
+            "log:a{1000}{1000}{1000}",
         ] {
             let e = bad.parse::<Condition>().unwrap_err().to_string();
             assert!(!e.contains('\u{1b}') && !e.contains('\n'), "{e}");

@@ -77,7 +77,14 @@ mod tests {
         let places = [0, 9, 10, u64::MAX];
         assert_eq!(places.map(|p| base_of(name(p).as_bytes())), places.map(Some));
         assert!(places.map(name).is_sorted());
-        for other in ["log-", "log-1", "log-00000000000000000001x", "log--0000000000000000001", "job.toml", "log-99999999999999999999"] {
+        for other in [
+            "log-",
+            "log-1",
+            "log-00000000000000000001x",
+            "log--0000000000000000001",
+            "job.toml",
+            "log-99999999999999999999",
+        ] {
             assert_eq!(base_of(other.as_bytes()), None, "{other}");
         }
     }

@@ -27,7 +27,9 @@ impl Bytes {
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
-            Ok(text) if !text.starts_with(BASE64) && !text.chars().any(char::is_control) => s.serialize_str(text),
+            Ok(text) if !text.starts_with(BASE64) && !text.chars().any(char::is_control) => {
+                s.serialize_str(text)
+            }
             _ => s.serialize_str(&format!("{BASE64}{}", bytes64::encode(&self.0))),
         }
     }

@@ -7,6 +7,7 @@
 pub mod changes;
 pub mod discard;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod jail;
 pub mod job;

@@ -39,7 +39,11 @@ pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32>
         // SAFETY: takes integers only.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         // It may have ended before it could be told so.
-        if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+        if std::os::unix::process::parent_id() == parent {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
     };
     // SAFETY: as above.
     unsafe { command.pre_exec(end_with_parent) };

@@ -75,7 +75,9 @@ pub fn forward_to_group(group: i32) -> Result<()> {
         // SAFETY: the handler only loads an atomic and calls kill(2).
         unsafe { sigaction(signal, &action) }.map_err(|e| Error::new("sigaction", signal.as_str(), e))?;
     }
-    Ok(())
+    // A launcher that had taken signals over before it made this process has handed that on.
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from_iter(FORWARDED)), None)
+        .map_err(|e| Error::new("sigprocmask", "", e))
 }
 
 /// In pid 1: whether the whole jail was stopped by the launcher's word, and not yet continued.

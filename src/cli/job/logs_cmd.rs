@@ -32,7 +32,8 @@ pub(super) fn logs(ui: &Ui, args: &LogsArgs) -> CmdResult {
         }
         return Ok(Exit(exit::OK));
     }
-    let printer = Printer { safe: ui.stdout_is_terminal(), timestamps: args.timestamps, ..Printer::default() };
+    let printer =
+        Printer { safe: ui.stdout_is_terminal(), timestamps: args.timestamps, ..Printer::default() };
     let mut aloud = Aloud { ui, printer };
     let (status, code) = logs::read(&mut found, &which, args.follow, &mut aloud)?;
     aloud.end();
@@ -166,11 +167,13 @@ mod tests {
 
     #[test]
     fn a_terminal_sees_text_and_a_pipe_sees_bytes() {
-        let evil: &[(Stream, &[u8])] = &[(Stream::Out, b"a\x1b]52;c;aGk=\x07\r"), (Stream::Out, b"\nb\xff\rc\n")];
+        let evil: &[(Stream, &[u8])] =
+            &[(Stream::Out, b"a\x1b]52;c;aGk=\x07\r"), (Stream::Out, b"\nb\xff\rc\n")];
         assert_eq!(printed(true, false, evil), "a\\x1b]52;c;aGk=\\x07\nb\\xff\\rc\n");
         let mut out = Vec::new();
         let mut printer = Printer::default();
-        printer.print(&Entry { end: 0, time_ms: 0, stream: Stream::Out, bytes: evil[0].1.to_vec() }, &mut out);
+        printer
+            .print(&Entry { end: 0, time_ms: 0, stream: Stream::Out, bytes: evil[0].1.to_vec() }, &mut out);
         assert_eq!(out, evil[0].1);
     }
 

@@ -67,7 +67,10 @@ pub(super) fn report(ui: &Ui, started: Started) -> CmdResult {
         }
         Started::NotStarted(failure) => Err(error(failure)),
         Started::Ended(detail) => {
-            let code = detail.job.exit_code.map_or_else(|| "nobody knows how".to_owned(), |c| format!("exit code {c}"));
+            let code = detail
+                .job
+                .exit_code
+                .map_or_else(|| "nobody knows how".to_owned(), |c| format!("exit code {c}"));
             let message = format!("job {} ended before it was ready: {code}", detail.job.id);
             Err(see_log(CommandError::new(exit::FAILED, "job_ended", message), &detail))
         }

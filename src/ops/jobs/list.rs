@@ -43,13 +43,13 @@ pub(in crate::ops) fn jobs(state: &StateDir, filter: &Filter) -> Result<Vec<Job>
             && filter.group.as_ref().is_none_or(|group| record.group.as_ref() == Some(group))
     };
     let found = all(state)?.into_iter().filter(|(_, f)| wanted(&f.record));
-    let views = found.map(|(home, filed)| settled(&home, filed)).filter_map(|job| job);
+    let views = found.filter_map(|(home, filed)| settled(&home, &filed));
     let views = views.filter(|job| filter.status.is_empty() || filter.status.contains(&job.status));
     Ok(views.take(filter.limit.unwrap_or(usize::MAX)).collect())
 }
 
 /// A job that seems lost is looked at once more: its supervisor may have ended as it should since it was read.
-fn settled(home: &Home, filed: Filed) -> Option<Job> {
+fn settled(home: &Home, filed: &Filed) -> Option<Job> {
     let seen = view(home, &filed.record);
     if seen.status != Status::Lost {
         return Some(seen);
@@ -96,9 +96,8 @@ fn view(home: &Home, record: &Record) -> Job {
     let ready_ms = record.ready_ms.or_else(|| home.ready_since(record.turn));
     let signal = match end.and_then(|e| e.outcome.as_ref()) {
         Some(Outcome::Signaled { signal } | Outcome::Interrupted { signal }) => Some(*signal),
-        Some(Outcome::Exited { .. } | Outcome::TimedOut | Outcome::OutOfMemory | Outcome::Failed { .. }) | None => {
-            None
-        }
+        Some(Outcome::Exited { .. } | Outcome::TimedOut | Outcome::OutOfMemory | Outcome::Failed { .. })
+        | None => None,
     };
     Job {
         id: record.id,

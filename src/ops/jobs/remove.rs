@@ -7,25 +7,24 @@ use crate::store::layout::StateDir;
 
 /// Remove a job with its log. One that runs is ended first, when `force` says so. `None`: somebody else has
 /// removed it meanwhile.
-pub fn remove(mut found: Found, force: bool) -> Result<Option<Id>, Error> {
+pub fn remove(found: Found, force: bool) -> Result<Option<Id>, Error> {
+    match try_remove(found, force) {
+        Err(Error::Removed(_)) => Ok(None),
+        done => done,
+    }
+}
+
+fn try_remove(mut found: Found, force: bool) -> Result<Option<Id>, Error> {
     let id = found.filed.record.id;
     if found.status()?.is_running() {
         if !force {
             return Err(Error::Running(found.name()));
         }
-        match kill::end(&mut found) {
-            Ok(()) => {}
-            Err(Error::Removed(_)) => return Ok(None),
-            Err(e) => return Err(e),
-        }
+        kill::end(&mut found)?;
     }
     let Some(_lock) = found.home.lock(&found.state)? else { return Ok(None) };
     // Somebody may have started it again since.
-    match found.look() {
-        Ok(_) => {}
-        Err(Error::Removed(_)) => return Ok(None),
-        Err(e) => return Err(e),
-    }
+    found.look()?;
     if found.status()?.is_running() {
         return Err(Error::Running(found.name()));
     }

@@ -2,8 +2,7 @@
 //! A process of a session of its own, which ends with its job.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,6 +46,31 @@ pub trait Explain {
 /// Supervise turn `turn` of job `id`, to its end. Whoever started it hears on stdout that the command runs, or
 /// why not.
 pub fn supervise(id: Id, turn: u32, explain: &dyn Explain) -> Result<(), Error> {
+    let said = fd::dup_above(fd::standard(1), 3).map_err(|source| Error::Log { id, source })?;
+    let done = watch_over(id, turn, &said, explain);
+    if let Err(e) = &done {
+        // Too late, when the command has run.
+        let failure = Failure {
+            exit: 125,
+            code: "job_supervisor".to_owned(),
+            message: e.to_string(),
+            causes: std::error::Error::source(e).map(ToString::to_string).into_iter().collect(),
+            hints: Vec::new(),
+        };
+        tell(&said, &Word::Failed(failure));
+    }
+    done
+}
+
+fn tell(to: &OwnedFd, word: &Word) {
+    if let Ok(mut line) = serde_json::to_vec(word) {
+        line.push(b'\n');
+        // Who is gone does not want to know.
+        nix::unistd::write(to, &line).ok();
+    }
+}
+
+fn watch_over(id: Id, turn: u32, said: &OwnedFd, explain: &dyn Explain) -> Result<(), Error> {
     let gone = || Error::Removed(id.to_string());
     // From here on a signal is for the job.
     let signals = signal::take_over().map_err(|source| Error::Signal { id, signal: 0, source })?;
@@ -59,17 +83,23 @@ pub fn supervise(id: Id, turn: u32, explain: &dyn Explain) -> Result<(), Error> 
     let mut filed = filed;
     filed.record.log_from = log.at();
     home.write(&filed)?;
-    let said = fd::dup_above(fd::standard(1), 3).map_err(|source| Error::Log { id, source })?;
     // What a run would write to stdout is nobody's.
     fd::write_null().and_then(|null| fd::install_at(null.as_fd(), 1, false)).ok();
     let before = log.lost();
-    let mut watch = Watch { home: &home, filed: &mut filed, log: &mut log, said: Some(said.into()), turn, began: false };
+    let mut watch = Watch {
+        home: &home,
+        filed: &mut filed,
+        log: &mut log,
+        said: Some(said),
+        turn,
+        began: false,
+        interrupted: false,
+    };
     let end = watch.run(&signals, explain);
     let began = watch.began;
     if let (false, Some(failure)) = (began, &end.failure) {
         watch.tell(&Word::Failed(failure.clone()));
     }
-    watch.said = None;
     filed.record.log_lost += log.lost() - before;
     (filed.record.phase, filed.record.end) = (Phase::Ended, Some(end));
     filed.record.ready_ms = home.ready_since(turn);
@@ -97,6 +127,8 @@ fn claim(state: &StateDir, home: &Home, turn: u32) -> Result<Option<Filed>, Erro
     }
     record.supervisor = me();
     home.write(&filed)?;
+    // Without it nothing is begun whose end could not be told.
+    home.put_by()?;
     Ok(Some(filed))
 }
 
@@ -132,18 +164,18 @@ struct Watch<'a> {
     filed: &'a mut Filed,
     log: &'a mut Writer,
     /// Whoever started it, until it has heard.
-    said: Option<std::fs::File>,
+    said: Option<&'a OwnedFd>,
     turn: u32,
     /// The command has begun, in this run or in one before.
     began: bool,
+    /// The last run was meant to end by a signal to this process.
+    interrupted: bool,
 }
 
 impl Watch<'_> {
     fn tell(&mut self, word: &Word) {
-        if let (Some(mut to), Ok(mut line)) = (self.said.take(), serde_json::to_vec(word)) {
-            line.push(b'\n');
-            // Who is gone does not want to know.
-            to.write_all(&line).ok();
+        if let Some(to) = self.said.take() {
+            tell(to, word);
         }
     }
 
@@ -159,13 +191,17 @@ impl Watch<'_> {
             self.filed.record.runs = self.filed.record.runs.saturating_add(1);
             nix::sys::stat::umask(umask);
             let began = Instant::now();
-            let done = request(&self.filed.record, self.filed.policy()).and_then(|request| exec::exec(&request, self));
+            let done = request(&self.filed.record, self.filed.policy())
+                .and_then(|request| exec::exec(&request, self));
             // Those that came meanwhile are for the next run, or there is none.
             signal::take_over().ok();
             let lasted = began.elapsed();
             let ended = self.ended(done, lasted, explain);
             row = if lasted >= LASTED { 0 } else { row };
-            let Some(most) = self.filed.record.restart.filter(|_| is_failure(&ended)) else { return ended };
+            let Some(most) = self.filed.record.restart.filter(|_| is_failure(&ended) && !self.interrupted)
+            else {
+                return ended;
+            };
             // What never began will not begin the next time either.
             if row >= most || !self.began || self.home.is_asked_to_stop(self.turn) {
                 if row >= most && most > 0 {
@@ -175,7 +211,11 @@ impl Watch<'_> {
             }
             let pause = PAUSE.saturating_mul(1 << row.min(16)).min(LONGEST_PAUSE);
             row += 1;
-            self.log.say(&format!("{}: started again in {} ({row} of {most})", words(&ended), duration::human(pause)));
+            self.log.say(&format!(
+                "{}: started again in {} ({row} of {most})",
+                words(&ended),
+                duration::human(pause)
+            ));
             (self.filed.record.phase, self.filed.record.init) = (Phase::Restarting, None);
             self.home.write(self.filed).ok();
             if !wait(signals, pause, || self.home.is_asked_to_stop(self.turn)) {
@@ -194,14 +234,18 @@ impl Watch<'_> {
                 return End { failure: Some(failure), ..end((code, lasted), None, false) };
             }
         };
-        let program = self.filed.record.argv.first().map(|a| OsStr::from_bytes(&a.0).to_owned()).unwrap_or_default();
+        let program =
+            self.filed.record.argv.first().map(|a| OsStr::from_bytes(&a.0).to_owned()).unwrap_or_default();
         for line in report.warnings.iter().chain(&report.hidden).chain(&report.lost) {
             self.log.say(line);
         }
-        if let Some(diff) = report.changes.as_ref().filter(|d| report.workspace.is_none() && d.totals.changes > 0) {
+        if let Some(diff) =
+            report.changes.as_ref().filter(|d| report.workspace.is_none() && d.totals.changes > 0)
+        {
             self.log.say(&format!("{} changes: see them with `aj diff {}`", diff.totals.changes, diff.tree));
         }
         self.filed.record.jail = Some(report.id);
+        self.interrupted = report.ended.interrupted.is_some();
         let failure = explain.not_started(&program, &report);
         if let Some(failure) = &failure {
             self.log.say(&failure.message);
@@ -227,9 +271,9 @@ fn end((exit_code, lasted): (u8, Duration), outcome: Option<Outcome>, by_kill: b
 fn is_failure(end: &End) -> bool {
     match end.outcome {
         None | Some(Outcome::TimedOut | Outcome::Interrupted { .. }) => false,
-        Some(Outcome::Exited { .. } | Outcome::Signaled { .. } | Outcome::OutOfMemory | Outcome::Failed { .. }) => {
-            end.exit_code != 0 && !end.by_kill
-        }
+        Some(
+            Outcome::Exited { .. } | Outcome::Signaled { .. } | Outcome::OutOfMemory | Outcome::Failed { .. },
+        ) => end.exit_code != 0 && !end.by_kill,
     }
 }
 
@@ -247,7 +291,10 @@ fn wait(signals: &SignalFd, pause: Duration, stopped: impl Fn() -> bool) -> bool
     loop {
         while let Ok(Some(info)) = signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-            if matches!(number, nix::libc::SIGTERM | nix::libc::SIGINT | nix::libc::SIGHUP | nix::libc::SIGQUIT) {
+            if matches!(
+                number,
+                nix::libc::SIGTERM | nix::libc::SIGINT | nix::libc::SIGHUP | nix::libc::SIGQUIT
+            ) {
                 return false;
             }
         }
@@ -278,7 +325,8 @@ impl exec::Watcher for Watch<'_> {
             let turn = self.turn.to_string();
             let words = ["job", "probe", self.filed.record.id.as_str(), &turn].map(OsStr::new);
             if let Err(e) = detach::helper(words) {
-                self.log.say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e)));
+                self.log
+                    .say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e)));
             }
         }
         self.began = true;

@@ -66,7 +66,8 @@ pub fn all_path(state: &StateDir) -> Result<PathBuf> {
 pub fn take_turn(state: &StateDir) -> Result<File> {
     let all = state.subdir(DIR)?;
     let path = state.path().join(DIR).join(LOCK);
-    let file = open_file(&all, LOCK, OFlag::O_RDWR | OFlag::O_CREAT).map_err(|e| Error::call("open", &path, e))?;
+    let file =
+        open_file(&all, LOCK, OFlag::O_RDWR | OFlag::O_CREAT).map_err(|e| Error::call("open", &path, e))?;
     lock::acquire(&file, lock::Mode::Exclusive, WAIT, &path)?;
     Ok(file)
 }
@@ -89,7 +90,7 @@ pub fn create(state: &StateDir, filed: &Filed) -> Result<Home> {
             return Err(Error::call("flock", &path.join(&new), Errno::EWOULDBLOCK));
         }
         let home = Home { dir, path: path.join(id.as_str()), id };
-        atomic::write(&home.dir, RESERVE, &vec![0x20; RESERVED], Durability::Cache).map_err(failed("write"))?;
+        home.put_by()?;
         home.write(filed)?;
         renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename"))?;
         all.sync_all().ok();
@@ -137,7 +138,8 @@ fn sweep(all: &File, path: &Path) {
 
 /// Whether `name` is still this very directory.
 fn is_at(all: &File, name: &str, dir: &File) -> bool {
-    let there = open_file(all, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok().and_then(|d| d.metadata().ok());
+    let there =
+        open_file(all, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok().and_then(|d| d.metadata().ok());
     matches!((there, dir.metadata()), (Some(a), Ok(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
@@ -176,6 +178,15 @@ impl Home {
             }
             done => done,
         }
+    }
+
+    /// Put by what its end will take, unless that is there.
+    pub fn put_by(&self) -> Result<()> {
+        if atomic::read(&self.dir, RESERVE, 1).ok().flatten().is_some() {
+            return Ok(());
+        }
+        atomic::write(&self.dir, RESERVE, &vec![0x20; RESERVED], Durability::Cache)
+            .map_err(|e| Error::call("write", &self.path.join(RESERVE), e))
     }
 
     /// Take its lock, until the file is dropped. `None`: it was removed meanwhile.
