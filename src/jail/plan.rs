@@ -22,6 +22,7 @@ pub use lite::{Grounds, lite};
 use overlay::{Layers, overlay};
 
 use super::confine::Confinement;
+use super::live::Serve;
 use super::spec::{BindKind, Covered, Ids, Owner, Spec};
 use crate::base::text;
 use crate::policy::settings::{Access, Mode, Net};
@@ -157,6 +158,8 @@ pub struct Plan {
     pub argv: Vec<CString>,
     /// Environment as `K=V`.
     pub env: Vec<CString>,
+    /// There is no command: commands join.
+    pub serve: Option<Serve>,
 }
 
 impl Plan {

@@ -45,6 +45,41 @@ pub fn write_null() -> Result<OwnedFd> {
         .map_err(|e| Error::new("open", "/dev/null", e))
 }
 
+/// A file in memory that holds `bytes` and can never be changed: to be read by whoever is given it.
+pub fn sealed(bytes: &[u8]) -> Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::io::Write;
+    let fail = |call| move |e| Error::new(call, "memory", e);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c"aj", flags).map_err(fail("memfd_create"))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes).map_err(|e| Error::new("write", "memory", super::errno(&e)))?;
+    let all =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(all)).map_err(fail("fcntl(F_ADD_SEALS)"))?;
+    Ok(file.into())
+}
+
+/// All that is in a file of [`sealed`], from its start, whoever else reads it. `EMSGSIZE` above `most` bytes.
+pub fn read_sealed(fd: impl AsFd, most: usize) -> Result<Vec<u8>> {
+    let fail = |call: &'static str| move |e| Error::new(call, "memory", e);
+    let size = nix::sys::stat::fstat(fd.as_fd()).map_err(fail("fstat"))?.st_size;
+    let size =
+        usize::try_from(size).ok().filter(|n| *n <= most).ok_or_else(|| fail("fstat")(Errno::EMSGSIZE))?;
+    let mut bytes = vec![0; size];
+    let mut at = 0;
+    while let Some(rest) = bytes.get_mut(at..).filter(|r| !r.is_empty()) {
+        match nix::sys::uio::pread(fd.as_fd(), rest, at as libc::off_t) {
+            Ok(0) => return Err(fail("pread")(Errno::EIO)),
+            Ok(n) => at += n,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(fail("pread")(e)),
+        }
+    }
+    Ok(bytes)
+}
+
 /// Make reads and writes through this open file description return instead of waiting.
 pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     // SAFETY: takes integers only.

@@ -128,6 +128,21 @@ pub fn reap_any() -> bool {
     unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) > 0 }
 }
 
+/// Reap a child that has ended, without waiting: its pid. `Err(true)`: there are none left at all.
+pub fn reap_one() -> std::result::Result<i32, bool> {
+    // SAFETY: a null status is allowed.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+    if pid > 0 { Ok(pid) } else { Err(pid < 0 && Errno::last() == Errno::ECHILD) }
+}
+
+/// The number of a process that is known by descriptor, as `/proc` has it here. `None`: it has ended.
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let text = super::fd::read_proc(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
 /// Whether this process has no children at all, waited for or not.
 pub fn no_children() -> bool {
     // SAFETY: a null status is allowed.
