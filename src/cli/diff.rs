@@ -15,6 +15,7 @@ Examples:
   aj diff                    what the newest jail over this directory changed
   aj diff @ src              what the newest kept run here changed, below src only
   aj diff jl-7k3m --stat     numbers only
+  aj diff api                what differs in the workspace `api` from its directory
   aj diff --json | jq -r '.changes[].path'";
 
 /// Show what a jail changed in its copy of the directory
@@ -25,8 +26,11 @@ Examples:
 /// files) are listed apart with the reason: `aj apply` brings them back only with
 /// --allow-exec-files. Nothing is changed.
 ///
+/// With the name or the id of a workspace, the changes in that are meant: all that differ from its
+/// directory, or all of one that began empty.
+///
 /// Without a jail the newest one over this directory (or one above it) whose changes are kept is meant;
-/// `@` is the newest kept of this project, as in `aj exec @`. A jail that went on in the changes of
+/// (where none is kept, the workspace over it); `@` is the newest kept of this project, as in `aj exec @`. A jail that went on in the changes of
 /// another (`aj exec JAIL -- COMMAND`) stands for those of both. A first word without `jl-` is a path
 /// where there is such a path, and otherwise the start of an id, of four characters at least. Paths are
 /// shown and taken from the current directory; in JSON they are below `base`. Those in a part of the
@@ -38,8 +42,9 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, start of one, or `@` for the newest kept of this project), then paths to keep to
-    #[arg(value_name = "JAIL|PATH")]
+    /// A jail (id, start of one, or `@` for the newest kept of this project) or a workspace (name or id),
+    /// then paths to keep to
+    #[arg(value_name = "JAIL|WORKSPACE|PATH")]
     arguments: Vec<OsString>,
     /// Print numbers only
     #[arg(long, conflicts_with = "name_only")]
@@ -54,10 +59,11 @@ pub struct Args {
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, ui)?;
+    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, None, ui)?;
     let here = Here::new(here);
     if tree.running {
-        ui.warn(&format!("jail `{}` is still running: what it writes may be half written", tree.id));
+        let what = if tree.id.as_str().starts_with("ws-") { "workspace" } else { "jail" };
+        ui.warn(&format!("{what} `{}` is still running: what it writes may be half written", tree.id));
     }
     let diff = changes::diff(&tree, &DiffOptions { only })?;
     if ui.json {

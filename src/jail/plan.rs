@@ -16,6 +16,7 @@ mod cache;
 mod gpu;
 mod lite;
 mod overlay;
+mod rooms;
 
 pub use cache::{Hide, MOST_CACHES, Otherwise};
 pub use lite::{Grounds, lite};
@@ -399,8 +400,9 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     p.mounts.push(fixed(What::Proc, "proc")?);
     p.mounts.push(fixed(What::Pts, "dev/pts")?);
     for (at, dir) in SCRATCH {
-        p.mounts.push(fixed(What::Scratch(cstring("a path", dir)?), at)?);
+        p.mounts.push(fixed(rooms::scratch(spec, dir)?, at)?);
     }
+    rooms::output(p, points, spec)?;
     // Kernel addresses (for anyone on hosts that let perf be used), and the names of the user's keys,
     // which are listed by owner whatever the keyring.
     // Not where programs make jails of their own: the kernel refuses a fresh proc to whoever holds one

@@ -15,3 +15,4 @@ pub mod secrets;
 pub mod stats;
 pub mod tools;
 pub mod top;
+pub mod workspaces;

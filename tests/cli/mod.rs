@@ -12,3 +12,4 @@ mod shell;
 mod stats;
 mod tools;
 mod top;
+mod workspaces;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::shown::{self, Shown};
+use super::shown::Shown;
 use super::{Error, Request, check, shell, streams};
 use crate::base::env;
 use crate::base::id::Id;
@@ -26,8 +26,8 @@ pub(super) fn spec(
     shown: Shown,
     etc: PathBuf,
 ) -> Result<Spec, Error> {
+    let at = place.at().to_owned();
     let workspace = place.root;
-    let at = shown::at(&workspace).to_owned();
     // The whole machine is shown at another path than its own.
     let start = match place.start.strip_prefix(&workspace) {
         Ok(below) if !below.as_os_str().is_empty() => at.join(below),
@@ -96,6 +96,8 @@ pub(super) fn spec(
         aliases,
         access: settings.access,
         tree: None,
+        home: None,
+        output: None,
         storage: Storage::Disk,
         owner,
         durable: settings.durable,
