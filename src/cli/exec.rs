@@ -101,6 +101,9 @@ pub struct Args {
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(super) events: bool,
+    /// In a workspace: fail (exit code 5) if anything runs in it, and keep others out until this has ended
+    #[arg(long, help_heading = "Jail")]
+    pub(super) exclusive: bool,
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     pub(super) status_fd: Option<i32>,
@@ -224,6 +227,8 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         capture: ui.json || args.events,
         ticks: args.events,
         status_fd: args.status_fd,
+        exclusive: args.exclusive,
+        hold: None,
     };
     if args.dry_run {
         let explained = op::explain(&request).map_err(|e| failed_as(e, shell))?;
@@ -244,6 +249,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None, shell };
     let report = match op::exec(&request, &mut watcher) {
         Ok(report) => report,
+        Err(op::Error::Said(code)) => return Ok(Exit(code)),
         Err(e) => {
             let e = failed_as(e, shell);
             if args.events {

@@ -4,12 +4,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen as listen_on,
     socket, sockopt,
 };
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::confine::Stdio;
@@ -56,6 +57,11 @@ pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Take the name of a jail that has ended away.
 pub fn forget(dir: BorrowedFd<'_>) {
     unlinkat(dir, NAME, UnlinkatFlags::NoRemoveDir).ok();
+}
+
+/// Whether a jail has ended that could not take its name away: what held it was killed.
+pub fn is_left(dir: BorrowedFd<'_>) -> bool {
+    fstatat(dir, NAME, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// A live jail that has said who it is.

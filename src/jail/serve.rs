@@ -25,7 +25,7 @@ use super::confine::{LISTENER, Stdio, confine_joined};
 use super::init::{command, enter, fail, leave};
 use super::lite::descendants;
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
-use super::plan::Plan;
+use super::plan::{Plan, What};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
 use crate::sys::pidfd::End;
@@ -453,7 +453,9 @@ fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
         enter(&job.cwd)?;
         (plan.programs, plan.argv, plan.env) = (job.programs, job.argv, job.env);
         let what = &mut plan.confinement;
-        (what.umask, what.required) = (job.umask, job.required);
+        let veils = plan.mounts.iter().any(|m| m.what == What::Veil);
+        let required = if veils { job.required } else { job.required.without_veils() };
+        (what.umask, what.required) = (job.umask, required);
         what.nofile = [what.nofile, job.nofile].into_iter().flatten().min();
         let missing = || Error::new("receive", "descriptors", Errno::EMFILE);
         if terminal {

@@ -1,6 +1,6 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ mod hide;
 mod home;
 mod limits;
 mod lite;
+mod live;
 mod missing;
 mod mode;
 mod offline;
@@ -59,6 +60,7 @@ mod seat;
 mod setid;
 mod shell;
 mod shown;
+mod sight;
 mod spec;
 mod storage;
 mod streams;
@@ -75,6 +77,7 @@ pub use crate::host::gpu::Missing as NoGpu;
 pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
+pub use live::{Hold, NotLive};
 pub use missing::{OnHost, on_host};
 pub use mode::missing_layers;
 pub use streams::Tty;
@@ -110,6 +113,10 @@ pub struct Request {
     pub ticks: bool,
     /// Descriptor that gets JSON lines about the start and the end.
     pub status_fd: Option<i32>,
+    /// In a workspace: only if nothing else runs in it, and alone.
+    pub exclusive: bool,
+    /// It is the run that holds the jail of a workspace, for others to join. Nobody else says so.
+    pub hold: Option<Hold>,
 }
 
 /// What the caller hears while the command runs. What it appends to `lines` is written to stdout,
@@ -238,6 +245,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
+    if let Some(seat) = Seat::look(request)? {
+        match live::exec(request, &seat, watcher, umask)? {
+            live::Came::Done(report) | live::Came::Holder(report) => return Ok(*report),
+            live::Came::NotHere => {}
+        }
+    }
     let (mut tried, mut lite) = (None, false);
     loop {
         match attempt(request, watcher, umask, (tried, lite))? {
@@ -302,15 +315,24 @@ fn attempt(
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         both => both?,
     };
+    let serve = request.hold.as_ref().map(|hold| hold.serve(&prepared, settings, (request, seat.as_ref())));
     let Prepared { state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, .. } =
         prepared;
+    if serve.is_some() {
+        plan.serve = serve;
+        plan.cwd = CString::new(spec.at.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    }
     let overlay = spec.access == Access::Overlay;
     let mut held = match born.instruct(&spec, &mut plan) {
         Ok(held) => held,
         Err(e) => return storage::after(&spec, &e).map(Attempt::Again).ok_or(Error::Launch(e)),
     };
     let without_caches = held.without_caches();
-    let kind = if request.argv.is_empty() { "shell" } else { "exec" };
+    let kind = match &request.hold {
+        Some(_) => "live",
+        None if request.argv.is_empty() => "shell",
+        None => "exec",
+    };
     let run = (kind, held.pid());
     // From here on the jail prepares its files while its tree is made; it waits for `release` before it
     // needs that, and with its command until its start is recorded.
@@ -361,7 +383,8 @@ fn attempt(
         }
     }
     let options = Options {
-        timeout: settings.timeout,
+        // That of a command; the jail ends with its last process.
+        timeout: settings.timeout.filter(|_| request.hold.is_none()),
         grace: settings.grace,
         capture: request.capture,
         watch_memory: limits.watch_memory,
@@ -373,6 +396,10 @@ fn attempt(
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.run = Some((id, limits.group.as_ref()));
     relay.beside = &beside;
+    if let Some(hold) = &request.hold {
+        let words = warnings.iter().cloned().chain(secrets.line());
+        relay.hold = Some((hold, words.collect()));
+    }
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));

@@ -210,6 +210,27 @@ pub fn close_standard() {
     unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) };
 }
 
+/// Close what the caller of this program had open beside the standard three: everything of our own is
+/// close-on-exec.
+pub fn close_inherited() {
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|n| n.parse::<RawFd>().ok()) else { continue };
+        // SAFETY: takes integers only; what is not close-on-exec is nothing that this process owns.
+        unsafe {
+            if number > 2 && libc::fcntl(number, libc::F_GETFD) == 0 {
+                libc::close(number);
+            }
+        }
+    }
+}
+
+/// Have 0, 1 and 2 lead nowhere.
+pub fn null_standard() -> Result<()> {
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        .map_err(|e| Error::new("open", "/dev/null", e))?;
+    (0..=2).try_for_each(|number| install_at(null.as_fd(), number, false))
+}
+
 /// Make `fd` known as `number` (keeping close-on-exec when asked).
 pub fn install_at(fd: BorrowedFd<'_>, number: RawFd, cloexec: bool) -> Result<()> {
     if fd.as_raw_fd() == number {

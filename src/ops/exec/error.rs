@@ -196,6 +196,12 @@ pub enum Error {
         /// What is in the way.
         source: sys::Error,
     },
+    /// The jail of a workspace cannot take the command.
+    #[error(transparent)]
+    NotLive(#[from] super::live::NotLive),
+    /// Another process of ours has said why, and would have exited with this.
+    #[error("it has been said")]
+    Said(u8),
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),
