@@ -64,6 +64,11 @@ pub fn is_left(dir: BorrowedFd<'_>) -> bool {
     fstatat(dir, NAME, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
+/// When a jail began to listen, by what the file system says of its name.
+pub fn since(dir: BorrowedFd<'_>) -> Option<std::fs::Metadata> {
+    std::fs::symlink_metadata(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd())).ok()
+}
+
 /// A live jail that has said who it is.
 #[derive(Debug)]
 pub struct Live {

@@ -24,6 +24,7 @@ pub mod shared;
 pub mod signal;
 pub mod sink;
 pub mod terminal;
+pub mod title;
 pub mod xattr;
 
 pub use error::{Error, Result, check, errno};

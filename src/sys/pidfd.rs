@@ -150,6 +150,21 @@ pub fn no_children() -> bool {
     r < 0 && Errno::last() == Errno::ECHILD
 }
 
+/// Wait until the process behind a pidfd has ended, whoever's child it is, at most until `until`; whether it has.
+pub fn ends(pidfd: BorrowedFd<'_>, until: std::time::Instant) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        let left = until.saturating_duration_since(std::time::Instant::now());
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(Error::new("poll", "pidfd", e)),
+        }
+    }
+}
+
 /// Wait for and reap the child behind a pidfd, discarding how it ended.
 pub fn reap(pidfd: BorrowedFd<'_>) -> Result<()> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();

@@ -121,10 +121,9 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         | op::Error::NoTerminal
         | op::Error::StatusFd { .. }
         | op::Error::Changes(_)
-        | op::Error::Workspace(_)
-        | op::Error::Home { .. }
         | op::Error::NotLive(_)
         | op::Error::Said(_)
+        | op::Error::Holder(_)
         | op::Error::Random(_) => shown,
     }
 }
@@ -186,7 +185,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Changes(_) => "changes",
         op::Error::Workspace(_) => "workspace",
         op::Error::Home { .. } => "workspace_home",
-        op::Error::NotLive(_) | op::Error::Said(_) => "live",
+        op::Error::NotLive(_) | op::Error::Said(_) | op::Error::Holder(_) => "live",
         op::Error::Random(_) => "random",
     }
 }

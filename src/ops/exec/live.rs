@@ -81,6 +81,9 @@ pub enum NotLive {
         /// Why.
         errno: nix::errno::Errno,
     },
+    /// There are no namespaces for it.
+    #[error("workspace `{0}` cannot have a jail that commands join: this machine gives it no namespaces")]
+    NotHere(String),
     /// It ended again and again.
     #[error("the jail of workspace `{0}` ended each time before the command could run in it")]
     Fleeting(String),
@@ -136,6 +139,40 @@ pub(super) fn exec(
             return Err(NotLive::Fleeting(seat.name()).into());
         }
     }
+}
+
+/// Start the jail of the workspace that `request` names, unless it runs, and have it stay when nothing is left in
+/// it. Whether it was started now, and what is to be said.
+pub fn open(request: &Request) -> Result<(bool, Vec<String>), Error> {
+    let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    sys::signal::ignore_sigxfsz();
+    let seat = Seat::look(request)?.ok_or(workspaces_error())?;
+    let (state, id) = (&seat.found.state, seat.found.id());
+    let dir = dir(state, id)?;
+    for _ in 0..ROUNDS {
+        if let Some(live) = find(state, id, &dir, &seat.name())? {
+            if live.keep().map_err(Error::Launch)? {
+                return Ok((false, Vec::new()));
+            }
+            continue;
+        }
+        match start::start(request, &seat, umask, (&dir, true))? {
+            Start::Done(words) => {
+                // Another one may have started it, to end with what that one runs.
+                let kept = find(state, id, &dir, &seat.name())?.map(Live::keep).transpose();
+                if kept.map_err(Error::Launch)? == Some(true) {
+                    return Ok((true, words));
+                }
+            }
+            Start::NotHere => return Err(NotLive::NotHere(seat.name()).into()),
+            Start::Holder(report) => return Err(Error::Holder(report)),
+        }
+    }
+    Err(NotLive::Fleeting(seat.name()).into())
+}
+
+fn workspaces_error() -> Error {
+    crate::ops::workspaces::Error::None.into()
 }
 
 /// The directory of a workspace.

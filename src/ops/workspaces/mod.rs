@@ -18,6 +18,7 @@ pub mod change;
 pub mod create;
 mod find;
 pub mod list;
+pub mod live;
 mod settings;
 
 pub use find::{Candidate, Found, find, is_selector, owner_of};

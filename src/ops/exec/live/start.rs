@@ -22,7 +22,7 @@ use crate::jail::join::{self, Serve};
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
 use crate::sys;
-use crate::sys::{caps, clone, fd, pidfd};
+use crate::sys::{clone, fd, pidfd};
 
 /// What the holder exits with where there can be no live jail.
 const NOT_HERE: i32 = 97;
@@ -152,7 +152,7 @@ pub(in crate::ops::exec) fn start(
 /// In the holder: hold the jail until it has ended. Returns only when it was never there.
 fn hold_it(request: &Request, seat: &Seat, umask: Mode, (dir, hold): (&File, Hold)) -> Result<Start, Error> {
     nix::unistd::setsid().ok();
-    caps::name_process("aj-live");
+    sys::title::set("aj-live", &format!("aj: workspace {}", seat.name()));
     fd::close_inherited();
     let request = Request {
         flags: request.flags.clone(),

@@ -1,0 +1,138 @@
+//! `aj workspace start`, `stop` and `wait`, and what is told of the jail that runs in a workspace.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use nix::libc::SIGTERM;
+
+use super::Found;
+use crate::base::id::Id;
+use crate::jail::join::{self, Reached};
+use crate::ops::exec::{Error, NotLive, live};
+use crate::ops::pause;
+use crate::sys::pidfd;
+
+/// How long the first word of a jail is waited for by those who only look.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long a jail that is stopped may take beside its grace.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
+
+/// The jail that runs in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Its id, when that is known.
+    pub jail: Option<Id>,
+    /// The process that holds it.
+    pub holder: u32,
+    /// When it was started, milliseconds since the epoch.
+    pub since_ms: u64,
+    /// Commands in it. `None`: it does not say, because it is paused or of another version of aj.
+    pub commands: Option<u32>,
+    /// Processes in it.
+    pub processes: Option<u32>,
+    /// It does not end with its last process.
+    pub keep: bool,
+    /// It is paused.
+    pub paused: bool,
+}
+
+/// Look at the jail of a workspace; `None`: there is none.
+pub fn look(found: &Found) -> Result<Option<Live>, Error> {
+    let dir = live::dir(&found.state, found.id())?;
+    let reached = join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)?;
+    let jail = live::jail_of(&found.state, found.id());
+    let (holder, seen) = match reached {
+        Reached::None => return Ok(None),
+        Reached::Silent { holder } | Reached::Strange { holder } => (holder, None),
+        Reached::Live(live) => {
+            let holder = live.holder;
+            match live.look().map_err(Error::Launch)? {
+                Some(seen) => (holder, Some(seen)),
+                None => return Ok(None),
+            }
+        }
+    };
+    let since = join::since(dir.as_fd()).map_or(0, |meta| ms(&meta));
+    Ok(Some(Live {
+        paused: jail.is_some_and(|jail| pause::is_paused(&found.state, jail)),
+        jail,
+        holder: holder.unsigned_abs(),
+        since_ms: since,
+        commands: seen.map(|s| s.commands),
+        processes: seen.map(|s| s.processes),
+        keep: seen.is_some_and(|s| s.keep),
+    }))
+}
+
+fn ms(meta: &std::fs::Metadata) -> u64 {
+    let ms = meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
+    u64::try_from(ms).unwrap_or(0)
+}
+
+/// End the jail of a workspace: SIGTERM to all in it, SIGKILL after its grace, or at once with `kill`.
+/// Whether there was one.
+pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
+    let (state, id) = (&found.state, found.id());
+    let dir = live::dir(state, id)?;
+    let (holder, live) = match join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)? {
+        Reached::None => {
+            live::wait_until_settled(state, id)?;
+            return Ok(false);
+        }
+        Reached::Silent { holder } | Reached::Strange { holder } => (holder, None),
+        Reached::Live(live) => (live.holder, Some(live)),
+    };
+    let process = pidfd::open(holder).map_err(Error::Launch)?;
+    // It was there when the jail was still there, so this is it and no later process of its number.
+    if matches!(join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)?, Reached::None) {
+        live::wait_until_settled(state, id)?;
+        return Ok(true);
+    }
+    let signal = || pidfd::signal(process.as_fd(), SIGTERM).map_err(Error::Launch);
+    signal()?;
+    if let Some(jail) = live::jail_of(state, id).filter(|jail| pause::is_paused(state, *jail)) {
+        // What stands still cannot end.
+        pause::let_die(state, jail);
+    }
+    if kill {
+        // One signal is kept while it has not been read: the second has to be another one.
+        std::thread::sleep(Duration::from_millis(20));
+        pidfd::signal(process.as_fd(), nix::libc::SIGINT).map_err(Error::Launch)?;
+    }
+    drop(live);
+    // Its own grace comes first; a jail that does not keep to it is killed by its holder.
+    let grace = found.kept()?.stored.layer.grace.map_or(Duration::from_secs(2), |g| g.value);
+    let until = Instant::now() + grace.saturating_add(LAST_MOMENTS);
+    if !pidfd::ends(process.as_fd(), until).map_err(Error::Launch)? {
+        pidfd::signal(process.as_fd(), nix::libc::SIGINT).map_err(Error::Launch)?;
+        if !pidfd::ends(process.as_fd(), Instant::now() + LAST_MOMENTS).map_err(Error::Launch)? {
+            return Err(NotLive::Silent { name: found.name().to_string(), holder }.into());
+        }
+    }
+    live::wait_until_settled(state, id)?;
+    Ok(true)
+}
+
+/// Wait until nothing runs in a workspace, at most for `timeout`; whether that has come.
+pub fn wait(found: &Found, timeout: Option<Duration>) -> Result<bool, Error> {
+    let (state, id) = (&found.state, found.id());
+    let dir = live::dir(state, id)?;
+    let until = timeout.and_then(|t| Instant::now().checked_add(t));
+    loop {
+        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        match join::reach(dir.as_fd(), left.map_or(GLANCE, |l| l.min(GLANCE))).map_err(Error::Launch)? {
+            Reached::None => return live::wait_until_settled(state, id),
+            Reached::Live(live) => {
+                if !live.wait(left).map_err(Error::Launch)? {
+                    return Ok(false);
+                }
+            }
+            // Paused, most likely: its end is not near.
+            Reached::Silent { .. } | Reached::Strange { .. } => std::thread::sleep(GLANCE),
+        }
+        if left.is_some_and(|l| l.is_zero()) {
+            return Ok(false);
+        }
+    }
+}
