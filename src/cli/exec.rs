@@ -262,6 +262,13 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     finish(ui, program, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
 }
 
+/// The process that was to hold the jail of a workspace says why there is none.
+pub(super) fn holder_failed(ui: &Ui, report: Report) -> CmdResult {
+    let mut watcher = Watch { ui, events: None, error: None, shell: false };
+    let done = finish(ui, OsStr::new("the jail"), report, &mut watcher, None);
+    done.map_err(|e| CommandError { exit: exit::FAILED, ..e })
+}
+
 struct Watch<'a> {
     ui: &'a Ui,
     /// Next sequence number of `--events`.
@@ -402,6 +409,11 @@ fn say_why(ui: &Ui, report: &Report) {
 
 /// Say what changed, or apply it.
 fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
+    if let (Some(tree), Some(allow), 0) = (report.shared, apply, code) {
+        let done = op::apply(tree, allow, ui).map_err(failed)?;
+        return super::apply::finish_quietly(ui, &done, allow)
+            .map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e });
+    }
     let Some(diff) = &report.changes else { return Ok(()) };
     // In a workspace changes are what is expected.
     if report.workspace.is_some() && apply.is_none() {

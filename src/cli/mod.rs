@@ -43,6 +43,7 @@ pub mod ui;
 mod usage;
 mod version;
 pub mod workspace;
+mod workspace_live;
 mod workspace_view;
 
 use error::CmdResult;

@@ -14,7 +14,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::policy_flags::PolicyArgs;
 use super::ui::Ui;
-use super::workspace_view as view;
+use super::{workspace_live as live, workspace_view as view};
 use crate::base::name::Name;
 use crate::base::{clock, text};
 use crate::ops::workspaces::{self as op, change, create, list};
@@ -52,6 +52,9 @@ enum Command {
     #[command(visible_alias = "delete")]
     Rm(RmArgs),
     Touch(TouchArgs),
+    Start(live::StartArgs),
+    Stop(live::StopArgs),
+    Wait(live::WaitArgs),
 }
 
 /// Make a workspace
@@ -178,14 +181,14 @@ struct TouchArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+pub(super) struct Which {
     /// The workspace: its name, its id or the start of that, `@` for the newest; left out, the one over
     /// this directory
     #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
-    workspace: Option<OsString>,
+    pub(super) workspace: Option<OsString>,
 }
 
-fn lasting(text: &str) -> Result<Duration, String> {
+pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     match value::time_limit(text) {
         Ok(Some(time)) => Ok(time),
         Ok(None) => Err("leave the flag out for no limit".to_owned()),
@@ -212,6 +215,9 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             answer(ui, &done)
         }
         Command::Rm(args) => rm(ui, &args),
+        Command::Start(args) => live::start(ui, &args),
+        Command::Stop(args) => live::stop(ui, &args),
+        Command::Wait(args) => live::wait(ui, &args),
         Command::Touch(args) => {
             let done = change::touch(op::find(args.which.workspace.as_deref())?, args.for_time)?;
             if let Some(until) = &done.workspace.expires_at {

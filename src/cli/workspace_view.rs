@@ -37,7 +37,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     let mut rows: Vec<(&str, String)> = vec![
         ("name", w.name.to_string()),
         ("id", w.id.to_string()),
-        ("status", w.status.as_str().to_owned()),
+        ("status", status(w)),
         ("directory", w.from_dir.clone().unwrap_or_else(|| "none: it began empty".to_owned())),
         ("seen at", w.path.clone()),
         ("created", w.created_at.clone()),
@@ -57,6 +57,24 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.push(("lies in", detail.directory.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+fn status(w: &Workspace) -> String {
+    let word = w.status.as_str();
+    let Some(live) = &w.live else { return word.to_owned() };
+    let count = |n: u32, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let mut text = format!("{word} since {} (process {})", live.since, live.pid);
+    if let Some((commands, processes)) = live.commands.zip(live.processes) {
+        text.push_str(&format!(
+            ": {}, {}",
+            count(commands, "command", "commands"),
+            count(processes, "process", "processes")
+        ));
+    }
+    if live.keep {
+        text.push_str("; until `aj workspace stop`");
+    }
+    text
 }
 
 /// What `rm` took away.

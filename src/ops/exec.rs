@@ -179,6 +179,8 @@ pub struct Report {
     pub id: Id,
     /// The name of the workspace that it ran in.
     pub workspace: Option<String>,
+    /// The tree that it shared with other commands: what it changed is not told apart.
+    pub shared: Option<Id>,
     /// How it ended.
     pub ended: Ended,
     /// The policy that was enforced.
@@ -506,6 +508,7 @@ fn attempt(
     Ok(Attempt::Done(Box::new(Report {
         id,
         workspace: seat.as_ref().map(Seat::name),
+        shared: None,
         ended,
         policy,
         tools,

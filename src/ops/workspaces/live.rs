@@ -1,5 +1,6 @@
 //! `aj workspace start`, `stop` and `wait`, and what is told of the jail that runs in a workspace.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -7,10 +8,12 @@ use std::time::{Duration, Instant};
 use nix::libc::SIGTERM;
 
 use super::Found;
-use crate::base::id::Id;
+use crate::base::id::{Id, Kind};
+use crate::base::name::Name;
 use crate::jail::join::{self, Reached};
 use crate::ops::exec::{Error, NotLive, live};
 use crate::ops::pause;
+use crate::store::layout::StateDir;
 use crate::sys::pidfd;
 
 /// How long the first word of a jail is waited for by those who only look.
@@ -38,10 +41,10 @@ pub struct Live {
 }
 
 /// Look at the jail of a workspace; `None`: there is none.
-pub fn look(found: &Found) -> Result<Option<Live>, Error> {
-    let dir = live::dir(&found.state, found.id())?;
+pub fn look(state: &StateDir, id: Id) -> Result<Option<Live>, Error> {
+    let dir = live::dir(state, id)?;
     let reached = join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)?;
-    let jail = live::jail_of(&found.state, found.id());
+    let jail = live::jail_of(state, id);
     let (holder, seen) = match reached {
         Reached::None => return Ok(None),
         Reached::Silent { holder } | Reached::Strange { holder } => (holder, None),
@@ -55,7 +58,7 @@ pub fn look(found: &Found) -> Result<Option<Live>, Error> {
     };
     let since = join::since(dir.as_fd()).map_or(0, |meta| ms(&meta));
     Ok(Some(Live {
-        paused: jail.is_some_and(|jail| pause::is_paused(&found.state, jail)),
+        paused: jail.is_some_and(|jail| pause::is_paused(state, jail)),
         jail,
         holder: holder.unsigned_abs(),
         since_ms: since,
@@ -112,6 +115,14 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
     }
     live::wait_until_settled(state, id)?;
     Ok(true)
+}
+
+/// The jail that runs, or ran last, in the workspace that `word` names in full; `None`: it names none.
+pub fn jail_named(word: &str) -> Option<Id> {
+    let full = word.parse::<Name>().is_ok() || word.parse::<Id>().is_ok_and(|id| id.kind() == Kind::Workspace);
+    let found = if full { super::find(Some(OsStr::new(word))).ok()? } else { return None };
+    let named = found.name().to_string() == word || found.id().as_str() == word;
+    live::jail_of(&found.state, found.id()).filter(|_| named)
 }
 
 /// Wait until nothing runs in a workspace, at most for `timeout`; whether that has come.

@@ -142,6 +142,7 @@ pub(super) fn exec(
     Ok(Some(Report {
         id,
         workspace: Some(name()),
+        shared: Some(seat.found.id()),
         too_few_files: check::too_few_files(&resolved, &ended.outcome),
         tools: resolved.settings.tools,
         ended,
