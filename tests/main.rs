@@ -22,6 +22,7 @@ mod input;
 mod io;
 mod jail;
 mod life;
+mod live;
 mod modes;
 mod real;
 mod term;

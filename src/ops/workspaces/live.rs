@@ -119,7 +119,8 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
 
 /// The jail that runs, or ran last, in the workspace that `word` names in full; `None`: it names none.
 pub fn jail_named(word: &str) -> Option<Id> {
-    let full = word.parse::<Name>().is_ok() || word.parse::<Id>().is_ok_and(|id| id.kind() == Kind::Workspace);
+    let full =
+        word.parse::<Name>().is_ok() || word.parse::<Id>().is_ok_and(|id| id.kind() == Kind::Workspace);
     let found = if full { super::find(Some(OsStr::new(word))).ok()? } else { return None };
     let named = found.name().to_string() == word || found.id().as_str() == word;
     live::jail_of(&found.state, found.id()).filter(|_| named)
