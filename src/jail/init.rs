@@ -483,6 +483,10 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
             nix::unistd::setsid().ok();
         }
         signal::unblock_all();
+        if plan.joined {
+            // Whoever kills the one who minds it has killed it as well.
+            caps::die_with_parent().ok();
+        }
         // Kept apart from `failed` until the end: a candidate that does exec never gets there.
         let mut last: Option<(Errno, usize)> = None;
         for (i, program) in plan.programs.iter().enumerate() {
@@ -532,7 +536,11 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let proc = openat(AT_FDCWD, "/proc", flags, Mode::empty()).ok();
     if wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)).is_err() {
-        // Nobody is left to run it for.
+        // Nobody is left to run it for. Where that is not all of the jail, pid 1 is about to end it, with what it
+        // has started meanwhile.
+        while plan.joined && !pidfd::no_children() {
+            pidfd::wait_any(false);
+        }
         clone::exit_now(125);
     }
     drop(proc);

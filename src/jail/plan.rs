@@ -161,6 +161,8 @@ pub struct Plan {
     pub env: Vec<CString>,
     /// There is no command: commands join.
     pub serve: Option<Serve>,
+    /// It is a command that has joined: not all that it starts ends with whoever minds it.
+    pub joined: bool,
 }
 
 impl Plan {

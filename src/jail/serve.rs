@@ -452,6 +452,7 @@ fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
         leave(terminal)?;
         enter(&job.cwd)?;
         (plan.programs, plan.argv, plan.env) = (job.programs, job.argv, job.env);
+        plan.joined = true;
         let what = &mut plan.confinement;
         let veils = plan.mounts.iter().any(|m| m.what == What::Veil);
         let required = if veils { job.required } else { job.required.without_veils() };

@@ -405,6 +405,9 @@ fn attempt(
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    if let Some(hold) = &request.hold {
+        hold.ended();
+    }
     let (mut ended, leaving) = match ended {
         Ok((mut ended, leaving)) => {
             let exit = exit_code(&ended);

@@ -150,6 +150,11 @@ pub fn no_children() -> bool {
     r < 0 && Errno::last() == Errno::ECHILD
 }
 
+/// Whether the kernel calls the process `pid` by this name, which only the process itself can change.
+pub fn is_named(pid: i32, name: &str) -> bool {
+    super::fd::read_proc(&format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_ascii() == name.as_bytes())
+}
+
 /// Wait until the process behind a pidfd has ended, whoever's child it is, at most until `until`; whether it has.
 pub fn ends(pidfd: BorrowedFd<'_>, until: std::time::Instant) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

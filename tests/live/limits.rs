@@ -56,10 +56,11 @@ fn memory_is_that_of_the_jail_as_a_whole() {
 #[test]
 fn a_jail_without_room_for_a_process_says_so_and_can_be_stopped() {
     let Some(shared) = Shared::new(&["--pids", "8"]) else { return };
-    let fill = "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done 2>/dev/null; echo up; wait";
-    let mut full = shared.exec(&[], ["sh", "-c", fill]);
-    let mut full = Running::start(full.stdout(Stdio::piped()).stderr(Stdio::null()));
-    full.first_line();
+    let fill =
+        "$| = 1; while (defined($p = fork)) { if (!$p) { sleep 60; exit } } print \"full\\n\"; sleep 60";
+    let mut full = shared.exec(&[], ["perl", "-e", fill]);
+    let mut full = Running::start(full.stdout(Stdio::piped()));
+    assert_eq!(full.first_line().0, "full");
     let ran = said(&mut shared.exec(&[], ["sleep", "0"]));
     assert_eq!(ran.fate, 125, "{ran:#?}");
     assert!(ran.err.contains("EAGAIN"), "{ran:#?}");

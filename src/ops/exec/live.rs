@@ -29,6 +29,8 @@ mod start;
 pub use start::Hold;
 pub(super) use start::Start;
 
+/// What a holder is called by the kernel.
+pub(in crate::ops) const HOLDER: &str = "aj-live";
 /// Rounds in which a jail is started or found, and has ended before the command was in it.
 const ROUNDS: u32 = 20;
 /// How long the first word of a jail is waited for before it is asked whether it is paused.

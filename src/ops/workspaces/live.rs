@@ -92,6 +92,9 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
         live::wait_until_settled(state, id)?;
         return Ok(true);
     }
+    if !pidfd::is_named(holder, live::HOLDER) {
+        return Err(NotLive::Silent { name: found.name().to_string(), holder }.into());
+    }
     let signal = || pidfd::signal(process.as_fd(), SIGTERM).map_err(Error::Launch);
     signal()?;
     if let Some(jail) = live::jail_of(state, id).filter(|jail| pause::is_paused(state, *jail)) {

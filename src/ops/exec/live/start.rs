@@ -17,8 +17,9 @@ use super::super::prepare::Prepared;
 use super::super::seat::{self, Seat};
 use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
 use super::blueprint::{Blueprint, shape};
-use super::{find, turn, wait_until_settled};
+use super::{HOLDER, find, turn, wait_until_settled};
 use crate::jail::join::{self, Serve};
+use crate::ops::workspaces;
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
 use crate::sys;
@@ -49,6 +50,8 @@ pub struct Hold {
     ready: RefCell<Option<OwnedFd>>,
     /// It does not end with its last process.
     keep: bool,
+    /// Where the socket has its name.
+    dir: File,
 }
 
 /// What the caller is told when the jail is there.
@@ -99,6 +102,12 @@ impl Hold {
         std::io::Write::write_all(&mut File::from(to), &bytes).ok();
     }
 
+    /// The jail has ended: nobody is to look for it any more. Called while its tree is still ours, since whoever
+    /// starts the next one waits for that.
+    pub(in crate::ops::exec) fn ended(&self) {
+        join::forget(self.dir.as_fd());
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.borrow().is_none()
     }
@@ -118,21 +127,21 @@ pub(in crate::ops::exec) fn start(
         return Ok(Start::Done(Vec::new()));
     }
     let mut words = Vec::new();
-    wait_until_settled(state, id)?;
+    if !wait_until_settled(state, id)? {
+        return Err(workspaces::Error::InUse { name: seat.name(), by_run: true }.into());
+    }
     if join::is_left(dir.as_fd()) {
         words.push(format!(
             "the jail of workspace `{}` had ended with the process that held it: what ran in it was killed",
             seat.name()
         ));
     }
-    let listener = join::listen(dir.as_fd()).map_err(Error::Launch)?;
     let (ready, ready_inside) = fd::pipe().map_err(Error::Launch)?;
     let Some(pid) = clone::fork().map_err(Error::Launch)? else {
         drop((turn, ready));
-        let hold = Hold { listener: Some(listener).into(), ready: Some(ready_inside).into(), keep };
-        return hold_it(request, seat, umask, (dir, hold));
+        return hold_it(request, seat, umask, (dir, keep, ready_inside));
     };
-    drop((listener, ready_inside));
+    drop(ready_inside);
     let mut said = Vec::new();
     let heard = File::from(ready).take(MOST).read_to_end(&mut said);
     drop(turn);
@@ -150,10 +159,19 @@ pub(in crate::ops::exec) fn start(
 }
 
 /// In the holder: hold the jail until it has ended. Returns only when it was never there.
-fn hold_it(request: &Request, seat: &Seat, umask: Mode, (dir, hold): (&File, Hold)) -> Result<Start, Error> {
+fn hold_it(
+    request: &Request,
+    seat: &Seat,
+    umask: Mode,
+    (dir, keep, ready): (&File, bool, OwnedFd),
+) -> Result<Start, Error> {
     nix::unistd::setsid().ok();
-    sys::title::set("aj-live", &format!("aj: workspace {}", seat.name()));
+    sys::title::set(HOLDER, &format!("aj: workspace {}", seat.name()));
     fd::close_inherited();
+    // Here, and not before: whoever connects is told that this process listens.
+    let listener = join::listen(dir.as_fd()).map_err(Error::Launch)?;
+    let dir = dir.try_clone().map_err(|e| Error::Launch(sys::Error::new("dup", "live", sys::errno(&e))))?;
+    let hold = Hold { listener: Some(listener).into(), ready: Some(ready).into(), keep, dir };
     let request = Request {
         flags: request.flags.clone(),
         env_files: request.env_files.clone(),
@@ -174,18 +192,16 @@ fn hold_it(request: &Request, seat: &Seat, umask: Mode, (dir, hold): (&File, Hol
             Ok(Attempt::Again(storage)) => tried = Some(storage),
             Ok(Attempt::Done(report)) => break Ok(report),
             Ok(Attempt::Lite) => {
-                join::forget(dir.as_fd());
+                hold.ended();
                 clone::exit_now(NOT_HERE)
             }
             Err(e) => break Err(e),
         }
     };
     if !hold.is_ready() {
-        join::forget(dir.as_fd());
+        hold.ended();
         return done.map(Start::Holder);
     }
-    // The name first: the tree is still ours, and whoever starts the next jail waits for that.
-    join::forget(dir.as_fd());
     drop(done);
     clone::exit_now(0)
 }
