@@ -122,7 +122,7 @@ while time.time() < end:
                 continue
             if found:
                 seen.add((who, name))
-print(sorted({f'{who} {name}' for who, name in seen if who.startswith('aj')}))";
+print(sorted({f'{who} {name}' for who, name in seen if who.startswith('aj')}), ('python3', 'environ') in seen)";
     let own = common::aj();
     if !super::python() {
         return crate::probe::skip("no python3");
@@ -136,7 +136,7 @@ print(sorted({f'{who} {name}' for who, name in seen if who.startswith('aj')}))";
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     let said = watch.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&said.stdout), "[]\n");
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "[] True\n");
 }
 
 #[test]
