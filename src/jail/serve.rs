@@ -31,6 +31,8 @@ use super::wire::{self, Message};
 use crate::sys::pidfd::End;
 use crate::sys::{Error, Result, caps, clone, fd, pidfd, signal, terminal};
 
+/// Sent by kill(2) and its like: the kernel says by whom.
+const SI_USER: i32 = 0;
 /// How long the first command is waited for: whoever started the jail may have died.
 const FIRST: Duration = Duration::from_secs(10);
 /// How long somebody who has connected may take to ask.
@@ -336,7 +338,9 @@ impl Server {
 
     fn take_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
-            if info.ssi_signo == libc::SIGCHLD.unsigned_abs() {
+            // From inside it has the number of who sent it, and no say: nobody can send it in another's name.
+            let outside = info.ssi_code == SI_USER && info.ssi_pid == 0;
+            if info.ssi_signo == libc::SIGCHLD.unsigned_abs() || !outside {
                 continue;
             }
             if std::mem::replace(&mut self.stopping, true) {

@@ -140,6 +140,29 @@ print(sorted({f'{who} {name}' for who, name in seen if who.startswith('aj')}), (
 }
 
 #[test]
+fn nobody_inside_can_end_the_jail_or_be_heard_as_its_holder() {
+    let Some(ground) = Ground::new() else { return };
+    let joined = Joined::new(&ground, "firm", &[]);
+    let sh = |script: &str| {
+        let mut aj = ground.program(common::aj());
+        aj.args(["exec", "firm", "--", "sh", "-c", script]).output().unwrap()
+    };
+    assert!(sh("echo there > /tmp/there").status.success());
+    for signal in ["TERM", "INT", "HUP", "QUIT", "USR1", "ALRM", "PIPE", "CONT", "CHLD", "KILL", "STOP"] {
+        let ran = sh(&format!("trap '' {signal}; kill -{signal} 1; sleep 0.02; exit 9"));
+        assert_eq!(ran.status.code(), Some(9), "{signal}: {ran:?}");
+    }
+    // Those who mind commands are killed with everybody else, and told of as what they are.
+    let ran = sh("sleep 60 & ./probe kill 9 -1; kill -9 $PPID; exit 9");
+    assert_eq!(ran.status.code(), Some(137), "{ran:?}");
+    assert_eq!(sh("cat /tmp/there").stdout, b"there\n", "it is still the same jail");
+    // Nothing that could be knocked at, or answered from, is to be seen.
+    let ran = sh("cat /proc/net/unix | grep -c live; ls /proc/1/fd 2>&1 | grep -c denied");
+    assert_eq!(ran.stdout, b"0\n1\n", "{ran:?}");
+    drop(joined);
+}
+
+#[test]
 fn layers_are_told_as_for_a_jail_of_its_own() {
     let Some(ground) = Ground::new() else { return };
     let joined = Joined::new(&ground, "told", &[]);
