@@ -54,8 +54,12 @@ Examples:
 /// the newest kept of this project, an id or the start of one is that jail, whatever directory it ran
 /// over. The policy is that of this command line.
 ///
-/// In either it starts in this directory where that is in the tree, otherwise at its top. What is in use
-/// is refused: a workspace with exit code 5.
+/// Commands in a workspace share one jail: processes, localhost, /tmp. The first starts it, it ends with
+/// the last process, and what a command leaves behind lives on in it (`aj workspace stop` ends that).
+/// What makes the jail what it is (--net, --mem, --ro …) is the same for all of them.
+///
+/// In either it starts in this directory where that is in the tree, otherwise at its top. Kept changes
+/// that are in use are refused.
 ///
 /// On a terminal the command has a terminal of its own (`aj help terminals`); otherwise pipes.
 ///
@@ -197,6 +201,13 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         let what = if shell { "a shell" } else { "`--tty`" };
         let message = format!("{what} and `--json` do not go together: a terminal has no output to collect");
         return Err(CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--json`"));
+    }
+    let in_workspace = args.jail.as_deref().is_some_and(workspaces::is_selector);
+    if args.exclusive && !in_workspace {
+        let message = "`--exclusive` is for a command in a workspace: others have a jail of their own anyway";
+        return Err(
+            CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave it out, or name a workspace")
+        );
     }
     let argv = match args.sh {
         Some(script) => vec!["/bin/sh".into(), "-c".into(), script],

@@ -27,6 +27,10 @@ use crate::schema::workspace::{Status, WorkspaceDetail};
 /// was made from), to /output and to its home /home/agent, the next one finds. `aj diff NAME` shows what
 /// changed and `aj apply NAME` brings it back.
 ///
+/// Commands that run at the same time share one jail: they see the same processes, the same /tmp and the
+/// same localhost. It ends with its last process, or with `aj workspace stop`; after `aj workspace start`
+/// with that alone.
+///
 /// A workspace is named by its name, its id or the start of that; `@` is the newest. Left out, the one is
 /// meant whose directory the current directory is in.
 #[derive(Debug, clap::Args)]

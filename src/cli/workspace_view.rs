@@ -115,7 +115,8 @@ impl From<Error> for CommandError {
                 .hint(format!("see that one: `aj workspace show {name}`")),
             Error::InUse { name, by_run: true } => shown
                 .hint(format!("see since when: `aj workspace show {name}`"))
-                .hint("wait until the command has ended"),
+                .hint(format!("wait for its end: `aj workspace wait {name}`"))
+                .hint(format!("or end it: `aj workspace stop {name}`")),
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))

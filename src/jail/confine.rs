@@ -42,6 +42,8 @@ pub struct Confinement {
     pub landlock_abi: i32,
     /// There is no namespace around the command.
     pub lite: bool,
+    /// The command has joined a jail: not all that it starts ends with whoever minds it.
+    pub joined: bool,
     /// No socket that leads to the network.
     pub no_sockets: bool,
     /// Layers without which the command does not run.
@@ -64,6 +66,7 @@ impl Confinement {
             no_setuid: spec.writes_to_host(),
             landlock_abi: spec.landlock_abi,
             lite: false,
+            joined: false,
             no_sockets: false,
             required: spec.required,
             without: spec.without.clone(),

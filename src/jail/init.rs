@@ -483,7 +483,7 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
             nix::unistd::setsid().ok();
         }
         signal::unblock_all();
-        if plan.joined {
+        if plan.confinement.joined {
             // Whoever kills the one who minds it has killed it as well.
             caps::die_with_parent().ok();
         }
@@ -538,7 +538,7 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
     if wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)).is_err() {
         // Nobody is left to run it for. Where that is not all of the jail, pid 1 is about to end it, with what it
         // has started meanwhile.
-        while plan.joined && !pidfd::no_children() {
+        while plan.confinement.joined && !pidfd::no_children() {
             pidfd::wait_any(false);
         }
         clone::exit_now(125);

@@ -207,6 +207,13 @@ pub struct Seen {
 }
 
 impl Live {
+    /// The process that holds it, by descriptor; `None`: it has just ended, or cannot be seen from here.
+    pub fn holder(&self) -> Option<OwnedFd> {
+        let process = pidfd::open(self.holder).ok()?;
+        // While the jail is there so is its holder, which makes this it and no later process of its number.
+        (!wire::is_closed(&self.conn)).then_some(process)
+    }
+
     /// Have `job` run with these streams. `birth`: that of the jail. `exclusive`: only where nothing else runs.
     pub fn exec(self, mut job: Job, birth: &Birth, streams: Streams, exclusive: bool) -> Result<Asked> {
         let started = Instant::now();

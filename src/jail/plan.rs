@@ -22,9 +22,8 @@ pub use cache::{Hide, MOST_CACHES, Otherwise};
 pub use lite::{Grounds, lite};
 use overlay::{Layers, overlay};
 
-use super::confine::Confinement;
-use super::live::Serve;
 use super::spec::{BindKind, Covered, Ids, Owner, Spec};
+use super::{confine::Confinement, live::Serve};
 use crate::base::text;
 use crate::policy::settings::{Access, Mode, Net};
 use crate::sys::landlock::Right;
@@ -161,8 +160,6 @@ pub struct Plan {
     pub env: Vec<CString>,
     /// There is no command: commands join.
     pub serve: Option<Serve>,
-    /// It is a command that has joined: not all that it starts ends with whoever minds it.
-    pub joined: bool,
 }
 
 impl Plan {

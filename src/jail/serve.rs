@@ -456,11 +456,10 @@ fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
         leave(terminal)?;
         enter(&job.cwd)?;
         (plan.programs, plan.argv, plan.env) = (job.programs, job.argv, job.env);
-        plan.joined = true;
         let what = &mut plan.confinement;
         let veils = plan.mounts.iter().any(|m| m.what == What::Veil);
         let required = if veils { job.required } else { job.required.without_veils() };
-        (what.umask, what.required) = (job.umask, required);
+        (what.umask, what.required, what.joined) = (job.umask, required, true);
         what.nofile = [what.nofile, job.nofile].into_iter().flatten().min();
         let missing = || Error::new("receive", "descriptors", Errno::EMFILE);
         if terminal {

@@ -24,19 +24,19 @@ use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
-use crate::schema::jail::{Effective, Outcome, Usage};
+use crate::schema::jail::{Effective, Outcome};
 use crate::store::layout::StateDir;
 use crate::store::planted::{self, Bed};
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
-use crate::sys::sink;
 
 mod again;
 mod alias;
 mod beside;
 mod beyond;
 mod born;
+mod caller;
 mod check;
 mod copied;
 mod dry;
@@ -74,6 +74,7 @@ use relay::Relay;
 use seat::Seat;
 
 pub use crate::host::gpu::Missing as NoGpu;
+pub use caller::{Watcher, die_of, restore_terminal, say_within};
 pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
@@ -119,35 +120,6 @@ pub struct Request {
     pub hold: Option<Hold>,
 }
 
-/// What the caller hears while the command runs. What it appends to `lines` is written to stdout,
-/// in order and without holding up the command's clock.
-pub trait Watcher {
-    /// The command is running, with these layers in force; `pid` is the jail's pid 1.
-    fn started(&mut self, layers: Vec<String>, pid: i32, lines: &mut Vec<u8>);
-    /// Output, when it is captured instead of passed through.
-    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>);
-    /// Twice a second, when asked for.
-    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
-    /// The caller's terminal is about to be the command's: the last moment to write to it.
-    fn attaching(&mut self);
-    /// The first Ctrl-C was passed on.
-    fn stopping(&mut self);
-    /// What aj is at before the command can start, when that takes a while.
-    fn progress(&mut self, said: &str);
-}
-
-/// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
-pub fn restore_terminal() {
-    sys::screen::give_back(sys::fd::standard(1));
-    sys::terminal::restore();
-}
-
-/// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
-pub fn say_within(text: &str, patience: Duration) {
-    // Nothing can be reported when stderr itself is gone.
-    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience);
-}
-
 /// How long a reader of our own words is waited for after the run: what is left of the command's
 /// time, but a moment at least; without a timeout and an interrupt, for ever (a day).
 fn patience(settings: &Settings, ended: &Ended) -> Duration {
@@ -159,12 +131,6 @@ fn patience(settings: &Settings, ended: &Ended) -> Duration {
         (Some(limit), _) => limit.saturating_sub(used).max(MOMENT).min(EVER),
         (None, _) => EVER,
     }
-}
-
-/// Die of `signal`, so that the caller's shell sees what the user did. Returns only when it does
-/// not kill.
-pub fn die_of(signal: i32) {
-    sys::signal::die_of(signal);
 }
 
 /// What makes a directory one that is not shown unless the user insists.

@@ -87,7 +87,8 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
         Reached::Live(live) => (live.holder, Some(live)),
     };
     let process = pidfd::open(holder).map_err(Error::Launch)?;
-    // It was there when the jail was still there, so this is it and no later process of its number.
+    // Named by a jail that is still there after it was opened, and by its own name: this is it, and no later
+    // process of its number.
     if matches!(join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)?, Reached::None) {
         live::wait_until_settled(state, id)?;
         return Ok(true);
@@ -116,7 +117,6 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
             return Err(NotLive::Silent { name: found.name().to_string(), holder }.into());
         }
     }
-    live::wait_until_settled(state, id)?;
     Ok(true)
 }
 
@@ -137,7 +137,9 @@ pub fn wait(found: &Found, timeout: Option<Duration>) -> Result<bool, Error> {
     loop {
         let left = until.map(|at| at.saturating_duration_since(Instant::now()));
         match join::reach(dir.as_fd(), left.map_or(GLANCE, |l| l.min(GLANCE))).map_err(Error::Launch)? {
-            Reached::None => return live::wait_until_settled(state, id),
+            // Another one may have been started meanwhile.
+            Reached::None if live::wait_until_settled(state, id)? => return Ok(true),
+            Reached::None => {}
             Reached::Live(live) => {
                 if !live.wait(left).map_err(Error::Launch)? {
                     return Ok(false);

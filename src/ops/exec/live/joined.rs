@@ -1,8 +1,10 @@
 //! One command that joins a live jail.
 
 use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::sys::stat::Mode;
 use serde_json::json;
@@ -13,7 +15,7 @@ use super::super::{
     Error, Report, Request, Watcher, born, check, exit_code, mode, offline, patience, record, streams,
 };
 use super::blueprint::{Blueprint, shape};
-use super::{NotLive, wait_until_settled};
+use super::{NotLive, SETTLES};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{Asked, Job, Live};
 use crate::jail::plan;
@@ -22,7 +24,7 @@ use crate::jail::supervise::{self, Options};
 use crate::ops::{config, project};
 use crate::schema::jail::Outcome;
 use crate::store::spool;
-use crate::sys;
+use crate::sys::{self, pidfd};
 
 /// Run it. `None`: the jail has ended, and nothing has run.
 pub(super) fn exec(
@@ -33,6 +35,7 @@ pub(super) fn exec(
     said: &mut Vec<String>,
 ) -> Result<Option<Report>, Error> {
     let name = || seat.name();
+    let holder = live.holder();
     let strange = || Error::from(NotLive::Strange(seat.name()));
     let state = &seat.found.state;
     let status = streams::inherited(request.status_fd)?;
@@ -122,7 +125,7 @@ pub(super) fn exec(
     }
     match leaving.as_mut().and_then(supervise::Leaving::leave).transpose() {
         // Whoever comes next is to find a tree that nobody has.
-        Ok(Some(true)) if !wait_until_settled(state, seat.found.id())? => {
+        Ok(Some(true)) if !settles(holder.as_ref())? => {
             warnings.push(format!("the jail of workspace `{}` still puts its tree in order", name()));
         }
         Ok(_) => {}
@@ -134,6 +137,7 @@ pub(super) fn exec(
     });
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
+    warnings.extend(mode::line(&ended));
     warnings.extend(offline::line(&resolved, &ended));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!("process {pid} was killed but does not end: it waits inside the kernel"));
@@ -157,6 +161,12 @@ pub(super) fn exec(
         _held: None,
         _group: None,
     }))
+}
+
+/// Whether the process that held a jail has ended in time: it puts the tree in order before.
+fn settles(holder: Option<&OwnedFd>) -> Result<bool, Error> {
+    let Some(holder) = holder else { return Ok(true) };
+    pidfd::ends(holder.as_fd(), Instant::now() + SETTLES).map_err(Error::Launch)
 }
 
 fn text(what: &'static str, bytes: &OsStr) -> Result<CString, Error> {

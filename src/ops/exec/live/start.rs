@@ -4,7 +4,7 @@
 //! those that join. Until the jail is there, what it has to say is said on the caller's stderr, in the words of
 //! any run, and its exit code becomes the caller's. Then it lets go of everything of the caller's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,9 +22,12 @@ use crate::jail::join::{self, Serve};
 use crate::ops::workspaces;
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
+use crate::store::atomic::{self, Durability};
 use crate::sys;
 use crate::sys::{clone, fd, pidfd};
 
+/// In the directory of a workspace: [`Words`] of a holder that nobody has heard.
+const UNSAID: &str = "unsaid";
 /// What the holder exits with where there can be no live jail.
 const NOT_HERE: i32 = 97;
 /// Bytes of what it says at most.
@@ -52,6 +55,8 @@ pub struct Hold {
     keep: bool,
     /// Where the socket has its name.
     dir: File,
+    /// Warnings that the caller was told.
+    told: Cell<usize>,
 }
 
 /// What the caller is told when the jail is there.
@@ -97,6 +102,7 @@ impl Hold {
         fd::null_standard().ok();
         nix::unistd::chdir("/").ok();
         let words = Words { warnings: warnings.to_vec() };
+        self.told.set(warnings.len());
         let bytes = serde_json::to_vec(&words).unwrap_or_default();
         // A caller that is gone has nobody to tell.
         std::io::Write::write_all(&mut File::from(to), &bytes).ok();
@@ -106,6 +112,20 @@ impl Hold {
     /// starts the next one waits for that.
     pub(in crate::ops::exec) fn ended(&self) {
         join::forget(self.dir.as_fd());
+    }
+
+    /// What is to be said of the end, for whoever comes next: nobody is there to hear it.
+    fn note(&self, report: &Report) {
+        let lost = report
+            .lost
+            .iter()
+            .map(|why| format!("what commands changed could not be kept and is lost: {why}"));
+        let more = report.warnings.iter().skip(self.told.get()).cloned();
+        let words = Words { warnings: lost.chain(more).collect() };
+        if !words.warnings.is_empty() {
+            let bytes = serde_json::to_vec(&words).unwrap_or_default();
+            atomic::write(&self.dir, UNSAID, &bytes, Durability::Cache).ok();
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -126,7 +146,7 @@ pub(in crate::ops::exec) fn start(
     if find(state, id, dir, &seat.name())?.is_some() {
         return Ok(Start::Done(Vec::new()));
     }
-    let mut words = Vec::new();
+    let mut words = unsaid(dir);
     if !wait_until_settled(state, id)? {
         return Err(workspaces::Error::InUse { name: seat.name(), by_run: true }.into());
     }
@@ -158,6 +178,13 @@ pub(in crate::ops::exec) fn start(
     }
 }
 
+/// What the last holder had to say and nobody has heard; it is said once.
+fn unsaid(dir: &File) -> Vec<String> {
+    let Some(bytes) = atomic::read(dir, UNSAID, MOST).ok().flatten() else { return Vec::new() };
+    nix::unistd::unlinkat(dir, UNSAID, nix::unistd::UnlinkatFlags::NoRemoveDir).ok();
+    serde_json::from_slice::<Words>(&bytes).unwrap_or_default().warnings
+}
+
 /// In the holder: hold the jail until it has ended. Returns only when it was never there.
 fn hold_it(
     request: &Request,
@@ -171,7 +198,8 @@ fn hold_it(
     // Here, and not before: whoever connects is told that this process listens.
     let listener = join::listen(dir.as_fd()).map_err(Error::Launch)?;
     let dir = dir.try_clone().map_err(|e| Error::Launch(sys::Error::new("dup", "live", sys::errno(&e))))?;
-    let hold = Hold { listener: Some(listener).into(), ready: Some(ready).into(), keep, dir };
+    let hold =
+        Hold { listener: Some(listener).into(), ready: Some(ready).into(), keep, dir, told: Cell::new(0) };
     let request = Request {
         flags: request.flags.clone(),
         env_files: request.env_files.clone(),
@@ -201,6 +229,9 @@ fn hold_it(
     if !hold.is_ready() {
         hold.ended();
         return done.map(Start::Holder);
+    }
+    if let Ok(report) = &done {
+        hold.note(report);
     }
     drop(done);
     clone::exit_now(0)
