@@ -23,8 +23,6 @@ use crate::sys::{Error, Result, fd, pidfd, terminal};
 
 /// The socket's name in the directory of what the jail belongs to.
 const NAME: &str = "live";
-/// Connections that wait to be let in at most.
-const BACKLOG: i32 = 1024;
 
 fn address(dir: BorrowedFd<'_>) -> Result<UnixAddr> {
     // Of any length: `sun_path` takes 108 bytes.
@@ -49,8 +47,8 @@ pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     bind(listener.as_raw_fd(), &address(dir)?).map_err(fail("bind"))?;
     fchmodat(dir, NAME, Mode::S_IRUSR | Mode::S_IWUSR, FchmodatFlags::FollowSymlink)
         .map_err(fail("chmod"))?;
-    let backlog = Backlog::new(BACKLOG).map_err(fail("listen"))?;
-    listen_on(&listener, backlog).map_err(fail("listen"))?;
+    // Of more at once, the others wait for a place.
+    listen_on(&listener, Backlog::MAXCONN).map_err(fail("listen"))?;
     Ok(listener)
 }
 
@@ -168,30 +166,65 @@ fn hear(conn: &OwnedFd, patience: Option<Duration>) -> Result<Heard> {
 /// What came of asking for a command to be run.
 #[derive(Debug)]
 pub enum Asked {
-    /// Its process is there, and waits for [`Waiting::start`].
+    /// Its process is being made, and waits for [`Waiting::start`].
     Waiting(Waiting),
     /// So many commands run, and it or one of them wants to be alone.
     Busy(u32),
     /// The jail has ended, and nothing has run.
     Gone,
-    /// It could not make a process.
-    Refused(Errno),
 }
 
-/// A command that has joined, and waits before it runs. Dropped instead, it ends by itself.
+/// A command that is about to join, and waits before it runs. Dropped instead, it ends by itself.
 #[derive(Debug)]
-pub struct Waiting(Running);
+pub struct Waiting {
+    conn: OwnedFd,
+    status: OwnedFd,
+    outside: Outside,
+    started: Instant,
+}
+
+/// What came of its start.
+#[derive(Debug)]
+pub enum Begun {
+    /// It runs, or says soon why it does not.
+    Running(Running),
+    /// The jail could not make a process.
+    Refused(Errno),
+    /// The jail was killed at that moment.
+    Died,
+}
 
 impl Waiting {
-    /// Pid of the process that minds the command, as the host numbers it.
-    pub fn pid(&self) -> i32 {
-        self.0.pid
-    }
-
     /// Let the command run: its start is recorded.
-    pub fn start(self) -> Result<Running> {
-        wire::send_start(&self.0.status)?;
-        Ok(self.0)
+    pub fn start(self) -> Result<Begun> {
+        let Waiting { conn, status, outside: Outside { stdout, stderr, stdin }, started } = self;
+        wire::send_start(&status)?;
+        match hear(&conn, None)? {
+            Heard::Answer(Answer::Forked(inner), fds) => {
+                let Some(pidfd) = fds.into_iter().next() else {
+                    return Err(Error::new("recvmsg", "pidfd", Errno::EMFILE));
+                };
+                // Gone already: it says why on the status socket.
+                let pid = pidfd::number(pidfd.as_fd()).unwrap_or(0);
+                let joined = Some(Joined { conn, inner });
+                Ok(Begun::Running(Running {
+                    pid,
+                    pidfd,
+                    status,
+                    stdout,
+                    stderr,
+                    stdin,
+                    started,
+                    said: None,
+                    joined,
+                }))
+            }
+            Heard::Answer(Answer::Failed(errno), _) => Ok(Begun::Refused(errno)),
+            Heard::End => Ok(Begun::Died),
+            Heard::Answer(..) | Heard::Silence | Heard::Nonsense => {
+                Err(Error::new("recvmsg", NAME, Errno::EBADMSG))
+            }
+        }
     }
 }
 
@@ -218,7 +251,7 @@ impl Live {
     pub fn exec(self, mut job: Job, birth: &Birth, streams: Streams, exclusive: bool) -> Result<Asked> {
         let started = Instant::now();
         let (status, status_inside) = wire::pair()?;
-        let (stdio, Outside { stdout, stderr, stdin }) = launch::stdio(birth, streams)?;
+        let (stdio, outside) = launch::stdio(birth, streams)?;
         let mut inside: Vec<OwnedFd> = Vec::with_capacity(3);
         let ask = match stdio {
             Stdio::Terminal(settings) => {
@@ -251,19 +284,10 @@ impl Live {
         }
         drop((status_inside, inside));
         match hear(&self.conn, None)? {
-            Heard::Answer(Answer::Forked(inner), fds) => {
-                let Some(pidfd) = fds.into_iter().next() else {
-                    return Err(Error::new("recvmsg", "pidfd", Errno::EMFILE));
-                };
-                // Gone already: it says why on the status socket.
-                let pid = pidfd::number(pidfd.as_fd()).unwrap_or(0);
-                let joined = Some(Joined { conn: self.conn, inner });
-                let running =
-                    Running { pid, pidfd, status, stdout, stderr, stdin, started, said: None, joined };
-                Ok(Asked::Waiting(Waiting(running)))
+            Heard::Answer(Answer::Taken, _) => {
+                Ok(Asked::Waiting(Waiting { conn: self.conn, status, outside, started }))
             }
             Heard::Answer(Answer::Busy(n), _) => Ok(Asked::Busy(n)),
-            Heard::Answer(Answer::Failed(errno), _) => Ok(Asked::Refused(errno)),
             Heard::End => Ok(Asked::Gone),
             Heard::Answer(..) | Heard::Silence | Heard::Nonsense => {
                 Err(Error::new("recvmsg", NAME, Errno::EBADMSG))

@@ -320,7 +320,7 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
 }
 
 /// The launcher's ends of the command's pipes.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Outside {
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,

@@ -118,6 +118,8 @@ impl Ask {
 pub(super) enum Answer {
     /// Said at once to whoever connects: its version. The blueprint comes with it.
     Hello(u32),
+    /// It is taken: its process is being made.
+    Taken,
     /// The process that minds the command, as the jail numbers it. Its pidfd comes with this.
     Forked(i32),
     /// So many commands run already, or there is one that wants to be alone.
@@ -146,6 +148,7 @@ impl Answer {
         };
         match self {
             Answer::Hello(version) => with(b'h', &[version]),
+            Answer::Taken => with(b't', &[]),
             Answer::Forked(pid) => with(b'f', &[pid.unsigned_abs()]),
             Answer::Busy(n) => with(b'b', &[n]),
             Answer::Failed(errno) => with(b'e', &[(errno as i32).unsigned_abs()]),
@@ -161,6 +164,7 @@ impl Answer {
         let signed = |n: u32| i32::try_from(n).ok();
         Some(match (tag, &*words) {
             (b'h', [version]) => Answer::Hello(*version),
+            (b't', []) => Answer::Taken,
             (b'f', [pid]) => Answer::Forked(signed(*pid)?),
             (b'b', [n]) => Answer::Busy(*n),
             (b'e', [errno]) => Answer::Failed(Errno::from_raw(signed(*errno)?)),
@@ -210,6 +214,7 @@ mod tests {
         }
         for answer in [
             Answer::Hello(7),
+            Answer::Taken,
             Answer::Forked(12),
             Answer::Busy(3),
             Answer::Failed(Errno::EAGAIN),

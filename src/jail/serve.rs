@@ -294,6 +294,10 @@ impl Server {
 
     /// Make the process that minds a command.
     fn start(&mut self, index: usize, ask: Ask, exclusive: bool, fds: Vec<OwnedFd>) -> bool {
+        // Whoever asked records the start meanwhile.
+        if let Some(guest) = self.guests.get(index) {
+            Answer::Taken.send(&guest.conn, &[]).ok();
+        }
         let made = match clone::fork() {
             Ok(None) => mind(std::mem::take(&mut self.plan), self.layers, ask, fds),
             Ok(Some(pid)) => pidfd::open(pid).map(|pidfd| (pid, pidfd)),

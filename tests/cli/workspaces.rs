@@ -219,7 +219,7 @@ fn names_are_given_and_taken_and_lists_are_cut() {
 }
 
 #[test]
-fn one_that_is_in_use_is_neither_entered_nor_removed_unless_it_must_be() {
+fn one_that_is_in_use_is_neither_applied_nor_removed_unless_it_must_be() {
     let p = Project::new();
     make(&p, &["api"]);
     let mut run = Running::start(
@@ -228,7 +228,7 @@ fn one_that_is_in_use_is_neither_entered_nor_removed_unless_it_must_be() {
             .stdout(Stdio::piped()),
     );
     assert_eq!(run.first_line().0, "up");
-    fails(&p, &["exec", "api", "--", "true"], 5, &["workspace `api` is in use: a command runs in it"]);
+    fails(&p, &["exec", "api", "--exclusive", "--", "true"], 5, &["busy: a command runs in it"]);
     fails(&p, &["apply", "api", "--to", "."], 5, &["still running"]);
     fails(&p, &["ws", "rm", "api"], 5, &["in use"]);
     assert_eq!(json(&p, &["ws", "show", "api"])["status"], "running");

@@ -156,6 +156,7 @@ fn live(e: &NotLive) -> CommandError {
         | NotLive::Strange(_)
         | NotLive::Refused { .. }
         | NotLive::NotHere(_)
+        | NotLive::Died(_)
         | NotLive::Fleeting(_) => (exit::AJ_FAILED, "workspace_jail"),
     };
     let shown = CommandError::new(exit, code, e.to_string());
@@ -174,7 +175,7 @@ fn live(e: &NotLive) -> CommandError {
             .hint(format!("see what runs in it: `aj workspace show {name}`"))
             .hint("or allow more processes: `--pids N`, once it is stopped"),
         NotLive::NotHere(_) => shown.hint("see what this machine allows: `aj doctor`"),
-        NotLive::Fleeting(_) => shown.hint("try again"),
+        NotLive::Died(_) | NotLive::Fleeting(_) => shown.hint("try again"),
     }
 }
 

@@ -83,6 +83,9 @@ pub enum NotLive {
         /// Why.
         errno: nix::errno::Errno,
     },
+    /// It was killed at the wrong moment.
+    #[error("the jail of workspace `{0}` was killed while the command began in it")]
+    Died(String),
     /// There are no namespaces for it.
     #[error("workspace `{0}` cannot have a jail that commands join: this machine gives it no namespaces")]
     NotHere(String),

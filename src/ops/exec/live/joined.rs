@@ -17,7 +17,7 @@ use super::super::{
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES};
 use crate::base::id::{Id, Kind};
-use crate::jail::join::{Asked, Job, Live};
+use crate::jail::join::{Asked, Begun, Job, Live};
 use crate::jail::plan;
 use crate::jail::status::Required;
 use crate::jail::supervise::{self, Options};
@@ -86,7 +86,6 @@ pub(super) fn exec(
         Asked::Waiting(waiting) => waiting,
         Asked::Gone => return Ok(None),
         Asked::Busy(commands) => return Err(NotLive::Busy { name: name(), commands }.into()),
-        Asked::Refused(errno) => return Err(NotLive::Refused { name: name(), errno }.into()),
     };
     let mut warnings = std::mem::take(said);
     warnings.extend_from_slice(&resolved.warnings);
@@ -104,12 +103,27 @@ pub(super) fn exec(
     };
     let mut relay = Relay::new(watcher, status, state, None, None);
     relay.run = Some((jail, None));
-    let ended = waiting.start().and_then(|running| supervise::supervise(running, &options, &mut relay));
+    let failed = |step: &str, errno: String| {
+        let outcome = Outcome::Failed { step: step.to_owned(), errno, code: 125 };
+        spool::append_end(state, &record::end(id, outcome, None, None, None))
+    };
+    let ended = match waiting.start() {
+        Ok(Begun::Running(running)) => supervise::supervise(running, &options, &mut relay),
+        Ok(Begun::Refused(errno)) => {
+            failed("fork", format!("{errno:?}"))?;
+            return Err(NotLive::Refused { name: name(), errno }.into());
+        }
+        // It may have begun: it is not tried again.
+        Ok(Begun::Died) => {
+            failed("join", String::new())?;
+            return Err(NotLive::Died(name()).into());
+        }
+        Err(e) => Err(e),
+    };
     let (mut ended, mut leaving) = match ended {
         Ok(both) => both,
         Err(e) => {
-            let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
-            warnings.extend(spool::append_end(state, &record::end(id, outcome, None, None, None))?);
+            failed(e.call, e.name())?;
             return Err(Error::Launch(e));
         }
     };
