@@ -92,6 +92,8 @@ pub enum What {
 pub struct Overlay {
     /// Lower directory, or the [`Plan::mapped`] clone of this index.
     pub lower: Result<CString, usize>,
+    /// Sealed layers over that, the newest first.
+    pub above: Vec<CString>,
     /// Upper directory.
     pub upper: CString,
     /// Work directory.
@@ -490,6 +492,7 @@ fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
         let layers = Layers {
             lower: &spec.workspace,
+            above: &spec.layers,
             at: &spec.at,
             tree,
             owner: spec.owner,

@@ -100,6 +100,9 @@ pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     match open_tree_dir(state, &below(id)) {
         Ok(dir) => {
             let tree = Tree::from_parts(id, dir, path);
+            if tree.is_lasting() {
+                workspaces::mend(state, &tree)?;
+            }
             Ok(tree.is_whole().then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),

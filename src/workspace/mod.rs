@@ -21,8 +21,11 @@ pub mod private;
 mod put;
 mod remove;
 mod scan;
+mod stack;
 #[cfg(test)]
 mod tests;
 mod trail;
 mod upper;
 mod ways;
+
+pub use stack::Uppers;

@@ -29,9 +29,15 @@ use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
 
+mod fork;
 mod record;
+mod seal;
 
+pub use fork::since;
 pub use record::{Filed, Unread, path_of as record_path};
+pub use seal::{
+    MOST_LAYERS, clear_works, is_layer_name, mend, open_layers, path_of as layer_path, release, seal,
+};
 
 pub(super) const DIR: &str = "workspaces";
 const NAMES: &str = "names";
@@ -60,6 +66,8 @@ pub fn dir_of(state: &StateDir, id: Id) -> PathBuf {
 /// What a new workspace lies over, and whom what is written to it belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
+    /// The tree that this one is a fork of, which the caller keeps from being changed.
+    pub fork_of: Option<&'a Tree>,
     /// The host directory; `None`: an empty directory of its own.
     pub base: Option<&'a Path>,
     /// As in [`trees::create_tree`].
@@ -131,15 +139,18 @@ fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
     for (name, mode) in [(HOME, 0o700), (OUTPUT, 0o755)] {
         room(&tree, &path, name, (mode, ground.owner))?;
     }
+    if ground.base.is_none() {
+        room(&tree, &path, EMPTY, (0o755, None))?;
+    }
+    if let Some(parent) = ground.fork_of {
+        return fork::follow(&tree, &path, parent);
+    }
     match ground.base {
         Some(base) => {
             trees::populate(&tree, &path, base, ground.owner)?;
             origin::note(&tree, base);
         }
-        None => {
-            room(&tree, &path, EMPTY, (0o755, None))?;
-            trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?;
-        }
+        None => trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?,
     }
     Ok(())
 }
