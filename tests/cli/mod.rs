@@ -7,6 +7,7 @@ mod doctor;
 mod install;
 mod json;
 mod kept;
+mod patch;
 mod policy;
 mod shell;
 mod stats;
