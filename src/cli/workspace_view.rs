@@ -74,6 +74,7 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::Expired(_) => (exit::FAILED, "workspace_expired"),
             Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
             Error::Name(_) => (exit::USAGE, "usage"),
@@ -104,6 +105,9 @@ impl From<Error> for CommandError {
                 .hint(format!("or remove it: `aj workspace rm {name}`")),
             Error::Record(_) | Error::Settings(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")
+            }
+            Error::Unforkable { .. } => {
+                shown.hint("fork one over the main working tree, not a linked one or a submodule")
             }
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),

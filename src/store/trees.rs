@@ -266,6 +266,11 @@ impl Tree {
         self.id.kind() == Kind::Workspace
     }
 
+    /// Whether parts of the project that lie elsewhere were changed in it.
+    pub fn has_parts(&self) -> Result<bool> {
+        sides::parts_unchanged(self).map(|unchanged| !unchanged)
+    }
+
     /// Whether a run, or somebody who takes it away, holds it now.
     pub fn is_in_use(&self) -> Result<bool> {
         lock::try_acquire(&self.dir, lock::Mode::Shared, &self.path).map(|free| !free)

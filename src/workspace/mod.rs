@@ -15,6 +15,7 @@ pub mod hostexec;
 mod judge;
 mod manifest;
 pub mod measure;
+pub mod merge;
 mod names;
 pub mod patch;
 mod patterns;

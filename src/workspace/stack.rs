@@ -134,6 +134,23 @@ impl Stack {
         }
     }
 
+    /// Whether empty files in a part of the current directory may be whiteouts.
+    pub(super) fn is_marked(&self) -> Result<bool> {
+        self.here().map(|level| level.members.iter().any(|(_, marked)| *marked))
+    }
+
+    /// The directory of the newest layer, which decides about the current one itself.
+    pub(super) fn newest(&self) -> Result<BorrowedFd<'_>> {
+        let first = self.here()?.members.first().ok_or_else(stale)?;
+        self.layer(first.0)?.top()
+    }
+
+    /// Its metadata when it was entered.
+    pub(super) fn meta(&self) -> Result<Meta> {
+        let first = self.here()?.members.first().ok_or_else(stale)?;
+        self.layer(first.0)?.meta()
+    }
+
     /// Go into the directory `name`; see [`Trail::enter_unlocking`].
     pub(super) fn enter_unlocking(&mut self, name: &[u8]) -> Result<()> {
         let mut level = Level { members: Vec::new(), opaque: false };

@@ -318,3 +318,162 @@ fn a_home_that_the_jail_wrote_leads_nobody_astray() {
     }
     assert_eq!(within(&p, "api", "readlink ~/w"), "/etc\n");
 }
+
+/// Names of forks made.
+#[track_caller]
+fn fork(p: &Project, words: &[&str]) -> Vec<String> {
+    let words: Vec<&str> = ["ws", "fork"].iter().chain(words).copied().collect();
+    p.runs(&words).stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn forks_begin_with_what_was_there_and_go_their_own_ways() {
+    let p = Project::new();
+    p.write("f", "host\n");
+    p.write("gone/x", "");
+    p.write("again/old", "");
+    p.write(".env", "SECRET=1\n");
+    p.write("sub/.env", "");
+    make(&p, &["api", "--from-dir", ".", "-e", "KEPT=yes", "--label", "l"]);
+    std::thread::sleep(Duration::from_millis(20));
+    within(
+        &p,
+        "api",
+        "echo in >> f; rm -r gone again; mkdir again; echo n > again/new; echo h > ~/h; echo o > /output/o",
+    );
+    assert_eq!(fork(&p, &["api", "-n", "2"]), ["api-1", "api-2"]);
+    let look = "cat f ~/h /output/o; echo $KEPT; ls -A . again";
+    let all = "host\nin\nh\no\nyes\n.:\nagain\nf\nsub\n\nagain:\nnew\n";
+    for name in ["api", "api-1", "api-2"] {
+        assert_eq!(within(&p, name, look), all, "{name}: secrets stay out of sight");
+        assert_eq!(
+            p.runs(&["diff", name]).stdout,
+            "A again/new\nD again/old\nM f\nD gone/  (1 file)\n",
+            "{name}"
+        );
+    }
+    within(&p, "api-1", "echo 1 >> f; rm ~/h; echo mine > .env; mkdir gone; echo g > gone/g; rm -r again");
+    within(&p, "api", "echo parent >> f");
+    assert_eq!(within(&p, "api-2", look), all, "nobody else's writes");
+    assert_eq!(
+        within(&p, "api-1", "cat f .env gone/g; ls -A ~ . gone"),
+        "host\nin\n1\nmine\ng\n.:\n.env\nf\ngone\nsub\n\n/home/agent:\n\ngone:\ng\n"
+    );
+    // Once more, so that what was made and unmade lies between two layers.
+    assert_eq!(fork(&p, &["api-1", "--name", "deep"]), ["deep"]);
+    assert_eq!(
+        within(&p, "deep", "cat f .env gone/g; ls -A ~ ."),
+        "host\nin\n1\nmine\ng\n.:\n.env\nf\ngone\nsub\n\n/home/agent:\n"
+    );
+    let shown = json(&p, &["ws", "show", "deep"]);
+    assert_eq!((shown["layers"].as_array().unwrap().len(), &shown["labels"][0]), (2, &"l".into()));
+    let diff = p.runs(&["diff", "deep"]).stdout;
+    assert!(
+        diff.starts_with("D again/  (1 file)\nM f\nA gone/g\nD gone/x\n")
+            && diff.contains("  .env  (was hidden"),
+        "{diff}"
+    );
+    let patch = p.runs(&["diff", "--patch", "deep", "f"]).stdout;
+    assert!(patch.contains("+in\n+1\n"), "{patch}");
+    p.runs(&["apply", "deep", "f", "gone"]);
+    assert_eq!(std::fs::read_to_string(p.dir().join("f")).unwrap(), "host\nin\n1\n");
+    assert_eq!(std::fs::read_to_string(p.dir().join(".env")).unwrap(), "SECRET=1\n");
+    assert!(!p.dir().join("gone/x").exists() && p.dir().join("gone/g").exists());
+    // The parents may go: what the others stand on stays, and goes with the last of them.
+    p.runs(&["ws", "rm", "api", "api-1"]);
+    assert_eq!(within(&p, "deep", "cat f"), "host\nin\n1\n");
+    let layers = || std::fs::read_dir(p.state().join("layers")).unwrap().count();
+    assert_eq!(layers(), 2);
+    p.runs(&["ws", "rm", "deep", "api-2"]);
+    assert_eq!(layers(), 0);
+}
+
+#[test]
+fn a_fork_knows_what_the_host_changed_since_its_parent_was_made() {
+    let p = Project::new();
+    p.write("f", "host\n");
+    make(&p, &["api", "--from-dir", "."]);
+    std::thread::sleep(Duration::from_millis(20));
+    within(&p, "api", "echo in >> f");
+    p.write("f", "the host's own\n");
+    std::thread::sleep(Duration::from_millis(20));
+    fork(&p, &["api"]);
+    for name in ["api", "api-1"] {
+        let ran = p.aj(["apply", name]);
+        assert!(ran.code == Some(1) && ran.stderr.contains("in conflict"), "{name}: {ran:#?}");
+    }
+    assert_eq!(std::fs::read_to_string(p.dir().join("f")).unwrap(), "the host's own\n");
+}
+
+#[test]
+fn forking_copies_nothing_and_there_are_never_too_many_layers() {
+    let p = Project::new();
+    make(&p, &["w"]);
+    within(
+        &p,
+        "w",
+        "mkdir d; cd d; i=0; while [ $i -lt 300 ]; do echo $i > $i; i=$((i+1)); done; head -c 3000000 /dev/zero | tr '\\0' x > big",
+    );
+    let blocks = || -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        fn walk(dir: &std::path::Path, seen: &mut std::collections::BTreeSet<u64>) -> u64 {
+            let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+            entries
+                .map(|path| {
+                    let meta = path.symlink_metadata().unwrap();
+                    let own = if seen.insert(meta.ino()) { meta.blocks() * 512 } else { 0 };
+                    own + if meta.is_dir() { walk(&path, seen) } else { 0 }
+                })
+                .sum()
+        }
+        let mut seen = Default::default();
+        ["workspaces", "layers"]
+            .iter()
+            .map(|d| p.state().join(d))
+            .filter(|d| d.exists())
+            .map(|d| walk(&d, &mut seen))
+            .sum()
+    };
+    let before = blocks();
+    fork(&p, &["w", "-n", "4"]);
+    assert!(blocks() < before + 500_000, "{before} {}", blocks());
+    for turn in 0..9 {
+        within(
+            &p,
+            "w",
+            &format!("rm d/{turn}; echo {turn} > last; rm -rf t; mkdir t; echo {turn} > t/{turn}"),
+        );
+        fork(&p, &["w", "--name", &format!("at-{turn}")]);
+        let layers = json(&p, &["ws", "show", "w"])["layers"].as_array().unwrap().len();
+        assert!((1..=7).contains(&layers), "{layers}");
+        assert_eq!(
+            within(&p, "w", "ls d | wc -l; cat last; ls t"),
+            format!("{}\n{turn}\n{turn}\n", 300 - turn)
+        );
+    }
+    assert_eq!(within(&p, "at-3", "ls d | wc -l; cat last; ls t; wc -c < d/big"), "297\n3\n3\n3000000\n");
+    assert!(blocks() < before + 2_500_000, "merged by links: {before} {}", blocks());
+    assert_eq!(p.runs(&["diff", "--name-only", "at-8", "t"]).stdout, "t/8\n");
+}
+
+#[test]
+fn what_runs_is_not_forked_and_a_name_that_is_taken_is_refused() {
+    let p = Project::new();
+    make(&p, &["api"]);
+    make(&p, &["web"]);
+    fails(&p, &["ws", "fork", "api", "--name", "web"], 5, &["already"]);
+    fails(&p, &["ws", "fork", "api", "-n", "0"], 2, &[]);
+    fails(&p, &["ws", "fork", "api", "-n", "1000"], 2, &[]);
+    // Nothing was written: nothing is sealed.
+    fork(&p, &["api"]);
+    assert_eq!(json(&p, &["ws", "show", "api"])["layers"].as_array().unwrap().len(), 0);
+    assert_eq!(fork(&p, &["api"]), ["api-2"], "the next number that is free");
+    let mut run = Running::start(
+        p.command(aj())
+            .args(["exec", "api", "--", "sh", "-c", "echo up; exec sleep 60"])
+            .stdout(Stdio::piped()),
+    );
+    assert_eq!(run.first_line().0, "up");
+    fails(&p, &["ws", "fork", "api"], 5, &["in use"]);
+    drop(run);
+}

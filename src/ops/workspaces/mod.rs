@@ -17,6 +17,8 @@ use crate::store::workspaces::Unread;
 pub mod change;
 pub mod create;
 mod find;
+mod flatten;
+pub mod fork;
 pub mod list;
 mod settings;
 
@@ -70,6 +72,12 @@ pub enum Error {
         name: String,
         /// By a command; otherwise by somebody who reads.
         by_run: bool,
+    },
+    /// It has parts that cannot be forked.
+    #[error("workspace `{name}` cannot be forked: its git directory lies elsewhere")]
+    Unforkable {
+        /// Its name.
+        name: String,
     },
     /// Its time is up.
     #[error("workspace `{0}` has expired")]

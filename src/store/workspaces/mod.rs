@@ -36,7 +36,8 @@ mod seal;
 pub use fork::since;
 pub use record::{Filed, Unread, path_of as record_path};
 pub use seal::{
-    MOST_LAYERS, clear_works, is_layer_name, mend, open_layers, path_of as layer_path, release, seal,
+    MOST_LAYERS, ROOMS, clear_works, is_bare, is_layer_name, mend, open_layers, open_room,
+    path_of as layer_path, release, replace_layers, seal,
 };
 
 pub(super) const DIR: &str = "workspaces";

@@ -31,7 +31,7 @@ pub(super) const DIR: &str = "layers";
 const NOTE: &str = "sealing";
 const HEAD: &str = "aj-sealing 1\n";
 /// What is sealed: names in the tree, and in the layer.
-const ROOMS: [&CStr; 3] = [c"upper", c"home", c"output"];
+pub const ROOMS: [&CStr; 3] = [c"upper", c"home", c"output"];
 /// Of those, what the kernel wants beside when they lie over a layer.
 const WORKS: [&str; 2] = ["home-work", "output-work"];
 /// Layers of one workspace at most: with what they lie over, eight lower layers.
@@ -72,8 +72,7 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
         return Ok(Some(filed));
     }
     let all = state.subdir(DIR)?;
-    let id = Id::random(Kind::Workspace).map_err(|_| Error::call("getrandom", tree.path(), Errno::EIO))?;
-    let name = id.as_str().trim_start_matches(Kind::Workspace.prefix()).to_owned();
+    let name = fresh(tree)?;
     let path = state.path().join(DIR).join(&name);
     let failed = |call| {
         let path = path.clone();
@@ -106,8 +105,55 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     Ok(Some(filed))
 }
 
+/// Make one layer of those of a workspace, whose tree the caller has locked for itself alone: `merge` fills
+/// an empty one.
+pub fn replace_layers(
+    state: &StateDir,
+    tree: &Tree,
+    merge: impl FnOnce(&[String], &File) -> Result<()>,
+) -> std::result::Result<(), Unread> {
+    let Some(filed) = Filed::read(state, tree.id())? else { return Ok(()) };
+    let all = state.subdir(DIR)?;
+    let path = state.path().join(DIR);
+    let failed = |call| {
+        let path = path.clone();
+        move |e| Error::call(call, &path, e)
+    };
+    let name = fresh(tree)?;
+    // By this name it is nobody's layer: if we are killed, the next `release` takes it away.
+    let new = format!("{}{name}", super::GONE);
+    mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
+    let made = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
+    let held = lock::try_acquire(&made, lock::Mode::Exclusive, &path)?;
+    debug_assert!(held, "nobody else knows it");
+    for room in ROOMS {
+        let of = stat(tree, room).map_err(failed("stat"))?;
+        twin(&made, room, &of).map_err(failed("mkdir"))?;
+    }
+    if let Err(e) = merge(&filed.record.layers, &made) {
+        remove_dir(&all, &CString::new(new).unwrap_or_default(), &path)?;
+        return Err(e.into());
+    }
+    let _turn = take_turn(state)?;
+    let Some(mut filed) = Filed::read(state, tree.id())? else { return Ok(()) };
+    nix::fcntl::renameat(&all, new.as_str(), &all, name.as_str()).map_err(failed("rename"))?;
+    filed.record.layers = vec![name];
+    Ok(filed.write_in(state)?)
+}
+
+/// Open what is to be filled of a new layer.
+pub fn open_room(layer: &File, room: &CStr) -> Result<std::os::fd::OwnedFd> {
+    dirfd::open_dir(layer, room).map_err(|e| Error::call("open", Path::new(DIR), e))
+}
+
+/// A name for a layer.
+fn fresh(tree: &Tree) -> Result<String> {
+    let id = Id::random(Kind::Workspace).map_err(|_| Error::call("getrandom", tree.path(), Errno::EIO))?;
+    Ok(id.as_str().trim_start_matches(Kind::Workspace.prefix()).to_owned())
+}
+
 /// Whether nothing was written since the workspace was made or sealed.
-fn is_bare(tree: &Tree) -> Result<bool> {
+pub fn is_bare(tree: &Tree) -> Result<bool> {
     for room in ROOMS {
         let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
         if !dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))? {
@@ -258,7 +304,11 @@ fn unused(state: &StateDir) -> Result<Vec<CString>> {
     for name in dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))? {
         let Ok(text) = name.to_str() else { continue };
         if text.starts_with(super::GONE) {
-            gone.push(name);
+            // One that is being filled is locked.
+            let held = open_file(&dir, text, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+            if held.is_ok_and(|d| lock::try_acquire(&d, lock::Mode::Exclusive, &path).unwrap_or(false)) {
+                gone.push(name);
+            }
         } else if is_layer_name(text) && !used.contains(text) {
             let to = format!("{}{text}", super::GONE);
             if nix::fcntl::renameat(&dir, name.as_c_str(), &dir, to.as_str()).is_ok() {
