@@ -9,8 +9,8 @@ use nix::sys::stat::fstatat;
 
 use super::super::atomic::{self, Durability};
 use super::super::error::{Error, Result};
-use super::super::origin;
 use super::super::trees::{self, Tree};
+use super::super::{fault, origin};
 use crate::sys::at::{self, Stamp};
 
 /// When the first of the workspaces that this one is a fork of was made, on a file system's clock: what
@@ -36,9 +36,11 @@ pub(super) fn follow(tree: &File, path: &Path, parent: &Tree) -> Result<()> {
         None => at::stat(parent, b"base")?.ctime,
     };
     let text = format!("{} {}\n", started.sec, started.nsec);
+    fault::point();
     atomic::write(tree, SINCE, text.as_bytes(), Durability::Cache).map_err(|e| failed("write", e))?;
     for (name, most) in NOTES {
         let Some(bytes) = atomic::read(parent, name, most).map_err(|e| failed("read", e))? else { continue };
+        fault::point();
         atomic::write(tree, name, &bytes, Durability::Cache).map_err(|e| failed("write", e))?;
     }
     Ok(())

@@ -24,7 +24,7 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::remove::remove_dir;
 use super::trees::{self, Tree};
-use super::{lock, origin};
+use super::{fault, lock, origin};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
@@ -97,6 +97,7 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         let path = path.join(&new);
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = || -> Result<Named> {
         let dir = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
@@ -104,18 +105,22 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         if !lock::try_acquire(&dir, lock::Mode::Exclusive, &path)? {
             return Err(Error::call("flock", &path.join(&new), Errno::EWOULDBLOCK));
         }
+        fault::point();
         furnish(&dir, &path.join(&new), ground)?;
+        fault::point();
         filed.write(&dir, &path.join(&new))?;
         let turn = take_turn(state)?;
         sweep(&all, &path);
         if let Named::Taken(other) = link(state, &filed.record.name, id)? {
             return Ok(Named::Taken(other));
         }
+        fault::point();
         let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename"));
         if placed.is_err() {
             unlink(state, &filed.record.name, id);
         }
         placed?;
+        fault::point();
         // What a successful command reported is there after a power cut as well.
         all.sync_all().ok();
         drop(turn);
@@ -162,6 +167,7 @@ fn room(tree: &File, path: &Path, name: &str, (mode, owner): (u32, Option<(u32, 
         let path = path.join(name);
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(tree, name, Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = open_file(tree, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     // Set apart from mkdir, which the umask cuts down.
@@ -195,6 +201,7 @@ fn link(state: &StateDir, name: &Name, id: Id) -> Result<Named> {
         move |e| Error::call(call, &path, e)
     };
     loop {
+        fault::point();
         match symlinkat(id.as_str(), &names, name.as_str()) {
             Ok(()) => return Ok(Named::Yes),
             Err(Errno::EEXIST) => match holder(state, name)? {
@@ -217,6 +224,7 @@ fn unlink(state: &StateDir, name: &Name, id: Id) {
 }
 
 fn remove_name(names: &File, name: &Name) -> std::result::Result<(), Errno> {
+    fault::point();
     match unlinkat(names, name.as_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e),
@@ -312,6 +320,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
     let all = state.subdir(DIR)?;
     let name = Filed::read(state, id).ok().flatten().map(|filed| filed.record.name);
     let gone = format!("{GONE}{id}");
+    fault::point();
     match renameat(&all, id.as_str(), &all, gone.as_str()) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return Ok(None),
@@ -328,6 +337,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
 impl Gone {
     /// Remove its files.
     pub fn remove(self, state: &StateDir) -> Result<()> {
+        fault::point();
         remove_dir(state.subdir(DIR)?, &self.name, &state.path().join(DIR))
     }
 }

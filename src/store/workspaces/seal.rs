@@ -22,7 +22,7 @@ use super::super::error::{Error, Result};
 use super::super::layout::StateDir;
 use super::super::remove::remove_dir;
 use super::super::trees::Tree;
-use super::super::{lock, planted};
+use super::super::{fault, lock, planted};
 use super::{Filed, Unread, room, take_turn};
 use crate::base::id::{Id, Kind};
 use crate::sys::exchange::exchange;
@@ -36,6 +36,8 @@ pub const ROOMS: [&CStr; 3] = [c"upper", c"home", c"output"];
 const WORKS: [&str; 2] = ["home-work", "output-work"];
 /// Layers of one workspace at most: with what they lie over, eight lower layers.
 pub const MOST_LAYERS: usize = 7;
+/// Of them, how many are left as they are when the others are made one.
+const OLDEST: usize = 2;
 
 /// Where layer `name` is.
 pub fn path_of(state: &StateDir, name: &str) -> PathBuf {
@@ -67,6 +69,7 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, tree.id())? else { return Ok(None) };
     // What aj put there to hide secrets is no part of it.
+    fault::point();
     planted::lift(tree)?;
     if is_bare(tree)? {
         return Ok(Some(filed));
@@ -78,24 +81,29 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
         let path = path.clone();
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(&all, name.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let layer = open_file(&all, &name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     let mut note = format!("{HEAD}{name}\n");
     for room in ROOMS {
         let of = stat(tree, room).map_err(|e| Error::call("stat", tree.path(), e))?;
+        fault::point();
         twin(&layer, room, &of).map_err(failed("mkdir"))?;
         note.push_str(&format!("{}\n", of.st_ino));
     }
     let owner = stat(tree, c"upper").map_err(|e| Error::call("stat", tree.path(), e))?;
     add_works(tree, &owner)?;
+    fault::point();
     let noted = atomic::write(tree, NOTE, note.as_bytes(), Durability::Synced);
     noted.map_err(|e| Error::call("write", &tree.path().join(NOTE), e))?;
     for room in ROOMS {
+        fault::point();
         if let Err(e) = exchange((tree, room), (&layer, room)) {
             mend_in(state, tree)?;
             return Err(Error::from(e).into());
         }
     }
+    fault::point();
     filed.record.layers.insert(0, name);
     if let Err(e) = filed.write_in(state) {
         mend_in(state, tree)?;
@@ -105,7 +113,7 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     Ok(Some(filed))
 }
 
-/// Make one layer of those of a workspace, whose tree the caller has locked for itself alone: `merge` fills
+/// Make one layer of the newer ones of a workspace, whose tree the caller has locked for itself alone: `merge` fills
 /// an empty one.
 pub fn replace_layers(
     state: &StateDir,
@@ -113,6 +121,9 @@ pub fn replace_layers(
     merge: impl FnOnce(&[String], &File) -> Result<()>,
 ) -> std::result::Result<(), Unread> {
     let Some(filed) = Filed::read(state, tree.id())? else { return Ok(()) };
+    // The oldest stay: what was there at first is most of it as a rule.
+    let (newest, rest) = filed.record.layers.split_at(filed.record.layers.len().saturating_sub(OLDEST));
+    let rest = rest.to_vec();
     let all = state.subdir(DIR)?;
     let path = state.path().join(DIR);
     let failed = |call| {
@@ -122,6 +133,7 @@ pub fn replace_layers(
     let name = fresh(tree)?;
     // By this name it is nobody's layer: if we are killed, the next `release` takes it away.
     let new = format!("{}{name}", super::GONE);
+    fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     let held = lock::try_acquire(&made, lock::Mode::Exclusive, &path)?;
@@ -130,14 +142,16 @@ pub fn replace_layers(
         let of = stat(tree, room).map_err(failed("stat"))?;
         twin(&made, room, &of).map_err(failed("mkdir"))?;
     }
-    if let Err(e) = merge(&filed.record.layers, &made) {
+    if let Err(e) = merge(newest, &made) {
         remove_dir(&all, &CString::new(new).unwrap_or_default(), &path)?;
         return Err(e.into());
     }
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, tree.id())? else { return Ok(()) };
+    fault::point();
     nix::fcntl::renameat(&all, new.as_str(), &all, name.as_str()).map_err(failed("rename"))?;
-    filed.record.layers = vec![name];
+    fault::point();
+    filed.record.layers = std::iter::once(name).chain(rest).collect();
     Ok(filed.write_in(state)?)
 }
 
@@ -248,10 +262,12 @@ pub(in super::super) fn mend_in(state: &StateDir, tree: &Tree) -> Result<()> {
                 for (room, inode) in ROOMS.into_iter().zip(lines) {
                     let there = stat(&layer, room).map(|m| m.st_ino.to_string());
                     if there.as_deref() == Ok(inode) {
+                        fault::point();
                         exchange((tree, room), (&layer, room))?;
                     }
                 }
                 // Only the empty ones are left in it.
+                fault::point();
                 let name = CString::new(name).unwrap_or_default();
                 remove_dir(&all, &name, &path)?;
             }
@@ -261,6 +277,7 @@ pub(in super::super) fn mend_in(state: &StateDir, tree: &Tree) -> Result<()> {
 }
 
 fn forget(tree: &Tree) -> Result<()> {
+    fault::point();
     match unlinkat(tree, NOTE, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(Error::call("unlink", &tree.path().join(NOTE), e)),
@@ -311,6 +328,7 @@ fn unused(state: &StateDir) -> Result<Vec<CString>> {
             }
         } else if is_layer_name(text) && !used.contains(text) {
             let to = format!("{}{text}", super::GONE);
+            fault::point();
             if nix::fcntl::renameat(&dir, name.as_c_str(), &dir, to.as_str()).is_ok() {
                 gone.extend(CString::new(to));
             }
