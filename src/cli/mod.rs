@@ -31,6 +31,7 @@ mod jail_view;
 mod man;
 pub mod pause;
 pub mod policy_flags;
+pub mod promote;
 mod quick;
 pub mod resume;
 pub mod shell;

@@ -477,3 +477,28 @@ fn what_runs_is_not_forked_and_a_name_that_is_taken_is_refused() {
     fails(&p, &["ws", "fork", "api"], 5, &["in use"]);
     drop(run);
 }
+
+#[test]
+fn the_winner_of_some_forks_becomes_the_workspace() {
+    let p = Project::new();
+    make(&p, &["api"]);
+    within(&p, "api", "echo 0 > f; echo 0 > ~/h");
+    fork(&p, &["api", "-n", "3"]);
+    for n in 1..=3 {
+        within(&p, &format!("api-{n}"), &format!("echo {n} >> f; echo {n} > ~/h; echo {n} > own"));
+    }
+    p.runs(&["promote", "api-2"]);
+    assert_eq!(within(&p, "api", "cat f ~/h own"), "0\n2\n2\n2\n");
+    assert_eq!(within(&p, "api-2", "cat f"), "0\n2\n", "which stays what it is");
+    // The others were made of what it was.
+    fails(&p, &["promote", "api-3"], 5, &["has changed since", "--overwrite"]);
+    assert_eq!(within(&p, "api", "cat own"), "2\n");
+    p.runs(&["promote", "api-3", "--overwrite"]);
+    assert_eq!(within(&p, "api", "cat f ~/h own"), "0\n3\n3\n3\n");
+    within(&p, "api", "echo mine > f");
+    fails(&p, &["promote", "api-1"], 5, &[]);
+    assert_eq!(within(&p, "api-1", "cat f"), "0\n1\n");
+    fails(&p, &["promote", "api"], 2, &["no fork"]);
+    p.runs(&["ws", "rm", "api-1", "api-2", "api-3"]);
+    assert_eq!(within(&p, "api", "cat f own"), "mine\n3\n");
+}

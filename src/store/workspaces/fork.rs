@@ -9,8 +9,10 @@ use nix::sys::stat::fstatat;
 
 use super::super::atomic::{self, Durability};
 use super::super::error::{Error, Result};
+use super::super::layout::StateDir;
 use super::super::trees::{self, Tree};
 use super::super::{fault, origin};
+use super::{Filed, Unread, take_turn};
 use crate::sys::at::{self, Stamp};
 
 /// When the first of the workspaces that this one is a fork of was made, on a file system's clock: what
@@ -51,4 +53,26 @@ pub fn since(tree: impl AsFd) -> Option<Stamp> {
     let bytes = atomic::read(tree, SINCE, 64).ok().flatten()?;
     let (sec, nsec) = std::str::from_utf8(&bytes).ok()?.trim_end().split_once(' ')?;
     Some(Stamp { sec: sec.parse().ok()?, nsec: nsec.parse().ok()? })
+}
+
+/// Let the workspace of `to` stand on `layers`, those of `from`, and on nothing else, with what is noted
+/// about them. Nothing is in what either writes; the caller holds both for itself alone.
+pub fn take_over(
+    state: &StateDir,
+    (from, layers): (&Tree, &[String]),
+    to: &Tree,
+) -> std::result::Result<(), Unread> {
+    let _turn = take_turn(state)?;
+    let Some(mut filed) = Filed::read(state, to.id())? else { return Ok(()) };
+    let of = fstatat(to, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW);
+    super::seal::add_works(to, &of.map_err(|e| Error::call("stat", to.path(), e))?)?;
+    let failed = |call, e| Error::call(call, to.path(), e);
+    for (name, most) in NOTES {
+        // More of them than are needed only make more be asked about.
+        let Some(bytes) = atomic::read(from, name, most).map_err(|e| failed("read", e))? else { continue };
+        fault::point();
+        atomic::write(to, name, &bytes, Durability::Cache).map_err(|e| failed("write", e))?;
+    }
+    filed.record.layers = layers.to_vec();
+    Ok(filed.write_in(state)?)
 }

@@ -33,11 +33,11 @@ mod fork;
 mod record;
 mod seal;
 
-pub use fork::since;
+pub use fork::{since, take_over};
 pub use record::{Filed, Unread, path_of as record_path};
 pub use seal::{
-    MOST_LAYERS, ROOMS, clear_works, is_bare, is_layer_name, mend, open_layers, open_room,
-    path_of as layer_path, release, replace_layers, seal,
+    MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, mend, open_layers,
+    open_room, path_of as layer_path, release, replace_layers, seal,
 };
 
 pub(super) const DIR: &str = "workspaces";

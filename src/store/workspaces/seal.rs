@@ -113,6 +113,12 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     Ok(Some(filed))
 }
 
+/// The same, once what hides secrets is taken out. The caller holds the lock for itself alone.
+pub fn is_bare_but_for_ours(tree: &Tree) -> Result<bool> {
+    planted::lift(tree)?;
+    is_bare(tree)
+}
+
 /// Make one layer of the newer ones of a workspace, whose tree the caller has locked for itself alone: `merge` fills
 /// an empty one.
 pub fn replace_layers(
