@@ -20,6 +20,7 @@ mod doctor;
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod fork;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

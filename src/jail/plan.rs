@@ -493,16 +493,7 @@ pub fn can_show(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers = Layers {
-            lower: &spec.workspace,
-            above: &spec.layers,
-            at: &spec.at,
-            tree,
-            owner: spec.owner,
-            memory: false,
-            otherwise: None,
-        };
-        return overlay(p, points, spec, layers);
+        return overlay(p, points, spec, Layers::of_workspace(spec, tree));
     }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;

@@ -502,3 +502,63 @@ fn the_winner_of_some_forks_becomes_the_workspace() {
     p.runs(&["ws", "rm", "api-1", "api-2", "api-3"]);
     assert_eq!(within(&p, "api", "cat f own"), "mine\n3\n");
 }
+
+#[test]
+fn one_command_runs_in_every_fork_and_each_line_says_where() {
+    let p = Project::new();
+    make(&p, &["api"]);
+    within(&p, "api", "echo 0 > f");
+    let script = "cat f; printf 'a\\033[31m\\n'; echo err >&2; echo $$ >> f; echo more >> f; cat f | wc -l";
+    let ran = p.runs(&["fork", "api", "-n", "3", "--", "sh", "-c", script]);
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    let wanted = |n: u32| [format!("api-{n} | 0"), format!("api-{n} | 3"), format!("api-{n} | a\\x1b[31m")];
+    assert_eq!(lines, (1..=3).flat_map(wanted).collect::<Vec<_>>());
+    assert!(ran.stderr.contains("api-2 | err\n") && ran.stderr.contains("api-3 ended with 0"), "{ran:#?}");
+    assert_eq!(within(&p, "api", "cat f"), "0\n");
+    let ran =
+        p.aj(["--json", "fork", "api", "-n", "2", "--name", "try", "--", "sh", "-c", "hostname; exit 7"]);
+    assert_eq!(ran.code, Some(7), "{ran:#?}");
+    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
+    for (n, fork) in answer["forks"].as_array().unwrap().iter().enumerate() {
+        assert_eq!((&fork["name"], &fork["exit_code"]), (&format!("try-{}", n + 1).into(), &7.into()));
+        assert_eq!(fork["result"]["stdout"], "agentjail\n");
+    }
+    let ran = p.aj(["fork", "nope", "--", "true"]);
+    assert_eq!(ran.code, Some(125), "{ran:#?}");
+}
+
+#[test]
+fn a_machine_that_died_with_one_open_says_so_and_goes_on() {
+    let p = Project::new();
+    make(&p, &["api"]);
+    within(&p, "api", "echo 1 > f; echo 1 > ~/h");
+    let id = json(&p, &["ws", "show", "api"])["id"].as_str().unwrap().to_owned();
+    let kept = p.state().join("workspaces").join(&id).join("tree/kept");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    let boot = text.lines().find(|l| l.starts_with("boot ")).unwrap();
+    std::fs::write(&kept, text.replace(boot, "boot 00000000-0000-0000-0000-000000000000")).unwrap();
+    let ran = p.runs(&["exec", "api", "--", "cat", "f"]);
+    assert_eq!(ran.stdout, "1\n");
+    if p.state().join("workspaces").join(&id).join("tree/work/work/incompat").exists() {
+        assert!(ran.stderr.contains("the machine was started again"), "{ran:#?}");
+    } else {
+        eprintln!("SKIP: the kernel leaves no mark of a mount here");
+    }
+    assert!(!p.runs(&["exec", "api", "--", "cat", "f"]).stderr.contains("started again"));
+}
+
+#[test]
+fn what_an_overlay_would_believe_in_a_home_is_the_workspaces_own_affair() {
+    let p = Project::new();
+    make(&p, &["api"]);
+    // In a plain directory these can be set; once it is a layer they mean something to the kernel.
+    let plant = "mkdir ~/d; echo x > ~/d/x; python3 -c 'import os\nfor n,v in [(\"opaque\",b\"y\"),(\"redirect\",b\"/../../etc\"),(\"metacopy\",b\"\"),(\"whiteout\",b\"y\")]:\n  for f in [\"d\",\"d/x\"]:\n    try: os.setxattr(os.path.expanduser(\"~/\"+f),\"user.overlay.\"+n,v)\n    except OSError: pass'; true";
+    within(&p, "api", plant);
+    fork(&p, &["api"]);
+    // Whatever the kernel makes of it, a command still runs, and sees nothing of the host's.
+    let ran =
+        p.aj(["exec", "api-1", "--", "sh", "-c", "ls -A ~ ~/d; cat ~/d/passwd ~/passwd; echo still here"]);
+    assert!(ran.stdout.contains("still here") && !ran.stdout.contains("root:"), "{ran:#?}");
+    p.runs(&["ws", "rm", "api", "api-1"]);
+}

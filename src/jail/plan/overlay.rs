@@ -26,6 +26,18 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
+    pub(super) fn of_workspace(spec: &'a Spec, tree: &'a Path) -> Layers<'a> {
+        Layers {
+            lower: &spec.workspace,
+            above: &spec.layers,
+            at: &spec.at,
+            tree,
+            owner: spec.owner,
+            memory: false,
+            otherwise: None,
+        }
+    }
+
     pub(super) fn of(side: &'a Side) -> Layers<'a> {
         Layers {
             lower: &side.path,
