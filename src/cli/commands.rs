@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, stats,
-    top, version, workspace,
+    apply, completions, config, diff, discard, doctor, exec, fork, help, jail, man, pause, promote, resume,
+    shell, stats, top, version, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -87,6 +87,8 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("fork", Workspaces, fork),
+    mount!("promote", Workspaces, promote),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),

@@ -20,6 +20,7 @@ mod doctor;
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod fork;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,6 +32,7 @@ mod jail_view;
 mod man;
 pub mod pause;
 pub mod policy_flags;
+pub mod promote;
 mod quick;
 pub mod resume;
 pub mod shell;

@@ -17,7 +17,7 @@ use super::ui::Ui;
 use super::{workspace_live as live, workspace_view as view};
 use crate::base::name::Name;
 use crate::base::{clock, text};
-use crate::ops::workspaces::{self as op, change, create, list};
+use crate::ops::workspaces::{self as op, change, create, fork, list};
 use crate::policy::value;
 use crate::schema::workspace::{Status, WorkspaceDetail};
 
@@ -52,6 +52,7 @@ enum Command {
     List(ListArgs),
     #[command(visible_alias = "get")]
     Show(ShowArgs),
+    Fork(ForkArgs),
     Rename(RenameArgs),
     #[command(visible_alias = "delete")]
     Rm(RmArgs),
@@ -138,6 +139,31 @@ struct ShowArgs {
     which: Which,
 }
 
+/// Make further workspaces that begin with what is in one
+///
+/// Each has the files, the home and the /output of the workspace as they are now, and its settings, and is
+/// on its own from then on: what one writes no other sees. Nothing is copied, however much there is. The
+/// directory of the host that they lie over is one and the same.
+///
+/// Prints the names. Exit codes: 5 the workspace is in use.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace fork api
+  aj workspace fork api -n 4
+  aj workspace fork api --name api-try")]
+struct ForkArgs {
+    #[command(flatten)]
+    which: Which,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(fork::MOST)))]
+    count: u32,
+    /// What they are called: several get a number after it; left out, the name of the workspace with a
+    /// number
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+}
+
 /// Give a workspace another name
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
@@ -213,6 +239,16 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::Create(args) => create(ui, *args),
         Command::List(args) => list(ui, args),
         Command::Show(args) => show(ui, &args.which),
+        Command::Fork(args) => {
+            let made =
+                fork::fork(op::find(args.which.workspace.as_deref())?, args.count, args.name.as_ref())?;
+            if ui.json {
+                ui.document(&made);
+            } else {
+                made.forks.iter().for_each(|w| ui.line(w.name.as_str()));
+            }
+            Ok(Exit(exit::OK))
+        }
         Command::Rename(args) => {
             let done = change::rename(op::find(Some(&args.workspace))?, &args.name)?;
             ui.status(&format!("workspace `{}` is called `{}` now", text::os(&args.workspace), args.name));

@@ -92,6 +92,9 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
+            Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
+            Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
             Error::Expired(_) => (exit::FAILED, "workspace_expired"),
             Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
             Error::Name(_) => (exit::USAGE, "usage"),
@@ -124,6 +127,14 @@ impl From<Error> for CommandError {
             Error::Record(_) | Error::Settings(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")
             }
+            Error::Unforkable { .. } => {
+                shown.hint("fork one over the main working tree, not a linked one or a submodule")
+            }
+            Error::NoFork(_) => shown.hint("name the workspace: `--into WORKSPACE`"),
+            Error::Unrelated { .. } => shown.hint("see what they lie over: `aj workspace list`"),
+            Error::Parted { child, parent } => shown
+                .hint(format!("see what it has: `aj diff {parent}`"))
+                .hint(format!("lose that: `aj promote {child} --into {parent} --overwrite`")),
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
             Error::State(_)

@@ -92,6 +92,8 @@ pub enum What {
 pub struct Overlay {
     /// Lower directory, or the [`Plan::mapped`] clone of this index.
     pub lower: Result<CString, usize>,
+    /// Sealed layers over that, the newest first.
+    pub above: Vec<CString>,
     /// Upper directory.
     pub upper: CString,
     /// Work directory.
@@ -493,15 +495,7 @@ pub fn can_show(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers = Layers {
-            lower: &spec.workspace,
-            at: &spec.at,
-            tree,
-            owner: spec.owner,
-            memory: false,
-            otherwise: None,
-        };
-        return overlay(p, points, spec, layers);
+        return overlay(p, points, spec, Layers::of_workspace(spec, tree));
     }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;

@@ -46,6 +46,7 @@ mod foreign;
 mod gpu;
 mod hide;
 mod home;
+mod layered;
 mod limits;
 mod lite;
 pub(super) mod live;

@@ -12,6 +12,7 @@ pub mod project;
 pub mod repository;
 pub mod screen;
 pub mod secrets;
+pub mod side_by_side;
 pub mod stats;
 pub mod tools;
 pub mod top;

@@ -168,6 +168,19 @@ pub struct WorkspaceDetail {
     pub directory: String,
 }
 
+/// `aj workspace fork --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Forked {
+    /// Version of this document.
+    pub format_version: FormatVersion,
+    /// The workspace that was forked.
+    pub parent: Id,
+    /// The new ones.
+    pub forks: Vec<Workspace>,
+    /// How long it took.
+    pub clone_ms: u64,
+}
+
 /// One setting that a workspace keeps.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Kept {

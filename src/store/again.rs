@@ -13,6 +13,7 @@ use super::layout::StateDir;
 use super::origin::Places;
 use super::spare;
 use super::trees::{Tree, is_current, open_tree};
+use super::workspaces;
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::schema::jail::Start;
@@ -106,6 +107,9 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>)
         places.open_ended().write(tree).map_err(|e| Error::call("write", &tree.path().join("places"), e))?;
     }
     spare::empty_work(tree, tree.path())?;
+    if tree.is_lasting() {
+        workspaces::clear_works(tree)?;
+    }
     Ok(Before { may_be_torn: torn, still_runs: false })
 }
 

@@ -15,6 +15,7 @@ mod damage_tests;
 mod database;
 mod dirfd;
 mod error;
+mod fault;
 mod fold;
 mod frame;
 #[cfg(feature = "fuzzing")]

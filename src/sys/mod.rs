@@ -10,6 +10,7 @@ pub mod copy;
 pub mod cpu;
 pub mod entries;
 mod error;
+pub mod exchange;
 pub mod fd;
 pub mod landlock;
 pub mod mount;

@@ -15,6 +15,7 @@ pub mod hostexec;
 mod judge;
 mod manifest;
 pub mod measure;
+pub mod merge;
 mod names;
 pub mod patch;
 mod patterns;
@@ -22,8 +23,11 @@ pub mod private;
 mod put;
 mod remove;
 mod scan;
+mod stack;
 #[cfg(test)]
 mod tests;
 mod trail;
 mod upper;
 mod ways;
+
+pub use stack::Uppers;

@@ -38,6 +38,23 @@ impl Names {
         Ok(names)
     }
 
+    /// Those of `more` as well, of which none is here yet.
+    pub(super) fn add(&mut self, more: Names) -> sys::Result<()> {
+        if self.starts.is_empty() {
+            *self = more;
+            return Ok(());
+        }
+        let too_many = || sys::Error::new("getdents", "", nix::errno::Errno::EOVERFLOW);
+        let shift = u32::try_from(self.bytes.len()).map_err(|_| too_many())?;
+        for start in more.starts {
+            self.starts.push(start.checked_add(shift).ok_or_else(too_many)?);
+        }
+        self.bytes.extend_from_slice(&more.bytes);
+        let Names { bytes, starts } = self;
+        starts.sort_unstable_by(|a, b| at(bytes, *a).cmp(at(bytes, *b)));
+        Ok(())
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.starts.len()

@@ -8,8 +8,8 @@ use super::limits::Chosen;
 use super::seat::{self, Seat};
 use super::sight::Sight;
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, gpu, hide, lite, parts, record, setid, shown, spec,
-    storage,
+    CACHE, Error, Request, again, alias, check, copied, gpu, hide, layered, lite, parts, record, setid,
+    shown, spec, storage,
 };
 use crate::base::id::Id;
 use crate::jail::ready::Ready;
@@ -104,7 +104,7 @@ pub(super) fn prepare(
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     if let Some(tree) = older.filter(|tree| tree.is_lasting()) {
-        seat::furnish(&mut spec, &seat::path_of(tree));
+        seat::furnish(&mut spec, &state, tree)?;
     }
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
     // What a network brings may be large.
@@ -129,7 +129,8 @@ pub(super) fn prepare(
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
-    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
+    let Placed { mut seeds, masks } = Placed::of(&secrets, &spec)?;
+    layered::thin(&mut seeds, &spec.layers).map_err(Error::Launch)?;
     let mut plan = match whole {
         None => lite::plan(&spec, &masks, !covered.is_empty())?,
         Some(mut plan) => {

@@ -61,6 +61,7 @@ pub(super) fn spec(
         aliases,
         access: settings.access,
         tree: None,
+        layers: Vec::new(),
         home: None,
         output: None,
         storage: Storage::Disk,

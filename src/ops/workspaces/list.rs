@@ -127,7 +127,7 @@ fn settings(section: &str) -> Vec<Setting> {
     section.lines().filter_map(row).collect()
 }
 
-fn view(state: &StateDir, record: &Record) -> Workspace {
+pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
     // What cannot be opened is shown as if nothing were known about it: whoever uses it says why.
     let tree = trees::open_tree(state, record.id).ok().flatten();
     let kept = tree.as_ref().and_then(Kept::read);
