@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, stats,
-    top, version,
+    apply, completions, config, cp, diff, discard, doctor, exec, fs, help, jail, man, pause, resume, search,
+    shell, stats, top, version,
 };
 
 /// Where `aj --help` lists a command.
@@ -19,6 +19,8 @@ pub enum Group {
     Run,
     /// What a run changed.
     Changes,
+    /// The files of a tree.
+    Files,
     /// What ran.
     Records,
     /// This machine and this program.
@@ -32,6 +34,7 @@ impl Group {
     pub const SHOWN: &[(Group, &str)] = &[
         (Group::Run, "Run"),
         (Group::Changes, "Changes of a run"),
+        (Group::Files, "Files"),
         (Group::Records, "Records"),
         (Group::Setup, "This machine and aj"),
     ];
@@ -86,6 +89,9 @@ pub const ALL: &[Entry] = &[
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
+    mount!("fs", Files, fs),
+    mount!("cp", Files, cp),
+    mount!("search", Files, search),
     mount!("jail", Records, jail),
     mount!("top", Records, top),
     mount!("stats", Records, stats),

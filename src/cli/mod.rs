@@ -14,12 +14,15 @@ pub mod commands;
 pub mod complete;
 mod completions;
 pub mod config;
+pub mod cp;
 pub mod diff;
 pub mod discard;
 mod doctor;
 pub mod error;
 pub mod exec;
 pub mod exit;
+mod files;
+pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -33,6 +36,7 @@ pub mod pause;
 pub mod policy_flags;
 mod quick;
 pub mod resume;
+pub mod search;
 pub mod shell;
 mod state;
 pub mod stats;

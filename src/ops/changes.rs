@@ -28,6 +28,7 @@ mod find;
 #[cfg(test)]
 mod find_tests;
 mod layers;
+mod opened;
 mod paths;
 
 /// The tree of one jail.
