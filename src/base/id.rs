@@ -61,6 +61,11 @@ impl Id {
         std::str::from_utf8(&self.0).unwrap_or("")
     }
 
+    /// What it names.
+    pub fn kind(&self) -> Kind {
+        if self.as_str().starts_with(Kind::Workspace.prefix()) { Kind::Workspace } else { Kind::Jail }
+    }
+
     /// Whether `text` could be a (possibly shortened) id: a known prefix and base32 digits.
     /// Names may not look like this, so the two never shadow each other.
     pub fn looks_like(text: &str) -> bool {
@@ -122,7 +127,9 @@ mod tests {
         let id = Id::from_bits(Kind::Jail, [0xff; 10]);
         assert_eq!(id.as_str(), "jl-zzzzzzzzzzzzzzzz");
         assert_eq!("jl-zzzzzzzzzzzzzzzz".parse(), Ok(id));
-        assert_eq!(Id::from_bits(Kind::Workspace, [0; 10]).as_str(), "ws-0000000000000000");
+        let workspace = Id::from_bits(Kind::Workspace, [0; 10]);
+        assert_eq!(workspace.as_str(), "ws-0000000000000000");
+        assert_eq!((id.kind(), workspace.kind()), (Kind::Jail, Kind::Workspace));
     }
 
     #[test]

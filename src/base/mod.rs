@@ -5,6 +5,7 @@ pub mod clock;
 pub mod duration;
 pub mod env;
 pub mod id;
+pub mod name;
 pub mod quote;
 pub mod size;
 pub mod text;

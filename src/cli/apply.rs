@@ -1,6 +1,7 @@
 //! `aj apply`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::changes::{Here, Page, places, plural, summary};
 use super::error::{CmdResult, CommandError};
@@ -18,6 +19,8 @@ Examples:
   aj apply                   bring back what the newest jail over this directory changed
   aj apply -n                show what would be done
   aj apply @ src docs        a part of what the newest kept run here changed
+  aj apply api src           a part of what is in the workspace `api`
+  aj apply scratch --to out  what a workspace that began empty has in it
   aj apply --allow-exec-files .github/workflows";
 
 /// Bring what a jail changed back into the directory
@@ -39,8 +42,9 @@ Examples:
 #[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, start of one, or `@` for the newest kept of this project), then paths to keep to
-    #[arg(value_name = "JAIL|PATH")]
+    /// A jail (id, start of one, or `@` for the newest kept of this project) or a workspace (name or id),
+    /// then paths to keep to
+    #[arg(value_name = "JAIL|WORKSPACE|PATH")]
     arguments: Vec<OsString>,
     /// Show what would be done and change nothing
     #[arg(short = 'n', long)]
@@ -54,11 +58,15 @@ pub struct Args {
     /// Let the jail's version win over changes made on the host meanwhile
     #[arg(long)]
     overwrite: bool,
+    /// Bring the changes of a workspace that began empty into this directory; what is there already and
+    /// differs is in conflict
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    to: Option<PathBuf>,
 }
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let chosen = changes::choose(&args.arguments, ui)?;
+    let chosen = changes::choose(&args.arguments, args.to.as_deref(), ui)?;
     let asked = Asked::new(&args, chosen.tree.id, &chosen.paths);
     let options = ApplyOptions {
         diff: DiffOptions { only: chosen.only },

@@ -203,6 +203,10 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "jail_ambiguous"),
             Error::Neither { .. } | Error::NoPath { .. } => (exit::NOT_FOUND, "path_not_found"),
             Error::Running(_) => (exit::BUSY, "jail_running"),
+            Error::Both { .. } => (exit::USAGE, "workspace_or_path"),
+            Error::Homeless(_) => (exit::USAGE, "no_base"),
+            Error::HasBase { .. } => (exit::USAGE, "other_base"),
+            Error::Workspace(_) => (exit::FAILED, "workspace"),
             Error::CurrentDir { .. } => (exit::FAILED, "current_dir"),
             Error::Outside { .. } => (exit::USAGE, "path_outside"),
             Error::Base { .. } => (exit::FAILED, "base_not_usable"),
@@ -213,6 +217,9 @@ impl From<Error> for CommandError {
             Error::Apply { source: Apply::NoSpace { .. }, .. } => (exit::FAILED, "no_space"),
             Error::Apply { source: Apply::Sys(_), .. } => (exit::FAILED, "apply_failed"),
         };
+        if let Error::Workspace(e) = e {
+            return e.into();
+        }
         let mut shown = CommandError::new(exit, code, e.to_string());
         if let Some(source) = std::error::Error::source(&e) {
             shown = shown.caused_by(source);
@@ -236,6 +243,11 @@ impl From<Error> for CommandError {
                 .hint(format!("when it has ended: `aj apply {id}`"))
                 .hint(format!("what it has changed so far: `aj diff {id}`"))
                 .hint("another jail can be named by its id: `aj jail list`"),
+            Error::Both { word, id } => {
+                shown.hint(format!("for the path: `./{word}`")).hint(format!("for the workspace: `{id}`"))
+            }
+            Error::Homeless(id) => shown.hint(format!("name a directory: `aj apply {id} --to DIR`")),
+            Error::HasBase { .. } => shown.hint("leave out `--to`"),
             Error::CurrentDir { .. } => shown.hint(hints::CURRENT_DIR),
             Error::Base { .. } => {
                 shown.hint("the directory that the jail ran over was moved, removed or replaced by a link")
@@ -248,7 +260,11 @@ impl From<Error> for CommandError {
                 shown.hint("free some space, or apply a part: `aj apply PATH…`")
             }
             Error::Outside { .. } => shown.hint("name paths below it, or a jail that ran elsewhere"),
-            Error::Damaged { .. } | Error::State(_) | Error::Compare { .. } | Error::Apply { .. } => shown,
+            Error::Workspace(_)
+            | Error::Damaged { .. }
+            | Error::State(_)
+            | Error::Compare { .. }
+            | Error::Apply { .. } => shown,
         }
     }
 }

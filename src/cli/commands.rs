@@ -9,7 +9,7 @@ use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
     apply, completions, config, cp, diff, discard, doctor, exec, fs, help, jail, man, pause, resume, search,
-    shell, stats, top, version,
+    shell, stats, top, version, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -17,6 +17,8 @@ use super::{
 pub enum Group {
     /// Running commands in jails.
     Run,
+    /// Trees that last.
+    Workspaces,
     /// What a run changed.
     Changes,
     /// The files of a tree.
@@ -33,6 +35,7 @@ impl Group {
     /// The groups of `aj --help`, in order, with their headings.
     pub const SHOWN: &[(Group, &str)] = &[
         (Group::Run, "Run"),
+        (Group::Workspaces, "Workspaces"),
         (Group::Changes, "Changes of a run"),
         (Group::Files, "Files"),
         (Group::Records, "Records"),
@@ -86,6 +89,7 @@ macro_rules! mount {
 pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
+    mount!("workspace", Workspaces, workspace),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
@@ -107,8 +111,12 @@ pub const ALL: &[Entry] = &[
 
 /// The command of that name. Prefixes are not accepted: a new command must not change a script.
 pub fn find(name: &OsStr) -> Option<&'static Entry> {
-    ALL.iter().find(|e| name == e.name)
+    let alias = ALIASES.iter().find(|(alias, _)| name == *alias).map(|(_, name)| *name);
+    ALL.iter().find(|e| name == e.name || alias == Some(e.name))
 }
+
+/// Short names of commands.
+const ALIASES: &[(&str, &str)] = &[("ws", "workspace")];
 
 /// Only this command, as if it were a program named `aj NAME`, global flags included.
 pub fn alone(entry: &Entry) -> Command {
@@ -128,7 +136,9 @@ pub fn tree() -> Command {
         .subcommand_required(true);
     let mut shown = Vec::new();
     for entry in ALL {
-        let command = (entry.augment)(Command::new(entry.name)).hide(entry.group == Group::Hidden);
+        let aliases = ALIASES.iter().filter(|(_, name)| *name == entry.name).map(|(alias, _)| *alias);
+        let command = Command::new(entry.name).visible_aliases(aliases);
+        let command = (entry.augment)(command).hide(entry.group == Group::Hidden);
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         shown.push((entry.group, entry.name, about));
         root = root.subcommand(command);

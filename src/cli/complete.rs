@@ -9,6 +9,7 @@ use clap_complete::engine::CompletionCandidate;
 use super::jail_view::shorten;
 use super::{commands, topics};
 use crate::base::env;
+use crate::ops::workspaces::list;
 use crate::ops::{config, ledger};
 use crate::policy::keep;
 use crate::policy::key::Key;
@@ -48,6 +49,26 @@ pub(super) fn kept(typed: &OsStr) -> Vec<CompletionCandidate> {
         c.get_value().to_str().is_some_and(|id| if id == "@" { !kept.is_empty() } else { kept.contains(id) })
     };
     jails(typed).into_iter().filter(is_kept).collect()
+}
+
+/// The names of workspaces, and the ids that begin with what was typed.
+pub(super) fn workspaces(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let found = list::list(&list::Filter::default()).map(|l| l.workspaces).unwrap_or_default();
+    let newest = (typed.is_empty() && !found.is_empty()).then(|| candidate("@", "the newest"));
+    let one = |w: crate::schema::workspace::Workspace| {
+        let help = w.from_dir.unwrap_or_else(|| "an empty one".to_owned());
+        let by_id = !typed.is_empty() && w.id.as_str().starts_with(typed);
+        let word = if by_id { w.id.to_string() } else { w.name.to_string() };
+        word.starts_with(typed).then(|| candidate(word, &help))
+    };
+    newest.into_iter().chain(found.into_iter().filter_map(one).take(MOST)).collect()
+}
+
+/// What `aj exec` can run in: workspaces, and jails whose changes are kept.
+pub(super) fn places(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let named = workspaces(typed).into_iter().filter(|c| c.get_value() != "@");
+    kept(typed).into_iter().chain(named).collect()
 }
 
 /// The settings by name.

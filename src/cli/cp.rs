@@ -18,14 +18,14 @@ use crate::schema::files::Copied;
 const EXAMPLES: &str = "\
 Examples:
   aj cp notes.txt @:docs/
-  aj cp -r @:target/doc ./doc --exclude '*.tmp'
+  aj cp -r api:target/doc ./doc --exclude '*.tmp'
   aj cp -r @:src - | tar -t
   tar -c src | aj cp -r - @:import";
 
 /// Copy files into a workspace or out of it
 ///
-/// One of SRC and DST is WS:PATH: a jail whose changes are kept (its id, the start of one, or `@`) and a
-/// path in it; the other is a path of the host (write `./a:b` for one with a colon), or `-`. Into DST, if
+/// One of SRC and DST is WS:PATH: a workspace, or a jail whose changes are kept (`jl-…` or `@`), and a path
+/// in it; the other is a path of the host (write `./a:b` for one with a colon), or `-`. Into DST, if
 /// that is a directory; `DIR/.` is what is in a directory.
 ///
 /// With -r directories are copied with all that is in them, and `-` is a tar stream; without, `-` is the

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 
 use super::changes::{Here, Page, plural, summary};
-use super::error::CmdResult;
+use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::ui::Ui;
 use crate::base::text;
-use crate::ops::changes::{self, Chosen, DiffOptions};
+use crate::ops::changes::{self, Chosen, DiffOptions, Tree};
 use crate::schema::changes::{Change, Diff};
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,8 @@ Examples:
   aj diff                    what the newest jail over this directory changed
   aj diff @ src              what the newest kept run here changed, below src only
   aj diff jl-7k3m --stat     numbers only
+  aj diff api                what differs in the workspace `api` from its directory
+  aj diff --patch >my.patch  to look through, or for `git apply`
   aj diff --json | jq -r '.changes[].path'";
 
 /// Show what a jail changed in its copy of the directory
@@ -25,8 +27,11 @@ Examples:
 /// files) are listed apart with the reason: `aj apply` brings them back only with
 /// --allow-exec-files. Nothing is changed.
 ///
+/// With the name or the id of a workspace, the changes in that are meant: all that differ from its
+/// directory, or all of one that began empty.
+///
 /// Without a jail the newest one over this directory (or one above it) whose changes are kept is meant;
-/// `@` is the newest kept of this project, as in `aj exec @`. A jail that went on in the changes of
+/// (where none is kept, the workspace over it); `@` is the newest kept of this project, as in `aj exec @`. A jail that went on in the changes of
 /// another (`aj exec JAIL -- COMMAND`) stands for those of both. A first word without `jl-` is a path
 /// where there is such a path, and otherwise the start of an id, of four characters at least. Paths are
 /// shown and taken from the current directory; in JSON they are below `base`. Those in a part of the
@@ -34,16 +39,24 @@ Examples:
 /// in JSON) are absolute, in both. Of a jail that is still running, what it has written so far is
 /// shown, and stderr says so.
 ///
+/// --patch prints what differs line by line, in the form of `git diff`, with paths below the project's
+/// directory. On stderr it says what a patch cannot hold: the contents of binary files and of those larger than
+/// 16 MiB, empty directories, and everything in a git directory.
+///
 /// Exit codes: 0 also when nothing changed; 3 no such jail, no changes kept, or no such path.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail (id, start of one, or `@` for the newest kept of this project), then paths to keep to
-    #[arg(value_name = "JAIL|PATH")]
+    /// A jail (id, start of one, or `@` for the newest kept of this project) or a workspace (name or id),
+    /// then paths to keep to
+    #[arg(value_name = "JAIL|WORKSPACE|PATH")]
     arguments: Vec<OsString>,
     /// Print numbers only
     #[arg(long, conflicts_with = "name_only")]
     stat: bool,
+    /// Print a patch for `git apply`
+    #[arg(short = 'p', long, conflicts_with_all = ["name_only", "stat"])]
+    patch: bool,
     /// Print paths only
     #[arg(long)]
     name_only: bool,
@@ -54,13 +67,20 @@ pub struct Args {
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, ui)?;
+    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, None, ui)?;
     let here = Here::new(here);
     if tree.running {
-        ui.warn(&format!("jail `{}` is still running: what it writes may be half written", tree.id));
+        let what = if tree.id.as_str().starts_with("ws-") { "workspace" } else { "jail" };
+        ui.warn(&format!("{what} `{}` is still running: what it writes may be half written", tree.id));
     }
     let diff = changes::diff(&tree, &DiffOptions { only })?;
-    if ui.json {
+    if args.patch && ui.json {
+        let message = "a patch is no JSON: it may hold any bytes";
+        return Err(CommandError::new(exit::USAGE, "usage", message).hint("leave out `--json`"));
+    }
+    if args.patch {
+        patch(ui, &tree, &diff)?;
+    } else if ui.json {
         ui.document(&diff);
     } else if args.stat {
         stat(ui, &diff);
@@ -93,6 +113,26 @@ fn show(ui: &Ui, diff: &Diff, here: &Here) {
         text.push_str(&format!("; keep them with `aj apply {}`", diff.tree));
     }
     ui.status(&text);
+}
+
+fn patch(ui: &Ui, tree: &Tree, diff: &Diff) -> Result<(), CommandError> {
+    let safe = ui.stdout_is_terminal();
+    let mut write = |bytes: &[u8]| match safe {
+        true => ui.out(&text::printable_lines(bytes)),
+        false => ui.bytes(bytes),
+    };
+    let left = changes::patch(tree, diff, &mut write)?;
+    let said = [
+        (left.git, "in a git directory"),
+        (left.directories, "that is an empty directory"),
+        (left.large, "larger than 16 MiB (named only)"),
+        (left.unknown, "that could not be read"),
+        (diff.truncated, "beyond what one answer lists"),
+    ];
+    for (n, what) in said.iter().filter(|(n, _)| *n > 0) {
+        ui.warn(&format!("not in the patch: {} {what}", plural(*n, "change")));
+    }
+    Ok(())
 }
 
 fn stat(ui: &Ui, diff: &Diff) {

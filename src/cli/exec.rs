@@ -13,6 +13,7 @@ use super::ui::Ui;
 use crate::base::{clock, size};
 use crate::ops::exec::{self as op, Report, Request, Tty, Watcher};
 use crate::ops::project::Choice;
+use crate::ops::workspaces;
 use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
 use crate::schema::jail::{Outcome, Usage};
 
@@ -24,6 +25,7 @@ use failed::{failed_as, not_started};
 const EXAMPLES: &str = "\
 Examples:
   aj exec -- npm test                    run over a copy-on-write view of this directory
+  aj exec api -- npm ci                  in a workspace that was made before
   aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)
@@ -44,10 +46,16 @@ Examples:
 /// git works as outside, in linked worktrees and submodules too: the git directory that they share is
 /// seen in the same way. With --rw, git's settings and hooks stay read-only.
 ///
-/// With JAIL the command goes on in the kept changes of that jail and adds to them: `@` is the newest
-/// kept of this project, an id or the start of one is that jail, whatever directory it ran over. The
-/// policy is that of this command line. It starts in this directory where that is in the tree,
-/// otherwise at its top. Changes that are in use are refused.
+/// With WORKSPACE the command runs in that workspace (`aj workspace create`): in its tree, with its home
+/// and /output, which stay as the command leaves them, and with the settings that the workspace keeps,
+/// below the flags of this command line.
+///
+/// With `@` or the id of a jail the command goes on in the kept changes of a run and adds to them: `@` is
+/// the newest kept of this project, an id or the start of one is that jail, whatever directory it ran
+/// over. The policy is that of this command line.
+///
+/// In either it starts in this directory where that is in the tree, otherwise at its top. What is in use
+/// is refused: a workspace with exit code 5.
 ///
 /// On a terminal the command has a terminal of its own (`aj help terminals`); otherwise pipes.
 ///
@@ -96,8 +104,9 @@ pub struct Args {
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     pub(super) status_fd: Option<i32>,
-    /// Go on in the kept changes of this jail (id, start of one, or `@` for the newest of this project)
-    #[arg(value_name = "JAIL", value_parser = jail(), add = ArgValueCompleter::new(super::complete::kept))]
+    /// Run in this workspace (name, id or the start of one), or go on in the kept changes of a jail (id,
+    /// start of one, or `@` for the newest of this project)
+    #[arg(value_name = "WORKSPACE", value_parser = jail(), add = ArgValueCompleter::new(super::complete::places))]
     pub(super) jail: Option<OsString>,
     /// The command and its arguments, untouched
     #[arg(last = true, required_unless_present = "sh", value_name = "COMMAND")]
@@ -140,9 +149,9 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--here", Take::Flag(|a| a.root_dir.is_none() && !std::mem::replace(&mut a.here, true))),
         ("--root-dir", Take::Value(|a, v| !a.here && once(&mut a.root_dir, Some(PathBuf::from(v))))),
         ("--cwd", Take::Value(|a, v| once(&mut a.cwd, Some(PathBuf::from(v))))),
-        ("@", Take::Flag(|a| a.jail.replace("@".into()).is_none())),
         ("--status-fd", Take::Value(|a, v| once(&mut a.status_fd, v.to_str().and_then(|v| v.parse().ok())))),
     ],
+    word: |a, word| is_place(word) && a.jail.replace(word.to_owned()).is_none(),
     command: |a, words| {
         a.command = words.to_vec();
         true
@@ -157,16 +166,20 @@ fn no_tty(a: &mut Args) -> bool {
     !a.tty && !std::mem::replace(&mut a.no_tty, true)
 }
 
-/// A jail is told from a command without its `--` by how it is written: `make` could be digits of one.
+/// What cannot be the name of a workspace or the id of a jail is a command without its `--`.
 pub(super) fn jail() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().try_map(|word| {
-        let text = word.to_string_lossy().to_ascii_lowercase();
-        if matches!(text.as_str(), "@" | "latest") || text.starts_with("jl-") {
+        if is_place(&word) {
             return Ok(word);
         }
         // `usage` says the rest.
-        Err("a jail is `@` or begins with `jl-`")
+        Err("a workspace is named in lower case; a jail is `@` or begins with `jl-`")
     })
+}
+
+fn is_place(word: &OsStr) -> bool {
+    let text = word.to_string_lossy().to_ascii_lowercase();
+    matches!(text.as_str(), "@" | "latest") || text.starts_with("jl-") || workspaces::is_selector(word)
 }
 
 /// Run it.
@@ -384,6 +397,10 @@ fn say_why(ui: &Ui, report: &Report) {
 /// Say what changed, or apply it.
 fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
     let Some(diff) = &report.changes else { return Ok(()) };
+    // In a workspace changes are what is expected.
+    if report.workspace.is_some() && apply.is_none() {
+        return Ok(());
+    }
     // One name for a tree, however many runs went on in it.
     let (id, what) = (diff.tree, super::changes::summary(&diff.totals));
     match apply {
@@ -426,6 +443,7 @@ fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
     Answer {
         format_version: FORMAT,
         jail_id: report.id.to_string(),
+        workspace: report.workspace.clone(),
         truncated: Truncated { stdout: ended.stdout.is_truncated(), stderr: ended.stderr.is_truncated() },
         stdout,
         stderr,
@@ -469,6 +487,9 @@ mod tests {
             "-T -- true",
             "--no-tty --here -- true",
             "@ -- true",
+            "jl-7k3m -- true",
+            "api -- true",
+            "--here ws-7k -- true",
             "--apply @ --net none -- true",
             "--env @ -- true",
             "-e A=b @ -- true @",
@@ -482,14 +503,14 @@ mod tests {
             "-t -t -- true",
             "-T -T -- true",
             "-t --events -- true",
-            "jl-7k3m -- true",
-            "make -- true",
+            "api web -- true",
+            "Make -- true",
             "@",
             "@ true",
         ] {
             assert_eq!(read(words).0, None, "{words}");
         }
         assert_eq!(read("JL-7k -- true").1.unwrap().jail, Some("JL-7k".into()));
-        assert_eq!(read("make -- true").1, None);
+        assert_eq!(read("Make -- true").1, None);
     }
 }

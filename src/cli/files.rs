@@ -11,7 +11,7 @@ use crate::workspace::view::Error as View;
 /// Say that what is read may be half written.
 pub(super) fn warn_if_running(ui: &Ui, target: &Target) {
     if target.running {
-        ui.warn(&format!("a jail is at work in `{}`: what it writes may be half written", target.name));
+        ui.warn(&format!("a jail is at work in `{}`: what it writes may be half written", target.title));
     }
 }
 
@@ -74,6 +74,7 @@ impl From<Error> for CommandError {
         };
         match e {
             Error::Tree(e) => e.into(),
+            Error::Workspace(e) => e.into(),
             Error::State(ref e) => state::error(e),
             Error::View(e) => view(e),
             Error::Live(ref name) => shown(exit::BUSY, "jail_running")

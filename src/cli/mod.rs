@@ -46,6 +46,8 @@ mod topics;
 pub mod ui;
 mod usage;
 mod version;
+pub mod workspace;
+mod workspace_view;
 
 use error::CmdResult;
 use globals::{Globals, Line};

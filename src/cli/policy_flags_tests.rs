@@ -150,7 +150,7 @@ fn a_secret_on_the_command_line_is_refused_without_repeating_it() {
 fn errors_have_stable_codes_and_a_way_out() {
     let flags = Layer { preset: Some("biuld".to_owned().into()), ..Layer::default() };
     let facts = policy::Facts { ram: 1 << 30, cpus: 1, nofile_soft: 1024, nofile_hard: 1024 };
-    let sources = policy::Sources { user: None, project: None, flags: &flags };
+    let sources = policy::Sources { user: None, project: None, workspace: None, flags: &flags };
     let e = ops::config::Error::Policy(policy::resolve(sources, &facts).unwrap_err());
     let shown = policy_error(&e, exit::AJ_FAILED);
     assert_eq!((shown.exit, shown.code), (125, "preset_not_found"));

@@ -26,6 +26,8 @@ pub(super) enum Take<A> {
 pub(super) struct Quick<A: 'static> {
     /// Spelled in full, dashes included.
     pub(super) flags: &'static [(&'static str, Take<A>)],
+    /// Takes a word that is no flag, if the command has one.
+    pub(super) word: fn(&mut A, &OsStr) -> bool,
     /// Takes the words after `--`, at least one.
     pub(super) command: fn(&mut A, &[OsString]) -> bool,
 }
@@ -50,7 +52,12 @@ impl<A: Default> Quick<A> {
                 continue;
             }
             let (name, joined) = cut(word);
-            let (_, take) = self.flags.iter().find(|(flag, _)| flag.as_bytes() == name)?;
+            let Some((_, take)) = self.flags.iter().find(|(flag, _)| flag.as_bytes() == name) else {
+                if !word.as_bytes().starts_with(b"-") && (self.word)(&mut args, word) {
+                    continue;
+                }
+                return None;
+            };
             let done = match (take, joined) {
                 (Take::Flag(set), None) => set(&mut args),
                 (Take::Value(set), Some(value)) => set(&mut args, value),
@@ -135,6 +142,7 @@ mod tests {
                 }),
             ),
         ],
+        word: |_, _| false,
         command: |a, words| {
             a.command = words.to_vec();
             true

@@ -18,13 +18,13 @@ use crate::schema::files::{Found, Line};
 const EXAMPLES: &str = "\
 Examples:
   aj search @ 'fn main'
-  aj search @ -i todo -g '*.rs' -C 2 src
+  aj search api -i todo -g '*.rs' -C 2 src
   aj search @ --fixed 'a.b(c)' --max 20
   aj search @ --json 'TODO|FIXME' | jq -r 'select(.type == \"match\") | .path'";
 
 /// Search the files of a workspace for a pattern, without starting a jail
 ///
-/// WS is a jail whose changes are kept: its id, the start of one, or `@`. PATTERN is a regular expression
+/// WS is a workspace, or a jail whose changes are kept (`jl-…` or `@`). PATTERN is a regular expression
 /// (Rust's syntax: no look-around, and no pattern can take for ever), matched against each line. What
 /// `.gitignore`, `.ignore` and `.git/info/exclude` name is left out, as are names that begin with a dot and
 /// files with a NUL byte; nothing on the host but the workspace's own files is asked. -g chooses files as in
@@ -37,8 +37,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A jail: its id, the start of one, or `@` for the newest kept of this project
-    #[arg(value_name = "WS", add = ArgValueCompleter::new(complete::kept))]
+    /// A workspace, or a jail whose changes are kept (`jl-…`, `@` for the newest of this project)
+    #[arg(value_name = "WS", add = ArgValueCompleter::new(complete::places))]
     ws: OsString,
     /// What to search for
     #[arg(value_name = "PATTERN", allow_hyphen_values = true)]

@@ -58,8 +58,9 @@ pub struct Args {
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     status_fd: Option<i32>,
-    /// Go on in the kept changes of this jail (id, start of one, or `@` for the newest of this project)
-    #[arg(value_name = "JAIL", value_parser = exec::jail(), add = ArgValueCompleter::new(super::complete::kept))]
+    /// Run in this workspace (name, id or the start of one), or go on in the kept changes of a jail (id,
+    /// start of one, or `@` for the newest of this project)
+    #[arg(value_name = "WORKSPACE", value_parser = exec::jail(), add = ArgValueCompleter::new(super::complete::places))]
     jail: Option<OsString>,
 }
 

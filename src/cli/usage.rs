@@ -10,6 +10,7 @@ use super::exit::{self, Exit};
 use super::globals::Line;
 use super::ui::Ui;
 use super::version;
+use crate::base::name::Name;
 use crate::base::text;
 
 /// `aj` without a command: what its flags ask for, or the short help as an error.
@@ -47,7 +48,8 @@ pub(super) fn answer(e: &clap::Error, line: &Line, ui: &Ui, exit: u8) -> CmdResu
         }
         _ => {
             let earlier = earlier(e, line);
-            let mut error = mistake(earlier.as_ref().unwrap_or(e), exit);
+            let taken = taken(e, line);
+            let mut error = mistake(earlier.as_ref().unwrap_or(e), exit, taken);
             if let Some(message) = negative(e, line) {
                 error.message = message;
             }
@@ -66,10 +68,32 @@ fn earlier(e: &clap::Error, line: &Line) -> Option<clap::Error> {
     stray(&earlier).is_some().then_some(earlier)
 }
 
-/// The word of a command without its `--` that was taken for a jail.
+/// The word of a command without its `--` that was taken for a workspace: what follows it, or is missing
+/// after it, is what clap complains about.
+fn taken(e: &clap::Error, line: &Line) -> Option<String> {
+    let end = match e.kind() {
+        ErrorKind::UnknownArgument => Some(context(e, ContextKind::InvalidArg).pop()?),
+        ErrorKind::MissingRequiredArgument => None,
+        _ => return None,
+    };
+    let entry = commands::find(line.command()?).filter(|e| matches!(e.name, "exec" | "shell"))?;
+    let words: Vec<&OsStr> = line.for_command().collect();
+    if words.iter().any(|w| *w == "--") {
+        return None;
+    }
+    let before = words.iter().take_while(|w| end.as_deref().is_none_or(|end| **w != end)).copied();
+    let rest: &[&str] = if entry.name == "exec" { &["--", "true"] } else { &[] };
+    let whole = before.chain(rest.iter().map(OsStr::new));
+    let matches = commands::alone(entry).try_get_matches_from(whole).ok()?;
+    let word = matches.get_one::<OsString>("jail").and_then(|word| word.to_str());
+    // `@` and an id are what they look like.
+    word.filter(|w| w.parse::<Name>().is_ok()).map(str::to_owned)
+}
+
+/// The word of a command without its `--` that cannot be a workspace.
 fn stray(e: &clap::Error) -> Option<String> {
     let of = context(e, ContextKind::InvalidArg).pop().filter(|_| e.kind() == ErrorKind::ValueValidation)?;
-    context(e, ContextKind::InvalidValue).pop().filter(|_| of == "[JAIL]")
+    context(e, ContextKind::InvalidValue).pop().filter(|_| of == "[WORKSPACE]")
 }
 
 /// A negative number for a value: clap takes it for a cluster of short flags, and none of ours is a
@@ -88,7 +112,7 @@ fn negative(e: &clap::Error, line: &Line) -> Option<String> {
 /// A usage error in the form of every other error.
 ///
 /// clap knows no name for the command that failed other than the one in its usage line.
-fn mistake(e: &clap::Error, exit: u8) -> CommandError {
+fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
     // clap's text is `error: WHAT` (some lines), then paragraphs `  tip: …`, `Usage: …`, `For more …`.
     let text = text::printable_lines(e.render().to_string().as_bytes());
     let mut paragraphs = text.trim().split("\n\n");
@@ -127,11 +151,11 @@ fn mistake(e: &clap::Error, exit: u8) -> CommandError {
         let stray = stray(e);
         if let Some(word) = &stray {
             error.message = format!(
-                "unexpected argument '{}' found: a jail is `@`, or begins with `jl-`",
+                "unexpected argument '{}' found: a workspace is named in lower case, a jail is `@` or begins with `jl-`",
                 printable(word)
             );
         }
-        let word = stray.or_else(unexpected);
+        let word = stray.or(taken).or_else(unexpected);
         if word.is_some() || is_missing(e) {
             // A flag is none, and `aj shell` runs none: it may be that which complains.
             let word = word.filter(|w| !w.starts_with('-')).unwrap_or_else(|| "COMMAND".to_owned());
@@ -255,18 +279,26 @@ mod tests {
     #[test]
     fn a_forgotten_separator_is_named() {
         let exec = || commands::alone(commands::find(OsStr::new("exec")).unwrap());
-        let e = mistake(&exec().try_get_matches_from(["aj", "make"]).unwrap_err(), 125);
-        assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- make`");
-        let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125);
+        for words in
+            [&["exec", "make"][..], &["exec", "make", "all"], &["exec", "--net", "none", "make", "all"]]
+        {
+            let line = line(words);
+            let e = exec().try_get_matches_from(line.for_command()).unwrap_err();
+            let taken = taken(&e, &line);
+            assert_eq!(mistake(&e, 125, taken).hints[0], "put `--` before the command: `aj exec -- make`");
+        }
+        let e = mistake(&exec().try_get_matches_from(["aj", "./make"]).unwrap_err(), 125, None);
+        assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- ./make`");
+        let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125, None);
         assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- COMMAND`");
         // A shell in a jail runs none: neither is `aj shell -- id` the way, nor `aj exec -- -c`.
         let shell = || commands::alone(commands::find(OsStr::new("shell")).unwrap());
         for (words, named) in [(&["aj", "@", "id"][..], "id"), (&["aj", "--", "-c"], "COMMAND")] {
-            let e = mistake(&shell().try_get_matches_from(words).unwrap_err(), 125);
+            let e = mistake(&shell().try_get_matches_from(words).unwrap_err(), 125, None);
             assert_eq!(e.hints[0], format!("put `--` before the command: `aj exec -- {named}`"));
         }
         // What clap proposes would run the flag as a program.
-        let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125);
+        let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125, None);
         assert!(!e.hints.iter().any(|h| h.contains("-- --frobnicate")), "{e:?}");
     }
 
@@ -274,11 +306,11 @@ mod tests {
     fn a_flag_that_needs_another_names_it() {
         let exec = || commands::alone(commands::find(OsStr::new("exec")).unwrap());
         let words = ["aj", "--allow-exec-files", "--", "true"];
-        let e = mistake(&exec().try_get_matches_from(words).unwrap_err(), 125);
+        let e = mistake(&exec().try_get_matches_from(words).unwrap_err(), 125, None);
         assert_eq!(e.message, "the following required arguments were not provided: --apply");
         assert_eq!(e.hints, ["add `--apply`", "see `aj exec --help`"]);
         let jail = || commands::alone(commands::find(OsStr::new("jail")).unwrap());
-        let e = mistake(&jail().try_get_matches_from(["aj", "show", "--raw", "@"]).unwrap_err(), 2);
+        let e = mistake(&jail().try_get_matches_from(["aj", "show", "--raw", "@"]).unwrap_err(), 2, None);
         assert!(e.hints[0].starts_with("add `--output"), "{e:?}");
     }
 
@@ -299,19 +331,22 @@ mod tests {
         let command = commands::alone(commands::find(OsStr::new("exec")).unwrap());
         let e = command.try_get_matches_from(line.for_command()).unwrap_err();
         assert_eq!(negative(&e, &line), None);
-        assert!(mistake(&e, 125).message.starts_with("a value is required for '--timeout <TIME>'"), "{e}");
+        assert!(
+            mistake(&e, 125, None).message.starts_with("a value is required for '--timeout <TIME>'"),
+            "{e}"
+        );
     }
 
     #[test]
     fn clap_errors_become_ours() {
         let command = || commands::alone(commands::find(OsStr::new("completions")).unwrap());
-        let e = mistake(&command().try_get_matches_from(["aj"]).unwrap_err(), 2);
+        let e = mistake(&command().try_get_matches_from(["aj"]).unwrap_err(), 2, None);
         assert_eq!(e.message, "the following required arguments were not provided: <SHELL>");
         assert!(e.hints.iter().any(|h| h == "see `aj completions --help`"), "{e:?}");
-        let e = mistake(&command().try_get_matches_from(["aj", "tcsh"]).unwrap_err(), 125);
+        let e = mistake(&command().try_get_matches_from(["aj", "tcsh"]).unwrap_err(), 125, None);
         assert_eq!(e.exit, 125);
         assert!(e.message.contains("[possible values: bash, zsh, fish]"), "{e:?}");
-        let e = mistake(&command().try_get_matches_from(["aj", "bash", "--rm"]).unwrap_err(), 2);
+        let e = mistake(&command().try_get_matches_from(["aj", "bash", "--rm"]).unwrap_err(), 2, None);
         assert_eq!(e.hints[0], "a jail is always gone when its command ends");
     }
 }

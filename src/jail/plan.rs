@@ -16,6 +16,7 @@ mod cache;
 mod gpu;
 mod lite;
 mod overlay;
+mod rooms;
 
 pub use cache::{Hide, MOST_CACHES, Otherwise};
 pub use lite::{Grounds, lite};
@@ -273,16 +274,19 @@ fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// Collects what must exist in the tmpfs.
 #[derive(Default)]
 struct Points {
-    dirs: BTreeSet<PathBuf>,
+    /// With all that is above each. Ordered by bytes, which puts what is above first as well and compares
+    /// in a tenth of the time that paths take.
+    dirs: BTreeSet<OsString>,
     files: Vec<PathBuf>,
 }
 
 impl Points {
     fn dir(&mut self, path: &Path) {
         for p in path.ancestors() {
-            if !p.as_os_str().is_empty() {
-                self.dirs.insert(p.to_owned());
+            if p.as_os_str().is_empty() || self.dirs.contains(p.as_os_str()) {
+                return;
             }
+            self.dirs.insert(p.as_os_str().to_owned());
         }
     }
 
@@ -355,7 +359,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
         points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
     }
     for d in points.dirs {
-        p.dirs.push(cpath(&d)?);
+        p.dirs.push(cstring("a path", d.as_bytes())?);
     }
     for f in points.files {
         p.files.push(cpath(&f)?);
@@ -396,8 +400,9 @@ fn system(p: &mut Plan, points: &mut Points, spec: &Spec, host: &HostRoot) -> Re
     p.mounts.push(fixed(What::Proc, "proc")?);
     p.mounts.push(fixed(What::Pts, "dev/pts")?);
     for (at, dir) in SCRATCH {
-        p.mounts.push(fixed(What::Scratch(cstring("a path", dir)?), at)?);
+        p.mounts.push(fixed(rooms::scratch(spec, dir)?, at)?);
     }
+    rooms::output(p, points, spec)?;
     // Kernel addresses (for anyone on hosts that let perf be used), and the names of the user's keys,
     // which are listed by owner whatever the keyring.
     // Not where programs make jails of their own: the kernel refuses a fresh proc to whoever holds one
@@ -537,7 +542,7 @@ fn names(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
             let link = p.links.iter().any(|(_, l)| l.as_bytes() == path);
             link || points.files.iter().any(|f| f.as_os_str().as_bytes() == path)
         };
-        if name.starts_with(target) || points.dirs.contains(&at) || at.ancestors().any(taken) {
+        if name.starts_with(target) || points.dirs.contains(at.as_os_str()) || at.ancestors().any(taken) {
             continue;
         }
         points.dir(at.parent().unwrap_or(Path::new("root")));

@@ -18,6 +18,8 @@ fn spec() -> Spec {
         aliases: vec![],
         umask: 0o022,
         access: Access::Overlay,
+        home: None,
+        output: None,
         tree: Some("/state/trees/x".into()),
         storage: Storage::Disk,
         owner: Owner { uid: 5, gid: 5 },

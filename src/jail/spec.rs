@@ -193,6 +193,10 @@ pub struct Spec {
     pub access: Access,
     /// With [`Access::Overlay`]: the directory holding `upper` and `work`.
     pub tree: Option<PathBuf>,
+    /// Host directory shown as the jail's home, its own to write to; `None`: one in its tmpfs.
+    pub home: Option<PathBuf>,
+    /// Host directory shown at `/output` in the same way, if any.
+    pub output: Option<PathBuf>,
     /// With [`Access::Overlay`]: where what it writes is.
     pub storage: Storage,
     /// Owner of the workspace's top directory.

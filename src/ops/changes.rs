@@ -23,13 +23,16 @@ use crate::workspace::{apply as merge, diff as compare};
 
 pub use find::{Chosen, choose, open_tree, tree_of_run};
 pub(super) use find::{newest_of_project, selected};
+pub use patch::{LeftOut, patch};
 mod base;
 mod find;
 #[cfg(test)]
 mod find_tests;
 mod layers;
 mod opened;
+mod patch;
 mod paths;
+mod workspace;
 
 /// The tree of one jail.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Tree {
     pub started: Stamp,
     /// What it has over further directories.
     pub parts: Vec<Part>,
+    /// It lies over an empty directory of its own: there is nothing to bring its changes into.
+    pub homeless: bool,
     /// Its jail has not ended: what is in it may be half written.
     pub running: bool,
     /// Keeps it from being removed meanwhile.
@@ -119,8 +124,28 @@ pub enum Error {
         id: String,
     },
     /// The jail has not ended, so its changes are not what they will be.
-    #[error("jail `{0}` is still running")]
+    #[error("{noun} `{0}` is still running", noun = noun(.0))]
     Running(String),
+    /// A word that is both.
+    #[error("`{word}` is a workspace, and a path among the newest changes here")]
+    Both {
+        /// The argument.
+        word: String,
+        /// The workspace.
+        id: String,
+    },
+    /// The tree began empty, so that it is not said where its changes belong.
+    #[error("workspace `{0}` lies over no directory that its changes could be brought into")]
+    Homeless(String),
+    /// It has a directory of its own.
+    #[error("the changes belong to `{base}`, and cannot be brought into another directory")]
+    HasBase {
+        /// The tree's base.
+        base: String,
+    },
+    /// No workspace is meant, or several.
+    #[error(transparent)]
+    Workspace(#[from] super::workspaces::Error),
     /// The base is gone, or a link now.
     #[error("could not open the directory `{base}`")]
     Base {
@@ -170,6 +195,11 @@ pub enum Error {
         /// Why.
         source: merge::Error,
     },
+}
+
+/// What an id names.
+fn noun(id: &str) -> &'static str {
+    if id.starts_with("ws-") { "workspace" } else { "jail" }
 }
 
 /// Compare a tree with its base and its parts with theirs. Nothing on the host is changed.
@@ -251,6 +281,9 @@ fn add(to: &mut Diff, layer: Layer<'_>, r: compare::Report) {
 pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Result<Applied, Error> {
     if tree.running {
         return Err(Error::Running(tree.id.to_string()));
+    }
+    if tree.homeless {
+        return Err(Error::Homeless(tree.id.to_string()));
     }
     let mut layers = Vec::new();
     for layer in tree.layers() {
@@ -445,6 +478,7 @@ mod tests {
             upper: std::fs::File::open("/").unwrap().into(),
             started: Stamp::default(),
             parts: Vec::new(),
+            homeless: false,
             running: false,
             _held: None,
         }

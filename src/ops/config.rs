@@ -13,6 +13,7 @@ use crate::base::text::os;
 use crate::policy::envfile::{self, EnvFileError};
 use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
 use crate::policy::presets;
+use crate::policy::stored::Stored;
 use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
 
 /// Name of the project's file, looked for at the top of the tree only.
@@ -161,24 +162,25 @@ pub fn load_project(path: &Path, shown: &str) -> Result<Option<ProjectFile>, Err
 ///
 /// Directories given relative to `cwd` become absolute.
 pub fn policy(root: &Path, cwd: &Path, flags: Layer, env_files: &[PathBuf]) -> Result<Resolved, Error> {
-    policy_of(&load(root)?, cwd, flags, env_files)
+    policy_of(&load(root)?, cwd, None, flags, env_files)
 }
 
 /// The same where the user's own configuration has been read before.
 pub fn policy_with(
     user: Option<UserFile>,
-    root: &Path,
-    cwd: &Path,
+    (root, cwd): (&Path, &Path),
+    workspace: Option<&Stored>,
     flags: Layer,
     env_files: &[PathBuf],
 ) -> Result<Resolved, Error> {
     let project = load_project(&project_path(root), PROJECT_FILE)?;
-    policy_of(&Loaded { user, project }, cwd, flags, env_files)
+    policy_of(&Loaded { user, project }, cwd, workspace, flags, env_files)
 }
 
 fn policy_of(
     loaded: &Loaded,
     cwd: &Path,
+    workspace: Option<&Stored>,
     mut flags: Layer,
     env_files: &[PathBuf],
 ) -> Result<Resolved, Error> {
@@ -189,7 +191,8 @@ fn policy_of(
     if !env_files.is_empty() {
         flags = with_env_files(cwd, flags, env_files)?;
     }
-    let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
+    let sources =
+        Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), workspace, flags: &flags };
     Ok(resolve(sources, &facts())?)
 }
 
@@ -228,7 +231,12 @@ pub fn presets() -> Vec<(String, String)> {
 
 fn checked(loaded: &Loaded) -> Result<Checked, Error> {
     let flags = Layer::default();
-    let sources = Sources { user: loaded.user.as_ref(), project: loaded.project.as_ref(), flags: &flags };
+    let sources = Sources {
+        user: loaded.user.as_ref(),
+        project: loaded.project.as_ref(),
+        workspace: None,
+        flags: &flags,
+    };
     let warnings = resolve(sources, &facts())?.warnings;
     let user = loaded.user.as_ref().map(|f| f.path.clone());
     let files = user.into_iter().chain(loaded.project.as_ref().map(|f| f.path.clone())).collect();
@@ -236,7 +244,7 @@ fn checked(loaded: &Loaded) -> Result<Checked, Error> {
 }
 
 /// `--env` is the more deliberate word: it wins over every `--env-file`, wherever it stands.
-fn with_env_files(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Layer, Error> {
+pub(super) fn with_env_files(cwd: &Path, mut flags: Layer, env_files: &[PathBuf]) -> Result<Layer, Error> {
     let (env, pass) = (std::mem::take(&mut flags.env), std::mem::take(&mut flags.pass));
     for path in env_files {
         let shown = os(path);

@@ -160,7 +160,7 @@ fn directories_of_flags_become_absolute() {
     let dir = tempfile::tempdir().unwrap();
     let ro = ["sub/../x", ".", "/y"].map(|p| PathBuf::from(p).into()).to_vec();
     let flags = Layer { ro, ..Layer::default() };
-    let ro = policy_of(&Loaded::default(), dir.path(), flags, &[]).unwrap().settings.ro;
+    let ro = policy_of(&Loaded::default(), dir.path(), None, flags, &[]).unwrap().settings.ro;
     let want = [dir.path().join("sub/../x"), dir.path().to_owned(), "/y".into()];
     assert_eq!(ro, want);
     assert_eq!(ro[1].as_os_str(), dir.path().as_os_str(), "no `/.` at the end");

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::changes::{self, Error};
 use crate::base::clock::rfc3339;
-use crate::base::id::Id;
+use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::changes::FORMAT;
@@ -60,6 +60,10 @@ pub fn choose(which: &Which, monitor: &dyn Monitor) -> Result<Meant, Error> {
 fn one(state: Option<&StateDir>, word: &OsString, monitor: &dyn Monitor) -> Result<KeptTree, Error> {
     let state = state.ok_or_else(|| Error::NotFound(text::os(word)))?;
     let (jail, tree) = changes::selected(state, word, monitor)?;
+    // What a run left in a workspace is that workspace.
+    if tree.kind() == Kind::Workspace {
+        return Err(Error::NothingKept(jail.to_string()));
+    }
     look(state, tree).ok_or_else(|| Error::NothingKept(jail.to_string()))
 }
 

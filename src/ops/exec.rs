@@ -14,6 +14,7 @@ use super::{changes, config, keep, pause};
 
 use crate::base::id::{Id, Kind as IdKind};
 use crate::jail::limits::Limits;
+use crate::jail::plan::Plan;
 use crate::jail::spec::{Spec, Storage};
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
@@ -44,6 +45,7 @@ mod error;
 mod foreign;
 mod gpu;
 mod hide;
+mod home;
 mod limits;
 mod lite;
 mod missing;
@@ -53,6 +55,7 @@ mod parts;
 mod prepare;
 mod record;
 mod relay;
+mod seat;
 mod setid;
 mod shell;
 mod shown;
@@ -66,6 +69,7 @@ use beside::Beside;
 use born::Start;
 use prepare::{How, Prepared, prepare};
 use relay::Relay;
+use seat::Seat;
 
 pub use crate::host::gpu::Missing as NoGpu;
 pub use check::WayOut;
@@ -91,7 +95,8 @@ pub struct Request {
     pub tty: Tty,
     /// Which directory it sees.
     pub tree: Choice,
-    /// The jail in whose tree it goes on; `@` is the newest of this directory.
+    /// The workspace that it runs in, or the jail in whose tree it goes on; `@` is the newest of this
+    /// directory.
     pub again: Option<OsString>,
     /// Working directory in the tree, relative to the caller's, instead of that.
     pub cwd: Option<PathBuf>,
@@ -155,11 +160,18 @@ pub fn die_of(signal: i32) {
     sys::signal::die_of(signal);
 }
 
+/// What makes a directory one that is not shown unless the user insists.
+pub(super) fn is_private(path: &std::path::Path, meta: &std::fs::Metadata) -> Option<&'static str> {
+    check::private(path, meta, Access::Overlay)
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Report {
     /// The jail's id.
     pub id: Id,
+    /// The name of the workspace that it ran in.
+    pub workspace: Option<String>,
     /// How it ended.
     pub ended: Ended,
     /// The policy that was enforced.
@@ -257,8 +269,9 @@ fn attempt(
     let user = config::user()?;
     let terminal = streams::terminal(request)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
-    let early = if lite { None } else { Start::early((request, terminal), user.as_ref()) };
-    let asked = Asked::look_at(request, user, &mut warnings).and_then(|asked| {
+    let seat = Seat::look(request)?;
+    let early = if lite { None } else { Start::early((request, terminal), user.as_ref(), seat.as_ref()) };
+    let asked = Asked::look_at(request, user, seat.as_ref(), &mut warnings).and_then(|asked| {
         warnings.extend_from_slice(&asked.resolved.warnings);
         if lite {
             lite::check(&asked.resolved.settings)?;
@@ -283,7 +296,8 @@ fn attempt(
     let ids = birth.ids;
     let meta = place.meta.clone();
     let how = How { id, storage: tried, birth, limits: &limits, umask: umask.bits() };
-    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings);
+    let in_it = (older.as_ref(), seat.as_ref());
+    let prepared = prepare(request, &resolved, place, in_it, how, &mut warnings);
     let (born, prepared) = match start.with(prepared) {
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         both => both?,
@@ -300,7 +314,7 @@ fn attempt(
     let run = (kind, held.pid());
     // From here on the jail prepares its files while its tree is made; it waits for `release` before it
     // needs that, and with its command until its start is recorded.
-    let begun = Begun { spec: &spec, beside: &beside, seeds: &seeds, secrets: &secrets, run };
+    let begun = Begun { spec: &spec, plan: &plan, beside: &beside, seeds: &seeds, secrets: &secrets, run };
     let tree = match begun.tree(&state, older, &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
@@ -412,7 +426,8 @@ fn attempt(
         }
     };
     let changes = left.as_ref().map(|left| &left.diff);
-    let files_changed = overlay.then(|| changes.map_or(0, |d| d.totals.changes));
+    let compared = seat.as_ref().is_none_or(|seat| seat.found.filed.record.from_dir.is_some());
+    let files_changed = (overlay && compared).then(|| changes.map_or(0, |d| d.totals.changes));
     let used = mode::used(&ended).filter(|used| *used != policy.mode);
     policy.mode = used.clone().unwrap_or(policy.mode);
     let end = record::end(id, ended.outcome.clone(), Some(&ended), files_changed, used);
@@ -432,7 +447,7 @@ fn attempt(
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     pause::ended(&state, id);
-    if let Some(left) = &left {
+    if let Some(left) = left.as_ref().filter(|left| !left.tree.is_lasting()) {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
     }
     if overlay && foreign::is_suspect(&ended) {
@@ -463,6 +478,7 @@ fn attempt(
     let hidden = secrets.line();
     Ok(Attempt::Done(Box::new(Report {
         id,
+        workspace: seat.as_ref().map(Seat::name),
         ended,
         policy,
         tools,
@@ -491,14 +507,17 @@ impl Asked {
     fn look_at(
         request: &Request,
         user: Option<UserFile>,
+        seat: Option<&Seat>,
         warnings: &mut Vec<String>,
     ) -> Result<Asked, Error> {
-        let (older, place) = match again::take(request, warnings)? {
+        let (older, place) = match again::take(request, seat, warnings)? {
             Some((tree, place)) => (Some(tree), place),
             None => (None, project::find(&request.tree)?),
         };
         let flags = request.flags.clone();
-        let resolved = config::policy_with(user, &place.root, &place.cwd, flags, &request.env_files)?;
+        let workspace = seat.map(|seat| &seat.kept.stored);
+        let at = (&*place.root, &*place.cwd);
+        let resolved = config::policy_with(user, at, workspace, flags, &request.env_files)?;
         Ok(Asked { older, place, resolved })
     }
 }
@@ -506,6 +525,7 @@ impl Asked {
 /// A run whose jail has been born.
 struct Begun<'a> {
     spec: &'a Spec,
+    plan: &'a Plan,
     beside: &'a [Beside],
     seeds: &'a [Bed],
     secrets: &'a Secrets,
@@ -521,13 +541,16 @@ impl Begun<'_> {
         older: Option<Tree>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Tree>, Error> {
-        let Begun { spec, beside, seeds, secrets, .. } = *self;
+        let Begun { spec, plan, beside, seeds, secrets, .. } = *self;
         let owner = spec.outside();
         let tree = match older {
             Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
             None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
             None => None,
         };
+        if let Some(home) = &spec.home {
+            home::prepare(home, plan, owner)?;
+        }
         if let Some(Err(e)) =
             tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
         {

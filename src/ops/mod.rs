@@ -16,3 +16,4 @@ pub mod secrets;
 pub mod stats;
 pub mod tools;
 pub mod top;
+pub mod workspaces;

@@ -37,6 +37,19 @@ pub struct Place {
     pub cwd: PathBuf,
     /// Why this tree.
     pub why: &'static str,
+    /// Where it is shown, when that is not its own path.
+    pub shown_at: Option<PathBuf>,
+}
+
+impl Place {
+    /// Where it is shown.
+    pub fn at(&self) -> &Path {
+        match &self.shown_at {
+            Some(at) => at,
+            None if self.root == Path::new("/") => Path::new("/workspace"),
+            None => &self.root,
+        }
+    }
 }
 
 /// Why there is no tree.
@@ -71,7 +84,7 @@ pub fn find(choice: &Choice) -> Result<Place, Error> {
     let (cwd, here) = current_dir()?;
     let place = |root: PathBuf, meta, why| {
         let start = if cwd.starts_with(&root) { cwd.clone() } else { root.clone() };
-        Place { root, meta, start, cwd: cwd.clone(), why }
+        Place { root, meta, start, cwd: cwd.clone(), why, shown_at: None }
     };
     match choice {
         Choice::Here => Ok(place(cwd.clone(), here, "--here")),
@@ -102,10 +115,19 @@ pub fn root_of(cwd: &Path) -> PathBuf {
 
 /// The tree over `root`, which a kept tree was made over.
 pub fn over(root: PathBuf) -> Result<Place, Error> {
+    kept(root, "the kept tree", None)
+}
+
+/// The tree of a workspace, over the directory `root`; `empty`: one of the workspace's own.
+pub fn of_workspace(root: PathBuf, empty: bool) -> Result<Place, Error> {
+    kept(root, "the workspace", empty.then(|| PathBuf::from("/workspace")))
+}
+
+fn kept(root: PathBuf, why: &'static str, shown_at: Option<PathBuf>) -> Result<Place, Error> {
     let (cwd, _) = current_dir()?;
     let meta = std::fs::metadata(&root).map_err(|why| Error::Root { path: root.clone(), why })?;
     let start = if cwd.starts_with(&root) { cwd.clone() } else { root.clone() };
-    Ok(Place { root, meta, start, cwd, why: "the kept tree" })
+    Ok(Place { root, meta, start, cwd, why, shown_at })
 }
 
 /// The nearest directory at or above `cwd` with an `aj.toml` or a `.git` (a directory, a file or a

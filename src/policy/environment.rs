@@ -225,7 +225,9 @@ mod tests {
         let mut flags = Layer::default();
         edit(&mut flags);
         let facts = Facts { ram: 8 << 30, cpus: 4, nofile_soft: 1024, nofile_hard: 4096 };
-        resolve(Sources { user: None, project: None, flags: &flags }, &facts).unwrap().settings
+        resolve(Sources { user: None, project: None, workspace: None, flags: &flags }, &facts)
+            .unwrap()
+            .settings
     }
 
     fn env(settings: &Settings, caller: &[(&str, &str)]) -> Vec<(OsString, OsString)> {

@@ -1,5 +1,7 @@
 //! The value of `--gpu`. No file has it: whoever starts a jail says that it has one.
 
+use std::fmt;
+
 use crate::base::text;
 
 /// GPUs by the numbers of their nodes.
@@ -9,6 +11,19 @@ pub enum Gpus {
     All,
     /// Those of `/dev/nvidiaN`.
     Only(Vec<u32>),
+}
+
+impl fmt::Display for Gpus {
+    /// As [`parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gpus::All => f.write_str("all"),
+            Gpus::Only(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+                f.write_str(&numbers.join(","))
+            }
+        }
+    }
 }
 
 /// Parse `all`, `0`, `0,1`.
@@ -37,6 +52,9 @@ mod tests {
     fn gpus_are_all_or_some_by_number() {
         assert_eq!(parse("all"), Ok(Gpus::All));
         assert_eq!(parse("1, 0,1"), Ok(Gpus::Only(vec![0, 1])));
+        for good in ["all", "0", "0,1"] {
+            assert_eq!(parse(good).unwrap().to_string(), good);
+        }
         for bad in ["", "none", "0,", "-1", "0x1", "4294967296", "all,0"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

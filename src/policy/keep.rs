@@ -128,7 +128,9 @@ mod tests {
         assert_eq!(user.warnings, Vec::<String>::new());
         let facts = Facts { ram: 8 << 30, cpus: 4, nofile_soft: 1024, nofile_hard: 4096 };
         let flags = Layer::default();
-        let resolved = resolve(Sources { user: Some(&user), project: None, flags: &flags }, &facts).unwrap();
+        let resolved =
+            resolve(Sources { user: Some(&user), project: None, workspace: None, flags: &flags }, &facts)
+                .unwrap();
         resolved.keep_rows().map(|r| (r.text, r.origin)).collect()
     }
 

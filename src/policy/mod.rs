@@ -7,10 +7,9 @@
 //! 3. the user configuration's `[defaults]` and `[env]`
 //! 4. the preset that `--preset` names: chosen for this run, so above the user's defaults
 //! 5. the project's `aj.toml`, which may narrow what holds so far and nothing else
-//! 6. flags
-//! 7. `[limits.max]` of the user configuration, which nothing passes, and the host's hard limits
-//!
-//! A workspace's own settings will stand between 5 and 6.
+//! 6. what the workspace keeps for every command in it ([`stored`]), its preset in the place of 2
+//! 7. flags
+//! 8. `[limits.max]` of the user configuration, which nothing passes, and the host's hard limits
 #![forbid(unsafe_code)]
 
 pub mod envfile;
@@ -29,6 +28,7 @@ pub mod require;
 pub mod resolve;
 pub mod rows;
 pub mod settings;
+pub mod stored;
 mod suggest;
 pub mod value;
 

@@ -9,6 +9,7 @@ use super::keep::Keep;
 use super::key::Key;
 use super::layer::Layer;
 use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Tools};
+use super::stored::Stored;
 
 /// What the built-in values depend on, measured by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub enum Origin {
     Project(u32),
     /// A preset that `aj.toml` names, with the line where it does.
     ProjectPreset(u32),
+    /// What the workspace keeps, with the line of its record.
+    Workspace(u32),
     /// The command line.
     Flag,
     /// `[limits.max]` of the user configuration, with the line.
@@ -72,9 +75,12 @@ impl Origin {
     pub(super) fn is_explicit(self) -> bool {
         match self {
             Origin::BuiltIn | Origin::Preset | Origin::ProjectPreset(_) | Origin::Host => false,
-            Origin::UserPreset(_) | Origin::User(_) | Origin::Project(_) | Origin::Flag | Origin::Max(_) => {
-                true
-            }
+            Origin::UserPreset(_)
+            | Origin::User(_)
+            | Origin::Project(_)
+            | Origin::Workspace(_)
+            | Origin::Flag
+            | Origin::Max(_) => true,
         }
     }
 }
@@ -98,6 +104,8 @@ pub struct Sources<'a> {
     pub user: Option<&'a UserFile>,
     /// The project's file, when there is one.
     pub project: Option<&'a ProjectFile>,
+    /// What the workspace keeps, when the command runs in one.
+    pub workspace: Option<&'a Stored>,
     /// The command line.
     pub flags: &'a Layer,
 }
@@ -171,6 +179,7 @@ pub(super) struct Names {
     pub(super) project_preset: Option<String>,
     pub(super) user: Option<String>,
     pub(super) project: Option<String>,
+    pub(super) workspace: Option<String>,
 }
 
 impl Resolved {
@@ -194,9 +203,14 @@ impl Resolved {
             }
             (Origin::Project(_), None) => Asked::Project(self.setting_text(key, origin)),
             (Origin::ProjectPreset(_), None) => Asked::Nobody,
-            (Origin::UserPreset(_) | Origin::User(_) | Origin::Flag | Origin::Max(_), _) => {
-                Asked::User(self.setting_text(key, origin))
-            }
+            (
+                Origin::UserPreset(_)
+                | Origin::User(_)
+                | Origin::Workspace(_)
+                | Origin::Flag
+                | Origin::Max(_),
+                _,
+            ) => Asked::User(self.setting_text(key, origin)),
         }
     }
 
@@ -231,25 +245,33 @@ pub fn resolve(sources: Sources<'_>, facts: &Facts) -> Result<Resolved, Error> {
     let mut fold = Fold::new(built_in(facts));
     fold.names.user = sources.user.map(|f| f.path.clone());
     fold.names.project = sources.project.map(|f| f.path.clone());
-    let flag_preset = sources.flags.preset.as_ref();
+    fold.names.workspace = sources.workspace.map(|w| w.name.clone());
+    // Chosen for this run, or for every run in this workspace.
+    let own = |w: &'_ Stored| w.layer.preset.clone().map(|p| (Origin::Workspace(p.line), p));
+    let chosen = sources.flags.preset.clone().map(|p| (Origin::Flag, p));
+    let chosen = chosen.or_else(|| sources.workspace.and_then(own));
     if let Some(user) = sources.user {
         fold.warnings.extend_from_slice(&user.warnings);
-        if let Some(name) = user.defaults.preset.as_ref().filter(|_| flag_preset.is_none()) {
+        if let Some(name) = user.defaults.preset.as_ref().filter(|_| chosen.is_none()) {
             fold.preset(name, Origin::User(name.line), sources.user, facts)?;
         }
         fold.over(&user.defaults, Origin::User);
     }
-    if let Some(name) = flag_preset {
-        fold.preset(name, Origin::Flag, sources.user, facts)?;
+    if let Some((origin, name)) = &chosen {
+        fold.preset(name, *origin, sources.user, facts)?;
     }
     fold.note_demands(sources.user.map(|u| &u.max));
     if let Some(project) = sources.project {
         fold.warnings.extend_from_slice(&project.warnings);
         // A preset on the command line takes the place of the one the project names.
-        if let Some(name) = project.layer.preset.as_ref().filter(|_| flag_preset.is_none()) {
+        if let Some(name) = project.layer.preset.as_ref().filter(|_| chosen.is_none()) {
             fold.project_preset(name, sources.user, facts)?;
         }
         fold.narrow(&project.layer, &project.path);
+    }
+    if let Some(workspace) = sources.workspace {
+        fold.warnings.extend_from_slice(&workspace.warnings);
+        fold.over(&workspace.layer, Origin::Workspace);
     }
     fold.over(sources.flags, |_| Origin::Flag);
     if let Some(user) = sources.user {

@@ -157,8 +157,8 @@ proptest! {
     ) {
         let user = user_file(defaults, mine, max);
         let project = ProjectFile { path: "aj.toml".to_owned(), layer: project, warnings: Vec::new() };
-        let without = resolve(Sources { user: Some(&user), project: None, flags: &flags }, &FACTS);
-        let with = resolve(Sources { user: Some(&user), project: Some(&project), flags: &flags }, &FACTS);
+        let without = resolve(Sources { user: Some(&user), project: None, workspace: None, flags: &flags }, &FACTS);
+        let with = resolve(Sources { user: Some(&user), project: Some(&project), workspace: None, flags: &flags }, &FACTS);
         if let (Ok(with), Ok(without)) = (&with, &without) {
             prop_assert_eq!(at_most(&with.settings, &without.settings), Ok(()));
         }
@@ -173,7 +173,7 @@ proptest! {
     ) {
         let user = user_file(defaults, mine, max);
         let project = ProjectFile { path: "aj.toml".to_owned(), layer: project, warnings: Vec::new() };
-        let sources = Sources { user: Some(&user), project: Some(&project), flags: &flags };
+        let sources = Sources { user: Some(&user), project: Some(&project), workspace: None, flags: &flags };
         if let Ok(Resolved { settings, .. }) = resolve(sources, &FACTS) {
             let [mem, pids, timeout] = max;
             prop_assert!(mem.is_none_or(|m| settings.mem.is_some_and(|v| v <= m)));

@@ -15,7 +15,7 @@ fn flags(edit: impl FnOnce(&mut Layer)) -> Layer {
 fn run(user: &str, project: &str, flags: &Layer) -> Result<Resolved, Error> {
     let user = parse_user("config.toml", user.as_bytes(), Some(Path::new("/home/me"))).unwrap();
     let project = parse_project("aj.toml", project.as_bytes()).unwrap();
-    resolve(Sources { user: Some(&user), project: Some(&project), flags }, &FACTS)
+    resolve(Sources { user: Some(&user), project: Some(&project), workspace: None, flags }, &FACTS)
 }
 
 fn merged(user: &str, project: &str, flags: &Layer) -> Resolved {
@@ -35,7 +35,9 @@ fn none() -> Layer {
 #[test]
 fn built_in_values_follow_the_machine() {
     let empty = none();
-    let of = |facts: &Facts| resolve(Sources { user: None, project: None, flags: &empty }, facts).unwrap();
+    let of = |facts: &Facts| {
+        resolve(Sources { user: None, project: None, workspace: None, flags: &empty }, facts).unwrap()
+    };
     let r = of(&FACTS);
     assert_eq!(explained(&r), Vec::<String>::new());
     assert_eq!((&r.warnings, &r.weakened), (&vec![], &vec![]));

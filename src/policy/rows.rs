@@ -143,6 +143,7 @@ impl Names {
             Origin::ProjectPreset(line) => {
                 format!("preset {} ({project}:{line})", os(self.project_preset.as_deref().unwrap_or("")))
             }
+            Origin::Workspace(_) => format!("workspace {}", self.workspace.as_deref().unwrap_or("")),
             Origin::Flag => format!("flag {}", key.flag()),
             Origin::Max(line) => format!("clamp limits.max.{} ({user}:{line})", key.name()),
             Origin::Host => "hard limit of this host".to_owned(),
@@ -158,6 +159,7 @@ impl Names {
             Origin::Project(line) | Origin::ProjectPreset(line) => {
                 ("project", self.project.clone(), Some(line))
             }
+            Origin::Workspace(line) => ("workspace", None, Some(line)),
             Origin::Flag => ("flag", None, None),
             Origin::Max(line) => ("limit", self.user.clone(), Some(line)),
             Origin::Host => ("host", None, None),

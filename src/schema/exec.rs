@@ -14,6 +14,8 @@ pub struct Result {
     pub format_version: &'static str,
     /// The jail's id, for `aj jail show`.
     pub jail_id: String,
+    /// The workspace that it ran in, by its name; `null` for none.
+    pub workspace: Option<String>,
     /// What the command wrote to stdout, as text; bytes that are not UTF-8 become U+FFFD.
     pub stdout: String,
     /// The same for stderr.

@@ -15,3 +15,4 @@ pub mod pause;
 pub mod policy;
 pub mod stats;
 pub mod top;
+pub mod workspace;

@@ -7,6 +7,7 @@
 //! spool.bad-MS   bytes that were no frame, or what stood there and was no file; set aside
 //! ledger.db      what the spool is folded into; ledger.db.corrupt-MS: a damaged one, set aside
 //! trees/ID/      one-shot overlays: base (link to the host directory), upper/, work/, and notes
+//! workspaces/    named trees that last: a directory each, names/ and a lock (see `workspaces`)
 //! keep.lock      held by the one process that holds kept trees to their bounds
 //! cache/         whatever can be made again
 //! ```
@@ -143,7 +144,9 @@ impl StateDir {
     /// Write `version`, unless the directory is somebody's home or project.
     fn write_version(&self, had_one: bool) -> Result<()> {
         let ours = |name: &[u8]| {
-            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache"].iter().any(|p| name.starts_with(p))
+            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache", b"workspaces"]
+                .iter()
+                .any(|p| name.starts_with(p))
         };
         if !had_one {
             let names = dirfd::names(&self.dir).map_err(|e| Error::call("read", &self.path, e))?;

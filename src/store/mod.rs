@@ -45,5 +45,6 @@ pub(crate) mod testing;
 pub mod trees;
 pub mod used;
 pub mod whiteout;
+pub mod workspaces;
 
 pub use error::{Error, Result};

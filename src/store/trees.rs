@@ -25,8 +25,8 @@ use super::error::{Error, Result};
 use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
-use super::{origin, planted, sides, spare};
-use crate::base::id::Id;
+use super::{origin, planted, sides, spare, workspaces};
+use crate::base::id::{Id, Kind};
 
 pub(super) const DIR: &str = "trees";
 /// How long a sweep may hold the lock of a tree it judges; whoever holds it longer is a run.
@@ -44,9 +44,17 @@ pub struct Tree {
     again: bool,
 }
 
-/// Where the tree of jail `id` is or will be.
+/// Where the tree of jail or workspace `id` is or will be.
 pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
-    state.path().join(DIR).join(id.as_str())
+    state.path().join(below(id))
+}
+
+/// The same below the state directory: of a workspace, its tree.
+fn below(id: Id) -> String {
+    match id.kind() {
+        Kind::Jail => format!("{DIR}/{id}"),
+        Kind::Workspace => workspaces::tree_below(id),
+    }
 }
 
 /// Make the tree of jail `id` over the host directory `base`, and lock it.
@@ -86,10 +94,10 @@ pub(super) fn all(state: &StateDir) -> Result<File> {
     state.subdir(DIR)
 }
 
-/// The tree of jail `id`, not locked; `None` when there is none or it was never finished.
+/// The tree of jail or workspace `id`, not locked; `None` when there is none or it was never finished.
 pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
-    let path = state.path().join(DIR).join(id.as_str());
-    match open_tree_dir(state, &format!("{DIR}/{id}")) {
+    let path = path_of(state, id);
+    match open_tree_dir(state, &below(id)) {
         Ok(dir) => {
             let tree = Tree::from_parts(id, dir, path);
             Ok(tree.is_whole().then_some(tree))
@@ -122,7 +130,7 @@ pub fn remove_tree(state: &StateDir, id: Id) -> Result<()> {
 
 /// Whether the tree `id` exists and is in use by jail `jail`.
 pub(super) fn is_locked(state: &StateDir, id: &Id, jail: &Id) -> bool {
-    let Ok(dir) = open_tree_dir(state, &format!("{DIR}/{id}")) else { return false };
+    let Ok(dir) = open_tree_dir(state, &below(*id)) else { return false };
     matches!(lock::try_acquire(&dir, lock::Mode::Shared, Path::new(DIR)), Ok(false))
         // A later run may hold the tree of one that was killed.
         && Kept::read(&dir).and_then(|k| k.last).is_none_or(|last| last == *jail)
@@ -211,7 +219,7 @@ impl Tree {
     pub fn base(&self) -> Result<PathBuf> {
         let target: OsString =
             readlinkat(&self.dir, "base").map_err(|e| Error::call("readlink", &self.path.join("base"), e))?;
-        Ok(PathBuf::from(target))
+        Ok(workspaces::base_in(&self.dir, &self.path, PathBuf::from(target)))
     }
 
     /// Take the lock if nobody else holds it.
@@ -248,6 +256,16 @@ impl Tree {
     pub fn make_removable(&self) {
         spare::open_work(&self.dir).ok();
         sides::make_removable(self);
+    }
+
+    /// Whether it is that of a workspace, which stays whatever is in it.
+    pub fn is_lasting(&self) -> bool {
+        self.id.kind() == Kind::Workspace
+    }
+
+    /// Whether a run, or somebody who takes it away, holds it now.
+    pub fn is_in_use(&self) -> Result<bool> {
+        lock::try_acquire(&self.dir, lock::Mode::Shared, &self.path).map(|free| !free)
     }
 
     /// Whether nothing was ever changed: the upper layers have no entries but those that hide something.
@@ -304,8 +322,17 @@ impl Tree {
 
 /// Make `base`, `work` and `upper` in `dir`, which is at `path`; `upper` last.
 pub(super) fn populate(dir: &File, path: &Path, base: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    populate_over(dir, path, (base, upper_mode(base)), owner)
+}
+
+/// The same with the permission bits of `upper`.
+pub(super) fn populate_over(
+    dir: &File,
+    path: &Path,
+    (base, mode): (&Path, u32),
+    owner: Option<(u32, u32)>,
+) -> Result<()> {
     symlinkat(base, dir, "base").map_err(|e| Error::call("symlink", &path.join("base"), e))?;
-    let mode = upper_mode(base);
     for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
         let fail = |call| move |e| Error::call(call, &path.join(name.to_string_lossy().as_ref()), e);
         mkdirat(dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;

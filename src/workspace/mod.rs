@@ -17,6 +17,7 @@ mod judge;
 mod manifest;
 pub mod measure;
 mod names;
+pub mod patch;
 mod patterns;
 pub mod private;
 mod put;

@@ -6,7 +6,7 @@ use crate::base::text::brief;
 use crate::cli::error::CommandError;
 use crate::cli::{exit, hints, policy_flags};
 use crate::ops::exec::{self as op, NoGpu, Report, WayOut};
-use crate::ops::project;
+use crate::ops::{project, workspaces};
 
 /// The command never ran: what, why, and what to do about it.
 pub(super) fn not_started(
@@ -59,6 +59,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
     let e = match e {
         op::Error::Policy(e) => return policy_flags::policy_error(&e, exit::AJ_FAILED),
         op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
+        op::Error::Workspace(e) => return workspace(e),
         e => e,
     };
     let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
@@ -112,12 +113,33 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         }
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
+        op::Error::Home { path, .. } => {
+            shown.hint(format!("remove what is there: `aj exec WORKSPACE -- rm -r {path}`"))
+        }
         op::Error::Policy(_)
+        | op::Error::Workspace(_)
         | op::Error::NoTerminal
         | op::Error::StatusFd { .. }
         | op::Error::Changes(_)
         | op::Error::Random(_) => shown,
     }
+}
+
+/// What is wrong with the workspace. One that is in use is told from a failure by its exit code.
+fn workspace(e: workspaces::Error) -> CommandError {
+    use workspaces::Error as E;
+    let busy = matches!(e, E::InUse { .. });
+    let shown = match &e {
+        E::NotFound(name) => {
+            let name = name.clone();
+            let shown: CommandError = e.into();
+            shown
+                .hint(format!("make it: `aj workspace create {name}`"))
+                .hint(format!("or put `--` before the command: `aj exec -- {name}`"))
+        }
+        _ => e.into(),
+    };
+    CommandError { exit: if busy { exit::BUSY } else { exit::AJ_FAILED }, ..shown }
 }
 
 /// What would give it one.
@@ -158,6 +180,8 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::TooLarge { .. } => "too_large",
         op::Error::Lite { .. } => "lite",
         op::Error::Changes(_) => "changes",
+        op::Error::Workspace(_) => "workspace",
+        op::Error::Home { .. } => "workspace_home",
         op::Error::Random(_) => "random",
     }
 }

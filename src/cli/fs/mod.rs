@@ -12,13 +12,13 @@ pub(super) use change::parse_mode;
 
 /// Look at and change the files of a workspace, without starting a jail
 ///
-/// WS is a jail whose changes are kept: its id, the start of one, or `@` for the newest of this project.
-/// What is shown is what its commands saw: the directory that it ran over with their changes on top, and
-/// without what was hidden from them. What is changed is changed for the next command in it, and for `aj
-/// apply`; the directory itself stays as it is.
+/// WS is a workspace, by its name, its id or the start of that, or a jail whose changes are kept (`jl-…`, or
+/// `@` for the newest of this project). What is shown is what its commands saw: the directory that they ran
+/// over with their changes on top, and without what was hidden from them. What is changed is changed for the
+/// next command in it, and for `aj apply`; the directory itself stays as it is.
 ///
-/// A relative PATH begins at the workspace, an absolute one is what it is in the jail: `/workspace/x`, or
-/// the directory's own path. Links are followed within the workspace and never out of it. While a jail is
+/// A relative PATH begins at the workspace, an absolute one is what it is in the jail: `/workspace/x`, the
+/// directory's own path, and of a workspace `/home/agent/x` and `/output/x`. Links are followed within the workspace and never out of it. While a jail is
 /// at work in it, files can be read (they may be half written) and not be changed.
 ///
 /// Exit codes: 0 done; 1 failed, and for `test` no; 2 usage; 3 no such workspace or path; 4 the path is
@@ -26,7 +26,7 @@ pub(super) use change::parse_mode;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj fs list @ src
-  aj fs cat @ src/main.rs
+  aj fs cat api /home/agent/.profile
   echo 'log = true' | aj fs write @ conf/app.toml
   aj fs rm @ -r target")]
 pub struct Args {
@@ -52,8 +52,8 @@ enum Command {
 /// Which tree is meant.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// A jail: its id, the start of one, or `@` for the newest kept of this project
-    #[arg(value_name = "WS", add = clap_complete::engine::ArgValueCompleter::new(super::complete::kept))]
+    /// A workspace, or a jail whose changes are kept (`jl-…`, `@` for the newest of this project)
+    #[arg(value_name = "WS", add = clap_complete::engine::ArgValueCompleter::new(super::complete::places))]
     ws: OsString,
 }
 

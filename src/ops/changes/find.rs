@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::paths;
 use super::{Error, Part, Tree};
+use super::{paths, workspace};
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
@@ -15,7 +15,7 @@ use crate::ops::project;
 use crate::schema::ledger::Status;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
-use crate::store::{ledger, sides, trees};
+use crate::store::{ledger, sides, trees, workspaces};
 use crate::sys;
 use crate::sys::at::{self, Stamp};
 use crate::sys::openat2::{self, For};
@@ -33,17 +33,20 @@ pub struct Chosen {
     pub here: Vec<u8>,
 }
 
-/// The tree and the paths that `arguments` mean: a jail first, if the first word is one, then paths.
-/// Both for the state directory and the current directory of the caller.
+/// The tree and the paths that `arguments` mean: a jail or a workspace first, if the first word is one,
+/// then paths. Both for the state directory and the current directory of the caller. `to`: compared with,
+/// and brought into, this directory, when the tree has none of its own.
 ///
+/// A word that begins with `ws-`, or is the name of a workspace, is that. Where it could be a path of the
+/// newest tree as well, nobody guesses.
 /// `@` is the newest kept of this project, as in `aj exec @`; a word that begins with `jl-` is an id or the
 /// start of one; another word is a path where there is such a path, and an id otherwise. Without a
 /// jail the newest tree over the current directory or a directory above it is meant, whether its
 /// jail has ended or not: what is meant must not depend on how fast a jail is.
-pub fn choose(arguments: &[OsString], monitor: &dyn Monitor) -> Result<Chosen, Error> {
+pub fn choose(arguments: &[OsString], to: Option<&Path>, monitor: &dyn Monitor) -> Result<Chosen, Error> {
     let cwd = std::env::current_dir();
     let state = StateDir::open_if_present()?;
-    let chosen = choose_in(state.as_ref(), cwd, arguments, monitor)?;
+    let chosen = choose_in(state.as_ref(), (cwd, to), arguments, monitor)?;
     if let Some(said) = state.and_then(|state| lost(&state, chosen.tree.id, monitor)) {
         monitor.warn(&said);
     }
@@ -106,10 +109,11 @@ impl Word {
 
 pub(super) fn choose_in(
     state: Option<&StateDir>,
-    cwd: io::Result<PathBuf>,
+    (cwd, to): (io::Result<PathBuf>, Option<&Path>),
     arguments: &[OsString],
     monitor: &dyn Monitor,
 ) -> Result<Chosen, Error> {
+    let keep_to = |tree, cwd: Option<&Path>, paths: &[OsString]| keep_to(tree, (cwd, to), paths);
     let (word, rest) = match arguments.split_first() {
         Some((first, rest)) => (Some((first, Word::of(first))), rest),
         None => (None, arguments),
@@ -124,6 +128,16 @@ pub(super) fn choose_in(
         Some(state) => newest_over(state, &cwd, monitor)?,
         None => None,
     };
+    if let (Some(state), Some((first, _))) = (state, &word)
+        && let Some(id) = workspace::named(state, first)?
+    {
+        let is_path = || over.as_ref().is_some_and(|t| paths::check(t, Some(&cwd), &arguments[..1]).is_ok());
+        if !workspace::is_id(first) && is_path() {
+            return Err(Error::Both { word: text::os(first), id: id.to_string() });
+        }
+        let tree = open(state, id)?.ok_or_else(|| Error::NothingKept(id.to_string()))?;
+        return keep_to(tree, Some(&cwd), rest);
+    }
     if let Some((first, Word::Either(id))) = &word {
         let is_path = match &over {
             Some(tree) => paths::check(tree, Some(&cwd), &arguments[..1]).is_ok(),
@@ -136,10 +150,22 @@ pub(super) fn choose_in(
             };
         }
     }
-    keep_to(over.ok_or_else(|| Error::NoTree(text::os(&cwd)))?, Some(&cwd), arguments)
+    let tree = match (over, state) {
+        (None, Some(state)) => workspace::over(state, &cwd)?,
+        (over, _) => over,
+    };
+    keep_to(tree.ok_or_else(|| Error::NoTree(text::os(&cwd)))?, Some(&cwd), arguments)
 }
 
-fn keep_to(tree: Tree, cwd: Option<&Path>, paths: &[OsString]) -> Result<Chosen, Error> {
+fn keep_to(
+    tree: Tree,
+    (cwd, to): (Option<&Path>, Option<&Path>),
+    paths: &[OsString],
+) -> Result<Chosen, Error> {
+    let tree = match to {
+        Some(to) => workspace::over_dir(tree, to)?,
+        None => tree,
+    };
     let only = paths::check(&tree, cwd, paths)?;
     let here = paths::below(&tree.base, cwd);
     Ok(Chosen { tree, only, paths: paths.to_vec(), here })
@@ -273,7 +299,7 @@ fn newest(state: &StateDir, found: Vec<Found>, monitor: &dyn Monitor) -> Result<
 }
 
 /// Open the tree of jail `id` and keep it from being removed, if its run is over. `None`: there is none.
-fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
+pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
     let damaged = |source| Error::Damaged { id: id.to_string(), source };
     let Some(held) = trees::open_tree(state, id).map_err(damaged)? else { return Ok(None) };
     let running = !held.try_share()?;
@@ -297,5 +323,6 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     };
     let parts = sides::all(tree, sides::Kind::Part)?;
     let parts = parts.into_iter().map(part).collect::<Result<_, StateError>>()?;
-    Ok(Tree { id: tree.id(), base, upper, started, parts, running: false, _held: None })
+    let homeless = workspaces::is_empty_based(tree);
+    Ok(Tree { id: tree.id(), base, upper, started, parts, homeless, running: false, _held: None })
 }

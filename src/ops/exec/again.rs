@@ -5,13 +5,14 @@
 
 use std::ffi::OsString;
 
+use super::seat::Seat;
 use super::{Error, Request};
 use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::spec::{Birth, Ids, RANGE_BASE, inside_id};
 use crate::monitor::{Recording, Silent};
-use crate::ops::changes;
 use crate::ops::project::{self, Choice, Place};
+use crate::ops::{changes, workspaces};
 use crate::policy::key::Key;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::Access;
@@ -22,8 +23,15 @@ use crate::store::trees::Tree;
 
 /// Find the tree that is asked for, lock it, and make sure that its base is still there. `None`: a
 /// tree of its own is asked for.
-pub(super) fn take(request: &Request, warnings: &mut Vec<String>) -> Result<Option<(Tree, Place)>, Error> {
+pub(super) fn take(
+    request: &Request,
+    seat: Option<&Seat>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Tree, Place)>, Error> {
     let Some(word) = &request.again else { return Ok(None) };
+    if let Some(seat) = seat {
+        return sit_down(request, seat).map(Some);
+    }
     let state = StateDir::open_if_present()?;
     let id = find(state.as_ref(), word, &request.tree, warnings)?;
     let none = || Error::Changes(changes::Error::NothingKept(id.to_string()));
@@ -35,6 +43,28 @@ pub(super) fn take(request: &Request, warnings: &mut Vec<String>) -> Result<Opti
     let described = changes::tree_of_run(&tree)?;
     changes::check_base(&described)?;
     Ok(Some((tree, project::over(described.base)?)))
+}
+
+/// The same for the tree of a workspace.
+fn sit_down(request: &Request, seat: &Seat) -> Result<(Tree, Place), Error> {
+    if request.tree != Choice::Project {
+        return Err(Error::NotAgain {
+            what: if request.tree == Choice::Here { "`--here`" } else { "`--root-dir`" }.to_owned(),
+            why: format!("says which directory is shown; the workspace `{}` has its own", seat.name()),
+        });
+    }
+    let name = || seat.name();
+    let tree = match again::take(&seat.found.state, seat.found.id())? {
+        Taken::Tree(tree) => tree,
+        Taken::Gone => return Err(workspaces::Error::NotFound(name()).into()),
+        Taken::By(user) => {
+            return Err(workspaces::Error::InUse { name: name(), by_run: user == User::Run }.into());
+        }
+    };
+    let described = changes::tree_of_run(&tree)?;
+    changes::check_base(&described)?;
+    let empty = seat.found.filed.record.from_dir.is_none();
+    Ok((tree, project::of_workspace(described.base, empty)?))
 }
 
 /// `@` is the newest tree of this project, whether over all of it or over a part that the current

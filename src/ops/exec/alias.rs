@@ -40,7 +40,9 @@ pub(super) fn state(spec: &Spec, beside: &[Beside], state: &StateDir, insist: bo
         Err(Error::Refused { path: path.to_owned(), why: why.to_owned(), way })
     };
     let (path, writable) = (spec.workspace.as_path(), spec.access == Access::Rw);
-    if overlay {
+    if overlay && path.starts_with(&real) {
+        // By its own name it was let through: an empty directory of a workspace.
+    } else if overlay {
         refuse_where(path, table.place(path, &workspace).map(|p| vec![p]), false)?;
     } else if writable || !insist {
         refuse_where(path, table.places(path, &workspace), writable)?;

@@ -2,6 +2,7 @@
 //! sure. It makes its namespaces on another processor, the longest part of a start, while the launcher
 //! finds the project, reads its file and plans.
 
+use super::seat::Seat;
 use super::{Error, Request, streams};
 use crate::jail::launch::{self, Born};
 use crate::jail::limits::Limits;
@@ -51,11 +52,13 @@ impl Start {
 
     /// Where the user has a configuration of its own, what is asked for depends on more than the flags: a
     /// project's file may only narrow it, and no preset opens the network.
-    pub(super) fn early(on: On<'_>, user: Option<&UserFile>) -> Option<Start> {
+    pub(super) fn early(on: On<'_>, user: Option<&UserFile>, seat: Option<&Seat>) -> Option<Start> {
         let flags = &on.0.flags;
-        let net = flags.net.as_ref().map_or(Net::None, |net| net.value);
-        let as_root = flags.as_root.as_ref().is_some_and(|root| root.value);
-        let sure = user.is_none() && !in_group(flags);
+        let kept = seat.map(|seat| &seat.kept.stored.layer);
+        let net = flags.net.as_ref().or_else(|| kept?.net.as_ref()).map_or(Net::None, |net| net.value);
+        let as_root =
+            flags.as_root.as_ref().or_else(|| kept?.as_root.as_ref()).is_some_and(|root| root.value);
+        let sure = user.is_none() && !in_group(flags) && !kept.is_some_and(in_group);
         sure.then(|| Start::new(on, birth(net, as_root), None))
     }
 

@@ -91,6 +91,9 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
 /// Where the command starts: where the caller is, or where `--cwd` says from there, in the workspace.
 pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
     let Some(asked) = asked else { return Ok(start.to_owned()) };
+    // Inside it has that name, too.
+    let named = asked.strip_prefix("/workspace").ok().filter(|_| !at.starts_with("/workspace"));
+    let asked = &named.map_or_else(|| asked.to_owned(), |below| at.join(below));
     // Collected from its parts: `.` in the middle or at the end means nothing.
     let path: PathBuf = start.join(asked).components().collect();
     let plain = !path.components().any(|c| c == Component::ParentDir);
@@ -136,7 +139,7 @@ pub(super) fn workspace(
         return Err(refuse(path, "is inside aj's state directory", WayOut::Elsewhere));
     }
     let holds_state = state.starts_with(path);
-    if let Some(why) = private(path, meta, settings).filter(|_| !insist) {
+    if let Some(why) = private(path, meta, settings.access).filter(|_| !insist) {
         // Both at once: whoever insists on the first must not be told of the second only then.
         return Err(if holds_state && settings.access != Access::Ro {
             let why = format!("{why}, and contains aj's state directory");
@@ -173,7 +176,7 @@ pub(super) fn workspace(
 }
 
 /// What makes a directory one that is not shown unless the user insists.
-fn private(path: &Path, meta: &Metadata, settings: &Settings) -> Option<&'static str> {
+pub(super) fn private(path: &Path, meta: &Metadata, access: Access) -> Option<&'static str> {
     if path == Path::new("/") {
         return Some("is the whole machine");
     }
@@ -181,7 +184,7 @@ fn private(path: &Path, meta: &Metadata, settings: &Settings) -> Option<&'static
     if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
         return Some("is your home directory, with every key and token in it");
     }
-    let sockets = settings.access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
+    let sockets = access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
     sockets.then_some("holds sockets of other programs")
 }
 
@@ -207,7 +210,9 @@ mod tests {
         let paths = |list: &[&Path]| list.iter().map(|p| p.to_path_buf().into()).collect();
         let flags = Layer { ro: paths(ro), rw: paths(rw), ..Layer::default() };
         let facts = Facts { ram: 8 << 30, cpus: 4, nofile_soft: 1024, nofile_hard: 4096 };
-        resolve(Sources { user: None, project: None, flags: &flags }, &facts).unwrap().settings
+        resolve(Sources { user: None, project: None, workspace: None, flags: &flags }, &facts)
+            .unwrap()
+            .settings
     }
 
     #[test]

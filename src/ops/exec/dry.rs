@@ -3,6 +3,7 @@
 use nix::sys::stat::{Mode, umask};
 
 use super::limits::{self, Chosen};
+use super::seat::Seat;
 use super::{Error, How, Request, again, born, config, prepare, streams};
 use crate::base::id::{Id, Kind};
 use crate::base::text::os;
@@ -49,18 +50,22 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     // The state directory may be made on the way, as by a run.
     umask(Mode::from_bits_truncate(0o077));
     let mut warnings = Vec::new();
-    let (older, place) = match again::take(request, &mut warnings)? {
+    let seat = Seat::look(request)?;
+    let (older, place) = match again::take(request, seat.as_ref(), &mut warnings)? {
         Some((tree, place)) => (Some(tree), place),
         None => (None, project::find(&request.tree)?),
     };
     let (path, found_by) = (os(&place.root), place.why);
-    let mut resolved = config::policy(&place.root, &place.cwd, request.flags.clone(), &request.env_files)?;
+    let workspace = seat.as_ref().map(|seat| &seat.kept.stored);
+    let (at, flags) = ((&*place.root, &*place.cwd), request.flags.clone());
+    let mut resolved = config::policy_with(config::user()?, at, workspace, flags, &request.env_files)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     // A group that has to be there before pid 1 is made, and removed again.
     let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
     let birth = born::asked_for(&resolved.settings);
     let how = How { id, storage: None, birth, limits: &limits, umask: 0o022 };
-    let prepared = prepare(request, &resolved, place, older.as_ref(), how, &mut warnings)?;
+    let in_it = (older.as_ref(), seat.as_ref());
+    let prepared = prepare(request, &resolved, place, in_it, how, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };

@@ -12,6 +12,7 @@ use crate::store::alive;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
+use crate::store::workspaces;
 
 /// Changes that are kept.
 #[derive(Debug)]
@@ -24,22 +25,33 @@ pub(super) struct Left {
     pub(super) tree: Tree,
 }
 
-/// Look at what the run of `jail` left in its tree. A tree that equals its base after all goes.
+/// Look at what the run of `jail` left in its tree. A tree that equals its base after all goes, unless it is
+/// that of a workspace.
 pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Left>, Error> {
+    if workspaces::is_empty_based(&tree) {
+        // There is nothing to compare it with.
+        note(&tree, jail, None);
+        tree.share()?;
+        return Ok(None);
+    }
     let run = changes::tree_of_run(&tree)?;
     let (diff, noted, bytes) = changes::diff_at_end(&run)?;
-    if diff.totals.changes == 0 && diff.totals.skipped == 0 {
+    if diff.totals.changes == 0 && diff.totals.skipped == 0 && !tree.is_lasting() {
         tree.remove(state)?;
         return Ok(None);
     }
     noted.keep(&run);
-    let boot = alive::boot_id().unwrap_or_default();
-    let used_ms = clock::now_ms();
-    let kept = Kept { boot, last: Some(jail), bytes: Some(bytes), used_ms, open: false, torn: false };
-    // Without it the tree is measured again.
-    kept.write(&tree).ok();
+    note(&tree, jail, Some(bytes));
     tree.share()?;
     Ok(Some(Left { diff, bytes, tree }))
+}
+
+/// That the run of `jail` has ended. Without it the tree is measured again.
+fn note(tree: &Tree, jail: Id, bytes: Option<u64>) {
+    let boot = alive::boot_id().unwrap_or_default();
+    let used_ms = clock::now_ms();
+    let kept = Kept { boot, last: Some(jail), bytes, used_ms, open: false, torn: false };
+    kept.write(tree).ok();
 }
 
 /// A line for a run that failed over a ready-made root which is no longer whole. The next one has its own.

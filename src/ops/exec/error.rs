@@ -185,6 +185,17 @@ pub enum Error {
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),
+    /// The workspace.
+    #[error(transparent)]
+    Workspace(#[from] crate::ops::workspaces::Error),
+    /// What the jail wants to have in the home of the workspace could not be made there.
+    #[error("`{path}` could not be made in the home of the workspace")]
+    Home {
+        /// As it would be seen inside.
+        path: String,
+        /// What is in the way.
+        source: sys::Error,
+    },
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),

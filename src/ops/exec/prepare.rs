@@ -1,16 +1,18 @@
 //! What a run is to be: everything that is checked and worked out before its jail is told.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::beside::{self, Beside};
 use super::limits::Chosen;
+use super::seat::{self, Seat};
 use super::{
     CACHE, Error, Request, again, alias, check, copied, gpu, hide, lite, parts, record, setid, shown, spec,
     storage,
 };
 use crate::base::id::Id;
 use crate::jail::ready::Ready;
-use crate::jail::spec::{Birth, Spec, Storage};
+use crate::jail::spec::{Birth, Owner, Spec, Storage};
 use crate::jail::{etc, launch, plan, root};
 use crate::ops::caches::Found as FoundCache;
 use crate::ops::project::Place;
@@ -63,7 +65,7 @@ pub(super) fn prepare(
     request: &Request,
     resolved: &Resolved,
     place: Place,
-    older: Option<&Tree>,
+    (older, seat): (Option<&Tree>, Option<&Seat>),
     How { id, storage, birth, limits, umask }: How<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Prepared, Error> {
@@ -74,13 +76,17 @@ pub(super) fn prepare(
     }
     let state = StateDir::open()?;
     let real = state.real_path();
-    let owner = check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?;
+    let owner = match place.shown_at {
+        None => check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?,
+        // An empty directory of the workspace's own.
+        Some(_) => Owner { uid: place.meta.uid(), gid: place.meta.gid() },
+    };
     let storage =
         storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let alias = check::alias(&place);
-    let mut shown = shown::beside(resolved, &place.root, Some(&real), warnings)?;
+    let mut shown = shown::beside(resolved, place.at(), Some(&real), warnings)?;
     let names = shown.tools.names();
     let tools = std::mem::take(&mut shown.tools.found);
     let caches = std::mem::take(&mut shown.caches.found);
@@ -91,9 +97,12 @@ pub(super) fn prepare(
     if older.is_some() && storage == Storage::Copy {
         return Err(copied::not_again(&spec));
     }
-    let gpu = gpu::add(&mut spec, request.gpus.as_ref(), lite)?;
+    let gpu = gpu::add(&mut spec, seat::gpus(request, seat), lite)?;
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
+    if let Some(tree) = older.filter(|tree| tree.is_lasting()) {
+        seat::furnish(&mut spec, &seat::path_of(tree));
+    }
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
     // What a network brings may be large.
     let memory = !shown_caches.is_empty() && settings.net == Net::None && beside::memory_has_attributes();

@@ -208,7 +208,7 @@ impl supervise::Watcher for Relay<'_> {
 fn keep_if_changed(tree: Option<Tree>, state: &StateDir) -> Result<Option<Tree>, Error> {
     tree.iter().for_each(Tree::make_removable);
     match tree {
-        Some(tree) if tree.is_unchanged()? => {
+        Some(tree) if !tree.is_lasting() && tree.is_unchanged()? => {
             tree.retire(state)?;
             Ok(None)
         }

@@ -19,21 +19,16 @@ pub(super) struct Shown {
     pub(super) caches: Caches,
 }
 
-/// Where a workspace is shown.
-pub(super) fn at(workspace: &Path) -> &Path {
-    if workspace == Path::new("/") { Path::new("/workspace") } else { workspace }
-}
-
-/// Look for all. What was left out of the tools and the caches is a warning.
+/// Look for all, beside a workspace that is shown at `at`. What was left out of the tools and the caches is a warning.
 pub(super) fn beside(
     resolved: &Resolved,
-    workspace: &Path,
+    at: &Path,
     state: Option<&Path>,
     warnings: &mut Vec<String>,
 ) -> Result<Shown, Error> {
     let choice = &resolved.settings.tools;
     let (binds, mut aliases) = check::binds(&resolved.settings)?;
-    let around = Around { at: at(workspace), binds: &binds, state };
+    let around = Around { at, binds: &binds, state };
     let (tools, unknown) = tools::find(choice, &around)?;
     strange(resolved, Key::Tools, unknown, warnings)?;
     if let (Choice::Only(names), Some(Origin::Flag)) = (choice, resolved.origin(Key::Tools)) {

@@ -8,16 +8,19 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::{Monitor, Silent};
-use crate::ops::changes;
+use crate::ops::{changes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
 use crate::store::again::{self, Taken, User};
 use crate::store::layout::StateDir;
+use crate::store::workspaces as store;
 use crate::store::{Error as StateError, edit, ledger, trees};
 use crate::sys::at::{self, FileKind, Meta};
+use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::Owners;
 use crate::workspace::view::resolve::{Last, Place, components};
 use crate::workspace::view::{self, At, Dir, Editor, Entry, Spot, Stack, View};
@@ -35,6 +38,9 @@ pub enum Error {
     /// Which tree is meant, or what it lies over.
     #[error(transparent)]
     Tree(#[from] changes::Error),
+    /// Which workspace is meant.
+    #[error(transparent)]
+    Workspace(#[from] workspaces::Error),
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),
@@ -76,8 +82,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A tree, opened.
 #[derive(Debug)]
 pub struct Target {
-    /// What it is called.
+    /// The id of the workspace, or of the jail that made the tree.
     pub name: String,
+    /// What people call it.
+    pub title: String,
     /// A jail is at work in it.
     pub running: bool,
     view: View,
@@ -94,36 +102,35 @@ enum Held {
 }
 
 impl Target {
-    /// Open the tree that `word` means: a jail, by its id, the start of one, or `@`.
+    /// Open the tree that `word` means: a workspace, or a jail whose changes are kept.
     pub fn read(word: &OsStr, monitor: &dyn Monitor) -> Result<Target> {
-        let not_found = || changes::Error::NotFound(text::os(word));
-        let state = StateDir::open_if_present()?.ok_or_else(not_found)?;
-        let (_, tree) = changes::selected(&state, word, monitor)?;
-        let tree = changes::open_tree(tree)?;
+        let meant = Meant::by(word, monitor)?;
+        let tree = changes::open_tree(meant.id)?;
         let (view, owners) = view_of(&tree)?;
         let (name, running) = (tree.id.to_string(), tree.running);
-        Ok(Target { name, running, view, owners, _held: Held::Read(tree) })
+        Ok(Target { name, title: meant.title, running, view, owners, _held: Held::Read(tree) })
     }
 
-    /// The same to change it.
+    /// The same to change it. With the empty directory in which new things are made.
     pub fn edit(word: &OsStr, monitor: &dyn Monitor) -> Result<(Target, OwnedFd)> {
-        let not_found = || changes::Error::NotFound(text::os(word));
-        let state = StateDir::open_if_present()?.ok_or_else(not_found)?;
-        let (_, id) = changes::selected(&state, word, monitor)?;
+        let Meant { state, id, title, over } = Meant::by(word, monitor)?;
+        if over {
+            return Err(workspaces::Error::Expired(title).into());
+        }
         let tree = match again::take(&state, id)? {
             Taken::Tree(tree) => tree,
             Taken::Gone => return Err(changes::Error::NothingKept(id.to_string()).into()),
-            Taken::By(User::Run) => return Err(Error::Live(id.to_string())),
-            Taken::By(User::Reader) => return Err(Error::InUse(id.to_string())),
+            Taken::By(User::Run) => return Err(Error::Live(title)),
+            Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
         let described = changes::tree_of_run(&tree)?;
         let (view, owners) = view_of(&described)?;
-        let record_of = |run: crate::base::id::Id| {
+        let record_of = |run: Id| {
             ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
         };
-        let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(id.to_string()))?;
-        let target = Target { name: id.to_string(), running: false, view, owners, _held: Held::Edit(tree) };
-        Ok((target, staging))
+        let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
+        let name = id.to_string();
+        Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
     }
 
     /// The place of the view that `spot` is in.
@@ -138,8 +145,8 @@ impl Target {
 
     /// One who changes the place that `spot` is in.
     fn editor<'a>(&'a self, place: usize, staging: &OwnedFd) -> Result<Editor<'a>> {
-        let staging = crate::sys::openat2::beneath(staging, b".", crate::sys::openat2::For::Listing)
-            .map_err(view::Error::sys("open", b"edit"))?;
+        let staging =
+            openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?;
         Ok(Editor::new(&self.view.places[place].stack, staging, self.owners[place]))
     }
 
@@ -181,6 +188,33 @@ impl Target {
     }
 }
 
+/// What a word means.
+struct Meant {
+    state: StateDir,
+    id: Id,
+    title: String,
+    /// Its time is up.
+    over: bool,
+}
+
+impl Meant {
+    /// As for `aj exec`: `@` and `jl-…` are jails, everything else is a workspace.
+    fn by(word: &OsStr, monitor: &dyn Monitor) -> Result<Meant> {
+        let start = word.as_bytes().get(..3).unwrap_or_default();
+        let is_jail = word == "@" || word == "latest" || start.eq_ignore_ascii_case(b"jl-");
+        if !is_jail {
+            let found = workspaces::find(Some(word))?;
+            let (id, title) = (found.id(), found.name().to_string());
+            let over = workspaces::list::is_over(&found.filed.record);
+            return Ok(Meant { id, title, over, state: found.state });
+        }
+        let not_found = || changes::Error::NotFound(text::os(word));
+        let state = StateDir::open_if_present()?.ok_or_else(not_found)?;
+        let (_, id) = changes::selected(&state, word, monitor)?;
+        Ok(Meant { state, id, title: id.to_string(), over: false })
+    }
+}
+
 impl Drop for Target {
     fn drop(&mut self) {
         if let Held::Edit(tree) = &self._held {
@@ -193,21 +227,39 @@ impl Drop for Target {
 fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
+    let workspace = vec![b"workspace".to_vec()];
+    let look = |fd: &OwnedFd| {
+        let meta = at::fstat(fd).map_err(view::Error::sys("look at", b""))?;
+        Ok::<_, Error>((meta.uid, meta.gid))
+    };
+    let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let mut beside = None;
     for opened in tree.opened()? {
-        let at = components(opened.at.as_os_str().as_bytes()).collect();
-        let of = |fd: &OwnedFd| {
-            let meta = at::fstat(fd).map_err(view::Error::sys("look at", b""))?;
-            Ok::<_, Error>((meta.uid, meta.gid))
-        };
         owners.push(if at::is_root() {
-            Owners { jail: Some(of(&opened.upper)?), bottom: of(&opened.base)? }
+            Owners { jail: Some(look(&opened.upper)?), bottom: look(&opened.base)? }
         } else {
-            let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-            Owners { jail: None, bottom: own }
+            Owners { jail: None, bottom: caller }
         });
+        let first = places.is_empty();
+        if first {
+            beside = openat2::parent(&opened.upper, For::Listing).ok();
+        }
+        let at = match tree.homeless && first {
+            true => workspace.clone(),
+            false => components(opened.at.as_os_str().as_bytes()).collect(),
+        };
         places.push(Place { at, stack: Stack::overlay(opened.upper, Vec::new(), opened.base) });
     }
-    let aliases = vec![(vec![b"workspace".to_vec()], places[0].at.clone())];
+    // What a workspace has beside its tree: directories that are bound as they are.
+    if let Some(beside) = beside.filter(|_| tree.id.kind() == Kind::Workspace) {
+        for (name, at) in [(store::HOME, &b"/home/agent"[..]), (store::OUTPUT, b"/output")] {
+            let Ok(dir) = openat2::beneath(&beside, name.as_bytes(), For::Listing) else { continue };
+            owners
+                .push(Owners { jail: if at::is_root() { Some(look(&dir)?) } else { None }, bottom: caller });
+            places.push(Place { at: components(at).collect(), stack: Stack::plain(dir) });
+        }
+    }
+    let aliases = if tree.homeless { Vec::new() } else { vec![(workspace, places[0].at.clone())] };
     Ok((View { places, aliases }, owners))
 }
 

@@ -1,0 +1,174 @@
+//! Prints the linker script `.cargo/start-order.ld`: the functions that a start of `aj` calls, in the order of
+//! their first call.
+//!
+//! A start executes a twentieth of the program, a few lines here and there. Laid out as the compiler leaves them,
+//! those are in sixty places, and each costs an exception, the mapping of the sixteen pages around it and their
+//! unmapping; next to each other they are in ten. That was a tenth of `aj exec -- true`.
+//!
+//! ```text
+//! CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --target x86_64-unknown-linux-musl --bin aj
+//! AJ_BIN=$PWD/target/x86_64-unknown-linux-musl/release/aj cargo bench --bench order > new.ld
+//! ```
+//!
+//! Every start is followed one instruction at a time, with all its processes but the command. The binary has to
+//! have its symbols; `nm` reads them. Names lose the hash that the compiler gives them where few others have the
+//! same name then, so that the script outlives changes of the program: what it names in vain costs nothing.
+#![allow(
+    clippy::zombie_processes, // all are waited for, by `waitpid` of any
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    dead_code
+)]
+
+#[path = "common.rs"]
+mod common;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use common::Place;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What is started: the common ways, the commonest first.
+const STARTS: [&[&str]; 6] = [
+    &["exec", "--", "./noop"],
+    &["exec", "--", "./noop"],
+    &["exec", "--rw", "--", "./noop"],
+    &["exec", "--net", "host", "--", "./noop"],
+    &["exec", "--preset", "build", "--best-effort", "--", "./noop"],
+    &["exec", "--", "cp", "noop", "copy"],
+];
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {
+    println!("SKIP: instructions are followed on x86_64 only");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn main() {
+    let Some(aj) = std::env::var_os("AJ_BIN") else {
+        println!("SKIP: AJ_BIN names no binary; see the beginning of benches/order.rs");
+        return;
+    };
+    let symbols = symbols(&aj);
+    assert!(symbols.len() > 1000, "{aj:?} has no symbols");
+    let place = Place::new(&["noop"]);
+    // The first starts make what later ones find.
+    for _ in 0..3 {
+        assert!(place.aj(STARTS[0]).stderr(Stdio::null()).status().unwrap().success());
+    }
+    let mut order = Vec::new();
+    let mut seen = HashSet::new();
+    for words in STARTS {
+        for offset in follow(place.aj(words), &aj) {
+            match symbols.range(..=offset).next_back() {
+                Some((_, name)) if seen.insert(name) => order.push(name.as_str()),
+                _ => {}
+            }
+        }
+    }
+    eprintln!("{} functions of {}", order.len(), symbols.len());
+    print_script(&order, &symbols);
+}
+
+/// Functions by their offset in the file as it is mapped.
+fn symbols(aj: &std::ffi::OsStr) -> BTreeMap<u64, String> {
+    let output = Command::new("nm").arg(aj).output().expect("`nm` is in the package binutils");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let function = |line: &str| {
+        let mut words = line.split(' ');
+        let (at, kind, name) = (words.next()?, words.next()?, words.next()?);
+        matches!(kind, "t" | "T" | "w" | "W").then(|| (u64::from_str_radix(at, 16).unwrap(), name.to_owned()))
+    };
+    text.lines().filter_map(function).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+/// The offsets at which one start executes, in the order of their first time.
+fn follow(mut command: Command, aj: &std::ffi::OsStr) -> Vec<u64> {
+    let started = || ptrace::traceme().map_err(Into::into);
+    // SAFETY: one system call.
+    unsafe { command.pre_exec(started) };
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let first = Pid::from_raw(child.id().cast_signed());
+    assert!(matches!(waitpid(first, None).unwrap(), WaitStatus::Stopped(_, Signal::SIGTRAP)));
+    let all = Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(first, all).unwrap();
+    let base = base(first, aj);
+    // Whether a process runs `aj`: what it executes is the command and no business of ours.
+    let mut ours = HashMap::from([(first, true)]);
+    let (mut order, mut seen) = (Vec::new(), HashSet::new());
+    ptrace::step(first, None).unwrap();
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::__WALL)) {
+        let (pid, signal) = match status {
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
+            WaitStatus::PtraceEvent(pid, _, event) => {
+                if event == nix::libc::PTRACE_EVENT_EXEC {
+                    ours.insert(pid, false);
+                }
+                (pid, None)
+            }
+            WaitStatus::Stopped(pid, Signal::SIGTRAP | Signal::SIGSTOP) => (pid, None),
+            WaitStatus::Stopped(pid, signal) => (pid, Some(signal)),
+            _ => continue,
+        };
+        // A process may be killed at any time; then there is nothing to go on with.
+        if *ours.entry(pid).or_insert(true) {
+            if let Ok(registers) = ptrace::getregs(pid) {
+                let offset = registers.rip.wrapping_sub(base);
+                if seen.insert(offset) {
+                    order.push(offset);
+                }
+            }
+            ptrace::step(pid, signal).ok();
+        } else {
+            ptrace::cont(pid, signal).ok();
+        }
+    }
+    order
+}
+
+/// Where the program is mapped.
+fn base(pid: Pid, aj: &std::ffi::OsStr) -> u64 {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let file = std::fs::canonicalize(aj).unwrap();
+    let line = maps.lines().find(|l| l.ends_with(file.to_str().unwrap())).expect("the program is mapped");
+    u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap()
+}
+
+fn print_script(order: &[&str], symbols: &BTreeMap<u64, String>) {
+    let mut alike: HashMap<&str, usize> = HashMap::new();
+    for name in symbols.values() {
+        *alike.entry(stem(name)).or_default() += 1;
+    }
+    println!("/* What a start of aj executes, in that order: made by benches/order.rs, which says why. */");
+    println!("SECTIONS {{\n  .text.start : {{");
+    for name in order {
+        let few = stem(name) != *name && alike.get(stem(name)).is_some_and(|n| *n <= 2);
+        let pattern = if few { format!("{}*", stem(name)) } else { (*name).to_owned() };
+        println!("    *(.text.{pattern} .text.unlikely.{pattern})");
+    }
+    println!("  }}\n}}\nINSERT BEFORE .text;");
+}
+
+/// A name without its hash.
+fn stem(name: &str) -> &str {
+    match name.rfind("17h") {
+        Some(at) if name.starts_with("_ZN") && name.get(at + 19..).is_some_and(|e| e.starts_with('E')) => {
+            &name[..at + 3]
+        }
+        _ => name,
+    }
+}

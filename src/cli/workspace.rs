@@ -1,0 +1,325 @@
+//! `aj workspace`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueHint;
+use clap::builder::PossibleValuesParser;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::complete;
+use super::error::{CmdResult, CommandError};
+use super::exit::{self, Exit};
+use super::policy_flags::PolicyArgs;
+use super::ui::Ui;
+use super::workspace_view as view;
+use crate::base::name::Name;
+use crate::base::{clock, text};
+use crate::ops::workspaces::{self as op, change, create, list};
+use crate::policy::value;
+use crate::schema::workspace::{Status, WorkspaceDetail};
+
+/// Manage workspaces: named trees that last, with settings for every command in them
+///
+/// What one `aj exec NAME -- …` writes to the tree (/workspace, which is a name for the directory that it
+/// was made from), to /output and to its home /home/agent, the next one finds. `aj diff NAME` shows what
+/// changed and `aj apply NAME` brings it back.
+///
+/// A workspace is named by its name, its id or the start of that; `@` is the newest. Left out, the one is
+/// meant whose directory the current directory is in.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace create api --from-dir .
+  aj exec api -- npm ci
+  aj workspace list
+  aj workspace rm api")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    #[command(visible_alias = "new")]
+    Create(Box<CreateArgs>),
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    #[command(visible_alias = "get")]
+    Show(ShowArgs),
+    Rename(RenameArgs),
+    #[command(visible_alias = "delete")]
+    Rm(RmArgs),
+    Touch(TouchArgs),
+}
+
+/// Make a workspace
+///
+/// With --from-dir it lies over that directory of the host as a run of `aj exec` does: commands see it at
+/// its own path, what they write stays apart, and what the host changes there later may or may not be
+/// seen. Without, it begins empty, at /workspace.
+///
+/// Flags that say what a command may do are kept and hold for every command in it, below the flags of
+/// that command and above `aj.toml` and the user's own configuration.
+///
+/// Prints the name. Exit codes: 5 there is one of that name already.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace create api --from-dir .
+  aj workspace create scratch --mem 1G --ttl 2h
+  aj ws create --label ci --meta branch=main
+  id=$(aj ws create --json | jq -r .id)")]
+struct CreateArgs {
+    /// Its name: lower-case letters, digits, `-` and `_`; made up when left out
+    #[arg(value_name = "NAME")]
+    name: Option<Name>,
+    /// The directory of the host that it lies over
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    from_dir: Option<PathBuf>,
+    /// How long it lasts (`90m`, `7d`); for ever when left out
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    ttl: Option<Duration>,
+    /// How long it lasts without being used
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    idle: Option<Duration>,
+    /// A word to find it by; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// Something to note about it; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = note)]
+    meta: Vec<(String, String)>,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+/// List workspaces, newest first
+///
+/// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing is
+/// shortened.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace list
+  aj workspace list --status running --label ci
+  aj workspace list --limit 100 --json | jq -r '.next_cursor'")]
+struct ListArgs {
+    /// Only workspaces with this status; may be repeated
+    #[arg(long, value_name = "STATUS", value_delimiter = ',',
+          value_parser = PossibleValuesParser::new(Status::ALL.map(Status::as_str)))]
+    status: Vec<String>,
+    /// Only workspaces with this label; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// Only workspaces with this text in the name, the id or the directory, in either case
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// At most so many; 0 lists all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// Those after the end of an earlier list (its `next_cursor`)
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+/// Show one workspace
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace show api
+  aj workspace show @ --json | jq .policy")]
+struct ShowArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Give a workspace another name
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace rename calm-otter api
+  aj workspace rename @ api")]
+struct RenameArgs {
+    /// The workspace
+    #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
+    workspace: OsString,
+    /// Its new name
+    #[arg(value_name = "NAME")]
+    name: Name,
+}
+
+/// Remove workspaces with everything in them
+///
+/// The directories that they lie over are not touched. What was never applied is gone for good.
+///
+/// Exit codes: 3 there is no such workspace; 5 it is in use; 6 some were removed and others not.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace rm api
+  aj workspace rm api web --force
+  aj workspace list --label ci -q | xargs aj workspace rm")]
+struct RmArgs {
+    /// The workspaces; left out, the one over this directory
+    #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
+    workspaces: Vec<OsString>,
+    /// End what runs in them, and go on when there is no such workspace
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Note that a workspace is in use, so that it does not end of idleness
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace touch api
+  aj workspace touch api --for 2h")]
+struct TouchArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Keep it so long from now on, whatever `--ttl` and `--idle` said
+    #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+    for_time: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The workspace: its name, its id or the start of that, `@` for the newest; left out, the one over
+    /// this directory
+    #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
+    workspace: Option<OsString>,
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    match value::time_limit(text) {
+        Ok(Some(time)) => Ok(time),
+        Ok(None) => Err("leave the flag out for no limit".to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn note(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{}` is not KEY=VALUE", text::printable(text.as_bytes()))),
+    }
+}
+
+/// Run `aj workspace`.
+pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    match args.command {
+        Command::Create(args) => create(ui, *args),
+        Command::List(args) => list(ui, args),
+        Command::Show(args) => show(ui, &args.which),
+        Command::Rename(args) => {
+            let done = change::rename(op::find(Some(&args.workspace))?, &args.name)?;
+            ui.status(&format!("workspace `{}` is called `{}` now", text::os(&args.workspace), args.name));
+            answer(ui, &done)
+        }
+        Command::Rm(args) => rm(ui, &args),
+        Command::Touch(args) => {
+            let done = change::touch(op::find(args.which.workspace.as_deref())?, args.for_time)?;
+            if let Some(until) = &done.workspace.expires_at {
+                ui.status(&format!("workspace `{}` lasts until {until}", done.workspace.name));
+            }
+            answer(ui, &done)
+        }
+    }
+}
+
+/// The object after a change, for programs.
+fn answer(ui: &Ui, done: &WorkspaceDetail) -> CmdResult {
+    if ui.json {
+        ui.document(done);
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn create(ui: &Ui, args: CreateArgs) -> CmdResult {
+    let mut meta = BTreeMap::new();
+    for (key, value) in args.meta {
+        meta.insert(key, value);
+    }
+    // These flags belong to commands that answer for another program; this one does not.
+    let flags = args.policy.into_flags().map_err(|e| CommandError { exit: exit::USAGE, ..e })?;
+    let made = create::create(create::Request {
+        name: args.name,
+        from_dir: args.from_dir,
+        flags: flags.layer,
+        env_files: flags.env_files,
+        gpus: flags.gpus,
+        ttl: args.ttl,
+        idle: args.idle,
+        labels: args.label,
+        meta,
+    })?;
+    if ui.json {
+        ui.document(&made);
+    } else {
+        let name = &made.workspace.name;
+        ui.line(name.as_str());
+        ui.status(&format!("made workspace `{name}`: run something in it with `aj exec {name} -- COMMAND`"));
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn list(ui: &Ui, args: ListArgs) -> CmdResult {
+    let filter = list::Filter {
+        status: Status::ALL.into_iter().filter(|s| args.status.iter().any(|a| a == s.as_str())).collect(),
+        labels: args.label,
+        text: args.search,
+        limit: Some(args.limit).filter(|n| *n > 0),
+        cursor: args.cursor,
+    };
+    let found = list::list(&filter)?;
+    if ui.json {
+        ui.document(&found);
+    } else if ui.quiet > 0 {
+        found.workspaces.iter().for_each(|w| ui.line(w.id.as_str()));
+    } else if found.workspaces.is_empty() {
+        ui.status("no workspaces to show");
+    } else {
+        let rows: Vec<_> =
+            found.workspaces.iter().map(|w| view::row(w, ui.stdout_is_terminal(), clock::now_ms())).collect();
+        ui.listing(&view::HEADERS, &rows);
+        if let Some(cursor) = &found.next_cursor {
+            ui.status(&format!("there are more: `--limit 0`, or `--cursor {cursor}` for the next"));
+        }
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn show(ui: &Ui, which: &Which) -> CmdResult {
+    let detail = list::show(&op::find(which.workspace.as_deref())?)?;
+    if ui.json {
+        ui.document(&detail);
+    } else {
+        ui.out(&view::detail(&detail));
+    }
+    Ok(Exit(exit::OK))
+}
+
+fn rm(ui: &Ui, args: &RmArgs) -> CmdResult {
+    let words: Vec<Option<&OsString>> =
+        if args.workspaces.is_empty() { vec![None] } else { args.workspaces.iter().map(Some).collect() };
+    let (mut removed, mut failed) = (Vec::new(), Vec::<CommandError>::new());
+    for word in words {
+        let found = op::find(word.map(OsString::as_os_str));
+        match found.and_then(|found| change::remove(found, args.force, ui)) {
+            Ok(gone) => {
+                ui.status(&format!("removed workspace `{}`", gone.workspace.name));
+                removed.push(gone);
+            }
+            Err(e @ op::Error::NotFound(_)) if args.force => ui.warn(&e.to_string()),
+            Err(e) => failed.push(e.into()),
+        }
+    }
+    if ui.json {
+        ui.document(&view::removed(&removed));
+    }
+    let several = failed.len() > 1;
+    match failed.pop() {
+        None => Ok(Exit(exit::OK)),
+        Some(e) if removed.is_empty() && !several => Err(e),
+        Some(last) => {
+            failed.iter().for_each(|e| ui.error(e));
+            let exit = if removed.is_empty() { last.exit } else { exit::PARTIAL };
+            Err(CommandError { exit, ..last })
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Workspaces as people see them, and what is wrong with them in words with a way out.
+
+use super::error::CommandError;
+use super::policy_flags::policy_error;
+use super::ui::human;
+use super::{exit, hints, state};
+use crate::base::{duration, size, text};
+use crate::ops::workspaces::Error;
+use crate::schema::changes::FORMAT;
+use crate::schema::workspace::{Workspace, WorkspaceDetail};
+
+pub(super) const HEADERS: [&str; 6] = ["name", "id", "status", "used", "size", "directory"];
+
+/// On a terminal short and relative; piped whole and absolute.
+pub(super) fn row(w: &Workspace, terminal: bool, now: u64) -> Vec<String> {
+    let dash = || "-".to_owned();
+    vec![
+        w.name.to_string(),
+        if terminal { w.id.as_str().get(..10).unwrap_or_default().to_owned() } else { w.id.to_string() },
+        w.status.as_str().to_owned(),
+        if terminal { ago(&w.used_at, now) } else { w.used_at.clone() },
+        w.bytes.map_or_else(dash, |n| if terminal { size::human(n) } else { n.to_string() }),
+        w.from_dir.clone().unwrap_or_else(dash),
+    ]
+}
+
+/// An RFC 3339 time for eyes.
+fn ago(time: &str, now: u64) -> String {
+    let ms = time.parse::<jiff::Timestamp>().ok().and_then(|t| u64::try_from(t.as_millisecond()).ok());
+    ms.map_or_else(|| time.to_owned(), |ms| human::when(ms, now))
+}
+
+/// Everything, a line each.
+pub(super) fn detail(detail: &WorkspaceDetail) -> String {
+    let w = &detail.workspace;
+    let time = |ms: u64| duration::human(std::time::Duration::from_millis(ms));
+    let mut rows: Vec<(&str, String)> = vec![
+        ("name", w.name.to_string()),
+        ("id", w.id.to_string()),
+        ("status", w.status.as_str().to_owned()),
+        ("directory", w.from_dir.clone().unwrap_or_else(|| "none: it began empty".to_owned())),
+        ("seen at", w.path.clone()),
+        ("created", w.created_at.clone()),
+        ("used", w.used_at.clone()),
+    ];
+    rows.extend(w.expires_at.iter().map(|at| ("expires", at.clone())));
+    rows.extend(w.ttl_ms.map(|ms| ("ttl", time(ms))));
+    rows.extend(w.idle_ms.map(|ms| ("idle", time(ms))));
+    rows.extend(w.bytes.map(|n| ("size", size::human(n))));
+    rows.extend(w.parent.map(|id| ("fork of", id.to_string())));
+    rows.extend((!w.layers.is_empty()).then(|| ("layers", w.layers.len().to_string())));
+    rows.extend((!w.labels.is_empty()).then(|| ("labels", text::printable(w.labels.join(", ").as_bytes()))));
+    let note = |(k, v): (&String, &String)| ("meta", text::printable(format!("{k}={v}").as_bytes()));
+    rows.extend(w.meta.iter().map(note));
+    rows.extend(detail.policy.iter().map(|kept| (kept.key, kept.value.clone())));
+    rows.extend(detail.env_files.iter().map(|file| ("env file", text::printable(file.as_bytes()))));
+    rows.push(("lies in", detail.directory.clone()));
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+/// What `rm` took away.
+pub(super) fn removed(gone: &[WorkspaceDetail]) -> serde_json::Value {
+    let gone: Vec<&Workspace> = gone.iter().map(|d| &d.workspace).collect();
+    serde_json::json!({"format_version": FORMAT, "removed": gone})
+}
+
+impl From<Error> for CommandError {
+    fn from(e: Error) -> CommandError {
+        let (exit, code) = match &e {
+            Error::State(e) => return state::error(e),
+            Error::Policy(e) => return policy_error(e, exit::FAILED),
+            Error::NotFound(_) | Error::NoneHere(_) | Error::None => (exit::NOT_FOUND, "workspace_not_found"),
+            Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
+            Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
+            Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Expired(_) => (exit::FAILED, "workspace_expired"),
+            Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
+            Error::Name(_) => (exit::USAGE, "usage"),
+            Error::Directory { .. } => (exit::FAILED, "workspace_refused"),
+            Error::NotText(_) | Error::Setting { .. } | Error::Word { .. } | Error::Cursor(_) => {
+                (exit::USAGE, "usage")
+            }
+            Error::CurrentDir(_) => (exit::FAILED, "current_dir"),
+            Error::Random(_) => (exit::FAILED, "random"),
+        };
+        let shown = CommandError::new(exit, code, e.to_string());
+        match &e {
+            Error::NotFound(_) => shown.hint("`aj workspace list` shows the workspaces"),
+            Error::NoneHere(_) => shown
+                .hint("name one: `aj workspace list` shows them")
+                .hint("or make one over this directory: `aj workspace create --from-dir .`"),
+            Error::None => shown.hint("make one: `aj workspace create NAME`"),
+            Error::Ambiguous { .. } => shown.hint("write its name, or more of the id"),
+            Error::Taken { name, .. } => shown
+                .hint("choose another name, or leave it out")
+                .hint(format!("see that one: `aj workspace show {name}`")),
+            Error::InUse { name, by_run: true } => shown
+                .hint(format!("see since when: `aj workspace show {name}`"))
+                .hint("wait until the command has ended"),
+            Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
+            Error::Expired(name) => shown
+                .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
+                .hint(format!("or remove it: `aj workspace rm {name}`")),
+            Error::Record(_) | Error::Settings(_) => {
+                shown.hint("repair the file by hand; what is in the workspace lies beside it")
+            }
+            Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
+            Error::Directory { .. } => shown.hint("use a project directory"),
+            Error::State(_)
+            | Error::Policy(_)
+            | Error::Name(_)
+            | Error::NotText(_)
+            | Error::Setting { .. }
+            | Error::Word { .. }
+            | Error::Cursor(_)
+            | Error::Random(_) => shown,
+        }
+    }
+}

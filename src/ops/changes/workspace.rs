@@ -1,0 +1,55 @@
+//! Workspaces among what `aj diff` and `aj apply` can mean.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{Error, Tree, find};
+use crate::base::id::Id;
+use crate::ops::workspaces::{self, Error as Missing};
+use crate::store::layout::StateDir;
+use crate::store::workspaces as store;
+use crate::sys::at::Stamp;
+use crate::sys::openat2::{self, For};
+
+/// Whether a word can be nothing but the id of a workspace.
+pub(super) fn is_id(word: &OsStr) -> bool {
+    let start = word.as_bytes().get(..3).unwrap_or_default();
+    start.eq_ignore_ascii_case(b"ws-") && !word.as_bytes().contains(&b'/')
+}
+
+/// The workspace that a word names: by its name, or by an id that begins with `ws-`. Costs one call for a
+/// word that is neither.
+pub(super) fn named(state: &StateDir, word: &OsStr) -> Result<Option<Id>, Error> {
+    if is_id(word) {
+        return Ok(Some(workspaces::find(Some(word))?.id()));
+    }
+    match word.to_str().and_then(|text| text.parse().ok()) {
+        Some(name) => Ok(store::holder(state, &name)?),
+        None => Ok(None),
+    }
+}
+
+/// The tree of the workspace that owns the directory `cwd`.
+pub(super) fn over(state: &StateDir, cwd: &Path) -> Result<Option<Tree>, Error> {
+    match workspaces::owner_of(state, cwd) {
+        Ok(filed) => find::open(state, filed.record.id),
+        Err(Missing::NoneHere(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A tree that lies over no directory of the host's, as one over `dir`. It never had anything of it: what
+/// is there is the host's own, and newer than whatever the tree could know.
+pub(super) fn over_dir(tree: Tree, dir: &Path) -> Result<Tree, Error> {
+    if !tree.homeless {
+        return Err(Error::HasBase { base: crate::base::text::os(&tree.base) });
+    }
+    let failed = |source| Error::Base { base: crate::base::text::os(dir), source };
+    let base = std::fs::canonicalize(dir).map_err(|e| {
+        failed(crate::sys::Error::new("open", crate::base::text::os(dir), crate::sys::errno(&e)))
+    })?;
+    openat2::absolute(base.as_os_str().as_bytes(), For::Listing).map_err(failed)?;
+    let started = Stamp { sec: i64::MIN, nsec: 0 };
+    Ok(Tree { base, started, homeless: false, ..tree })
+}

@@ -1,0 +1,230 @@
+//! `aj workspace list` and `show`.
+
+use super::find::readable;
+use super::{Error, Found};
+use crate::base::clock::{self, rfc3339};
+use crate::base::id::Id;
+use crate::base::text;
+use crate::policy::key::Key;
+use crate::schema::changes::FORMAT;
+use crate::schema::workspace::{Kept as Setting, Record, Status, Workspace, WorkspaceDetail, WorkspaceList};
+use crate::store::kept::Kept;
+use crate::store::layout::StateDir;
+use crate::store::{trees, workspaces};
+
+/// Which ones.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// With one of these; empty: any.
+    pub status: Vec<Status>,
+    /// With all of these.
+    pub labels: Vec<String>,
+    /// With this text in the name, the id or the directory, in either case.
+    pub text: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// After the ones that an earlier list ended with.
+    pub cursor: Option<String>,
+}
+
+/// Look at them, newest first.
+pub fn list(filter: &Filter) -> Result<WorkspaceList, Error> {
+    let mut answer = WorkspaceList { format_version: FORMAT, workspaces: Vec::new(), next_cursor: None };
+    let after = filter.cursor.as_deref().map(place).transpose()?;
+    let Some(state) = StateDir::open_if_present()? else { return Ok(answer) };
+    let mut all = readable(&state)?;
+    all.sort_unstable_by_key(|f| std::cmp::Reverse((f.record.created_ms, f.record.id)));
+    let text = filter.text.as_ref().map(|t| t.to_lowercase());
+    let mut last = None;
+    for filed in all {
+        let record = &filed.record;
+        if after.is_some_and(|after| (record.created_ms, record.id) >= after)
+            || !wanted(record, filter, text.as_deref())
+        {
+            continue;
+        }
+        let workspace = view(&state, record);
+        if !filter.status.is_empty() && !filter.status.contains(&workspace.status) {
+            continue;
+        }
+        if filter.limit.is_some_and(|limit| answer.workspaces.len() >= limit) {
+            answer.next_cursor = last;
+            break;
+        }
+        last = Some(format!("{}.{}", record.created_ms, record.id));
+        answer.workspaces.push(workspace);
+    }
+    Ok(answer)
+}
+
+fn wanted(record: &Record, filter: &Filter, text: Option<&str>) -> bool {
+    let has = |label: &String| record.labels.contains(label);
+    let within = |text: &str| {
+        record.name.as_str().contains(text)
+            || record.id.as_str().contains(text)
+            || record.from_dir.as_ref().is_some_and(|dir| dir.to_lowercase().contains(text))
+    };
+    filter.labels.iter().all(has) && text.is_none_or(within)
+}
+
+/// The place of a workspace in the list.
+fn place(cursor: &str) -> Result<(u64, Id), Error> {
+    let read = || {
+        let (ms, id) = cursor.split_once('.')?;
+        Some((ms.parse().ok()?, id.parse().ok()?))
+    };
+    read().ok_or_else(|| Error::Cursor(text::brief(&text::printable(cursor.as_bytes()))))
+}
+
+/// A label is one word, so that it can be given as it is shown.
+pub(super) fn check_label(label: &str) -> Result<(), Error> {
+    let bad =
+        |why| Error::Word { given: text::brief(&text::printable(label.as_bytes())), what: "a label", why };
+    if label.is_empty() || label.len() > 128 {
+        return Err(bad("it has 1 to 128 bytes"));
+    }
+    if label.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',') {
+        return Err(bad("it has no blanks, commas and control characters"));
+    }
+    Ok(())
+}
+
+/// One workspace.
+pub fn show(found: &Found) -> Result<WorkspaceDetail, Error> {
+    detail(found)
+}
+
+pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
+    let record = &found.filed.record;
+    Ok(WorkspaceDetail {
+        format_version: FORMAT,
+        workspace: view(&found.state, record),
+        policy: settings(found.filed.policy()),
+        env_files: record.env_files.clone(),
+        directory: workspaces::shown(&found.state, record.id),
+    })
+}
+
+/// The section as it was written, a row for each setting. The values of variables are left out: they are
+/// often secrets, and this goes into bug reports.
+fn settings(section: &str) -> Vec<Setting> {
+    let row = |line: &str| {
+        let (key, value) = line.split_once(" = ")?;
+        let key = Key::from_name(key)?;
+        let value = match key {
+            Key::Env => {
+                let table: toml::Table = toml::from_str(line).ok()?;
+                let names = table.get("env")?.as_table()?.keys().map(|k| text::printable(k.as_bytes()));
+                names.collect::<Vec<_>>().join(", ")
+            }
+            _ => text::printable(value.trim_matches('"').as_bytes()),
+        };
+        Some(Setting { key: key.name(), value })
+    };
+    section.lines().filter_map(row).collect()
+}
+
+fn view(state: &StateDir, record: &Record) -> Workspace {
+    // What cannot be opened is shown as if nothing were known about it: whoever uses it says why.
+    let tree = trees::open_tree(state, record.id).ok().flatten();
+    let kept = tree.as_ref().and_then(Kept::read);
+    let running = tree.as_ref().is_some_and(|tree| tree.is_in_use().unwrap_or(false));
+    let used = used_ms(record, kept.as_ref());
+    let ends = ends_ms(record, used);
+    let status = match ends {
+        _ if running => Status::Running,
+        Some(ends) if ends <= clock::now_ms() => Status::Expired,
+        _ => Status::Ready,
+    };
+    Workspace {
+        id: record.id,
+        name: record.name.clone(),
+        status,
+        from_dir: record.from_dir.as_ref().map(|dir| text::printable(dir.as_bytes())),
+        path: record
+            .from_dir
+            .as_ref()
+            .map_or_else(|| "/workspace".to_owned(), |d| text::printable(d.as_bytes())),
+        created_at: rfc3339(record.created_ms),
+        used_at: rfc3339(used),
+        expires_at: ends.map(rfc3339),
+        ttl_ms: record.ttl_ms,
+        idle_ms: record.idle_ms,
+        bytes: kept.and_then(|k| k.bytes),
+        parent: record.parent,
+        layers: record.layers.clone(),
+        labels: record.labels.clone(),
+        meta: record.meta.clone(),
+    }
+}
+
+/// When it was used last.
+fn used_ms(record: &Record, kept: Option<&Kept>) -> u64 {
+    let ran = kept.map_or(0, |k| k.used_ms);
+    record.created_ms.max(ran).max(record.touched_ms.unwrap_or(0))
+}
+
+/// When it ends if nobody uses it.
+fn ends_ms(record: &Record, used: u64) -> Option<u64> {
+    let by_age = record.ttl_ms.map(|ttl| record.created_ms.saturating_add(ttl));
+    let by_idle = record.idle_ms.map(|idle| used.saturating_add(idle));
+    let ends = by_age.into_iter().chain(by_idle).min()?;
+    Some(ends.max(record.keep_until_ms.unwrap_or(0)))
+}
+
+/// Whether its time is up. Idleness alone ends with the next use.
+pub(crate) fn is_over(record: &Record) -> bool {
+    let by_age = Record { idle_ms: None, ..record.clone() };
+    ends_ms(&by_age, 0).is_some_and(|ends| ends <= clock::now_ms())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::Kind;
+    use crate::schema::workspace::RECORD;
+
+    fn record() -> Record {
+        Record {
+            format: RECORD,
+            id: Id::random(Kind::Workspace).unwrap(),
+            name: "api".parse().unwrap(),
+            created_ms: 1000,
+            from_dir: None,
+            ttl_ms: None,
+            idle_ms: None,
+            touched_ms: None,
+            keep_until_ms: None,
+            env_files: vec![],
+            gpu: None,
+            parent: None,
+            layers: vec![],
+            labels: vec![],
+            meta: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_earlier_of_age_and_idleness_ends_it_unless_it_is_kept() {
+        let ends = |ttl, idle, keep| {
+            let record = Record { ttl_ms: ttl, idle_ms: idle, keep_until_ms: keep, ..record() };
+            ends_ms(&record, 5000)
+        };
+        assert_eq!(ends(None, None, None), None);
+        assert_eq!(ends(None, None, Some(9)), None, "it lasts anyway");
+        assert_eq!(ends(Some(10), None, None), Some(1010));
+        assert_eq!(ends(None, Some(10), None), Some(5010));
+        assert_eq!(ends(Some(10), Some(10), None), Some(1010));
+        assert_eq!(ends(Some(10), Some(10), Some(7000)), Some(7000));
+        assert_eq!(ends(Some(u64::MAX), None, None), Some(u64::MAX));
+    }
+
+    #[test]
+    fn values_of_variables_are_not_shown() {
+        let section =
+            "[policy]\nnet = \"host\"\nro = [\"/a\"]\nenv = { \"TOKEN\" = \"s3cret\", \"A\" = \"\" }\n";
+        let rows = settings(section);
+        let rows: Vec<_> = rows.iter().map(|r| (r.key, r.value.as_str())).collect();
+        assert_eq!(rows, [("net", "host"), ("ro", "[\"/a\"]"), ("env", "A, TOKEN")]);
+    }
+}

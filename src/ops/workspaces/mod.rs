@@ -1,0 +1,131 @@
+//! `aj workspace`: named trees that last, with the settings that each command in them gets.
+//!
+//! [`find`] says which one is meant, [`create`] makes one, [`change`] renames, touches and removes them,
+//! [`list`] looks at them. What runs in one is `ops::exec`'s.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::id::Id;
+use crate::base::name::NotAName;
+use crate::base::text;
+use crate::policy::file::FileError;
+use crate::policy::stored::NotText;
+use crate::store::workspaces::Unread;
+
+pub mod change;
+pub mod create;
+mod find;
+pub mod list;
+mod settings;
+
+pub use find::{Candidate, Found, find, is_selector, owner_of};
+pub use settings::Kept;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] crate::store::Error),
+    /// A record that cannot be used.
+    #[error(transparent)]
+    Record(Unread),
+    /// The settings in a record.
+    #[error(transparent)]
+    Settings(#[from] FileError),
+    /// No workspace is meant.
+    #[error("no workspace `{0}`")]
+    NotFound(String),
+    /// None lies over the current directory.
+    #[error("no workspace lies over `{0}`")]
+    NoneHere(String),
+    /// There are none at all.
+    #[error("there are no workspaces")]
+    None,
+    /// Several are meant.
+    #[error("{what}: {}", candidates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        what: String,
+        /// At most 8.
+        candidates: Vec<Candidate>,
+    },
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] NotAName),
+    /// A name that another one has.
+    #[error("there is a workspace `{name}` already ({id})")]
+    Taken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: Id,
+    },
+    /// Somebody uses it.
+    #[error("workspace `{name}` is in use: {}", if *.by_run { "a command runs in it" } else { "`aj diff` or `aj apply` is at work" })]
+    InUse {
+        /// Its name.
+        name: String,
+        /// By a command; otherwise by somebody who reads.
+        by_run: bool,
+    },
+    /// Its time is up.
+    #[error("workspace `{0}` has expired")]
+    Expired(String),
+    /// A host directory that cannot be one's base.
+    #[error("`{}` cannot be the directory of a workspace: {why}", text::os(.path))]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A setting that a record cannot hold.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// A setting that means nothing for a workspace.
+    #[error("a workspace cannot keep {what}: {why}")]
+    Setting {
+        /// The flag.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A label, or a note, that cannot be one.
+    #[error("`{given}` cannot be {what}: {why}")]
+    Word {
+        /// As given, printable.
+        given: String,
+        /// What it was to be.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The policy could not be made.
+    #[error(transparent)]
+    Policy(#[from] super::config::Error),
+    /// A place in a list that is none.
+    #[error("`{0}` is not a cursor that `aj workspace list` gave")]
+    Cursor(String),
+    /// The current directory.
+    #[error("the current directory cannot be used: {}", super::config::why(.0))]
+    CurrentDir(io::Error),
+    /// No randomness.
+    #[error("no random bytes for an id: {0}")]
+    Random(getrandom::Error),
+}
+
+impl From<Unread> for Error {
+    fn from(e: Unread) -> Error {
+        match e {
+            Unread::Store(e) => Error::State(e),
+            e => Error::Record(e),
+        }
+    }
+}
+
+fn not_found(word: &OsStr) -> Error {
+    Error::NotFound(text::brief(&text::os(word)))
+}

@@ -1,0 +1,156 @@
+//! Workspaces: their record on disk, and what `aj workspace --json` shows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::changes::FormatVersion;
+use crate::base::id::Id;
+use crate::base::name::Name;
+
+/// Format of [`Record`]; an older `aj` refuses a newer one.
+pub const RECORD: u32 = 1;
+
+/// `workspaces/ID/workspace.toml`, but for its section `[policy]`, which `policy::stored` reads and writes.
+/// Times are milliseconds since the epoch, durations milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`RECORD`].
+    pub format: u32,
+    /// Its id.
+    pub id: Id,
+    /// Its name. The link `workspaces/names/NAME` leads to the id.
+    pub name: Name,
+    /// When it was made.
+    pub created_ms: u64,
+    /// The host directory that its tree lies over; `None`: it began empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_dir: Option<String>,
+    /// It ends so long after it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// It ends so long after its last use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    /// When somebody said that it is in use (`aj workspace touch`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub touched_ms: Option<u64>,
+    /// It does not end before then, whatever the other two say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_until_ms: Option<u64>,
+    /// Files of variables that each command gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_files: Vec<String>,
+    /// GPUs that each command has, as `--gpu` takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// The workspace that this one is a fork of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Id>,
+    /// The layers below its own, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// What the user noted about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+}
+
+/// What a workspace is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing runs in it.
+    Ready,
+    /// A command does.
+    Running,
+    /// Its time is up.
+    Expired,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Status; 3] = [Status::Ready, Status::Running, Status::Expired];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ready => "ready",
+            Status::Running => "running",
+            Status::Expired => "expired",
+        }
+    }
+}
+
+/// One workspace.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Workspace {
+    /// Its id.
+    pub id: Id,
+    /// Its name.
+    pub name: Name,
+    /// What it is doing.
+    pub status: Status,
+    /// The host directory that it lies over; `null`: it began empty.
+    pub from_dir: Option<String>,
+    /// Where it is seen inside.
+    pub path: String,
+    /// When it was made, RFC 3339.
+    pub created_at: String,
+    /// When a command last began or ended in it, or somebody touched it, RFC 3339.
+    pub used_at: String,
+    /// When it ends if nobody uses it, RFC 3339; `null`: never.
+    pub expires_at: Option<String>,
+    /// As given by `--ttl`, milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// As given by `--idle`, milliseconds.
+    pub idle_ms: Option<u64>,
+    /// Bytes that its changes take on the disk; `null` when nobody has measured them.
+    pub bytes: Option<u64>,
+    /// The workspace that it is a fork of.
+    pub parent: Option<Id>,
+    /// The layers below its own, newest first.
+    pub layers: Vec<String>,
+    /// Words to find it by.
+    pub labels: Vec<String>,
+    /// What the user noted about it.
+    pub meta: BTreeMap<String, String>,
+}
+
+/// `aj workspace list --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkspaceList {
+    /// Version of this document.
+    pub format_version: FormatVersion,
+    /// Newest first.
+    pub workspaces: Vec<Workspace>,
+    /// For `--cursor`, when there are more.
+    pub next_cursor: Option<String>,
+}
+
+/// `aj workspace show --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkspaceDetail {
+    /// Version of this document.
+    pub format_version: FormatVersion,
+    /// The workspace.
+    #[serde(flatten)]
+    pub workspace: Workspace,
+    /// The settings that it keeps, in the order of tables.
+    pub policy: Vec<Kept>,
+    /// Files of variables.
+    pub env_files: Vec<String>,
+    /// Where it lies in the state directory.
+    pub directory: String,
+}
+
+/// One setting that a workspace keeps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kept {
+    /// Its name.
+    pub key: &'static str,
+    /// Its value, or one of its values, as flags take it; of a variable its name only.
+    pub value: String,
+}

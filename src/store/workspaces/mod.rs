@@ -1,0 +1,367 @@
+//! Workspaces: `workspaces/ID/workspace.toml`, and in `workspaces/ID/tree/` what a kept tree has (see
+//! [`trees`](super::trees)) with `home/` and `output/`, which are seen at `/home/agent` and `/output`.
+//! `workspaces/names/NAME` is a link whose text is the id.
+//!
+//! The record says what the name is; the link is how it is found. `workspaces/lock` is held while a name
+//! is given or taken and while a workspace gets or loses its place, never for longer: what takes time is
+//! done under `.new-ID` before and under `.gone-ID` after. A link that leads nowhere, or to a workspace of
+//! another name, is what a killed process left; the next one that wants the name takes it.
+//!
+//! The lock on a workspace is that of its tree: shared by readers, exclusive for a run and for whoever
+//! takes it away.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlinkat, renameat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+
+use super::dirfd::{self, open_file};
+use super::error::{Error, Result};
+use super::layout::StateDir;
+use super::remove::remove_dir;
+use super::trees::{self, Tree};
+use super::{lock, origin};
+use crate::base::id::{Id, Kind};
+use crate::base::name::Name;
+use crate::base::text;
+
+mod record;
+
+pub use record::{Filed, Unread, path_of as record_path};
+
+pub(super) const DIR: &str = "workspaces";
+const NAMES: &str = "names";
+const LOCK: &str = "lock";
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
+/// Of a workspace's directory.
+const TREE: &str = "tree";
+/// Of its tree: what one without a host directory lies over.
+const EMPTY: &str = "empty";
+/// Of its tree: what is seen at `/home/agent`.
+pub const HOME: &str = "home";
+/// Of its tree: what is seen at `/output`.
+pub const OUTPUT: &str = "output";
+
+/// Where the tree of workspace `id` is, below the state directory.
+pub(super) fn tree_below(id: Id) -> String {
+    format!("{DIR}/{id}/{TREE}")
+}
+
+/// Where workspace `id` lies.
+pub fn dir_of(state: &StateDir, id: Id) -> PathBuf {
+    state.path().join(DIR).join(id.as_str())
+}
+
+/// What a new workspace lies over, and whom what is written to it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The host directory; `None`: an empty directory of its own.
+    pub base: Option<&'a Path>,
+    /// As in [`trees::create_tree`].
+    pub owner: Option<(u32, u32)>,
+}
+
+/// What came of an attempt to give a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// It has it.
+    Yes,
+    /// This one has it.
+    Taken(Id),
+}
+
+/// Make the workspace of `filed`. With [`Named::Taken`] nothing was made.
+pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Named> {
+    let all = state.subdir(DIR)?;
+    let (id, path) = (filed.record.id, state.path().join(DIR));
+    // Told at once; judged again below.
+    if let Some(other) = holder(state, &filed.record.name)? {
+        return Ok(Named::Taken(other));
+    }
+    let new = format!("{NEW}{id}");
+    let failed = |call| {
+        let path = path.join(&new);
+        move |e| Error::call(call, &path, e)
+    };
+    mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
+    let made = || -> Result<Named> {
+        let dir = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
+        // Until it has its name, this is what tells it from a leftover.
+        if !lock::try_acquire(&dir, lock::Mode::Exclusive, &path)? {
+            return Err(Error::call("flock", &path.join(&new), Errno::EWOULDBLOCK));
+        }
+        furnish(&dir, &path.join(&new), ground)?;
+        filed.write(&dir, &path.join(&new))?;
+        let turn = take_turn(state)?;
+        sweep(&all, &path);
+        if let Named::Taken(other) = link(state, &filed.record.name, id)? {
+            return Ok(Named::Taken(other));
+        }
+        let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename"));
+        if placed.is_err() {
+            unlink(state, &filed.record.name, id);
+        }
+        placed?;
+        // What a successful command reported is there after a power cut as well.
+        all.sync_all().ok();
+        drop(turn);
+        Ok(Named::Yes)
+    }();
+    if !matches!(made, Ok(Named::Yes)) {
+        let name = CString::new(new.as_str()).unwrap_or_default();
+        remove_dir(&all, &name, &path).ok();
+    }
+    made
+}
+
+/// Make the tree in the directory of a new workspace.
+fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
+    let path = path.join(TREE);
+    let failed = |call| {
+        let path = path.clone();
+        move |e| Error::call(call, &path, e)
+    };
+    mkdirat(dir, TREE, Mode::S_IRWXU).map_err(failed("mkdir"))?;
+    let tree = open_file(dir, TREE, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
+    for (name, mode) in [(HOME, 0o700), (OUTPUT, 0o755)] {
+        room(&tree, &path, name, (mode, ground.owner))?;
+    }
+    match ground.base {
+        Some(base) => {
+            trees::populate(&tree, &path, base, ground.owner)?;
+            origin::note(&tree, base);
+        }
+        None => {
+            room(&tree, &path, EMPTY, (0o755, None))?;
+            trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Make a directory of these permission bits and this owner.
+fn room(tree: &File, path: &Path, name: &str, (mode, owner): (u32, Option<(u32, u32)>)) -> Result<()> {
+    let failed = |call| {
+        let path = path.join(name);
+        move |e| Error::call(call, &path, e)
+    };
+    mkdirat(tree, name, Mode::S_IRWXU).map_err(failed("mkdir"))?;
+    let made = open_file(tree, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
+    // Set apart from mkdir, which the umask cuts down.
+    fchmod(&made, Mode::from_bits_truncate(mode)).map_err(failed("chmod"))?;
+    if let Some((uid, gid)) = owner {
+        fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed("chown"))?;
+    }
+    Ok(())
+}
+
+/// The turn of one process among those that give and take names, until it is dropped.
+fn take_turn(state: &StateDir) -> Result<File> {
+    let all = state.subdir(DIR)?;
+    let path = state.path().join(DIR).join(LOCK);
+    let file = open_file(&all, LOCK, OFlag::O_RDWR | OFlag::O_CREAT);
+    let file = file.map_err(|e| Error::call("open", &path, e))?;
+    lock::acquire(&file, lock::Mode::Exclusive, lock::APPEND_WAIT, &path)?;
+    Ok(file)
+}
+
+fn names(state: &StateDir) -> Result<File> {
+    state.subdir(DIR)?;
+    state.subdir(&format!("{DIR}/{NAMES}"))
+}
+
+/// Give `name` to `id`. The caller has the turn.
+fn link(state: &StateDir, name: &Name, id: Id) -> Result<Named> {
+    let names = names(state)?;
+    let failed = |call| {
+        let path = state.path().join(DIR).join(NAMES).join(name.as_str());
+        move |e| Error::call(call, &path, e)
+    };
+    loop {
+        match symlinkat(id.as_str(), &names, name.as_str()) {
+            Ok(()) => return Ok(Named::Yes),
+            Err(Errno::EEXIST) => match holder(state, name)? {
+                Some(other) if other != id => return Ok(Named::Taken(other)),
+                Some(_) => return Ok(Named::Yes),
+                None => remove_name(&names, name).map_err(failed("unlink"))?,
+            },
+            Err(e) => return Err(failed("symlink")(e)),
+        }
+    }
+}
+
+/// Take `name` from `id`, if it has it. Failing is no loss: a link that leads nowhere counts for nothing.
+fn unlink(state: &StateDir, name: &Name, id: Id) {
+    if let Ok(names) = names(state)
+        && target(&names, name) == Some(id)
+    {
+        remove_name(&names, name).ok();
+    }
+}
+
+fn remove_name(names: &File, name: &Name) -> std::result::Result<(), Errno> {
+    match unlinkat(names, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn target(names: &File, name: &Name) -> Option<Id> {
+    let id: Id = readlinkat(names, name.as_str()).ok()?.to_str()?.parse().ok()?;
+    (id.kind() == Kind::Workspace).then_some(id)
+}
+
+/// The workspace of that name. Two small reads.
+pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
+    let below = format!("{DIR}/{NAMES}/{name}");
+    let id: Option<Id> = match readlinkat(state, below.as_str()) {
+        Ok(text) => text.to_str().and_then(|t| t.parse().ok()),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        // Not ours: in the way, but nobody's name.
+        Err(Errno::EINVAL) => None,
+        Err(e) => return Err(Error::call("readlink", &state.path().join(below), e)),
+    };
+    let Some(id) = id.filter(|id| id.kind() == Kind::Workspace) else { return Ok(None) };
+    match Filed::read(state, id) {
+        Ok(Some(filed)) if filed.record.name == *name => Ok(Some(id)),
+        // What cannot be read keeps its name: nobody may take it for a leftover.
+        Err(Unread::Damaged { .. } | Unread::Newer { .. }) => Ok(Some(id)),
+        Ok(_) => Ok(None),
+        Err(Unread::Store(e)) => Err(e),
+    }
+}
+
+/// Ids of all workspaces, in no order.
+pub fn list(state: &StateDir) -> Result<Vec<Id>> {
+    let path = state.path().join(DIR);
+    let dir = match open_file(state, DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(dir) => dir,
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        Err(e) => return Err(Error::call("open", &path, e)),
+    };
+    let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;
+    let ids = names.iter().filter_map(|n| n.to_str().ok()?.parse::<Id>().ok());
+    Ok(ids.filter(|id| id.kind() == Kind::Workspace).collect())
+}
+
+/// Replace the record of a workspace by what `change` makes of it; `None`: there is no such workspace. The
+/// name stays what it is.
+pub fn amend(
+    state: &StateDir,
+    id: Id,
+    change: impl FnOnce(&mut Filed),
+) -> std::result::Result<Option<Filed>, Unread> {
+    let _turn = take_turn(state)?;
+    let Some(mut filed) = Filed::read(state, id)? else { return Ok(None) };
+    let name = filed.record.name.clone();
+    change(&mut filed);
+    filed.record.name = name;
+    filed.write_in(state)?;
+    Ok(Some(filed))
+}
+
+/// Give a workspace another name. `None`: there is no such workspace.
+pub fn rename(state: &StateDir, id: Id, to: &Name) -> std::result::Result<Option<Named>, Unread> {
+    let _turn = take_turn(state)?;
+    let Some(mut filed) = Filed::read(state, id)? else { return Ok(None) };
+    if let Named::Taken(other) = link(state, to, id)? {
+        return Ok(Some(Named::Taken(other)));
+    }
+    let from = std::mem::replace(&mut filed.record.name, to.clone());
+    if let Err(e) = filed.write_in(state) {
+        if from != *to {
+            unlink(state, to, id);
+        }
+        return Err(e.into());
+    }
+    if from != *to {
+        unlink(state, &from, id);
+    }
+    Ok(Some(Named::Yes))
+}
+
+/// A workspace that has lost its place and its name.
+#[derive(Debug)]
+pub struct Gone {
+    name: CString,
+    /// With its lock.
+    _tree: Option<Tree>,
+}
+
+/// Take a workspace away, whose tree the caller has locked for itself alone (`None`: it has none). `None`:
+/// it is gone already.
+pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<Gone>> {
+    let turn = take_turn(state)?;
+    let all = state.subdir(DIR)?;
+    let name = Filed::read(state, id).ok().flatten().map(|filed| filed.record.name);
+    let gone = format!("{GONE}{id}");
+    match renameat(&all, id.as_str(), &all, gone.as_str()) {
+        Ok(()) => {}
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(e) => return Err(Error::call("rename", &dir_of(state, id), e)),
+    }
+    if let Some(name) = name {
+        unlink(state, &name, id);
+    }
+    all.sync_all().ok();
+    drop(turn);
+    Ok(Some(Gone { name: CString::new(gone).unwrap_or_default(), _tree: tree }))
+}
+
+impl Gone {
+    /// Remove its files.
+    pub fn remove(self, state: &StateDir) -> Result<()> {
+        remove_dir(state.subdir(DIR)?, &self.name, &state.path().join(DIR))
+    }
+}
+
+/// Remove what killed processes left half made or half removed. The caller has the turn. Failing is no
+/// loss: the next one tries again.
+fn sweep(all: &File, path: &Path) {
+    for name in dirfd::names(all).unwrap_or_default() {
+        let Ok(text) = name.to_str() else { continue };
+        let within = match text {
+            _ if text.starts_with(NEW) => None,
+            _ if text.starts_with(GONE) => Some(TREE),
+            _ => continue,
+        };
+        // Whoever is at it holds a lock on the one or the other.
+        let Ok(dir) = dirfd::open_dir(all, &name) else { continue };
+        let held = match within {
+            None => Some(File::from(dir)),
+            Some(tree) => open_file(&dir, tree, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok(),
+        };
+        let free = held
+            .as_ref()
+            .is_none_or(|held| lock::try_acquire(held, lock::Mode::Exclusive, path).unwrap_or(false));
+        if free {
+            remove_dir(all, &name, path).ok();
+        }
+    }
+}
+
+/// The host directory of a tree's `base` link: one that is not absolute is in the tree itself.
+pub(super) fn base_in(tree: &File, path: &Path, target: PathBuf) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    if target.is_absolute() {
+        return target;
+    }
+    // Without links, as the kernel knows it.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", tree.as_raw_fd()));
+    real.unwrap_or_else(|_| path.to_owned()).join(target)
+}
+
+/// Whether the tree of a workspace lies over an empty directory of its own.
+pub fn is_empty_based(tree: &Tree) -> bool {
+    readlinkat(tree, "base").is_ok_and(|target| Path::new(&target) == Path::new(EMPTY))
+}
+
+/// For messages: the directory of a workspace below the state directory.
+pub fn shown(state: &StateDir, id: Id) -> String {
+    text::os(&dir_of(state, id))
+}
