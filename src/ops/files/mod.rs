@@ -133,6 +133,14 @@ impl Target {
         Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
     }
 
+    /// Where it lies itself, when it is being changed.
+    fn directory(&self) -> Result<Option<Meta>> {
+        match &self._held {
+            Held::Read(_) => Ok(None),
+            Held::Edit(tree) => Ok(Some(at::fstat(tree).map_err(view::Error::sys("look at", b"."))?)),
+        }
+    }
+
     /// The place of the view that `spot` is in.
     fn stack(&self, spot: &Spot) -> &Stack {
         &self.view.places[spot.place].stack

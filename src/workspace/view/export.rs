@@ -40,6 +40,8 @@ pub enum Exported {
     Kept,
     /// It is neither.
     Special(Meta),
+    /// It is the directory that everything is copied to.
+    Itself,
 }
 
 /// Copy all that the walk tells into the directory `root`. `tell` is told of each entry, by its path.
@@ -49,6 +51,7 @@ pub fn tree(
     how: &How<'_>,
     tell: &mut dyn FnMut(&[u8], Result<Exported>),
 ) -> Result<()> {
+    let goal = at::fstat(&root)?;
     let mut to = Trail::new(root, For::Listing)?;
     // Of the directories on the way that were made, what they are to be.
     let mut made = Vec::new();
@@ -73,10 +76,21 @@ pub fn tree(
         }
         let name = walk.name().to_vec();
         let done = match meta.kind {
-            FileKind::Dir => directory(to.top()?, &name).and_then(|new| {
-                walk.enter()?;
-                Ok(new)
-            }),
+            FileKind::Dir => match walk.enter() {
+                // What is copied may be shown in a directory that lies in it: that would never end.
+                Ok(()) if walk.is_in(&goal) => {
+                    walk.turn_back()?;
+                    Ok(Exported::Itself)
+                }
+                Ok(()) => match directory(to.top()?, &name) {
+                    Ok(new) => Ok(new),
+                    Err(e) => {
+                        walk.turn_back()?;
+                        Err(e)
+                    }
+                },
+                Err(e) => Err(e),
+            },
             FileKind::File => walk.open().and_then(|from| file(&from, meta, (to.top()?, &name), how)),
             FileKind::Symlink => {
                 walk.here().and_then(|here| link(here.link(&name)?, meta, (to.top()?, &name), how))
@@ -85,8 +99,8 @@ pub fn tree(
                 Ok(Exported::Special(*meta))
             }
         };
-        if meta.kind == FileKind::Dir
-            && let Ok(new) = &done
+        if let Ok(new @ (Exported::Directory | Exported::Kept)) = &done
+            && meta.kind == FileKind::Dir
         {
             // The walk is in it; what comes next has to go there, or nowhere.
             to.enter(&name)?;

@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::dir::{self, Dir, Entry, Part, Said};
 use super::{Stack, again};
+use crate::sys::at;
 use crate::sys::openat2::For;
 use crate::sys::{Error, Result};
 use crate::workspace::names::Names;
@@ -98,6 +99,23 @@ impl<'a> Walk<'a> {
         self.path.truncate(left.map_or(0, |f| f.end));
         self.climb()?;
         Ok(Some(Step::Left))
+    }
+
+    /// Leave the directory that was just entered, as if it had not been. The entry told last is it again.
+    pub fn turn_back(&mut self) -> Result<()> {
+        if self.frames.len() > 1
+            && let Some(left) = self.frames.pop()
+        {
+            self.path.truncate(left.end);
+        }
+        self.climb()
+    }
+
+    /// Whether a layer of the current directory is this very one.
+    pub fn is_in(&self, directory: &at::Meta) -> bool {
+        let depth = self.frames.len();
+        let here = self.trails.iter().filter(|(_, trail, _)| trail.depth() == depth);
+        here.into_iter().any(|(_, trail, _)| trail.meta().is_ok_and(|meta| meta.same_inode(directory)))
     }
 
     /// Take every layer back to the current directory.

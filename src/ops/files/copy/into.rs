@@ -190,6 +190,7 @@ pub fn copy_in(
     let stack = Stack::plain(opened.into());
     let read = |e: crate::sys::Error| host("read", from, io::Error::from(e.errno));
     let mut walk = stack.root().and_then(|root| Walk::new(&stack, &root)).map_err(read)?;
+    let own = target.directory()?;
     while let Some(step) = walk.next().map_err(read)? {
         match step {
             Step::Left => {}
@@ -198,6 +199,11 @@ pub fn copy_in(
                 monitor.step(1);
                 if !options.excludes(walk.path(), entry.meta.kind == FileKind::Dir) {
                     one(&mut sink, &mut walk, &entry.meta);
+                    // What is copied may hold the state directory: that would never end.
+                    if own.as_ref().is_some_and(|own| walk.is_in(own)) {
+                        walk.turn_back().map_err(read)?;
+                        sink.sum.skip(walk.path(), "is where the copy goes");
+                    }
                 }
             }
         }

@@ -116,6 +116,7 @@ fn add(sum: &mut Sum, path: &[u8], done: sys::Result<Exported>) {
         Ok(Exported::Link(target)) => sum.link(path, &target),
         Ok(Exported::Kept) => {}
         Ok(Exported::Special(meta)) => sum.skip(path, special(&meta)),
+        Ok(Exported::Itself) => sum.skip(path, "is the directory that it is copied to"),
         Err(e) => sum.fail(path, why(&e)),
     }
 }
