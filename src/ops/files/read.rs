@@ -58,7 +58,7 @@ pub fn list(
     let mut walk = Walk::new(stack, &dir).map_err(read)?;
     let mut told = 0;
     let mut last = Vec::new();
-    while let Some(step) = walk.next().map_err(read)? {
+    while let Some(step) = walk.step().map_err(read)? {
         let hidden = !options.all && walk.name().first() == Some(&b'.');
         if hidden || options.after.as_deref().is_some_and(|after| walk.path() <= after) {
             continue;

@@ -159,7 +159,7 @@ impl Search<'_> {
             ignored.enter(dir, stack, 0, &mut |text| warn(shown, text));
         }
         let mut walk = Walk::new(stack, dir)?;
-        while let Some(step) = walk.next()? {
+        while let Some(step) = walk.step()? {
             let path = below(shown, walk.path());
             let entry = match step {
                 Step::Left => {

@@ -94,7 +94,7 @@ impl<'a> Editor<'a> {
             carry::attributes(&top.fd, &made).map_err(failed)?;
         }
         self.give(&made, owner).map_err(failed)?;
-        self.into_place(dir, name, &temporary, FileKind::Dir).map_err(failed)?;
+        self.settle(dir, name, &temporary, FileKind::Dir).map_err(failed)?;
         // Only now: a directory without write permission cannot be moved.
         at::set_mode(&made, entry.meta.mode & 0o7777).map_err(failed)?;
         at::set_mtime_of(&made, entry.meta.mtime).ok();
@@ -124,13 +124,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Rename what is in the staging directory to `name` in `dir`, in place of what the upper layer has.
-    pub(super) fn into_place(
-        &self,
-        dir: &Dir,
-        name: &[u8],
-        staged: &[u8],
-        kind: FileKind,
-    ) -> sys::Result<()> {
+    pub(super) fn settle(&self, dir: &Dir, name: &[u8], staged: &[u8], kind: FileKind) -> sys::Result<()> {
         let upper = dir.upper().ok_or_else(|| sys::Error::new("rename", "", Errno::EROFS))?;
         let how = match at::stat_opt(upper, name)? {
             None => Replace::No,
@@ -166,7 +160,7 @@ impl<'a> Editor<'a> {
             if let Some(mtime) = mtime {
                 at::set_mtime_of(&staged.fd, mtime).ok();
             }
-            self.into_place(dir, name, &staged.name, FileKind::File)
+            self.settle(dir, name, &staged.name, FileKind::File)
         };
         finish().map_err(Error::sys("write", path))
     }
@@ -179,7 +173,7 @@ impl<'a> Editor<'a> {
             let made = openat2::beneath(&self.staging, &temporary, For::Listing)?;
             self.make_opaque(dir, name, &made)?;
             self.give(&made, self.owners.jail)?;
-            self.into_place(dir, name, &temporary, FileKind::Dir)?;
+            self.settle(dir, name, &temporary, FileKind::Dir)?;
             // As in any directory with the bit, what is made in it is of its group.
             let inherited = dir.meta.mode & 0o2000;
             at::set_mode(&made, inherited | (mode & 0o1777))
@@ -218,7 +212,7 @@ impl<'a> Editor<'a> {
                 let named = openat2::beneath(&self.staging, &temporary, For::Naming)?;
                 self.give(&named, self.owners.jail)?;
             }
-            self.into_place(dir, name, &temporary, FileKind::Symlink)
+            self.settle(dir, name, &temporary, FileKind::Symlink)
         };
         make().map_err(Error::sys("make", path))
     }
@@ -246,7 +240,7 @@ impl<'a> Editor<'a> {
                         if old.kind == FileKind::Dir {
                             self.unlock(dir, name)?;
                         }
-                        self.into_place(dir, name, &temporary, FileKind::File)
+                        self.settle(dir, name, &temporary, FileKind::File)
                     }
                     Err(_) => {
                         self.take_out(dir, name, &old)?;

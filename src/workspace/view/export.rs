@@ -55,7 +55,7 @@ pub fn tree(
     let mut to = Trail::new(root, For::Listing)?;
     // Of the directories on the way that were made, what they are to be.
     let mut made = Vec::new();
-    while let Some(step) = walk.next()? {
+    while let Some(step) = walk.step()? {
         let entry = match step {
             Step::Left => {
                 if let Some(Some(meta)) = made.pop() {

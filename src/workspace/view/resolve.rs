@@ -15,11 +15,14 @@ const LINKS: u32 = 40;
 /// Components looked up for one path: links may name long ways, and `..` begins again at the top.
 const STEPS: u32 = 50_000;
 
+/// A path by its components.
+pub type Components = Vec<Vec<u8>>;
+
 /// A tree and where the jail sees it.
 #[derive(Debug)]
 pub struct Place {
     /// The absolute path, by its components, no link among them.
-    pub at: Vec<Vec<u8>>,
+    pub at: Components,
     /// The layers.
     pub stack: Stack,
 }
@@ -30,7 +33,7 @@ pub struct View {
     /// The workspace first.
     pub places: Vec<Place>,
     /// Paths that are links in the jail (`/workspace`), and what they lead to.
-    pub aliases: Vec<(Vec<Vec<u8>>, Vec<Vec<u8>>)>,
+    pub aliases: Vec<(Components, Components)>,
 }
 
 /// What a path names.
@@ -85,7 +88,7 @@ struct Search<'a> {
     /// As it was given.
     given: &'a [u8],
     /// Where it is, without links.
-    here: Vec<Vec<u8>>,
+    here: Components,
     /// The place that is in, and the directory.
     inside: Option<(usize, Dir)>,
     todo: VecDeque<Vec<u8>>,

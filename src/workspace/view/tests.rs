@@ -64,7 +64,7 @@ impl Layers {
 fn all(stack: &Stack) -> Vec<String> {
     let mut walk = Walk::new(stack, &stack.root().unwrap()).unwrap();
     let mut found = Vec::new();
-    while let Some(step) = walk.next().unwrap() {
+    while let Some(step) = walk.step().unwrap() {
         let path = String::from_utf8_lossy(walk.path()).into_owned();
         match step {
             Step::Left => {}
@@ -366,7 +366,7 @@ fn a_directory_swapped_for_a_link_is_never_followed() {
             // Teeth: by its path the link is followed.
             followed += usize::from(fs::read(d.join("secret")).is_ok());
             let mut walk = Walk::new(&stack, &stack.root().unwrap()).unwrap();
-            while let Ok(Some(step)) = walk.next() {
+            while let Ok(Some(step)) = walk.step() {
                 if let Step::Entry(e) = step {
                     assert_ne!(walk.name(), b"secret");
                     seen += usize::from(walk.name() == b"inner");

@@ -110,10 +110,10 @@ impl Editor<'_> {
         let mut walk = Walk::new(self.stack, &top).map_err(failed)?;
         let root = openat2::beneath(staged, b".", For::Listing).map_err(failed)?;
         let mut to = Trail::new(root, For::Listing).map_err(failed)?;
-        let mut owners = vec![self.into_copy(&mut to, name, entry, path)?];
+        let mut owners = vec![self.begin_copy(&mut to, name, entry, path)?];
         let (mut entries, mut size) = (0, 0u64);
         loop {
-            match walk.next().map_err(failed)? {
+            match walk.step().map_err(failed)? {
                 Some(Step::Entry(found)) => {
                     let below = join(path, walk.path());
                     entries += 1;
@@ -123,7 +123,7 @@ impl Editor<'_> {
                     }
                     if found.meta.kind == FileKind::Dir {
                         let name = walk.name().to_vec();
-                        owners.push(self.into_copy(&mut to, &name, &found, &below)?);
+                        owners.push(self.begin_copy(&mut to, &name, &found, &below)?);
                         walk.enter().map_err(Error::sys("read", &below))?;
                     } else {
                         let here = walk.here().map_err(failed)?;
@@ -140,7 +140,7 @@ impl Editor<'_> {
     }
 
     /// Make a directory of the copy and go into it. What it is to be comes last.
-    fn into_copy(&self, to: &mut Trail, name: &[u8], entry: &Entry, path: &[u8]) -> Result<at::Meta> {
+    fn begin_copy(&self, to: &mut Trail, name: &[u8], entry: &Entry, path: &[u8]) -> Result<at::Meta> {
         let owner = self.owner_above(entry, path)?;
         let make = |to: &mut Trail| {
             at::make_dir(to.top()?, name, 0o700)?;

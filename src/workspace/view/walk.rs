@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next step, `None` at the end. An error ends the walk.
-    pub fn next(&mut self) -> Result<Option<Step>> {
+    pub fn step(&mut self) -> Result<Option<Step>> {
         // Entries that vanish as fast as they are told are passed over; each is met once, so this ends.
         loop {
             let Some(frame) = self.frames.last_mut() else { return Ok(None) };

@@ -191,7 +191,7 @@ pub fn copy_in(
     let read = |e: crate::sys::Error| host("read", from, io::Error::from(e.errno));
     let mut walk = stack.root().and_then(|root| Walk::new(&stack, &root)).map_err(read)?;
     let own = target.directory()?;
-    while let Some(step) = walk.next().map_err(read)? {
+    while let Some(step) = walk.step().map_err(read)? {
         match step {
             Step::Left => {}
             Step::Unreadable(e) => sink.sum.fail(walk.path(), why(&e)),

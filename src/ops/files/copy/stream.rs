@@ -76,7 +76,7 @@ pub fn copy_stream_out(
         of.write(options, out).map_err(failed)?;
         sum.0.directories += 1;
     }
-    while let Some(step) = walk.next().map_err(view::Error::sys("read", from.as_bytes()))? {
+    while let Some(step) = walk.step().map_err(view::Error::sys("read", from.as_bytes()))? {
         match step {
             Step::Left => {}
             Step::Unreadable(e) => sum.fail(walk.path(), why(&e)),
