@@ -41,9 +41,9 @@ fn show(ui: &Ui, done: &Done) -> CmdResult {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   echo 'hello' | aj fs write @ notes/today.txt
-  aj fs write @ run.sh --mode 755 < run.sh
+  cat run.sh | aj fs write @ run.sh --mode 755
   date | aj fs write @ log.txt --append
-  aj fs write @ new.txt --if-hash absent < new.txt")]
+  cat new.txt | aj fs write @ new.txt --if-hash absent")]
 pub(super) struct WriteArgs {
     #[command(flatten)]
     which: Which,
