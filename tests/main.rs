@@ -18,6 +18,7 @@ mod yard;
 mod cli;
 mod docs;
 mod escape;
+mod files;
 mod input;
 mod io;
 mod jail;

@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, fork, help, jail, man, pause, promote, resume,
-    shell, stats, top, version, workspace,
+    apply, completions, config, cp, diff, discard, doctor, exec, fork, fs, help, jail, man, pause, promote,
+    resume, search, shell, stats, top, version, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -21,6 +21,8 @@ pub enum Group {
     Workspaces,
     /// What a run changed.
     Changes,
+    /// The files of a tree.
+    Files,
     /// What ran.
     Records,
     /// This machine and this program.
@@ -35,6 +37,7 @@ impl Group {
         (Group::Run, "Run"),
         (Group::Workspaces, "Workspaces"),
         (Group::Changes, "Changes of a run"),
+        (Group::Files, "Files"),
         (Group::Records, "Records"),
         (Group::Setup, "This machine and aj"),
     ];
@@ -92,6 +95,9 @@ pub const ALL: &[Entry] = &[
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
+    mount!("fs", Files, fs),
+    mount!("cp", Files, cp),
+    mount!("search", Files, search),
     mount!("jail", Records, jail),
     mount!("top", Records, top),
     mount!("stats", Records, stats),

@@ -14,13 +14,16 @@ pub mod commands;
 pub mod complete;
 mod completions;
 pub mod config;
+pub mod cp;
 pub mod diff;
 pub mod discard;
 mod doctor;
 pub mod error;
 pub mod exec;
 pub mod exit;
+mod files;
 pub mod fork;
+pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -35,6 +38,7 @@ pub mod policy_flags;
 pub mod promote;
 mod quick;
 pub mod resume;
+pub mod search;
 pub mod shell;
 mod state;
 pub mod stats;

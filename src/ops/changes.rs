@@ -28,6 +28,7 @@ mod find;
 #[cfg(test)]
 mod find_tests;
 mod layers;
+mod opened;
 mod patch;
 mod paths;
 mod workspace;

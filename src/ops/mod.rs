@@ -5,6 +5,7 @@ pub mod config;
 pub mod discard;
 pub mod doctor;
 pub mod exec;
+pub mod files;
 mod keep;
 pub mod ledger;
 pub mod pause;

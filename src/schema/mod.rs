@@ -8,6 +8,7 @@ pub mod changes;
 pub mod discard;
 pub mod doctor;
 pub mod exec;
+pub mod files;
 pub mod jail;
 pub mod ledger;
 pub mod pause;

@@ -114,7 +114,7 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>)
 }
 
 /// Whether the jail of that run has ended, which it has when its pid 1 has: the kernel ends it last.
-fn is_gone(run: &Start) -> bool {
+pub(super) fn is_gone(run: &Start) -> bool {
     let Some(init) = run.init else { return true };
     let end = Instant::now() + LAST_MOMENTS;
     while alive::may_be_child(init, run.pid_start, &run.boot_id) {

@@ -14,6 +14,7 @@ pub mod atomic;
 mod damage_tests;
 mod database;
 mod dirfd;
+pub mod edit;
 mod error;
 mod fault;
 mod fold;

@@ -1,4 +1,5 @@
-//! Workspace trees: what a jail changed (`diff`) and how it comes back to the host (`apply`).
+//! Workspace trees: what a jail changed (`diff`), how it comes back to the host (`apply`), and what the jail
+//! sees (`view`).
 #![forbid(unsafe_code)]
 
 pub mod apply;
@@ -28,6 +29,7 @@ mod stack;
 mod tests;
 mod trail;
 mod upper;
+pub mod view;
 mod ways;
 
 pub use stack::Uppers;

@@ -40,6 +40,12 @@ impl Uppers {
     pub(super) fn into_inner(self) -> Vec<OwnedFd> {
         self.0
     }
+
+    /// The workspace's own, which may be written, and the sealed ones below it, the newest first.
+    pub fn into_parts(mut self) -> (Option<OwnedFd>, Vec<OwnedFd>) {
+        let below = self.0.split_off(self.0.len().min(1));
+        (self.0.pop(), below)
+    }
 }
 
 /// The way down through them.
@@ -109,7 +115,7 @@ impl Stack {
         let mut names = Names::default();
         for (number, _) in &self.here()?.members {
             let more = Names::read(self.layer(*number)?.top()?, |name| !names.contains(name))?;
-            names.add(more)?;
+            names.merge(more)?;
         }
         Ok(names)
     }

@@ -1,6 +1,6 @@
 //! The changes of a tree as a patch.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::{Error, Tree, base, not_compared};
 use crate::schema::changes::{Change, Diff};
@@ -83,7 +83,7 @@ impl Writer<'_> {
         let dirs = if new { self.uppers.as_slice() } else { std::slice::from_ref(&self.host) };
         // The newest layer that has it: the walk has found that it is there.
         for dir in dirs {
-            match read(dir.as_fd(), path) {
+            match read(dir, path) {
                 Ok(None) => {}
                 Ok(entry) => return entry,
                 Err(_) => {
