@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc::SIGTERM;
 
 use super::Found;
@@ -86,14 +87,25 @@ pub fn stop(found: &Found, kill: bool) -> Result<bool, Error> {
         Reached::Silent { holder } | Reached::Strange { holder } => (holder, None),
         Reached::Live(live) => (live.holder, Some(live)),
     };
-    let process = pidfd::open(holder).map_err(Error::Launch)?;
+    let process = match pidfd::open(holder) {
+        // By itself, just now.
+        Err(e) if e.errno == Errno::ESRCH => {
+            live::wait_until_settled(state, id)?;
+            return Ok(true);
+        }
+        process => process.map_err(Error::Launch)?,
+    };
     // Named by a jail that is still there after it was opened, and by its own name: this is it, and no later
     // process of its number.
     if matches!(join::reach(dir.as_fd(), GLANCE).map_err(Error::Launch)?, Reached::None) {
         live::wait_until_settled(state, id)?;
         return Ok(true);
     }
+    let has_ended = || pidfd::ends(process.as_fd(), Instant::now()).map_err(Error::Launch);
     if !pidfd::is_named(holder, live::HOLDER) {
+        if has_ended()? {
+            return Ok(true);
+        }
         return Err(NotLive::Silent { name: found.name().to_string(), holder }.into());
     }
     let signal = || pidfd::signal(process.as_fd(), SIGTERM).map_err(Error::Launch);
