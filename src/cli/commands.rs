@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, cp, diff, discard, doctor, exec, fork, fs, help, jail, man, pause, promote,
-    resume, search, shell, stats, top, version, workspace,
+    apply, completions, config, cp, diff, discard, doctor, exec, fork, fs, help, jail, job, man, pause,
+    promote, ps, resume, search, shell, stats, top, version, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -19,6 +19,8 @@ pub enum Group {
     Run,
     /// Trees that last.
     Workspaces,
+    /// Commands in the background.
+    Background,
     /// What a run changed.
     Changes,
     /// The files of a tree.
@@ -36,6 +38,7 @@ impl Group {
     pub const SHOWN: &[(Group, &str)] = &[
         (Group::Run, "Run"),
         (Group::Workspaces, "Workspaces"),
+        (Group::Background, "Background"),
         (Group::Changes, "Changes of a run"),
         (Group::Files, "Files"),
         (Group::Records, "Records"),
@@ -92,6 +95,9 @@ pub const ALL: &[Entry] = &[
     mount!("workspace", Workspaces, workspace),
     mount!("fork", Workspaces, fork),
     mount!("promote", Workspaces, promote),
+    mount!("job", Background, job),
+    mount!("wait", Background, wait),
+    mount!("ps", Background, ps),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),

@@ -19,8 +19,8 @@ use crate::schema::jail::{Outcome, Usage};
 
 mod failed;
 
-pub(super) use failed::failed;
-use failed::{failed_as, not_started};
+use failed::failed_as;
+pub(super) use failed::{failed, not_started};
 
 const EXAMPLES: &str = "\
 Examples:

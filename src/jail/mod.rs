@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod attend;
+pub mod census;
 pub mod confine;
 mod cover;
 mod ended;

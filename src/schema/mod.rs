@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod exec;
 pub mod files;
 pub mod jail;
+pub mod job;
 pub mod ledger;
 pub mod pause;
 pub mod policy;

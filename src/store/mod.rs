@@ -23,6 +23,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gone;
+pub mod jobs;
 pub mod kept;
 pub mod layout;
 pub mod ledger;

@@ -52,7 +52,8 @@ pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
 /// The same below the state directory: of a workspace, its tree.
 fn below(id: Id) -> String {
     match id.kind() {
-        Kind::Jail => format!("{DIR}/{id}"),
+        // Jobs have none: what is looked for there is not found.
+        Kind::Jail | Kind::Job => format!("{DIR}/{id}"),
         Kind::Workspace => workspaces::tree_below(id),
     }
 }

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod copy;
 pub mod cpu;
+pub mod detach;
 pub mod entries;
 mod error;
 pub mod exchange;

@@ -9,7 +9,7 @@ use crate::ops::exec::{self as op, NoGpu, NotLive, Report, WayOut};
 use crate::ops::{project, workspaces};
 
 /// The command never ran: what, why, and what to do about it.
-pub(super) fn not_started(
+pub(in crate::cli) fn not_started(
     program: &OsStr,
     step: &str,
     errno: &str,

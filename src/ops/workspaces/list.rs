@@ -110,7 +110,7 @@ pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
 
 /// The section as it was written, a row for each setting. The values of variables are left out: they are
 /// often secrets, and this goes into bug reports.
-fn settings(section: &str) -> Vec<Setting> {
+pub(in crate::ops) fn settings(section: &str) -> Vec<Setting> {
     let row = |line: &str| {
         let (key, value) = line.split_once(" = ")?;
         let key = Key::from_name(key)?;
