@@ -43,7 +43,7 @@ pub(in crate::ops) fn jobs(state: &StateDir, filter: &Filter) -> Result<Vec<Job>
             && filter.group.as_ref().is_none_or(|group| record.group.as_ref() == Some(group))
     };
     let found = all(state)?.into_iter().filter(|(_, f)| wanted(&f.record));
-    let views = found.map(|(home, filed)| settled(&home, filed)).filter_map(|job| job);
+    let views = found.filter_map(|(home, filed)| settled(&home, filed));
     let views = views.filter(|job| filter.status.is_empty() || filter.status.contains(&job.status));
     Ok(views.take(filter.limit.unwrap_or(usize::MAX)).collect())
 }
