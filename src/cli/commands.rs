@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, events, exec, help, jail, job, man, pause, ps, resume,
-    shell, stats, top, version, wait, workspace,
+    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, help, jail, job, man,
+    pause, promote, ps, resume, search, shell, stats, top, version, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -23,6 +23,8 @@ pub enum Group {
     Background,
     /// What a run changed.
     Changes,
+    /// The files of a tree.
+    Files,
     /// What ran.
     Records,
     /// This machine and this program.
@@ -38,6 +40,7 @@ impl Group {
         (Group::Workspaces, "Workspaces"),
         (Group::Background, "Background"),
         (Group::Changes, "Changes of a run"),
+        (Group::Files, "Files"),
         (Group::Records, "Records"),
         (Group::Setup, "This machine and aj"),
     ];
@@ -90,12 +93,17 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("fork", Workspaces, fork),
+    mount!("promote", Workspaces, promote),
     mount!("job", Background, job),
     mount!("wait", Background, wait),
     mount!("ps", Background, ps),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
+    mount!("fs", Files, fs),
+    mount!("cp", Files, cp),
+    mount!("search", Files, search),
     mount!("jail", Records, jail),
     mount!("top", Records, top),
     mount!("stats", Records, stats),

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod complete;
 mod completions;
 pub mod config;
+pub mod cp;
 pub mod diff;
 pub mod discard;
 mod doctor;
@@ -21,6 +22,9 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod exit;
+mod files;
+pub mod fork;
+pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,9 +38,11 @@ mod job_view;
 mod man;
 pub mod pause;
 pub mod policy_flags;
+pub mod promote;
 pub mod ps;
 mod quick;
 pub mod resume;
+pub mod search;
 pub mod shell;
 mod state;
 pub mod stats;
@@ -48,6 +54,7 @@ mod usage;
 mod version;
 pub mod wait;
 pub mod workspace;
+mod workspace_live;
 mod workspace_view;
 
 use error::CmdResult;

@@ -9,6 +9,7 @@ pub mod discard;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod files;
 pub mod jail;
 pub mod job;
 pub mod ledger;

@@ -14,7 +14,9 @@ pub mod atomic;
 mod damage_tests;
 mod database;
 mod dirfd;
+pub mod edit;
 mod error;
+mod fault;
 mod fold;
 mod frame;
 #[cfg(feature = "fuzzing")]

@@ -106,6 +106,18 @@ pub fn take_over() -> Result<SignalFd> {
         .map_err(|e| Error::new("signalfd", "", e))
 }
 
+/// In pid 1 of a jail that several commands join: [`ENDING`] signals and SIGCHLD as readable records.
+/// [`unblock_all`] undoes it in a child.
+pub fn take_over_as_init() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in ENDING.into_iter().chain([Signal::SIGCHLD]) {
+        set.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|e| Error::new("sigprocmask", "", e))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| Error::new("signalfd", "", e))
+}
+
 /// Let the [`ENDING`] signals act on this process again: once the run is over and recorded, Ctrl-C
 /// during what is left to do ends it as it would any program. The others stay blocked, because a
 /// SIGUSR1 meant for the command must not kill `aj` when it comes late.
