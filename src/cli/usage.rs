@@ -224,7 +224,6 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
     ("sh", "shell"),
     ("bash", "shell"),
     ("console", "shell"),
-    ("ps", "jail list"),
     ("ls", "jail list"),
     ("list", "jail list"),
     ("history", "jail list"),

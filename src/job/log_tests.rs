@@ -190,10 +190,10 @@ fn on_a_full_disk_the_oldest_goes_first_and_then_what_is_missing_is_counted_and_
     umount2(tmp.path(), MntFlags::MNT_DETACH).unwrap();
     assert!(lost > 0 && !seen.is_empty(), "{lost} {}", seen.len());
     let said = text(&after, Stream::System);
-    assert!(
-        said.contains(&format!("{lost} bytes of output are missing here")) && said.contains("ENOSPC"),
-        "{said}"
-    );
+    // Now and then a line of ours still finds room where the output does not.
+    let missing = said.lines().filter_map(|l| l.split_once(" bytes of output are missing here"));
+    let sum: u64 = missing.map(|(n, _)| n.parse::<u64>().unwrap()).sum();
+    assert!(sum == lost && said.contains("ENOSPC"), "{lost} lost, {sum} said");
     assert!(text(&after, Stream::Out).ends_with("again\n"));
     assert_eq!(writer.lost(), lost);
     assert!(text(&last, Stream::Out).ends_with(" 199\n"));
