@@ -197,9 +197,8 @@ fn jobs_in_a_workspace_share_its_jail_and_each_ends_by_itself() {
     jobs.out(&["workspace", "create", "box"]);
     let (first, second) = (mark(), mark());
     let script = |mark: &str| format!("echo {mark} >> /tmp/seen; : {mark}; while :; do sleep 0.05; done");
-    let start = |mark: &str| {
-        jobs.out(&["job", "start", "box", "--", "sh", "-c", &script(mark)]).trim().to_owned()
-    };
+    let start =
+        |mark: &str| jobs.out(&["job", "start", "box", "--", "sh", "-c", &script(mark)]).trim().to_owned();
     let (one, two) = (start(&first), start(&second));
     let seen = || jobs.said(&["exec", "box", "--", "sort", "/tmp/seen"]).out;
     let both = format!("{first}\n{second}\n");
