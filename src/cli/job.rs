@@ -116,7 +116,7 @@ struct StartArgs {
     /// Start it again: `no`, `on-failure`, or `on-failure:N` for N times in a row at most
     #[arg(long, value_name = "WHEN", value_parser = restart, default_value = "no", help_heading = "Job")]
     restart: Restart,
-    /// When it is ready: `port:3000`, `log:REGEX`, `http:/path`
+    /// When it is ready: `port:3000` or `log:REGEX`
     #[arg(long, value_name = "WHEN", value_parser = condition, help_heading = "Job")]
     ready: Option<crate::ops::jobs::Condition>,
     /// How long that may take

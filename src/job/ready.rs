@@ -33,7 +33,7 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotACondition {
     /// It is of no kind that there is.
-    #[error("`{0}` is nothing to wait for: write `port:3000`, `http:/path`, `http:3000/path` or `log:REGEX`")]
+    #[error("`{0}` is nothing to wait for: write `port:3000` or `log:REGEX`")]
     Kind(String),
     /// The port is none.
     #[error("`{0}` is not a port: a number from 1 to 65535")]

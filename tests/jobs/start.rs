@@ -190,3 +190,29 @@ fn a_job_in_a_workspace_writes_to_it_and_keeps_its_settings() {
     assert_eq!(jobs.said(&["job", "wait", &id]).fate, 0);
     assert_eq!(jobs.json(&["job", "logs", &id])["stdout"], "kept own\nkept own\n");
 }
+
+#[test]
+fn jobs_in_a_workspace_share_its_jail_and_each_ends_by_itself() {
+    let Some(jobs) = Jobs::new() else { return };
+    jobs.out(&["workspace", "create", "box"]);
+    let (first, second) = (mark(), mark());
+    let script = |mark: &str| format!("echo {mark} >> /tmp/seen; : {mark}; while :; do sleep 0.05; done");
+    let start =
+        |mark: &str| jobs.out(&["job", "start", "box", "--", "sh", "-c", &script(mark)]).trim().to_owned();
+    let (one, two) = (start(&first), start(&second));
+    let seen = || jobs.said(&["exec", "box", "--", "sort", "/tmp/seen"]).out;
+    let both = format!("{first}\n{second}\n");
+    if !eventually(Duration::from_secs(10), || seen() == both) {
+        return skip(format!("no jail can be shared here: {:#?}", jobs.said(&["job", "logs", &two])));
+    }
+    // A supervisor that is killed takes its own command along, and nobody else's.
+    super::kill_hard(jobs.pid(&one));
+    assert_gone(&first, Duration::from_secs(5));
+    assert_eq!((jobs.status(&one).as_str(), jobs.status(&two).as_str()), ("lost", "running"));
+    jobs.out(&["job", "kill", &two]);
+    assert_eq!(jobs.said(&["job", "wait", &two]).fate, 143);
+    assert_gone(&second, Duration::from_secs(5));
+    // Nothing of a job is left in the hands of the jail that goes on.
+    jobs.out(&["job", "rm", &one, &two]);
+    jobs.out(&["workspace", "rm", "--force", "box"]);
+}
