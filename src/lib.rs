@@ -9,7 +9,7 @@
 //! | 1 | [`sys`] | the system calls: the only module with `unsafe` |
 //! | 2 | [`schema`], [`monitor`] | versioned types of the JSON output and of the records on disk · progress and warnings |
 //! | 3 | [`policy`], [`store`], [`host`] | what is allowed (pure) · files and ledger · what this machine can do |
-//! | 4 | [`jail`], [`workspace`] | one run: plan, launch, init, supervise · trees: diff and apply |
+//! | 4 | [`jail`], [`workspace`], [`job`] | one run: plan, launch, init, supervise · trees: diff, apply and what a jail sees · logs of the background |
 //! | 5 | [`ops`] | one function per user action; domain modules meet here only |
 //! | 6 | [`cli`] | clap and the terminal |
 //!
@@ -32,6 +32,7 @@ pub mod base;
 pub mod cli;
 pub mod host;
 pub mod jail;
+pub mod job;
 pub mod monitor;
 pub mod ops;
 pub mod policy;

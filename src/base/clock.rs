@@ -25,6 +25,14 @@ pub fn rfc3339(ms: u64) -> String {
         .map_or_else(|| "invalid".to_owned(), |t| format!("{t:.3}"))
 }
 
+/// The same with nanoseconds, of a time of a file system's, which may be any. `None`: no calendar has it.
+pub fn rfc3339_exact(sec: i64, nsec: u32) -> Option<String> {
+    let nsec = i32::try_from(nsec).ok()?;
+    // Before the epoch, too, the nanoseconds count forwards.
+    let t = jiff::Timestamp::from_second(sec).ok()?.checked_add(jiff::SignedDuration::new(0, nsec)).ok()?;
+    Some(format!("{t:.9}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +42,9 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_795_257_302_005), "2026-11-21T10:35:02.005Z");
         assert_eq!(rfc3339(u64::MAX), "invalid");
+        let exact = |sec, nsec| rfc3339_exact(sec, nsec).unwrap();
+        assert_eq!(exact(0, 1), "1970-01-01T00:00:00.000000001Z");
+        assert_eq!(exact(-1, 999_999_999), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339_exact(i64::MAX, 0), None);
     }
 }

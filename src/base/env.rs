@@ -25,6 +25,7 @@ vars! {
     CONFIG_DIR = "AJ_CONFIG_DIR", "Where configuration lives instead of `$XDG_CONFIG_HOME/agentjail`";
     TEST_WITHOUT = "AJ_TEST_WITHOUT", "Layers to leave out, comma-separated: tests of debug builds only";
     TEST_WAYS = "AJ_TEST_WAYS", "Rare ways of a start to take: tests of debug builds only";
+    TEST_KILL_AT = "AJ_TEST_KILL_AT", "The change of the state directory to die at: tests of debug builds only";
     BACKTRACE = "AJ_BACKTRACE", "Set to 1 to see the whole chain of an internal error";
     COMPLETE = "AJ_COMPLETE", "Set by the completion script of a shell: print candidates and end";
     XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";

@@ -15,16 +15,22 @@ pub enum Kind {
     Jail,
     /// A workspace: `ws-…`.
     Workspace,
+    /// A command in the background: `jb-…`.
+    Job,
     /// A volume: `vl-…`.
     Volume,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::Jail, Kind::Workspace, Kind::Job, Kind::Volume];
+
     /// The prefix with its dash.
     pub fn prefix(self) -> &'static str {
         match self {
             Kind::Jail => "jl-",
             Kind::Workspace => "ws-",
+            Kind::Job => "jb-",
             Kind::Volume => "vl-",
         }
     }
@@ -66,17 +72,14 @@ impl Id {
 
     /// What it names.
     pub fn kind(&self) -> Kind {
-        match self.as_str().get(..3) {
-            Some("ws-") => Kind::Workspace,
-            Some("vl-") => Kind::Volume,
-            Some(_) | None => Kind::Jail,
-        }
+        let is = |kind: &Kind| self.as_str().starts_with(kind.prefix());
+        Kind::ALL.into_iter().find(is).unwrap_or(Kind::Jail)
     }
 
     /// Whether `text` could be a (possibly shortened) id: a known prefix and base32 digits.
     /// Names may not look like this, so the two never shadow each other.
     pub fn looks_like(text: &str) -> bool {
-        [Kind::Jail, Kind::Workspace, Kind::Volume].iter().any(|k| {
+        Kind::ALL.iter().any(|k| {
             text.strip_prefix(k.prefix())
                 .is_some_and(|d| d.len() <= DIGITS && d.bytes().all(|b| ALPHABET.contains(&b)))
         })
@@ -136,7 +139,8 @@ mod tests {
         assert_eq!("jl-zzzzzzzzzzzzzzzz".parse(), Ok(id));
         let workspace = Id::from_bits(Kind::Workspace, [0; 10]);
         assert_eq!(workspace.as_str(), "ws-0000000000000000");
-        assert_eq!((id.kind(), workspace.kind()), (Kind::Jail, Kind::Workspace));
+        let job = Id::from_bits(Kind::Job, [0; 10]);
+        assert_eq!((id.kind(), workspace.kind(), job.kind()), (Kind::Jail, Kind::Workspace, Kind::Job));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::id::Id;
+use super::id::{Id, Kind};
 
 /// Characters of a name at most: it is a host name, too.
 const LONGEST: usize = 63;
@@ -64,7 +64,7 @@ impl FromStr for Name {
             return Err(NotAName::Spelling(shown()));
         }
         // Whatever comes after the prefix of an id: `jl-api` would be one of these words to the reader.
-        if Id::looks_like(text) || ["ws-", "jl-", "vl-"].iter().any(|p| text.starts_with(p)) {
+        if Id::looks_like(text) || Kind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
             return Err(NotAName::LikeAnId(shown()));
         }
         if text == "latest" {

@@ -79,6 +79,12 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// Bytes that are no line.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.ui.bytes(bytes);
+    }
+
     /// A list under a heading, set off by an empty line; nothing when it is empty.
     pub(super) fn section(&mut self, heading: &str, lines: impl Iterator<Item = String>) {
         let mut lines = lines.peekable();
@@ -156,7 +162,11 @@ fn line(path: &str, c: &Change) -> String {
 
 /// `3 files`.
 pub(super) fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    match what.strip_suffix('y') {
+        _ if n == 1 => format!("1 {what}"),
+        Some(stem) => format!("{n} {stem}ies"),
+        None => format!("{n} {what}s"),
+    }
 }
 
 /// Where changes go: the directory, and the parts of the project that lie elsewhere.

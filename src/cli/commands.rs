@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, diff, discard, doctor, exec, help, jail, man, pause, resume, shell, stats,
-    top, version, workspace,
+    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, help, jail, job, man,
+    pause, promote, ps, resume, search, shell, stats, top, version, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -19,8 +19,12 @@ pub enum Group {
     Run,
     /// Trees that last.
     Workspaces,
+    /// Commands in the background.
+    Background,
     /// What a run changed.
     Changes,
+    /// The files of a tree.
+    Files,
     /// What ran.
     Records,
     /// This machine and this program.
@@ -34,7 +38,9 @@ impl Group {
     pub const SHOWN: &[(Group, &str)] = &[
         (Group::Run, "Run"),
         (Group::Workspaces, "Workspaces"),
+        (Group::Background, "Background"),
         (Group::Changes, "Changes of a run"),
+        (Group::Files, "Files"),
         (Group::Records, "Records"),
         (Group::Setup, "This machine and aj"),
     ];
@@ -87,12 +93,21 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("fork", Workspaces, fork),
+    mount!("promote", Workspaces, promote),
+    mount!("job", Background, job),
+    mount!("wait", Background, wait),
+    mount!("ps", Background, ps),
     mount!("diff", Changes, diff),
     mount!("apply", Changes, apply),
     mount!("discard", Changes, discard),
+    mount!("fs", Files, fs),
+    mount!("cp", Files, cp),
+    mount!("search", Files, search),
     mount!("jail", Records, jail),
     mount!("top", Records, top),
     mount!("stats", Records, stats),
+    mount!("events", Records, events),
     mount!("pause", Records, pause),
     mount!("resume", Records, resume),
     mount!("doctor", Setup, doctor),

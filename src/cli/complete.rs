@@ -65,6 +65,18 @@ pub(super) fn workspaces(typed: &OsStr) -> Vec<CompletionCandidate> {
     newest.into_iter().chain(found.into_iter().filter_map(one).take(MOST)).collect()
 }
 
+/// `@`, names and ids of jobs that begin with what was typed.
+pub(super) fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let found = crate::ops::jobs::peek(MOST);
+    let newest = (typed.is_empty() && !found.is_empty()).then(|| candidate("@", "the newest"));
+    let one = |(id, name, command): (String, Option<String>, String)| {
+        let word = name.filter(|name| name.starts_with(typed)).unwrap_or(id);
+        word.starts_with(typed).then(|| candidate(word, &command))
+    };
+    newest.into_iter().chain(found.into_iter().filter_map(one)).collect()
+}
+
 /// What `aj exec` can run in: workspaces, and jails whose changes are kept.
 pub(super) fn places(typed: &OsStr) -> Vec<CompletionCandidate> {
     let named = workspaces(typed).into_iter().filter(|c| c.get_value() != "@");

@@ -119,7 +119,7 @@ fn patch(ui: &Ui, tree: &Tree, diff: &Diff) -> Result<(), CommandError> {
     let safe = ui.stdout_is_terminal();
     let mut write = |bytes: &[u8]| match safe {
         true => ui.out(&text::printable_lines(bytes)),
-        false => ui.bytes(bytes),
+        false => drop(ui.bytes(bytes)),
     };
     let left = changes::patch(tree, diff, &mut write)?;
     let said = [

@@ -19,8 +19,8 @@ use crate::schema::jail::{Outcome, Usage};
 
 mod failed;
 
-pub(super) use failed::failed;
-use failed::{failed_as, not_started};
+use failed::failed_as;
+pub(super) use failed::{failed, not_started};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,8 +54,12 @@ Examples:
 /// the newest kept of this project, an id or the start of one is that jail, whatever directory it ran
 /// over. The policy is that of this command line.
 ///
-/// In either it starts in this directory where that is in the tree, otherwise at its top. What is in use
-/// is refused: a workspace with exit code 5.
+/// Commands in a workspace share one jail: processes, localhost, /tmp. The first starts it, it ends with
+/// the last process, and what a command leaves behind lives on in it (`aj workspace stop` ends that).
+/// What makes the jail what it is (--net, --mem, --ro …) is the same for all of them.
+///
+/// In either it starts in this directory where that is in the tree, otherwise at its top. Kept changes
+/// that are in use are refused.
 ///
 /// On a terminal the command has a terminal of its own (`aj help terminals`); otherwise pipes.
 ///
@@ -101,6 +105,9 @@ pub struct Args {
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(super) events: bool,
+    /// In a workspace: fail (exit code 5) if anything runs in it, and keep others out until this has ended
+    #[arg(long, help_heading = "Jail")]
+    pub(super) exclusive: bool,
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     pub(super) status_fd: Option<i32>,
@@ -195,6 +202,13 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         let message = format!("{what} and `--json` do not go together: a terminal has no output to collect");
         return Err(CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--json`"));
     }
+    let in_workspace = args.jail.as_deref().is_some_and(workspaces::is_selector);
+    if args.exclusive && !in_workspace {
+        let message = "`--exclusive` is for a command in a workspace: others have a jail of their own anyway";
+        return Err(
+            CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave it out, or name a workspace")
+        );
+    }
     let argv = match args.sh {
         Some(script) => vec!["/bin/sh".into(), "-c".into(), script],
         None => args.command,
@@ -224,6 +238,8 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         capture: ui.json || args.events,
         ticks: args.events,
         status_fd: args.status_fd,
+        exclusive: args.exclusive,
+        hold: None,
     };
     if args.dry_run {
         let explained = op::explain(&request).map_err(|e| failed_as(e, shell))?;
@@ -244,6 +260,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     let mut watcher = Watch { ui, events: args.events.then_some(0), error: None, shell };
     let report = match op::exec(&request, &mut watcher) {
         Ok(report) => report,
+        Err(op::Error::Said(code)) => return Ok(Exit(code)),
         Err(e) => {
             let e = failed_as(e, shell);
             if args.events {
@@ -254,6 +271,13 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     };
     let program = request.argv.first().map_or(OsStr::new("the shell"), OsString::as_os_str);
     finish(ui, program, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
+}
+
+/// The process that was to hold the jail of a workspace says why there is none.
+pub(super) fn holder_failed(ui: &Ui, report: Report) -> CmdResult {
+    let mut watcher = Watch { ui, events: None, error: None, shell: false };
+    let done = finish(ui, OsStr::new("the jail"), report, &mut watcher, None);
+    done.map_err(|e| CommandError { exit: exit::FAILED, ..e })
 }
 
 struct Watch<'a> {
@@ -396,6 +420,11 @@ fn say_why(ui: &Ui, report: &Report) {
 
 /// Say what changed, or apply it.
 fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<(), CommandError> {
+    if let (Some(tree), Some(allow), 0) = (report.shared, apply, code) {
+        let done = op::apply(tree, allow, ui).map_err(failed)?;
+        return super::apply::finish_quietly(ui, &done, allow)
+            .map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e });
+    }
     let Some(diff) = &report.changes else { return Ok(()) };
     // In a workspace changes are what is expected.
     if report.workspace.is_some() && apply.is_none() {

@@ -263,7 +263,7 @@ mod tests {
         assert!(parse(&["list", "--status", "dead"]).is_err());
         assert!(parse(&["list", "--kind", "exec"]).is_ok());
         let e = parse(&["list", "--kind", "foo"]).unwrap_err().to_string();
-        assert!(e.contains("[possible values: exec, shell, unknown]"), "{e}");
+        assert!(e.contains("[possible values: exec, shell, live, unknown]"), "{e}");
         let Command::Show(show) = parse(&["get", "@", "--output"]).unwrap() else { panic!("show") };
         assert_eq!((show.id.as_str(), show.output, show.raw), ("@", Some(Stream::Both), false));
         let Command::Show(show) = parse(&["show", "--output=stderr", "--raw", "7k3m"]).unwrap() else {

@@ -20,9 +20,10 @@ use crate::ops::pause::{self as op, Error};
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   aj pause @
+  aj pause api
   aj pause jl-7k3m --json | jq -r .by")]
 pub struct Args {
-    /// The jail: its id, the start of one, or `@` for the newest
+    /// The jail: its id, the start of one, `@` for the newest, or the name of a workspace
     #[arg(value_name = "JAIL", required_unless_present = "guard", add = ArgValueCompleter::new(complete::jails))]
     jail: Option<String>,
     /// Wait for this process to end and thaw a group then (used by aj itself)
@@ -64,6 +65,8 @@ impl From<Error> for CommandError {
             Error::State(e) => state::error(&e),
             Error::NotRunning(_) => CommandError::new(exit::FAILED, "jail_not_running", message)
                 .hint("see which do: `aj jail list --status running`"),
+            Error::Shared { jail, .. } => CommandError::new(exit::FAILED, "jail_shared", message)
+                .hint(format!("pause all of it: `aj pause {jail}`")),
             Error::Freeze { source, .. } => CommandError::new(exit::FAILED, "not_paused", message)
                 .caused_by(&source)
                 .hint("see what this machine allows: `aj doctor`"),

@@ -16,7 +16,7 @@ use crate::ops::pause;
   aj resume @
   aj resume jl-7k3m")]
 pub struct Args {
-    /// The jail: its id, the start of one, or `@` for the newest
+    /// The jail: its id, the start of one, `@` for the newest, or the name of a workspace
     #[arg(value_name = "JAIL", add = ArgValueCompleter::new(complete::jails))]
     jail: String,
 }

@@ -155,6 +155,12 @@ fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
                 printable(word)
             );
         }
+        if let Some(word) = taken.as_ref().filter(|_| is_missing(e)) {
+            error.message = format!(
+                "no command for '{}', which was taken for a workspace: the command comes after `--`",
+                printable(word)
+            );
+        }
         let word = stray.or(taken).or_else(unexpected);
         if word.is_some() || is_missing(e) {
             // A flag is none, and `aj shell` runs none: it may be that which complains.
@@ -218,7 +224,6 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
     ("sh", "shell"),
     ("bash", "shell"),
     ("console", "shell"),
-    ("ps", "jail list"),
     ("ls", "jail list"),
     ("list", "jail list"),
     ("history", "jail list"),

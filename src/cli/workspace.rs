@@ -14,10 +14,10 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::policy_flags::PolicyArgs;
 use super::ui::Ui;
-use super::workspace_view as view;
+use super::{workspace_live as live, workspace_view as view};
 use crate::base::name::Name;
 use crate::base::{clock, text};
-use crate::ops::workspaces::{self as op, change, create, list};
+use crate::ops::workspaces::{self as op, change, create, fork, list};
 use crate::policy::value;
 use crate::schema::workspace::{Status, WorkspaceDetail};
 
@@ -26,6 +26,10 @@ use crate::schema::workspace::{Status, WorkspaceDetail};
 /// What one `aj exec NAME -- …` writes to the tree (/workspace, which is a name for the directory that it
 /// was made from), to /output and to its home /home/agent, the next one finds. `aj diff NAME` shows what
 /// changed and `aj apply NAME` brings it back.
+///
+/// Commands that run at the same time share one jail: they see the same processes, the same /tmp and the
+/// same localhost. It ends with its last process, or with `aj workspace stop`; after `aj workspace start`
+/// with that alone.
 ///
 /// A workspace is named by its name, its id or the start of that; `@` is the newest. Left out, the one is
 /// meant whose directory the current directory is in.
@@ -48,10 +52,14 @@ enum Command {
     List(ListArgs),
     #[command(visible_alias = "get")]
     Show(ShowArgs),
+    Fork(ForkArgs),
     Rename(RenameArgs),
     #[command(visible_alias = "delete")]
     Rm(RmArgs),
     Touch(TouchArgs),
+    Start(live::StartArgs),
+    Stop(live::StopArgs),
+    Wait(live::WaitArgs),
 }
 
 /// Make a workspace
@@ -131,6 +139,31 @@ struct ShowArgs {
     which: Which,
 }
 
+/// Make further workspaces that begin with what is in one
+///
+/// Each has the files, the home and the /output of the workspace as they are now, and its settings, and is
+/// on its own from then on: what one writes no other sees. Nothing is copied, however much there is. The
+/// directory of the host that they lie over is one and the same.
+///
+/// Prints the names. Exit codes: 5 the workspace is in use.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  aj workspace fork api
+  aj workspace fork api -n 4
+  aj workspace fork api --name api-try")]
+struct ForkArgs {
+    #[command(flatten)]
+    which: Which,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(fork::MOST)))]
+    count: u32,
+    /// What they are called: several get a number after it; left out, the name of the workspace with a
+    /// number
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+}
+
 /// Give a workspace another name
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
@@ -178,14 +211,14 @@ struct TouchArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+pub(super) struct Which {
     /// The workspace: its name, its id or the start of that, `@` for the newest; left out, the one over
     /// this directory
     #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
-    workspace: Option<OsString>,
+    pub(super) workspace: Option<OsString>,
 }
 
-fn lasting(text: &str) -> Result<Duration, String> {
+pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     match value::time_limit(text) {
         Ok(Some(time)) => Ok(time),
         Ok(None) => Err("leave the flag out for no limit".to_owned()),
@@ -206,12 +239,25 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::Create(args) => create(ui, *args),
         Command::List(args) => list(ui, args),
         Command::Show(args) => show(ui, &args.which),
+        Command::Fork(args) => {
+            let made =
+                fork::fork(op::find(args.which.workspace.as_deref())?, args.count, args.name.as_ref())?;
+            if ui.json {
+                ui.document(&made);
+            } else {
+                made.forks.iter().for_each(|w| ui.line(w.name.as_str()));
+            }
+            Ok(Exit(exit::OK))
+        }
         Command::Rename(args) => {
             let done = change::rename(op::find(Some(&args.workspace))?, &args.name)?;
             ui.status(&format!("workspace `{}` is called `{}` now", text::os(&args.workspace), args.name));
             answer(ui, &done)
         }
         Command::Rm(args) => rm(ui, &args),
+        Command::Start(args) => live::start(ui, &args),
+        Command::Stop(args) => live::stop(ui, &args),
+        Command::Wait(args) => live::wait(ui, &args),
         Command::Touch(args) => {
             let done = change::touch(op::find(args.which.workspace.as_deref())?, args.for_time)?;
             if let Some(until) = &done.workspace.expires_at {

@@ -37,7 +37,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     let mut rows: Vec<(&str, String)> = vec![
         ("name", w.name.to_string()),
         ("id", w.id.to_string()),
-        ("status", w.status.as_str().to_owned()),
+        ("status", status(w)),
         ("directory", w.from_dir.clone().unwrap_or_else(|| "none: it began empty".to_owned())),
         ("seen at", w.path.clone()),
         ("created", w.created_at.clone()),
@@ -59,6 +59,24 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
+fn status(w: &Workspace) -> String {
+    let word = w.status.as_str();
+    let Some(live) = &w.live else { return word.to_owned() };
+    let count = |n: u32, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let mut text = format!("{word} since {} (process {})", live.since, live.pid);
+    if let Some((commands, processes)) = live.commands.zip(live.processes) {
+        text.push_str(&format!(
+            ": {}, {}",
+            count(commands, "command", "commands"),
+            count(processes, "process", "processes")
+        ));
+    }
+    if live.keep {
+        text.push_str("; until `aj workspace stop`");
+    }
+    text
+}
+
 /// What `rm` took away.
 pub(super) fn removed(gone: &[WorkspaceDetail]) -> serde_json::Value {
     let gone: Vec<&Workspace> = gone.iter().map(|d| &d.workspace).collect();
@@ -74,6 +92,9 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
+            Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
+            Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
             Error::Expired(_) => (exit::FAILED, "workspace_expired"),
             Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
             Error::Name(_) => (exit::USAGE, "usage"),
@@ -97,7 +118,8 @@ impl From<Error> for CommandError {
                 .hint(format!("see that one: `aj workspace show {name}`")),
             Error::InUse { name, by_run: true } => shown
                 .hint(format!("see since when: `aj workspace show {name}`"))
-                .hint("wait until the command has ended"),
+                .hint(format!("wait for its end: `aj workspace wait {name}`"))
+                .hint(format!("or end it: `aj workspace stop {name}`")),
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
@@ -105,6 +127,14 @@ impl From<Error> for CommandError {
             Error::Record(_) | Error::Settings(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")
             }
+            Error::Unforkable { .. } => {
+                shown.hint("fork one over the main working tree, not a linked one or a submodule")
+            }
+            Error::NoFork(_) => shown.hint("name the workspace: `--into WORKSPACE`"),
+            Error::Unrelated { .. } => shown.hint("see what they lie over: `aj workspace list`"),
+            Error::Parted { child, parent } => shown
+                .hint(format!("see what it has: `aj diff {parent}`"))
+                .hint(format!("lose that: `aj promote {child} --into {parent} --overwrite`")),
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
             Error::State(_)

@@ -79,7 +79,8 @@ pub(super) fn on_terminal(
         state.stop_by = None;
     }
     // Pid 1 has the terminal to its end, and whatever anybody else has written is there to be read.
-    if matches!(state.said, Some(Message::Ended { alone: true, .. })) && flows.is_idle(watcher) {
+    let alone = matches!(state.said, Some(Message::Ended { alone: true, .. }));
+    if (alone || state.left_others()) && flows.is_idle(watcher) {
         flows.streams.iter_mut().for_each(Stream::end_reading);
     }
     if state.stop_by.is_some_and(|by| now >= by || flows.is_idle(watcher)) {

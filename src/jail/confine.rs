@@ -42,6 +42,8 @@ pub struct Confinement {
     pub landlock_abi: i32,
     /// There is no namespace around the command.
     pub lite: bool,
+    /// The command has joined a jail: not all that it starts ends with whoever minds it.
+    pub joined: bool,
     /// No socket that leads to the network.
     pub no_sockets: bool,
     /// Layers without which the command does not run.
@@ -64,6 +66,7 @@ impl Confinement {
             no_setuid: spec.writes_to_host(),
             landlock_abi: spec.landlock_abi,
             lite: false,
+            joined: false,
             no_sockets: false,
             required: spec.required,
             without: spec.without.clone(),
@@ -91,7 +94,12 @@ pub(super) enum Stdio {
     },
     /// A new terminal with these settings.
     Terminal(terminal::Settings),
+    /// None: commands come later, over this socket, and bring their own.
+    Serve(OwnedFd),
 }
+
+/// What the socket of [`Stdio::Serve`] is numbered once privileges are given up.
+pub(super) const LISTENER: i32 = 4;
 
 /// Give up everything, then check that it is gone. Returns the status socket under its new number.
 pub(super) fn confine(
@@ -100,27 +108,65 @@ pub(super) fn confine(
     stdio: Stdio,
     layers: &mut Layers,
 ) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
+    if let Err(e) = limits(&plan.confinement) {
+        return Err((status, e));
+    }
+    let status = dress(status, stdio, plan.confinement.umask)?;
+    match privileges(plan, layers) {
+        Ok(()) => Ok(status),
+        Err(e) => Err((status, e)),
+    }
+}
+
+/// The same for a command that joins: a process made by a pid 1 that has given up everything has nothing to
+/// give up. It is looked at as if it had.
+pub(super) fn confine_joined(
+    plan: &Plan,
+    status: OwnedFd,
+    stdio: Stdio,
+    layers: Layers,
+) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
+    if let Err(e) = open_files(plan.confinement.nofile) {
+        return Err((status, e));
+    }
+    let status = dress(status, stdio, plan.confinement.umask)?;
+    match verify(plan, layers) {
+        Ok(()) => Ok(status),
+        Err(e) => Err((status, e)),
+    }
+}
+
+/// The command's standard descriptors, and no others but the status socket, which comes back under its new
+/// number.
+fn dress(status: OwnedFd, stdio: Stdio, umask: u32) -> std::result::Result<OwnedFd, (OwnedFd, Error)> {
     let done = (|| -> Result<()> {
-        limits(&plan.confinement)?;
+        let mut kept = None;
         match stdio {
             Stdio::Pipes { stdin, stdout, stderr } => install_pipes(stdin, &stdout, stderr.as_ref())?,
             Stdio::Terminal(settings) => install_terminal(&settings, &status)?,
+            Stdio::Serve(listener) => {
+                let null = openat(AT_FDCWD, "/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+                    .map_err(|e| Error::new("open", "/dev/null", e))?;
+                // Out of the way of the numbers that are given out here.
+                kept = Some(fd::dup_above(listener.as_fd(), LISTENER + 1)?);
+                (0..=2).try_for_each(|number| fd::install_at(null.as_fd(), number, false))?;
+            }
         }
         signal::default_for_command();
-        nix::sys::stat::umask(Mode::from_bits_truncate(plan.confinement.umask));
+        nix::sys::stat::umask(Mode::from_bits_truncate(umask));
         fd::install_at(status.as_fd(), 3, true)?;
-        fd::close_from(4)
+        let Some(listener) = kept else { return fd::close_from(4) };
+        fd::install_at(listener.as_fd(), LISTENER, true)?;
+        // Closed with everything else.
+        std::mem::forget(listener);
+        fd::close_from(LISTENER + 1)
     })();
     if let Err(e) = done {
         return Err((status, e));
     }
     // What `status` was numbered is closed now (or is 3 itself).
     std::mem::forget(status);
-    let status = fd::received(3);
-    match privileges(plan, layers) {
-        Ok(()) => Ok(status),
-        Err(e) => Err((status, e)),
-    }
+    Ok(fd::received(3))
 }
 
 fn limits(limits: &Confinement) -> Result<()> {
@@ -134,12 +180,7 @@ fn limits(limits: &Confinement) -> Result<()> {
         let half = |n: u64| if n == RLIM_INFINITY { n } else { n / 2 };
         set(what, half(soft), half(hard))?;
     }
-    if let Some(n) = limits.nofile {
-        let (soft, hard) =
-            getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| Error::new("getrlimit", "RLIMIT_NOFILE", e))?;
-        let hard = hard.min(n);
-        set(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard)?;
-    }
+    open_files(limits.nofile)?;
     // Without a user namespace all processes of the user's count.
     if let Some(n) = limits.pids.filter(|_| !limits.lite) {
         // Counted per user and user namespace since Linux 5.14, so this one counts the jail's
@@ -152,6 +193,14 @@ fn limits(limits: &Confinement) -> Result<()> {
         set(Resource::RLIMIT_NPROC, n, n)?;
     }
     Ok(())
+}
+
+fn open_files(most: Option<u64>) -> Result<()> {
+    let Some(n) = most else { return Ok(()) };
+    let fail = |call| move |e| Error::new(call, "RLIMIT_NOFILE", e);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(fail("getrlimit"))?;
+    let hard = hard.min(n);
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(4096).min(hard), hard).map_err(fail("setrlimit"))
 }
 
 fn install_pipes(stdin: Option<OwnedFd>, stdout: &OwnedFd, stderr: Option<&OwnedFd>) -> Result<()> {

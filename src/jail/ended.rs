@@ -1,11 +1,14 @@
 //! How a run ends: what is known of it while it goes on, and what is told afterwards.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 
+use super::attend::LAST_OUTPUT;
+use super::join;
+use super::launch::Joined;
 use super::status::Layers;
 use super::wire::Message;
 use crate::schema::jail::{Excerpt, Outcome, Usage};
@@ -37,6 +40,8 @@ pub struct Ended {
     pub over_disk: bool,
     /// Times that the kernel refused it a process or thread, as far as that is counted.
     pub refused: u64,
+    /// The first signal to `aj` that meant that the command should end, whatever it made of it.
+    pub interrupted: Option<i32>,
     /// Output that the caller did not get.
     pub undelivered: Undelivered,
     /// Pid of the jail's pid 1, when it did not end although it was killed: a process of the jail
@@ -97,6 +102,8 @@ pub(super) struct State {
     pub(super) master: Option<OwnedFd>,
     /// The command was stopped: until when its last output is waited for before we stop as well.
     pub(super) stop_by: Option<Instant>,
+    /// It is a command that has joined a jail.
+    pub(super) joined: Option<Joined>,
 }
 
 impl State {
@@ -113,7 +120,28 @@ impl State {
 
     pub(super) fn kill(&mut self, jail: BorrowedFd<'_>) -> sys::Result<()> {
         self.dying.get_or_insert_with(Instant::now);
-        pidfd::signal(jail, libc::SIGKILL).map(drop)
+        match &self.joined {
+            // With who minds it alone, what it has started would be left.
+            Some(joined) => join::hang_up(joined.conn.as_fd()),
+            None => drop(pidfd::signal(jail, libc::SIGKILL)?),
+        }
+        Ok(())
+    }
+
+    /// It has joined a jail, and has ended: others may still write to what it wrote to.
+    pub(super) fn left_others(&self) -> bool {
+        self.joined.is_some() && (self.ended.is_some() || matches!(self.said, Some(Message::Ended { .. })))
+    }
+
+    /// Until when what is written to its outputs may be its own.
+    pub(super) fn lets_go_at(&self) -> Option<Instant> {
+        self.joined.as_ref()?;
+        self.dying.map(|at| at + LAST_OUTPUT)
+    }
+
+    /// What it has to leave to its jail.
+    pub(super) fn leaving(&mut self, outputs: &mut Vec<OwnedFd>) -> Option<(OwnedFd, Vec<OwnedFd>)> {
+        self.joined.take().map(|joined| (joined.conn, std::mem::take(outputs)))
     }
 
     /// Pid 1 has said its last word, or has died without one.

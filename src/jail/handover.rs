@@ -106,6 +106,7 @@ mod tests {
     fn plan() -> Plan {
         let overlay = Overlay {
             lower: Err(1),
+            above: vec![c"/l".to_owned()],
             upper: c"/t/upper".to_owned(),
             work: c"/t/\xff\n".to_owned(),
             volatile: true,

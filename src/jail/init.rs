@@ -18,6 +18,7 @@ use super::mask::{mask, texts};
 use super::nested;
 use super::overlay::{self, Overlays};
 use super::plan::{Mount, Otherwise, Plan, What};
+use super::serve;
 use super::spec::{Birth, Ids, inside_id};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
@@ -58,7 +59,11 @@ pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
         Ok(status) => status,
         Err((status, e)) => fail(&status, &e, false),
     };
-    command(&plan, &status, layers, terminal)
+    if plan.serve.is_some() {
+        serve::run(plan, status, layers)
+    } else {
+        command(&plan, &status, layers, terminal)
+    }
 }
 
 pub(super) fn fail(status: &OwnedFd, e: &Error, exec: bool) -> ! {
@@ -432,7 +437,7 @@ fn hide(cache: &Otherwise, (store, root): (&OwnedFd, &OwnedFd)) -> Result<()> {
 
 /// Go to the working directory. Descriptors that the caller left open are still ours here, the
 /// host's directories among them, so no link of `/proc` may be part of the way (CVE-2024-21626).
-fn enter(cwd: &CStr) -> Result<()> {
+pub(super) fn enter(cwd: &CStr) -> Result<()> {
     let fail = |e| Error::new("chdir", text::c(cwd), e);
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -478,6 +483,10 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
             nix::unistd::setsid().ok();
         }
         signal::unblock_all();
+        if plan.confinement.joined {
+            // Whoever kills the one who minds it has killed it as well.
+            caps::die_with_parent().ok();
+        }
         // Kept apart from `failed` until the end: a candidate that does exec never gets there.
         let mut last: Option<(Errno, usize)> = None;
         for (i, program) in plan.programs.iter().enumerate() {
@@ -527,7 +536,11 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let proc = openat(AT_FDCWD, "/proc", flags, Mode::empty()).ok();
     if wire::send(status, &Message::Started(layers), proc.as_ref().map(AsRawFd::as_raw_fd)).is_err() {
-        // Nobody is left to run it for.
+        // Nobody is left to run it for. Where that is not all of the jail, pid 1 is about to end it, with what it
+        // has started meanwhile.
+        while plan.confinement.joined && !pidfd::no_children() {
+            pidfd::wait_any(false);
+        }
         clone::exit_now(125);
     }
     drop(proc);

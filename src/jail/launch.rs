@@ -43,6 +43,8 @@ pub enum Streams {
     },
     /// A terminal of the jail's own with these settings, for all three.
     Terminal(terminal::Settings),
+    /// None: commands join over this socket, which listens.
+    Serve(OwnedFd),
 }
 
 /// A jail that has been cloned; whether its command ever ran is known from the status socket.
@@ -65,6 +67,17 @@ pub struct Running {
     pub started: Instant,
     /// What pid 1 said before it was supervised.
     pub(super) said: Option<Message>,
+    /// It is no jail but a command that has joined one: `pid` is that of the process that minds it.
+    pub(super) joined: Option<Joined>,
+}
+
+/// What a command that has joined a jail has beside its streams.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Its connection to the jail's pid 1, which ends all of the command when this is shut down.
+    pub(super) conn: OwnedFd,
+    /// Pid of the process that minds it, as the jail numbers it.
+    pub(super) inner: i32,
 }
 
 /// A jail whose pid 1 makes its namespaces, and waits for its plan.
@@ -275,7 +288,8 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
                 processors.elsewhere(pid);
             }
             drop(stdio);
-            let running = Running { pid, pidfd, status, stdout, stderr, stdin, started, said: None };
+            let running =
+                Running { pid, pidfd, status, stdout, stderr, stdin, started, said: None, joined: None };
             let mut born =
                 Born { running, go: go_write.into(), ids: birth.ids, own_net: birth.net == Net::None };
             // Here and not in pid 1, which may not even have begun to run on its processor.
@@ -306,16 +320,17 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
 }
 
 /// The launcher's ends of the command's pipes.
-#[derive(Default)]
-struct Outside {
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-    stdin: Option<OwnedFd>,
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    pub(super) stdin: Option<OwnedFd>,
 }
 
-fn stdio(birth: &Birth, streams: Streams) -> Result<(Stdio, Outside)> {
+pub(super) fn stdio(birth: &Birth, streams: Streams) -> Result<(Stdio, Outside)> {
     let (stdin, separate_stderr) = match streams {
         Streams::Terminal(settings) => return Ok((Stdio::Terminal(settings), Outside::default())),
+        Streams::Serve(listener) => return Ok((Stdio::Serve(listener), Outside::default())),
         Streams::Pipes { stdin, separate_stderr } => (stdin, separate_stderr),
     };
     let (stdout, stdout_inside) = fd::pipe()?;

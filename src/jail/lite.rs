@@ -134,7 +134,7 @@ pub fn end_descendants(me: u32) {
 
 /// Every process that descends from `top`, as `/proc` has it now. One that has ended and was not waited
 /// for is one, too, until it is.
-fn descendants(top: i32) -> Vec<i32> {
+pub(super) fn descendants(top: i32) -> Vec<i32> {
     let mut parents = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod attend;
+pub mod census;
 pub mod confine;
 mod cover;
 mod ended;
@@ -25,9 +26,11 @@ mod gitkeys;
 mod handover;
 mod init;
 mod input;
+pub mod join;
 pub mod launch;
 pub mod limits;
 pub mod lite;
+mod live;
 mod mask;
 mod nested;
 pub mod observe;
@@ -38,6 +41,7 @@ pub mod ready;
 mod relay;
 pub mod root;
 mod screen;
+mod serve;
 pub mod spec;
 pub mod status;
 pub mod supervise;

@@ -31,6 +31,8 @@ use crate::sys::{Error, Result, caps, clone, net, ns, xattr};
 pub(super) struct Parts {
     /// `None`: an id-mapped mount.
     lower: Option<OwnedFd>,
+    /// Sealed layers over it.
+    above: Vec<OwnedFd>,
     /// Upper and work; `None`: in the tmpfs.
     own: Option<(OwnedFd, OwnedFd)>,
 }
@@ -62,10 +64,11 @@ fn open_one(overlay: &Overlay) -> Result<Parts> {
         Ok(path) => Some(resolved(path.to_bytes())?),
         Err(_) => None,
     };
+    let above = overlay.above.iter().map(|path| resolved(path.to_bytes())).collect::<Result<_>>()?;
     let directory = |path| directory(AT_FDCWD, path, OFlag::O_PATH);
     let own =
         if overlay.memory { None } else { Some((directory(&overlay.upper)?, directory(&overlay.work)?)) };
-    Ok(Parts { lower, own })
+    Ok(Parts { lower, above, own })
 }
 
 /// A directory, opened as `how`.
@@ -95,9 +98,17 @@ fn make(overlay: &Overlay, parts: Parts, mapped: &[OwnedFd], store: Option<&Owne
     // By descriptor: kernels before 6.5 take 255 bytes per option, colons in names would need
     // escapes, and the directories may lie behind ones we can no longer enter.
     let by_fd = |fd: i32| CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    let lowers: Vec<String> = parts
+        .above
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .chain([lower])
+        .map(|fd| format!("/proc/self/fd/{fd}"))
+        .collect();
+    let lowers = CString::new(lowers.join(":")).unwrap_or_default();
     let fs = NewFs::open(c"overlay").map_err(|e| e.on("overlay"))?;
     let set_up = || -> Result<()> {
-        fs.set(c"lowerdir", &by_fd(lower))?;
+        fs.set(c"lowerdir", &lowers)?;
         fs.set(c"upperdir", &by_fd(upper.as_raw_fd()))?;
         fs.set(c"workdir", &by_fd(work.as_raw_fd()))?;
         // userxattr alone: the kernel then turns redirect_dir and metacopy off.

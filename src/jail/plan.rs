@@ -22,8 +22,8 @@ pub use cache::{Hide, MOST_CACHES, Otherwise};
 pub use lite::{Grounds, lite};
 use overlay::{Layers, overlay};
 
-use super::confine::Confinement;
 use super::spec::{BindKind, Covered, Ids, Owner, Spec};
+use super::{confine::Confinement, live::Serve};
 use crate::base::text;
 use crate::policy::settings::{Access, Mode, Net};
 use crate::sys::landlock::Right;
@@ -92,6 +92,8 @@ pub enum What {
 pub struct Overlay {
     /// Lower directory, or the [`Plan::mapped`] clone of this index.
     pub lower: Result<CString, usize>,
+    /// Sealed layers over that, the newest first.
+    pub above: Vec<CString>,
     /// Upper directory.
     pub upper: CString,
     /// Work directory.
@@ -158,6 +160,8 @@ pub struct Plan {
     pub argv: Vec<CString>,
     /// Environment as `K=V`.
     pub env: Vec<CString>,
+    /// There is no command: commands join.
+    pub serve: Option<Serve>,
 }
 
 impl Plan {
@@ -491,15 +495,7 @@ pub fn can_show(path: &Path) -> bool {
 fn workspace(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
     let plain = Attr::NOSUID.and(Attr::NODEV);
     if let (Access::Overlay, Some(tree)) = (spec.access, &spec.tree) {
-        let layers = Layers {
-            lower: &spec.workspace,
-            at: &spec.at,
-            tree,
-            owner: spec.owner,
-            memory: false,
-            otherwise: None,
-        };
-        return overlay(p, points, spec, layers);
+        return overlay(p, points, spec, Layers::of_workspace(spec, tree));
     }
     points.point(&spec.at, true)?;
     let at = relative(&spec.at)?;

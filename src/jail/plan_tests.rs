@@ -18,6 +18,7 @@ fn spec() -> Spec {
         aliases: vec![],
         umask: 0o022,
         access: Access::Overlay,
+        layers: Vec::new(),
         home: None,
         output: None,
         tree: Some("/state/trees/x".into()),

@@ -128,6 +128,14 @@ impl Stream {
         self.source = None;
     }
 
+    /// Nothing more is taken from whoever still writes: where it came from, if that is open.
+    pub(super) fn let_go(&mut self, receiver: &mut dyn Receiver) -> Option<OwnedFd> {
+        self.finish_side();
+        let source = self.source.take();
+        self.end(receiver);
+        source
+    }
+
     /// Whether everything has been delivered.
     pub(super) fn done(&self) -> bool {
         self.source.is_none() && self.written == self.pending.len()

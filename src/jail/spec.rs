@@ -193,6 +193,9 @@ pub struct Spec {
     pub access: Access,
     /// With [`Access::Overlay`]: the directory holding `upper` and `work`.
     pub tree: Option<PathBuf>,
+    /// Directories of sealed layers between the workspace and what is written, the newest first: in each
+    /// `upper`, and of the same for the two below `home` and `output`.
+    pub layers: Vec<PathBuf>,
     /// Host directory shown as the jail's home, its own to write to; `None`: one in its tmpfs.
     pub home: Option<PathBuf>,
     /// Host directory shown at `/output` in the same way, if any.

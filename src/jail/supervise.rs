@@ -14,6 +14,7 @@ use super::attend::{LAST_OUTPUT, on_terminal, stop};
 use super::ended::State;
 pub use super::ended::{Ended, Undelivered};
 use super::input::Input;
+use super::join;
 use super::launch::Running;
 use super::limits::{Counted, Limits};
 use super::outbox::Outbox;
@@ -23,7 +24,7 @@ use super::terminal::Terminal;
 use super::usage::{self, DiskMeter, Meter, View};
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
-use crate::sys::pidfd;
+use crate::sys::pidfd::{self, End};
 use crate::sys::{self, fd, signal};
 
 /// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
@@ -62,9 +63,18 @@ pub struct Leaving {
     pid: i32,
     pidfd: OwnedFd,
     since: Instant,
+    /// It was a command that had joined a jail: its connection, and the outputs that are read no more.
+    joined: Option<(OwnedFd, Vec<OwnedFd>)>,
 }
 
 impl Leaving {
+    /// For a command that had joined a jail: let the jail have the outputs that others may still write to, and
+    /// hear whether it ends as well. `None`: it was no such command.
+    pub fn leave(&mut self) -> Option<sys::Result<bool>> {
+        let (conn, outputs) = self.joined.take()?;
+        Some(join::after(&conn, &outputs, GIVE_UP))
+    }
+
     /// Wait until nothing is left of the jail; its pid when that does not come.
     pub fn wait(self) -> sys::Result<Option<i32>> {
         loop {
@@ -124,6 +134,8 @@ pub(super) struct Flows {
     pub(super) outbox: Outbox,
     /// When a reader of ours last took something.
     progress: Instant,
+    /// Outputs of a command that has joined, which has ended: whoever else writes to them is not listened to.
+    left: Vec<OwnedFd>,
 }
 
 impl Flows {
@@ -151,6 +163,16 @@ impl Flows {
         }
     }
 
+    /// Read no more than there was when the command had ended; after a while (`late`), no more at all.
+    fn let_go(&mut self, late: bool, watcher: &mut dyn Watcher) {
+        let mut adapter = Adapter(watcher, &mut self.outbox.lines);
+        for stream in &mut self.streams {
+            if late || stream.is_idle(&mut adapter) && !stream.waits() {
+                self.left.extend(stream.let_go(&mut adapter));
+            }
+        }
+    }
+
     fn close_input(&mut self) {
         if let Some(input) = self.input.take() {
             input.close();
@@ -167,13 +189,14 @@ pub fn supervise(
     watcher: &mut dyn Watcher,
 ) -> sys::Result<(Ended, Option<Leaving>)> {
     let signals = signal::take_over()?;
-    let Running { pid, pidfd, status, stdout, stderr, stdin, started, said } = jail;
+    let Running { pid, pidfd, status, stdout, stderr, stdin, started, said, joined } = jail;
     let mut flows = Flows {
         streams: Vec::with_capacity(2),
         terminal: None,
         input: stdin.map(Input::new),
         outbox: Outbox::new(fd::standard(1)),
         progress: started,
+        left: Vec::new(),
     };
     for (source, number) in [(stdout, 1), (stderr, 2)] {
         let Some(source) = source else { continue };
@@ -186,7 +209,7 @@ pub fn supervise(
     }
     watcher.meanwhile();
     let mut state =
-        State { deadline: options.timeout.and_then(|t| started.checked_add(t)), ..State::default() };
+        State { deadline: options.timeout.and_then(|t| started.checked_add(t)), joined, ..State::default() };
     if said.is_some() {
         state.said = said;
         state.fall_silent();
@@ -197,6 +220,9 @@ pub fn supervise(
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
     loop {
         let now = Instant::now();
+        if state.left_others() {
+            flows.let_go(state.lets_go_at().is_some_and(|at| now >= at), watcher);
+        }
         if state.ended.is_some() {
             if flows.delivered() {
                 break;
@@ -208,7 +234,7 @@ pub fn supervise(
             }
         } else {
             on_time(&mut state, options, (pidfd.as_fd(), meter.proc.as_ref()), now, watcher)?;
-            if state.dying.is_some_and(|d| now >= d + MOMENT) && !state.lingered {
+            if state.dying.is_some_and(|d| now >= d + MOMENT) && !state.lingered && !state.left_others() {
                 state.lingered = true;
                 watcher.lingers();
                 options.group.iter().for_each(|group| group.kill());
@@ -234,7 +260,8 @@ pub fn supervise(
             }
         }
         let wake = if state.ended.is_some() {
-            give_up_on_reader(&state, options, &flows)
+            let let_go = state.lets_go_at().filter(|at| now < *at);
+            give_up_on_reader(&state, options, &flows).into_iter().chain(let_go).min()
         } else {
             let patience = if state.lingered { GIVE_UP } else { MOMENT };
             let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + patience)];
@@ -277,19 +304,25 @@ pub fn supervise(
             on_terminal(&mut flows, &seen, &mut state, options, pidfd.as_fd(), watcher)?;
         }
         if state.ended.is_none()
-            && let Some(Message::Ended { alone: true, end, used }) = state.said
+            && let Some(Message::Ended { alone, end, used }) = state.said
+            && (alone || state.joined.is_some())
             && flows.delivered()
         {
             // What is left is the kernel's to do, and ours while it does.
             state.ended = Some((end, used));
             flows.close_input();
-            let leaving = Leaving { pid, pidfd, since: Instant::now() };
             let counted = end_of(&mut state, options, &meter);
+            let joined = state.leaving(&mut flows.left);
+            let leaving = Leaving { pid, pidfd, since: Instant::now(), joined };
             return Ok((finish(state, flows, (pid, started), &counted), Some(leaving)));
         }
         if seen.ended {
-            // The kernel reports pid 1's end only when its pid namespace is empty.
-            state.ended = Some(pidfd::wait4(pid)?);
+            state.ended = Some(match &state.joined {
+                // The kernel reports pid 1's end only when its pid namespace is empty.
+                None => pidfd::wait4(pid)?,
+                // Another one's child: what it had to say it has said.
+                Some(_) => (End::Signaled(libc::SIGKILL), pidfd::Rusage::default()),
+            });
             let lines = &mut flows.outbox.lines;
             while take_message(&status, &mut state, &mut meter, watcher, (pid, &mut *lines))? {}
             flows.close_input();
@@ -299,7 +332,11 @@ pub fn supervise(
         }
     }
     let counted = end_of(&mut state, options, &meter);
-    Ok((finish(state, flows, (pid, started), &counted), None))
+    let leaving = state.joined.is_some().then(|| {
+        let joined = state.leaving(&mut flows.left);
+        Leaving { pid, pidfd, since: Instant::now(), joined }
+    });
+    Ok((finish(state, flows, (pid, started), &counted), leaving))
 }
 
 /// What its groups have counted, with the peak that was seen where they count none.
@@ -438,8 +475,13 @@ fn take_message(
     }
     match receive(status, false)? {
         Received::Message(Message::Started(layers), proc) => {
-            let of = (!layers.has(Layer::Proc)).then_some(pid);
-            let tmp = layers.has(Layer::MountNs);
+            let others = !layers.has(Layer::Proc);
+            let of = match &state.joined {
+                // Others run in the jail, and its tmpfs is theirs as well.
+                Some(joined) => Some(if others { pid } else { joined.inner }),
+                None => others.then_some(pid),
+            };
+            let tmp = layers.has(Layer::MountNs) && state.joined.is_none();
             meter.proc = proc.map(|proc| View::new(proc, of, tmp));
             state.started = true;
             state.layers = layers;
@@ -519,6 +561,7 @@ fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counte
     let (user, system) = counted.cpu.unwrap_or((used.user, used.system));
     let spent = state.spent;
     let (layers, unkillable, over_disk) = (state.layers, state.unkillable.then_some(pid), state.over_disk);
+    let interrupted = state.interrupted;
     let (outcome, errno, exec_failed) = state.outcome();
     let mut excerpts = flows.streams.into_iter().map(Stream::finish);
     Ended {
@@ -539,6 +582,7 @@ fn finish(state: State, mut flows: Flows, (pid, started): (i32, Instant), counte
         elsewhere: counted.elsewhere,
         over_disk,
         refused: counted.refused,
+        interrupted,
         undelivered,
         unkillable,
     }

@@ -249,6 +249,57 @@ pub fn receive_descriptors(socket: impl AsFd, count: usize) -> sys::Result<Optio
     Ok(Some(all))
 }
 
+/// Send `bytes` and at most [`PACKED`] descriptors as one packet, without waiting for room.
+pub(super) fn send_packet(
+    socket: impl AsFd,
+    bytes: &[u8],
+    fds: &[std::os::fd::BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &control[..0] } else { &control[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The next packet and its descriptors, if one is there. Empty: the other side is gone. What is longer than
+/// [`MAX`] or has more than [`PACKED`] descriptors is `EMSGSIZE`.
+pub(super) fn receive_packet(socket: impl AsFd) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
+    let mut bytes = [0u8; MAX];
+    let mut space = nix::cmsg_space!([RawFd; PACKED]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    loop {
+        match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut iov, Some(&mut space), flags) {
+            Ok(got) => {
+                let mut fds = Vec::new();
+                let cut = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+                for c in got.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(raw) = c {
+                        fds.extend(raw.into_iter().map(own));
+                    }
+                }
+                let n = got.bytes;
+                return if cut {
+                    Err(Errno::EMSGSIZE)
+                } else {
+                    Ok((bytes.get(..n).unwrap_or_default().to_vec(), fds))
+                };
+            }
+            Err(Errno::EINTR) => {}
+            // It was closed with something unread in it.
+            Err(Errno::ECONNRESET) => return Ok((Vec::new(), Vec::new())),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// Whether the other side has gone. A process closes its sockets before its children are told of its
 /// death, so a child that has asked to be told and then finds this `false` misses nothing.
 pub fn is_closed(socket: impl AsFd) -> bool {

@@ -18,10 +18,9 @@ use crate::store::origin::Places;
 use crate::store::{Error as StateError, trees};
 use crate::sys;
 use crate::sys::at::Stamp;
-use crate::sys::openat2::{self, For};
-use crate::workspace::{apply as merge, diff as compare};
+use crate::workspace::{Uppers, apply as merge, diff as compare};
 
-pub use find::{Chosen, choose, open_tree, tree_of_run};
+pub use find::{Chosen, choose, open_tree, tree_of_run, tree_of_run_in};
 pub(super) use find::{newest_of_project, selected};
 pub use patch::{LeftOut, patch};
 mod base;
@@ -29,6 +28,7 @@ mod find;
 #[cfg(test)]
 mod find_tests;
 mod layers;
+mod opened;
 mod patch;
 mod paths;
 mod workspace;
@@ -42,6 +42,8 @@ pub struct Tree {
     pub base: PathBuf,
     /// The upper layer, open for listing (or `O_PATH`).
     pub upper: OwnedFd,
+    /// Sealed layers below that, the newest first, open for listing.
+    pub below: Vec<OwnedFd>,
     /// When it was made, on a file system's clock: see [`mod@crate::workspace::diff`].
     pub started: Stamp,
     /// What it has over further directories.
@@ -246,8 +248,8 @@ pub(super) fn check_base(tree: &Tree) -> Result<(), Error> {
     tree.layers().try_for_each(|layer| base::open(layer).map(drop))
 }
 
-fn listing(tree: &Tree, layer: Layer<'_>) -> Result<OwnedFd, Error> {
-    openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| not_compared(tree, layer, e))
+fn listing(tree: &Tree, layer: Layer<'_>) -> Result<Uppers, Error> {
+    layer.open().map_err(|e| not_compared(tree, layer, e))
 }
 
 fn not_compared(tree: &Tree, layer: Layer<'_>, source: sys::Error) -> Error {
@@ -297,7 +299,7 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     };
     let one = |layer: Layer<'_>, options_here: &compare::Options, dry_run| {
         let failed = |source| Error::Apply { base: text::os(layer.base), source };
-        let upper = openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| failed(e.into()))?;
+        let upper = layer.open().map_err(|e| failed(e.into()))?;
         // The user's word covers the directory itself, too.
         let opened = if options.overwrite { base::open_any(layer)? } else { base::open(layer)? };
         let r = merge::apply(upper, opened, &choice(options_here, dry_run), monitor).map_err(failed)?;
@@ -425,7 +427,8 @@ fn change(layer: Layer<'_>, c: compare::Change) -> Change {
         files_below: c.below,
         target: c.target.as_deref().map(text::printable),
         leads_out: c.leads_out,
-        hard_links: c.hard_links,
+        // Sealed layers share files among each other: that says nothing about the jail.
+        hard_links: c.hard_links && layer.below.is_empty(),
         special_bits: c.special_bits,
         host_executed: c.host_executed.map(str::to_owned),
         conflict: c.conflict.map(|c| c.text().to_owned()),
@@ -475,6 +478,7 @@ mod tests {
             id: "jl-0123456789abcdef".parse().unwrap(),
             base: base.to_owned(),
             upper: std::fs::File::open("/").unwrap().into(),
+            below: Vec::new(),
             started: Stamp::default(),
             parts: Vec::new(),
             homeless: false,

@@ -1,6 +1,6 @@
 //! `aj exec`: one command in a one-shot jail over the current directory.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,19 +24,19 @@ use crate::policy::layer::Layer;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
-use crate::schema::jail::{Effective, Outcome, Usage};
+use crate::schema::jail::{Effective, Outcome};
 use crate::store::layout::StateDir;
 use crate::store::planted::{self, Bed};
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys;
-use crate::sys::sink;
 
 mod again;
 mod alias;
 mod beside;
 mod beyond;
 mod born;
+mod caller;
 mod check;
 mod copied;
 mod dry;
@@ -46,8 +46,10 @@ mod foreign;
 mod gpu;
 mod hide;
 mod home;
+mod layered;
 mod limits;
 mod lite;
+pub(super) mod live;
 mod missing;
 mod mode;
 mod offline;
@@ -59,6 +61,7 @@ mod seat;
 mod setid;
 mod shell;
 mod shown;
+mod sight;
 mod spec;
 mod storage;
 mod streams;
@@ -72,9 +75,11 @@ use relay::Relay;
 use seat::Seat;
 
 pub use crate::host::gpu::Missing as NoGpu;
+pub use caller::{Watcher, die_of, restore_terminal, say_within};
 pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
+pub use live::{Hold, NotLive, open};
 pub use missing::{OnHost, on_host};
 pub use mode::missing_layers;
 pub use streams::Tty;
@@ -110,35 +115,10 @@ pub struct Request {
     pub ticks: bool,
     /// Descriptor that gets JSON lines about the start and the end.
     pub status_fd: Option<i32>,
-}
-
-/// What the caller hears while the command runs. What it appends to `lines` is written to stdout,
-/// in order and without holding up the command's clock.
-pub trait Watcher {
-    /// The command is running, with these layers in force; `pid` is the jail's pid 1.
-    fn started(&mut self, layers: Vec<String>, pid: i32, lines: &mut Vec<u8>);
-    /// Output, when it is captured instead of passed through.
-    fn output(&mut self, stderr: bool, bytes: &[u8], lines: &mut Vec<u8>);
-    /// Twice a second, when asked for.
-    fn tick(&mut self, usage: Usage, lines: &mut Vec<u8>);
-    /// The caller's terminal is about to be the command's: the last moment to write to it.
-    fn attaching(&mut self);
-    /// The first Ctrl-C was passed on.
-    fn stopping(&mut self);
-    /// What aj is at before the command can start, when that takes a while.
-    fn progress(&mut self, said: &str);
-}
-
-/// Make the caller's terminal as it was: for whoever ends the process in the middle of a run.
-pub fn restore_terminal() {
-    sys::screen::give_back(sys::fd::standard(1));
-    sys::terminal::restore();
-}
-
-/// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
-pub fn say_within(text: &str, patience: Duration) {
-    // Nothing can be reported when stderr itself is gone.
-    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience);
+    /// In a workspace: only if nothing else runs in it, and alone.
+    pub exclusive: bool,
+    /// It is the run that holds the jail of a workspace, for others to join. Nobody else says so.
+    pub hold: Option<Hold>,
 }
 
 /// How long a reader of our own words is waited for after the run: what is left of the command's
@@ -154,12 +134,6 @@ fn patience(settings: &Settings, ended: &Ended) -> Duration {
     }
 }
 
-/// Die of `signal`, so that the caller's shell sees what the user did. Returns only when it does
-/// not kill.
-pub fn die_of(signal: i32) {
-    sys::signal::die_of(signal);
-}
-
 /// What makes a directory one that is not shown unless the user insists.
 pub(super) fn is_private(path: &std::path::Path, meta: &std::fs::Metadata) -> Option<&'static str> {
     check::private(path, meta, Access::Overlay)
@@ -172,6 +146,8 @@ pub struct Report {
     pub id: Id,
     /// The name of the workspace that it ran in.
     pub workspace: Option<String>,
+    /// The tree that it shared with other commands: what it changed is not told apart.
+    pub shared: Option<Id>,
     /// How it ended.
     pub ended: Ended,
     /// The policy that was enforced.
@@ -238,6 +214,12 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
+    if let Some(seat) = Seat::look(request)? {
+        match live::exec(request, &seat, watcher, umask)? {
+            live::Came::Done(report) | live::Came::Holder(report) => return Ok(*report),
+            live::Came::NotHere => {}
+        }
+    }
     let (mut tried, mut lite) = (None, false);
     loop {
         match attempt(request, watcher, umask, (tried, lite))? {
@@ -302,15 +284,24 @@ fn attempt(
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         both => both?,
     };
+    let serve = request.hold.as_ref().map(|hold| hold.serve(&prepared, settings, (request, seat.as_ref())));
     let Prepared { state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, .. } =
         prepared;
+    if serve.is_some() {
+        plan.serve = serve;
+        plan.cwd = CString::new(spec.at.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    }
     let overlay = spec.access == Access::Overlay;
     let mut held = match born.instruct(&spec, &mut plan) {
         Ok(held) => held,
         Err(e) => return storage::after(&spec, &e).map(Attempt::Again).ok_or(Error::Launch(e)),
     };
     let without_caches = held.without_caches();
-    let kind = if request.argv.is_empty() { "shell" } else { "exec" };
+    let kind = match &request.hold {
+        Some(_) => "live",
+        None if request.argv.is_empty() => "shell",
+        None => "exec",
+    };
     let run = (kind, held.pid());
     // From here on the jail prepares its files while its tree is made; it waits for `release` before it
     // needs that, and with its command until its start is recorded.
@@ -361,7 +352,8 @@ fn attempt(
         }
     }
     let options = Options {
-        timeout: settings.timeout,
+        // That of a command; the jail ends with its last process.
+        timeout: settings.timeout.filter(|_| request.hold.is_none()),
         grace: settings.grace,
         capture: request.capture,
         watch_memory: limits.watch_memory,
@@ -373,9 +365,16 @@ fn attempt(
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());
     relay.run = Some((id, limits.group.as_ref()));
     relay.beside = &beside;
+    if let Some(hold) = &request.hold {
+        let words = warnings.iter().cloned().chain(secrets.line());
+        relay.hold = Some((hold, words.collect()));
+    }
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    if let Some(hold) = &request.hold {
+        hold.ended();
+    }
     let (mut ended, leaving) = match ended {
         Ok((mut ended, leaving)) => {
             let exit = exit_code(&ended);
@@ -479,6 +478,7 @@ fn attempt(
     Ok(Attempt::Done(Box::new(Report {
         id,
         workspace: seat.as_ref().map(Seat::name),
+        shared: None,
         ended,
         policy,
         tools,

@@ -93,6 +93,16 @@ pub fn list(filter: &Filter, monitor: &dyn Monitor) -> Result<Report, Error> {
     }
 }
 
+/// The row of the jail with this full id.
+pub(super) fn list_one(id: &str, monitor: &dyn Monitor) -> Result<Option<JailSummary>, Error> {
+    let Some(state) = StateDir::open_if_present()? else { return Ok(None) };
+    match find(&state, id, monitor) {
+        Ok(full) => Ok(Some(summary(full.row, &state))),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Everything recorded about one jail: a full id, a unique prefix (with or without `jl-`), or `@`
 /// for the newest.
 pub fn show(selector: &str, monitor: &dyn Monitor) -> Result<JailDetail, Error> {

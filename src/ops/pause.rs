@@ -11,6 +11,7 @@ use crate::jail::freeze::{self, Hold, Jail};
 use crate::jail::limits;
 use crate::monitor::Monitor;
 use crate::ops::ledger;
+use crate::ops::workspaces::live;
 use crate::schema::jail::Start;
 use crate::schema::pause::{Done, FORMAT};
 use crate::store::alive;
@@ -30,6 +31,14 @@ pub enum Error {
     /// It has ended, or begins only now.
     #[error("the jail `{0}` does not run")]
     NotRunning(String),
+    /// It is one of several commands in a jail.
+    #[error("`{id}` is a command in the jail `{jail}` of a workspace, which is paused as a whole")]
+    Shared {
+        /// The command.
+        id: String,
+        /// The jail.
+        jail: Id,
+    },
     /// No way to hold it worked.
     #[error("the jail `{id}` could not be paused")]
     Freeze {
@@ -75,9 +84,14 @@ fn how(hold: &Hold) -> How {
 
 /// A jail that runs, by the record of its start.
 fn running(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Jail, Error> {
-    let (id, start, ended) = ledger::start_of(state, selector, monitor)?;
-    let not = || Error::NotRunning(text::printable(id.as_bytes()));
+    // The name of a workspace is that of the jail in it.
+    let shared = live::jail_named(selector).map(|jail| jail.to_string());
+    let (id, start, ended) = ledger::start_of(state, shared.as_deref().unwrap_or(selector), monitor)?;
+    let not = || Error::NotRunning(text::printable(shared.as_ref().map_or(&*id, |_| selector).as_bytes()));
     let start: Start = start.filter(|_| !ended).ok_or_else(not)?;
+    if let Some(jail) = start.joined {
+        return Err(Error::Shared { id: text::printable(id.as_bytes()), jail });
+    }
     let init = start.init.ok_or_else(not)?;
     let lives = alive::is_alive(start.pid, start.pid_start, &start.boot_id)
         && alive::may_be_child(init, start.pid_start, &start.boot_id);

@@ -99,6 +99,10 @@ pub fn stats(request: &Request, monitor: &dyn Monitor) -> Result<Stats, Error> {
             if !wanted.is_empty() && !wanted.contains(&used.id) {
                 return;
             }
+            // What was used in the jail of a workspace is told of the commands in it.
+            if used.kind == "live" && wanted.is_empty() {
+                return;
+            }
             add(&mut total, &used);
             if let Some(by) = request.by {
                 add(groups.entry(by.key(&used)).or_default(), &used);

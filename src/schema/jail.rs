@@ -42,6 +42,9 @@ pub struct Start {
     /// to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<u32>,
+    /// The jail of a workspace that the command has joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Id>,
     /// The policy as enforced.
     pub policy: Effective,
 }

@@ -67,7 +67,7 @@ impl Status {
 }
 
 /// What can have made a jail. More may be added.
-pub const KINDS: [&str; 3] = ["exec", "shell", "unknown"];
+pub const KINDS: [&str; 4] = ["exec", "shell", "live", "unknown"];
 
 /// The answer of `aj jail list`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,11 +7,15 @@
 pub mod changes;
 pub mod discard;
 pub mod doctor;
+pub mod events;
 pub mod exec;
+pub mod files;
 pub mod jail;
+pub mod job;
 pub mod ledger;
 pub mod pause;
 pub mod policy;
 pub mod stats;
 pub mod top;
+pub mod volume;
 pub mod workspace;

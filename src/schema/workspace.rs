@@ -64,24 +64,44 @@ pub struct Record {
 pub enum Status {
     /// Nothing runs in it.
     Ready,
-    /// A command does.
+    /// A command does, or its jail is kept.
     Running,
+    /// What runs in it stands still: see `aj resume`.
+    Paused,
     /// Its time is up.
     Expired,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Status; 3] = [Status::Ready, Status::Running, Status::Expired];
+    pub const ALL: [Status; 4] = [Status::Ready, Status::Running, Status::Paused, Status::Expired];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Ready => "ready",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Expired => "expired",
         }
     }
+}
+
+/// The jail that runs in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Live {
+    /// Its id; `null` when that is not known.
+    pub jail_id: Option<Id>,
+    /// The process that holds it.
+    pub pid: u32,
+    /// When it was started, RFC 3339.
+    pub since: String,
+    /// Commands in it; `null` while it is paused.
+    pub commands: Option<u32>,
+    /// Processes in it; `null` while it is paused.
+    pub processes: Option<u32>,
+    /// Whether it stays when nothing is left in it (`aj workspace start`).
+    pub keep: bool,
 }
 
 /// One workspace.
@@ -93,6 +113,8 @@ pub struct Workspace {
     pub name: Name,
     /// What it is doing.
     pub status: Status,
+    /// The jail that runs in it.
+    pub live: Option<Live>,
     /// The host directory that it lies over; `null`: it began empty.
     pub from_dir: Option<String>,
     /// Where it is seen inside.
@@ -144,6 +166,19 @@ pub struct WorkspaceDetail {
     pub env_files: Vec<String>,
     /// Where it lies in the state directory.
     pub directory: String,
+}
+
+/// `aj workspace fork --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Forked {
+    /// Version of this document.
+    pub format_version: FormatVersion,
+    /// The workspace that was forked.
+    pub parent: Id,
+    /// The new ones.
+    pub forks: Vec<Workspace>,
+    /// How long it took.
+    pub clone_ms: u64,
 }
 
 /// One setting that a workspace keeps.

@@ -13,6 +13,7 @@ use super::layout::StateDir;
 use super::origin::Places;
 use super::spare;
 use super::trees::{Tree, is_current, open_tree};
+use super::workspaces;
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::schema::jail::Start;
@@ -106,11 +107,14 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>)
         places.open_ended().write(tree).map_err(|e| Error::call("write", &tree.path().join("places"), e))?;
     }
     spare::empty_work(tree, tree.path())?;
+    if tree.is_lasting() {
+        workspaces::clear_works(tree)?;
+    }
     Ok(Before { may_be_torn: torn, still_runs: false })
 }
 
 /// Whether the jail of that run has ended, which it has when its pid 1 has: the kernel ends it last.
-fn is_gone(run: &Start) -> bool {
+pub(super) fn is_gone(run: &Start) -> bool {
     let Some(init) = run.init else { return true };
     let end = Instant::now() + LAST_MOMENTS;
     while alive::may_be_child(init, run.pid_start, &run.boot_id) {

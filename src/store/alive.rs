@@ -26,6 +26,11 @@ impl Identity {
     }
 }
 
+/// Start time of process `pid`, in clock ticks since boot; `None`: it is gone, or cannot be looked at.
+pub fn start_of(pid: u32) -> Option<u64> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?).map(|s| s.start)
+}
+
 /// Id of this boot, `None` without `/proc`.
 pub fn boot_id() -> Option<String> {
     let text = String::from_utf8(read_proc("/proc/sys/kernel/random/boot_id").ok()?).ok()?;

@@ -7,6 +7,7 @@
 //! spool.bad-MS   bytes that were no frame, or what stood there and was no file; set aside
 //! ledger.db      what the spool is folded into; ledger.db.corrupt-MS: a damaged one, set aside
 //! trees/ID/      one-shot overlays: base (link to the host directory), upper/, work/, and notes
+//! jobs/          commands in the background: a directory each, with record and log (see `jobs`)
 //! workspaces/    named trees that last: a directory each, names/ and a lock (see `workspaces`)
 //! keep.lock      held by the one process that holds kept trees to their bounds
 //! cache/         whatever can be made again
@@ -144,7 +145,7 @@ impl StateDir {
     /// Write `version`, unless the directory is somebody's home or project.
     fn write_version(&self, had_one: bool) -> Result<()> {
         let ours = |name: &[u8]| {
-            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache", b"workspaces"]
+            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache", b"workspaces", b"jobs"]
                 .iter()
                 .any(|p| name.starts_with(p))
         };

@@ -14,13 +14,16 @@ pub mod atomic;
 mod damage_tests;
 mod database;
 mod dirfd;
+pub mod edit;
 mod error;
+mod fault;
 mod fold;
 mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gone;
+pub mod jobs;
 pub mod kept;
 pub mod layout;
 pub mod ledger;

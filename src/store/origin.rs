@@ -38,6 +38,13 @@ pub(super) fn note(tree: impl AsFd, base: &Path) {
     }
 }
 
+/// Let `to` have what is noted on `from`, over the same base.
+pub(super) fn hand_on(from: impl AsFd, to: impl AsFd) {
+    if let Ok(Some(value)) = xattr::get(from, ATTRIBUTE) {
+        drop(xattr::set(to, ATTRIBUTE, &value));
+    }
+}
+
 /// The identity of the directory that the tree was made over, if that was noted for `base`.
 pub fn noted(tree: impl AsFd, base: &Path) -> Option<Identity> {
     let value = xattr::get(tree, ATTRIBUTE).ok().flatten()?;

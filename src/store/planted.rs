@@ -152,6 +152,12 @@ fn uncover(
     atomic::write(tree, FILE, &record.encode(), Durability::Cache).map_err(failed)
 }
 
+/// Take out of the upper layer of `tree` what is still ours, so that what is left in it is the jail's. The
+/// record keeps what the jail made in these places.
+pub(super) fn lift(tree: &Tree) -> error::Result<()> {
+    uncover(tree, tree.path(), &[], &|_| true)
+}
+
 fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Result<()> {
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))

@@ -35,6 +35,7 @@ pub(crate) fn start(id: Id, argv: &[&str]) -> Start {
         overlay: true,
         tree: None,
         init: None,
+        joined: None,
         policy: Effective { mode: "full".to_owned(), net: "none".to_owned(), ..Effective::default() },
     }
 }

@@ -52,10 +52,9 @@ pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
 /// The same below the state directory: of a workspace, its tree.
 fn below(id: Id) -> String {
     match id.kind() {
-        Kind::Jail => format!("{DIR}/{id}"),
+        // Jobs and volumes have none: what is looked for there is not found.
+        Kind::Jail | Kind::Job | Kind::Volume => format!("{DIR}/{id}"),
         Kind::Workspace => workspaces::tree_below(id),
-        // Has none.
-        Kind::Volume => format!("volumes/{id}/tree"),
     }
 }
 
@@ -102,6 +101,9 @@ pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     match open_tree_dir(state, &below(id)) {
         Ok(dir) => {
             let tree = Tree::from_parts(id, dir, path);
+            if tree.is_lasting() {
+                workspaces::mend(state, &tree)?;
+            }
             Ok(tree.is_whole().then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
@@ -263,6 +265,11 @@ impl Tree {
     /// Whether it is that of a workspace, which stays whatever is in it.
     pub fn is_lasting(&self) -> bool {
         self.id.kind() == Kind::Workspace
+    }
+
+    /// Whether parts of the project that lie elsewhere were changed in it.
+    pub fn has_parts(&self) -> Result<bool> {
+        sides::parts_unchanged(self).map(|unchanged| !unchanged)
     }
 
     /// Whether a run, or somebody who takes it away, holds it now.

@@ -271,16 +271,30 @@ pub enum Replace {
 
 /// Rename `from` to `to` within `dir`. `EINVAL` when the file system does not know `how`.
 pub fn rename(dir: impl AsFd, from: &[u8], to: &[u8], how: Replace) -> Result<()> {
-    let (a, b) = (component(from)?, component(to)?);
-    let flags = match how {
-        Replace::Yes => 0,
-        Replace::No => libc::RENAME_NOREPLACE,
-        Replace::Exchange => libc::RENAME_EXCHANGE,
-    };
-    let fd = dir.as_fd().as_raw_fd();
-    // SAFETY: both names are NUL-terminated and outlive the call.
-    let r = unsafe { libc::syscall(libc::SYS_renameat2, fd, a.as_ptr(), fd, b.as_ptr(), flags) };
-    check("rename", r).map(drop).map_err(|e| e.on(printable(to)))
+    rename_between((dir.as_fd(), from), (dir.as_fd(), to), how)
+}
+
+/// As [`rename`], from one directory to another of the same mount.
+pub fn rename_between(
+    (from, name): (impl AsFd, &[u8]),
+    (to, new): (impl AsFd, &[u8]),
+    how: Replace,
+) -> Result<()> {
+    let (a, b) = (component(name)?, component(new)?);
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    // SAFETY: both names are NUL-terminated and outlive the call; both directories are open.
+    let r = unsafe { libc::syscall(libc::SYS_renameat2, from, a.as_ptr(), to, b.as_ptr(), how.flags()) };
+    check("rename", r).map(drop).map_err(|e| e.on(printable(new)))
+}
+
+impl Replace {
+    fn flags(self) -> u32 {
+        match self {
+            Replace::Yes => 0,
+            Replace::No => libc::RENAME_NOREPLACE,
+            Replace::Exchange => libc::RENAME_EXCHANGE,
+        }
+    }
 }
 
 /// Set the permission bits of an open file or directory (not of an `O_PATH` descriptor).

@@ -80,6 +80,14 @@ pub fn set_dumpable(value: i32) -> Result<()> {
     prctl("prctl(PR_SET_DUMPABLE)", libc::PR_SET_DUMPABLE, (value == 1).into(), 0).map(drop)
 }
 
+/// What `ps` and `top` call this process: 15 bytes are kept.
+pub fn name_process(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        // SAFETY: the name is null-terminated and only read.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+    }
+}
+
 /// SIGKILL when the parent thread dies. Cleared by a change of ids: call it after [`become_ids`].
 pub fn die_with_parent() -> Result<()> {
     prctl("prctl(PR_SET_PDEATHSIG)", libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0).map(drop)

@@ -85,6 +85,16 @@ pub fn clone3(ns: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> 
     }
 }
 
+/// Fork this process as it is: where `clone3` is not to be had, behind the filter. `Ok(None)` in the child, which
+/// must leave by [`exit_now`]; the pid in the parent. As with [`clone3`], this process must be single-threaded.
+pub fn fork() -> Result<Option<i32>> {
+    single_threaded()?;
+    // SAFETY: with one thread the child has a whole and consistent copy of this process.
+    let pid = unsafe { libc::fork() };
+    let pid = check("fork", libc::c_long::from(pid))? as i32;
+    Ok((pid != 0).then_some(pid))
+}
+
 /// One link for each of `.`, `..` and the threads: a check at the price of a stat.
 fn single_threaded() -> Result<()> {
     let tasks =

@@ -45,6 +45,41 @@ pub fn write_null() -> Result<OwnedFd> {
         .map_err(|e| Error::new("open", "/dev/null", e))
 }
 
+/// A file in memory that holds `bytes` and can never be changed: to be read by whoever is given it.
+pub fn sealed(bytes: &[u8]) -> Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::io::Write;
+    let fail = |call| move |e| Error::new(call, "memory", e);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c"aj", flags).map_err(fail("memfd_create"))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes).map_err(|e| Error::new("write", "memory", super::errno(&e)))?;
+    let all =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(all)).map_err(fail("fcntl(F_ADD_SEALS)"))?;
+    Ok(file.into())
+}
+
+/// All that is in a file of [`sealed`], from its start, whoever else reads it. `EMSGSIZE` above `most` bytes.
+pub fn read_sealed(fd: impl AsFd, most: usize) -> Result<Vec<u8>> {
+    let fail = |call: &'static str| move |e| Error::new(call, "memory", e);
+    let size = nix::sys::stat::fstat(fd.as_fd()).map_err(fail("fstat"))?.st_size;
+    let size =
+        usize::try_from(size).ok().filter(|n| *n <= most).ok_or_else(|| fail("fstat")(Errno::EMSGSIZE))?;
+    let mut bytes = vec![0; size];
+    let mut at = 0;
+    while let Some(rest) = bytes.get_mut(at..).filter(|r| !r.is_empty()) {
+        match nix::sys::uio::pread(fd.as_fd(), rest, at as libc::off_t) {
+            Ok(0) => return Err(fail("pread")(Errno::EIO)),
+            Ok(n) => at += n,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(fail("pread")(e)),
+        }
+    }
+    Ok(bytes)
+}
+
 /// Make reads and writes through this open file description return instead of waiting.
 pub fn set_nonblocking(fd: impl AsFd) -> Result<()> {
     // SAFETY: takes integers only.
@@ -173,6 +208,27 @@ pub fn close_from(first: RawFd) -> Result<()> {
 pub fn close_standard() {
     // SAFETY: pid 1 reads and writes nothing but the status socket from here on.
     unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) };
+}
+
+/// Close what the caller of this program had open beside the standard three: everything of our own is
+/// close-on-exec.
+pub fn close_inherited() {
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|n| n.parse::<RawFd>().ok()) else { continue };
+        // SAFETY: takes integers only; what is not close-on-exec is nothing that this process owns.
+        unsafe {
+            if number > 2 && libc::fcntl(number, libc::F_GETFD) == 0 {
+                libc::close(number);
+            }
+        }
+    }
+}
+
+/// Have 0, 1 and 2 lead nowhere.
+pub fn null_standard() -> Result<()> {
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        .map_err(|e| Error::new("open", "/dev/null", e))?;
+    (0..=2).try_for_each(|number| install_at(null.as_fd(), number, false))
 }
 
 /// Make `fd` known as `number` (keeping close-on-exec when asked).

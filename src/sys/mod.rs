@@ -8,8 +8,10 @@ pub mod cgroup;
 pub mod clone;
 pub mod copy;
 pub mod cpu;
+pub mod detach;
 pub mod entries;
 mod error;
+pub mod exchange;
 pub mod fd;
 pub mod landlock;
 pub mod mount;
@@ -24,6 +26,7 @@ pub mod shared;
 pub mod signal;
 pub mod sink;
 pub mod terminal;
+pub mod title;
 pub mod xattr;
 
 pub use error::{Error, Result, check, errno};

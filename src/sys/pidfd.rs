@@ -128,11 +128,46 @@ pub fn reap_any() -> bool {
     unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) > 0 }
 }
 
+/// Reap a child that has ended, without waiting: its pid. `Err(true)`: there are none left at all.
+pub fn reap_one() -> std::result::Result<i32, bool> {
+    // SAFETY: a null status is allowed.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+    if pid > 0 { Ok(pid) } else { Err(pid < 0 && Errno::last() == Errno::ECHILD) }
+}
+
+/// The number of a process that is known by descriptor, as `/proc` has it here. `None`: it has ended.
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let text = super::fd::read_proc(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
 /// Whether this process has no children at all, waited for or not.
 pub fn no_children() -> bool {
     // SAFETY: a null status is allowed.
     let r = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
     r < 0 && Errno::last() == Errno::ECHILD
+}
+
+/// Whether the kernel calls the process `pid` by this name, which only the process itself can change.
+pub fn is_named(pid: i32, name: &str) -> bool {
+    super::fd::read_proc(&format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_ascii() == name.as_bytes())
+}
+
+/// Wait until the process behind a pidfd has ended, whoever's child it is, at most until `until`; whether it has.
+pub fn ends(pidfd: BorrowedFd<'_>, until: std::time::Instant) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        let left = until.saturating_duration_since(std::time::Instant::now());
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(Error::new("poll", "pidfd", e)),
+        }
+    }
 }
 
 /// Wait for and reap the child behind a pidfd, discarding how it ended.

@@ -75,7 +75,9 @@ pub fn forward_to_group(group: i32) -> Result<()> {
         // SAFETY: the handler only loads an atomic and calls kill(2).
         unsafe { sigaction(signal, &action) }.map_err(|e| Error::new("sigaction", signal.as_str(), e))?;
     }
-    Ok(())
+    // A launcher that had taken signals over before it made this process has handed that on.
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from_iter(FORWARDED)), None)
+        .map_err(|e| Error::new("sigprocmask", "", e))
 }
 
 /// In pid 1: whether the whole jail was stopped by the launcher's word, and not yet continued.
@@ -97,6 +99,18 @@ pub fn block_sigttou() {
 pub fn take_over() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in FORWARDED {
+        set.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|e| Error::new("sigprocmask", "", e))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| Error::new("signalfd", "", e))
+}
+
+/// In pid 1 of a jail that several commands join: [`ENDING`] signals and SIGCHLD as readable records.
+/// [`unblock_all`] undoes it in a child.
+pub fn take_over_as_init() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in ENDING.into_iter().chain([Signal::SIGCHLD]) {
         set.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(|e| Error::new("sigprocmask", "", e))?;

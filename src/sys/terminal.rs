@@ -36,6 +36,47 @@ impl Settings {
     }
 }
 
+/// [`Settings`] on their way to another process of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sent {
+    flags: [u32; 4],
+    line: u8,
+    keys: Vec<u8>,
+    speed: u32,
+    ours: bool,
+    size: [u16; 4],
+}
+
+impl From<&Settings> for Sent {
+    fn from(s: &Settings) -> Sent {
+        let m = &s.modes;
+        // SAFETY: reads a live termios.
+        let speed = unsafe { libc::cfgetospeed(m) };
+        Sent {
+            flags: [m.c_iflag, m.c_oflag, m.c_cflag, m.c_lflag],
+            line: m.c_line,
+            keys: m.c_cc.to_vec(),
+            speed,
+            ours: s.ours,
+            size: [s.size.ws_row, s.size.ws_col, s.size.ws_xpixel, s.size.ws_ypixel],
+        }
+    }
+}
+
+impl From<&Sent> for Settings {
+    fn from(s: &Sent) -> Settings {
+        // SAFETY: a termios is numbers only, of which zero is one.
+        let mut modes = unsafe { std::mem::zeroed::<libc::termios>() };
+        [modes.c_iflag, modes.c_oflag, modes.c_cflag, modes.c_lflag] = s.flags;
+        modes.c_line = s.line;
+        modes.c_cc.iter_mut().zip(&s.keys).for_each(|(to, from)| *to = *from);
+        // SAFETY: writes to a live termios; a speed that is none is refused.
+        unsafe { libc::cfsetspeed(&raw mut modes, s.speed) };
+        let [ws_row, ws_col, ws_xpixel, ws_ypixel] = s.size;
+        Settings { modes, ours: s.ours, size: libc::winsize { ws_row, ws_col, ws_xpixel, ws_ypixel } }
+    }
+}
+
 /// Whether `fd` is a terminal.
 pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     modes(fd).is_ok()

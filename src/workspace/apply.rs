@@ -36,6 +36,7 @@ use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::diff::Totals;
 use super::put::{self, Content, Place, Refused};
 use super::scan::{Event, Item, Scan};
+use super::stack::Uppers;
 use super::upper;
 use crate::monitor::Monitor;
 use crate::sys;
@@ -198,20 +199,22 @@ impl Choice {
     }
 }
 
-/// Merge the upper layer `upper` into `base`, a directory open for listing.
+/// Merge the upper layers `uppers` into `base`, a directory open for listing.
 pub fn apply(
-    upper: OwnedFd,
+    uppers: impl Into<Uppers>,
     base: OwnedFd,
     choice: &Choice,
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
+    let uppers = uppers.into();
     match at::lock(&base) {
         Err(e) if e.errno == Errno::EWOULDBLOCK => return Err(Error::Busy),
         done => done?,
     }
-    let scan = |upper, base| Scan::new(upper, base, &choice.options).map(|s| s.overriding(choice.overwrite));
+    let scan =
+        |uppers, base| Scan::new(uppers, base, &choice.options).map(|s| s.overriding(choice.overwrite));
     monitor.phase("compare", 0);
-    let look = scan(duplicate(&upper)?, duplicate(&base)?)?;
+    let look = scan(uppers.try_clone()?, duplicate(&base)?)?;
     let mut plan = Work::new(look, choice, monitor, false).run()?;
     if plan.conflicts_total > 0 && !choice.partial {
         plan.applied.clear();
@@ -235,7 +238,7 @@ pub fn apply(
     drop(plan);
     let mut done = Outcome::default();
     for &pass in passes {
-        let walk = scan(duplicate(&upper)?, duplicate(&base)?);
+        let walk = scan(uppers.try_clone()?, duplicate(&base)?);
         let walk = match walk {
             Err(e) if done.performed => {
                 done.stopped = true;
@@ -489,7 +492,7 @@ impl<'a> Work<'a> {
             (_, Kind::File, Some(new)) => {
                 let content = match &item.content {
                     Some(bytes) => Content::Bytes(bytes),
-                    None => Content::File(upper::open_file(self.scan.upper.top()?, name)?),
+                    None => Content::File(upper::open_file(self.scan.upper.dir_of(name)?, name)?),
                 };
                 put::file(place, content, new)
             }

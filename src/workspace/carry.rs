@@ -131,7 +131,7 @@ pub(super) fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], meta:
 }
 
 /// The attributes that are not the overlay's notes.
-fn attributes(from: impl AsFd, to: impl AsFd) -> Result<()> {
+pub(super) fn attributes(from: impl AsFd, to: impl AsFd) -> Result<()> {
     let Ok(names) = xattr::names(&from) else { return Ok(()) };
     for name in names.into_iter().filter(|n| n.starts_with(b"user.") && !n.starts_with(OVERLAYS)) {
         let Ok(name) = std::ffi::CString::new(name) else { continue };

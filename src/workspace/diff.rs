@@ -27,6 +27,7 @@ use std::os::fd::OwnedFd;
 
 pub use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::scan::{Event, Scan};
+use super::stack::Uppers;
 use crate::store::origin::Places;
 use crate::sys;
 
@@ -91,12 +92,12 @@ pub struct Report {
     pub truncated: u64,
 }
 
-/// Compare the upper layer `upper` with the directory `base`.
+/// Compare the upper layers `uppers` with the directory `base`.
 ///
 /// Nothing on the host is changed. Fails when the walk as a whole cannot go on; entries that cannot
 /// be read are reported as skipped.
-pub fn diff(upper: OwnedFd, base: OwnedFd, options: &Options) -> sys::Result<Report> {
-    compare(&mut Scan::new(upper, base, options)?)
+pub fn diff(uppers: impl Into<Uppers>, base: OwnedFd, options: &Options) -> sys::Result<Report> {
+    compare(&mut Scan::new(uppers.into(), base, options)?)
 }
 
 /// What is found when a run has ended.
@@ -112,8 +113,8 @@ pub struct AtEnd {
 }
 
 /// As [`fn@diff`] when a run has ended.
-pub fn diff_at_end(upper: OwnedFd, base: OwnedFd, options: &Options) -> sys::Result<AtEnd> {
-    let mut scan = Scan::new(upper, base, options)?.noting();
+pub fn diff_at_end(uppers: impl Into<Uppers>, base: OwnedFd, options: &Options) -> sys::Result<AtEnd> {
+    let mut scan = Scan::new(uppers.into(), base, options)?.noting();
     let report = compare(&mut scan)?;
     Ok(AtEnd { report, places: scan.places, allocated: scan.allocated })
 }

@@ -84,7 +84,7 @@ impl Scan<'_> {
             Err(e) if matches!(e.errno, Errno::EACCES | Errno::ENOENT | Errno::ELOOP) => return Ok(false),
             Err(e) => return Err(e),
         };
-        let ours = upper::open_file(self.upper.top()?, name)?;
+        let ours = upper::open_file(self.upper.dir_of(name)?, name)?;
         if at::fstat(&theirs)?.kind != FileKind::File || at::fstat(&ours)?.kind != FileKind::File {
             return Ok(false);
         }
@@ -92,7 +92,7 @@ impl Scan<'_> {
     }
 
     fn read_manifest(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let file = self.upper.top().and_then(|dir| upper::open_file(dir, name)).ok()?;
+        let file = self.upper.dir_of(name).and_then(|dir| upper::open_file(dir, name)).ok()?;
         copy::read_all(file, manifest::LIMIT).ok().flatten()
     }
 
@@ -105,7 +105,7 @@ impl Scan<'_> {
     }
 
     pub(super) fn symlink(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
-        let target = match self.upper.top().and_then(|dir| at::read_link(dir, name)) {
+        let target = match self.upper.dir_of(name).and_then(|dir| at::read_link(dir, name)) {
             Ok(target) => target,
             Err(e) => return self.unreadable(&e),
         };

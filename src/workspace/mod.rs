@@ -1,4 +1,5 @@
-//! Workspace trees: what a jail changed (`diff`) and how it comes back to the host (`apply`).
+//! Workspace trees: what a jail changed (`diff`), how it comes back to the host (`apply`), and what the jail
+//! sees (`view`).
 #![forbid(unsafe_code)]
 
 pub mod apply;
@@ -15,6 +16,7 @@ pub mod hostexec;
 mod judge;
 mod manifest;
 pub mod measure;
+pub mod merge;
 mod names;
 pub mod patch;
 mod patterns;
@@ -22,8 +24,12 @@ pub mod private;
 mod put;
 mod remove;
 mod scan;
+mod stack;
 #[cfg(test)]
 mod tests;
 mod trail;
 mod upper;
+pub mod view;
 mod ways;
+
+pub use stack::Uppers;

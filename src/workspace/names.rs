@@ -17,25 +17,47 @@ impl Names {
     /// Every name in `dir` that `keep` wants.
     pub(super) fn read(dir: impl AsFd, mut keep: impl FnMut(&[u8]) -> bool) -> sys::Result<Names> {
         let mut names = Names::default();
-        let mut too_many = false;
+        let mut failed = None;
         sys::at::each_name(dir, |name| {
             if keep(name) {
-                match u32::try_from(names.bytes.len()) {
-                    Ok(start) => {
-                        names.starts.push(start);
-                        names.bytes.extend_from_slice(name);
-                        names.bytes.push(0);
-                    }
-                    Err(_) => too_many = true,
-                }
+                failed = failed.take().or(names.add(name).err());
             }
         })?;
-        if too_many {
-            return Err(sys::Error::new("getdents", "", nix::errno::Errno::EOVERFLOW));
-        }
-        let Names { bytes, starts } = &mut names;
+        names.sort();
+        failed.map_or(Ok(names), Err)
+    }
+
+    /// Add a name at the end. `EOVERFLOW` when there are 4 GiB of them.
+    pub(super) fn add(&mut self, name: &[u8]) -> sys::Result<()> {
+        let start = u32::try_from(self.bytes.len())
+            .map_err(|_| sys::Error::new("getdents", "", nix::errno::Errno::EOVERFLOW))?;
+        self.starts.push(start);
+        self.bytes.extend_from_slice(name);
+        self.bytes.push(0);
+        Ok(())
+    }
+
+    /// Bring them in order, after some were added.
+    pub(super) fn sort(&mut self) {
+        let Names { bytes, starts } = self;
         starts.sort_unstable_by(|a, b| at(bytes, *a).cmp(at(bytes, *b)));
-        Ok(names)
+    }
+
+    /// Those of `more` as well, of which none is here yet.
+    pub(super) fn merge(&mut self, more: Names) -> sys::Result<()> {
+        if self.starts.is_empty() {
+            *self = more;
+            return Ok(());
+        }
+        let too_many = || sys::Error::new("getdents", "", nix::errno::Errno::EOVERFLOW);
+        let shift = u32::try_from(self.bytes.len()).map_err(|_| too_many())?;
+        for start in more.starts {
+            self.starts.push(start.checked_add(shift).ok_or_else(too_many)?);
+        }
+        self.bytes.extend_from_slice(&more.bytes);
+        let Names { bytes, starts } = self;
+        starts.sort_unstable_by(|a, b| at(bytes, *a).cmp(at(bytes, *b)));
+        Ok(())
     }
 
     /// How many.

@@ -13,8 +13,9 @@ use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::gitbase::{self, Base, Named};
 use super::hostexec::Classifier;
 use super::names::Names;
+use super::stack::{Stack, Uppers};
 use super::trail::Trail;
-use super::upper::{self, Opacity, UpperKind};
+use super::upper::{self, UpperKind};
 use super::ways;
 use crate::store::origin::Places;
 use crate::store::planted::{self, What};
@@ -63,7 +64,8 @@ pub(super) struct Frame {
     /// Names of the base that an opaque directory hides.
     gone: Names,
     next_gone: usize,
-    opacity: Opacity,
+    /// Nothing of the base shows through.
+    opaque: bool,
     /// A conflict of this directory that holds for everything in it.
     pub(super) blocked: bool,
     /// It, or a directory above it, is not the one that the jail saw.
@@ -77,7 +79,7 @@ pub(super) struct Frame {
 /// The walk.
 #[derive(Debug)]
 pub(super) struct Scan<'a> {
-    pub(super) upper: Trail,
+    pub(super) upper: Stack,
     /// The base's counterpart; shorter than `frames` where the base has no such directory.
     pub(super) base: Trail,
     pub(super) frames: Vec<Frame>,
@@ -103,15 +105,16 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Start. `base` must be open for [`For::Passing`] at least.
     pub(super) fn new(
-        upper: std::os::fd::OwnedFd,
+        uppers: Uppers,
         base: std::os::fd::OwnedFd,
         options: &'a Options,
     ) -> sys::Result<Scan<'a>> {
         // A description of its own with a read position of its own; `upper` may be O_PATH.
-        let upper = openat2::beneath(&upper, b".", For::Listing)?;
+        let own = |upper| openat2::beneath(&upper, b".", For::Listing);
+        let uppers = uppers.into_inner().into_iter().map(own).collect::<sys::Result<_>>()?;
         let lasting = at::keeps_identities(&base);
         let mut scan = Scan {
-            upper: Trail::new(upper, For::Listing)?,
+            upper: Stack::new(uppers)?,
             base: Trail::new(base, For::Passing)?,
             frames: Vec::new(),
             path: Vec::new(),
@@ -240,13 +243,8 @@ impl<'a> Scan<'a> {
         if is_temporary(name) {
             return Ok(self.skip("has a name that `aj apply` uses itself"));
         }
-        let marked = self.frames.last().is_some_and(|f| f.opacity.marked_files);
-        let looked = self.upper.top().and_then(|dir| {
-            let meta = at::stat(dir, name)?;
-            Ok((meta, upper::kind(dir, name, &meta, marked)?))
-        });
-        let (new, kind) = match looked {
-            Ok(seen) => seen,
+        let (new, kind) = match self.upper.look(name) {
+            Ok((_, new, kind)) => (new, kind),
             Err(e) => return Ok(self.unreadable(&e)),
         };
         self.allocated = self.allocated.saturating_add(at::share(&new));
@@ -286,7 +284,7 @@ impl<'a> Scan<'a> {
             What::Whiteout if kind == UpperKind::Whiteout => Some(None),
             What::Whiteout => Some(self.skip("was hidden from the jail, which made its own")),
             What::File(mode, hash) => {
-                let open = || upper::open_file(self.upper.top().ok()?, name).ok();
+                let open = || upper::open_file(self.upper.dir_of(name).ok()?, name).ok();
                 let same = kind == UpperKind::File
                     && new.mode & 0o777 == mode
                     && open().is_some_and(|f| planted::is_content(f, new.size, &hash).unwrap_or(false));
@@ -318,7 +316,7 @@ impl<'a> Scan<'a> {
         old: Option<Meta>,
         scope: Scope,
     ) -> sys::Result<Option<Event>> {
-        let inherited = self.frames.last().is_some_and(|f| f.opacity.opaque);
+        let inherited = self.frames.last().is_some_and(|f| f.opaque);
         let mut blocked = self.frames.last().is_some_and(|f| f.blocked);
         if let Err(e) = self.upper.enter_unlocking(name) {
             return Ok(self.unreadable(&e));
@@ -409,12 +407,10 @@ impl<'a> Scan<'a> {
 
     /// The frame of the directory on top of `upper` (and of `base`, if it has one as deep).
     fn frame(&self, name_at: usize, inherited: bool, newer: bool) -> sys::Result<Frame> {
-        let dir = self.upper.top()?;
-        let names = Names::read(dir, |_| true)?;
-        let mut opacity = upper::opacity(dir)?;
-        opacity.opaque = (opacity.opaque || inherited) && !newer;
+        let names = self.upper.names()?;
+        let opaque = (self.upper.is_opaque()? || inherited) && !newer;
         let here = self.base.depth() == self.upper.depth();
-        let gone = if opacity.opaque && here {
+        let gone = if opaque && here {
             Names::read(self.base.top()?, |n| !names.contains(n) && !is_temporary(n))?
         } else {
             Names::default()
@@ -426,7 +422,7 @@ impl<'a> Scan<'a> {
             next: 0,
             gone,
             next_gone: 0,
-            opacity,
+            opaque,
             blocked: false,
             unlike: None,
             replaces: None,
@@ -443,8 +439,7 @@ impl<'a> Scan<'a> {
         };
         let in_upper = |name: &[u8]| {
             frame.names.contains(name) && {
-                let meta = self.upper.top().and_then(|dir| at::stat(dir, name));
-                meta.is_ok_and(|m| !matches!(m.kind, FileKind::Char(0, 0)))
+                self.upper.look(name).is_ok_and(|(_, _, kind)| kind != UpperKind::Whiteout)
             }
         };
         let has = |name: &[u8]| in_upper(name) || in_base(name);

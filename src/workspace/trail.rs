@@ -64,6 +64,11 @@ impl Trail {
         self.push(fd, None)
     }
 
+    /// Go into `dir`, a directory in the current one that was opened by its name.
+    pub(super) fn enter_opened(&mut self, dir: OwnedFd) -> Result<()> {
+        self.push(dir, None)
+    }
+
     /// As [`Trail::enter`], also into a directory of the caller's own that lacks the permission bits
     /// to read it: they are widened for the owner until the walk leaves.
     pub(super) fn enter_unlocking(&mut self, name: &[u8]) -> Result<()> {

@@ -15,6 +15,9 @@ use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 use crate::sys::{Result, xattr};
 
+/// Marks an empty file as a whiteout.
+pub(super) const WHITEOUT: &std::ffi::CStr = c"user.overlay.whiteout";
+
 /// What an entry of the upper layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UpperKind {
@@ -50,7 +53,7 @@ pub(super) fn kind(dir: BorrowedFd<'_>, name: &[u8], meta: &Meta, marked_files: 
     Ok(match meta.kind {
         FileKind::File if marked_files && meta.size == 0 => {
             let file = open_file(dir, name)?;
-            match xattr::get(file, c"user.overlay.whiteout")? {
+            match xattr::get(file, WHITEOUT)? {
                 Some(_) => UpperKind::Whiteout,
                 None => UpperKind::File,
             }

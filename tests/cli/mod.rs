@@ -13,4 +13,5 @@ mod shell;
 mod stats;
 mod tools;
 mod top;
+mod workspace_faults;
 mod workspaces;

@@ -65,7 +65,7 @@ fn a_negative_value_is_named_with_its_flag() {
         ),
         (&["exec", "--mem=-1", "--", "true"], "`-1` is negative; the value must be positive"),
         (&["jail", "list", "--limit", "-1"], "invalid value `-1` for `--limit`: it must be positive"),
-        (&["jail", "list", "--kind", "foo"], "[possible values: exec, shell, unknown]"),
+        (&["jail", "list", "--kind", "foo"], "[possible values: exec, shell, live, unknown]"),
     ] {
         let ran = run(words);
         assert!(ran.code != Some(0) && ran.stderr.contains(said), "{ran:?}");

@@ -33,7 +33,8 @@ fn a_flood_of_output_is_bounded_and_can_be_interrupted() {
     term.until("y\r\ny\r\n");
     // Nobody looks.
     std::thread::sleep(Duration::from_millis(700));
-    assert!(aj.kib("VmRSS") < 16 * 1024, "{} KiB", aj.kib("VmRSS"));
+    // Not with the pages of the program's file: a build for tests is ten times as large as the program.
+    assert!(aj.kib("RssAnon") < 8 * 1024, "{} KiB", aj.kib("RssAnon"));
     term.type_("\x03");
     assert_eq!(term.end(&mut aj), 130);
 }

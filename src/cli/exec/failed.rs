@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use crate::base::text::brief;
 use crate::cli::error::CommandError;
 use crate::cli::{exit, hints, policy_flags};
-use crate::ops::exec::{self as op, NoGpu, Report, WayOut};
+use crate::ops::exec::{self as op, NoGpu, NotLive, Report, WayOut};
 use crate::ops::{project, workspaces};
 
 /// The command never ran: what, why, and what to do about it.
-pub(super) fn not_started(
+pub(in crate::cli) fn not_started(
     program: &OsStr,
     step: &str,
     errno: &str,
@@ -60,6 +60,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         op::Error::Policy(e) => return policy_flags::policy_error(&e, exit::AJ_FAILED),
         op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
         op::Error::Workspace(e) => return workspace(e),
+        op::Error::NotLive(e) => return live(&e),
         e => e,
     };
     let shown = CommandError::new(exit::AJ_FAILED, code_of(&e), e.to_string());
@@ -121,6 +122,9 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         | op::Error::NoTerminal
         | op::Error::StatusFd { .. }
         | op::Error::Changes(_)
+        | op::Error::NotLive(_)
+        | op::Error::Said(_)
+        | op::Error::Holder(_)
         | op::Error::Random(_) => shown,
     }
 }
@@ -140,6 +144,39 @@ fn workspace(e: workspaces::Error) -> CommandError {
         _ => e.into(),
     };
     CommandError { exit: if busy { exit::BUSY } else { exit::AJ_FAILED }, ..shown }
+}
+
+/// The jail of a workspace that cannot take the command.
+fn live(e: &NotLive) -> CommandError {
+    let (exit, code) = match e {
+        NotLive::Busy { .. } => (exit::BUSY, "workspace_busy"),
+        NotLive::Paused(_) => (exit::BUSY, "workspace_paused"),
+        NotLive::Differs { .. } => (exit::AJ_FAILED, "workspace_differs"),
+        NotLive::Silent { .. }
+        | NotLive::Strange(_)
+        | NotLive::Refused { .. }
+        | NotLive::NotHere(_)
+        | NotLive::Died(_)
+        | NotLive::Fleeting(_) => (exit::AJ_FAILED, "workspace_jail"),
+    };
+    let shown = CommandError::new(exit, code, e.to_string());
+    match e {
+        NotLive::Busy { name, .. } => shown
+            .hint(format!("wait until nothing runs in it: `aj workspace wait {name}`"))
+            .hint(format!("see what does: `aj workspace show {name}`")),
+        NotLive::Paused(name) => shown.hint(format!("let it go on: `aj resume {name}`")),
+        NotLive::Differs { name, .. } => shown
+            .hint("leave out what the jail is not: it is the same for all commands in it")
+            .hint(format!("or end it first: `aj workspace stop {name}`")),
+        NotLive::Silent { name, .. } | NotLive::Strange(name) => {
+            shown.hint(format!("end it: `aj workspace stop {name}`"))
+        }
+        NotLive::Refused { name, .. } => shown
+            .hint(format!("see what runs in it: `aj workspace show {name}`"))
+            .hint("or allow more processes: `--pids N`, once it is stopped"),
+        NotLive::NotHere(_) => shown.hint("see what this machine allows: `aj doctor`"),
+        NotLive::Died(_) | NotLive::Fleeting(_) => shown.hint("try again"),
+    }
 }
 
 /// What would give it one.
@@ -182,6 +219,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::Changes(_) => "changes",
         op::Error::Workspace(_) => "workspace",
         op::Error::Home { .. } => "workspace_home",
+        op::Error::NotLive(_) | op::Error::Said(_) | op::Error::Holder(_) => "live",
         op::Error::Random(_) => "random",
     }
 }

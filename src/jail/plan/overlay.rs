@@ -11,6 +11,8 @@ use crate::sys::mount::Attr;
 pub(super) struct Layers<'a> {
     /// Host directory.
     pub(super) lower: &'a Path,
+    /// Directories whose `upper` is a sealed layer over it, the newest first.
+    pub(super) above: &'a [PathBuf],
     /// Where it is shown.
     pub(super) at: &'a Path,
     /// What holds `upper` and `work`.
@@ -24,9 +26,22 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
+    pub(super) fn of_workspace(spec: &'a Spec, tree: &'a Path) -> Layers<'a> {
+        Layers {
+            lower: &spec.workspace,
+            above: &spec.layers,
+            at: &spec.at,
+            tree,
+            owner: spec.owner,
+            memory: false,
+            otherwise: None,
+        }
+    }
+
     pub(super) fn of(side: &'a Side) -> Layers<'a> {
         Layers {
             lower: &side.path,
+            above: &[],
             at: &side.path,
             tree: &side.layers,
             owner: side.owner,
@@ -75,8 +90,10 @@ pub(super) fn overlay(
             p.uppers.push((cpath(&own.join("upper"))?, cpath(layers.tree)?));
         }
     }
+    let above: Result<_, Error> = layers.above.iter().map(|dir| cpath(&dir.join("upper"))).collect();
     let what = What::Overlay(Overlay {
         lower,
+        above: above?,
         upper: cpath(&tree.join("upper"))?,
         work: cpath(&tree.join("work"))?,
         memory: layers.memory || spilled,

@@ -81,6 +81,12 @@ pub fn tree_of_run(tree: &trees::Tree) -> Result<Tree, Error> {
     describe(tree).map_err(|source| Error::Damaged { id: tree.id().to_string(), source })
 }
 
+/// The same with the sealed layers of a workspace.
+pub fn tree_of_run_in(state: &StateDir, tree: &trees::Tree) -> Result<Tree, Error> {
+    let damaged = |source| Error::Damaged { id: tree.id().to_string(), source };
+    workspace::with_layers(state, tree_of_run(tree)?).map_err(damaged)
+}
+
 /// What the first argument may mean.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Word {
@@ -303,7 +309,7 @@ pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
     let damaged = |source| Error::Damaged { id: id.to_string(), source };
     let Some(held) = trees::open_tree(state, id).map_err(damaged)? else { return Ok(None) };
     let running = !held.try_share()?;
-    match describe(&held) {
+    match describe(&held).and_then(|tree| workspace::with_layers(state, tree)) {
         Ok(tree) => Ok(Some(Tree { running, _held: Some(held), ..tree })),
         // Removed since it was opened.
         Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
@@ -314,7 +320,10 @@ pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
 fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     let base = tree.base()?;
     let on = |e: sys::Error| StateError::from(e.on(text::os(tree.path())));
-    let started = at::stat(tree, b"base").map_err(on)?.ctime;
+    let started = match workspaces::since(tree).filter(|_| tree.is_lasting()) {
+        Some(since) => since,
+        None => at::stat(tree, b"base").map_err(on)?.ctime,
+    };
     let upper = openat2::beneath(tree, b"upper", For::Listing).map_err(on)?;
     let part = |side: sides::Side| {
         let started = at::stat(&side.dir, b"base").map_err(on)?.ctime;
@@ -324,5 +333,6 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     let parts = sides::all(tree, sides::Kind::Part)?;
     let parts = parts.into_iter().map(part).collect::<Result<_, StateError>>()?;
     let homeless = workspaces::is_empty_based(tree);
-    Ok(Tree { id: tree.id(), base, upper, started, parts, homeless, running: false, _held: None })
+    let below = Vec::new();
+    Ok(Tree { id: tree.id(), base, upper, below, started, parts, homeless, running: false, _held: None })
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::{DiffOptions, Error, Tree, base};
 use crate::store::origin::Places;
+use crate::sys;
 use crate::sys::at::Stamp;
-use crate::workspace::diff as compare;
+use crate::sys::openat2::{self, For};
+use crate::workspace::{Uppers, diff as compare};
 
 /// A part of the project that lies outside of its directory: a git directory.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Part {
 pub(super) struct Layer<'a> {
     pub(super) base: &'a Path,
     pub(super) upper: &'a OwnedFd,
+    /// Sealed layers below it, the newest first.
+    pub(super) below: &'a [OwnedFd],
     pub(super) started: Stamp,
     /// It is a [`Part`].
     pub(super) part: bool,
@@ -35,7 +39,7 @@ pub(super) struct Layer<'a> {
 impl Tree {
     /// The project's own directory.
     pub(super) fn main(&self) -> Layer<'_> {
-        Layer { base: &self.base, upper: &self.upper, started: self.started, part: false }
+        Layer { base: &self.base, upper: &self.upper, below: &self.below, started: self.started, part: false }
     }
 
     /// All of them, the project's own first.
@@ -46,11 +50,23 @@ impl Tree {
 
 impl Part {
     fn layer(&self) -> Layer<'_> {
-        Layer { base: &self.base, upper: &self.upper, started: self.started, part: true }
+        Layer { base: &self.base, upper: &self.upper, below: &[], started: self.started, part: true }
     }
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// All that was written over the directory, the newest first.
+    pub(super) fn uppers(&self) -> impl Iterator<Item = &'a OwnedFd> + use<'a> {
+        std::iter::once(self.upper).chain(self.below)
+    }
+
+    /// The same, open for a comparison.
+    pub(super) fn open(&self) -> Result<Uppers, sys::Error> {
+        let own = |upper: &OwnedFd| openat2::beneath(upper, b".", For::Listing);
+        let below: Result<Vec<OwnedFd>, _> = self.below.iter().map(own).collect();
+        Ok(Uppers::new(own(self.upper)?, below?))
+    }
+
     /// A path below it as it is shown and given.
     pub(super) fn shown(&self, below: &[u8]) -> Vec<u8> {
         match (self.part, below) {

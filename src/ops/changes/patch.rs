@@ -1,8 +1,8 @@
 //! The changes of a tree as a patch.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::{Error, Tree, base, listing, not_compared};
+use super::{Error, Tree, base, not_compared};
 use crate::schema::changes::{Change, Diff};
 use crate::schema::jail::bytes64;
 use crate::sys::at::{self, FileKind};
@@ -28,8 +28,13 @@ pub struct LeftOut {
 /// Write `diff`, made of `tree`, to `out`, a change at a time.
 pub fn patch(tree: &Tree, diff: &Diff, out: &mut dyn FnMut(&[u8])) -> Result<LeftOut, Error> {
     let layer = tree.main();
-    let (upper, host) = (listing(tree, layer)?, base::open_any(layer)?);
-    let mut writer = Writer { upper, host, out, left: LeftOut::default() };
+    let below = layer.below.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
+    let below = below
+        .map_err(|e| not_compared(tree, layer, crate::sys::Error::new("dup", "", crate::sys::errno(&e))))?;
+    let upper =
+        openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| not_compared(tree, layer, e))?;
+    let uppers = std::iter::once(upper).chain(below).collect();
+    let mut writer = Writer { uppers, host: base::open_any(layer)?, out, left: LeftOut::default() };
     for change in &diff.changes {
         let raw = change.path_base64.as_deref().and_then(bytes64::decode);
         let path = raw.unwrap_or_else(|| change.path.clone().into_bytes());
@@ -43,7 +48,8 @@ pub fn patch(tree: &Tree, diff: &Diff, out: &mut dyn FnMut(&[u8])) -> Result<Lef
 }
 
 struct Writer<'a> {
-    upper: OwnedFd,
+    /// The newest first.
+    uppers: Vec<OwnedFd>,
     host: OwnedFd,
     out: &'a mut dyn FnMut(&[u8]),
     left: LeftOut,
@@ -74,14 +80,19 @@ impl Writer<'_> {
 
     /// One side. What a walk has found a moment ago and cannot be read is counted, and nothing is claimed.
     fn side(&mut self, new: bool, path: &[u8]) -> Option<Entry> {
-        let dir = if new { self.upper.as_fd() } else { self.host.as_fd() };
-        match read(dir, path) {
-            Ok(entry) => entry,
-            Err(_) => {
-                self.left.unknown += 1;
-                None
+        let dirs = if new { self.uppers.as_slice() } else { std::slice::from_ref(&self.host) };
+        // The newest layer that has it: the walk has found that it is there.
+        for dir in dirs {
+            match read(dir, path) {
+                Ok(None) => {}
+                Ok(entry) => return entry,
+                Err(_) => {
+                    self.left.unknown += 1;
+                    return None;
+                }
             }
         }
+        None
     }
 
     fn put(&mut self, path: &[u8], old: Option<&Entry>, new: Option<&Entry>) {

@@ -31,7 +31,7 @@ pub(super) fn check(tree: &Tree, cwd: Option<&Path>, paths: &[OsString]) -> Resu
         let Some((layer, below)) = tree.layers().find_map(|layer| Some((layer, below(layer)?))) else {
             return Err(Error::Outside { path: text::os(path), base: text::os(&tree.base) });
         };
-        if is_there(layer.upper, below) || is_there(base::open_any(layer)?, below) {
+        if layer.uppers().any(|upper| is_there(upper, below)) || is_there(base::open_any(layer)?, below) {
             return Ok(layer.shown(below));
         }
         Err(Error::NoPath { path: text::os(path), base: text::os(layer.base), id: tree.id.to_string() })

@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Error, Tree, find};
-use crate::base::id::Id;
+use crate::base::id::{Id, Kind};
 use crate::ops::workspaces::{self, Error as Missing};
+use crate::store::Error as StateError;
 use crate::store::layout::StateDir;
 use crate::store::workspaces as store;
 use crate::sys::at::Stamp;
@@ -36,6 +37,29 @@ pub(super) fn over(state: &StateDir, cwd: &Path) -> Result<Option<Tree>, Error> 
         Ok(filed) => find::open(state, filed.record.id),
         Err(Missing::NoneHere(_)) => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// A tree with the sealed layers below its own, if it is that of a workspace. It is locked.
+pub(super) fn with_layers(state: &StateDir, tree: Tree) -> Result<Tree, StateError> {
+    if tree.id.kind() != Kind::Workspace {
+        return Ok(tree);
+    }
+    let layers = match store::Filed::read(state, tree.id) {
+        Ok(Some(filed)) => filed.record.layers,
+        Ok(None) => Vec::new(),
+        Err(e) => return Err(unread(e)),
+    };
+    Ok(Tree { below: store::open_layers(state, &layers, c"upper")?, ..tree })
+}
+
+/// A record that cannot be read: what it says of the layers is needed.
+fn unread(e: store::Unread) -> StateError {
+    match e {
+        store::Unread::Store(e) => e,
+        store::Unread::Damaged { path, .. } | store::Unread::Newer { path, .. } => {
+            crate::sys::Error::new("read", path, nix::errno::Errno::EBADMSG).into()
+        }
     }
 }
 

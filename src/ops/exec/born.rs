@@ -25,7 +25,10 @@ pub(super) struct Start {
 impl Start {
     /// Born in `group`, or moved into it: that needs no more than that it has started nothing yet.
     fn new((request, terminal): On<'_>, birth: Birth, group: Option<&mut Limits>) -> Start {
-        let streams = streams::of(request, terminal);
+        let streams = match streams::of(request, terminal) {
+            Ok(streams) => streams,
+            Err(e) => return Start { birth, born: Err(e) },
+        };
         let Some(group) = group else {
             return Start { born: launch::bear(&birth, streams, None), birth };
         };

@@ -34,7 +34,7 @@ pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Le
         tree.share()?;
         return Ok(None);
     }
-    let run = changes::tree_of_run(&tree)?;
+    let run = changes::tree_of_run_in(state, &tree)?;
     let (diff, noted, bytes) = changes::diff_at_end(&run)?;
     if diff.totals.changes == 0 && diff.totals.skipped == 0 && !tree.is_lasting() {
         tree.remove(state)?;

@@ -196,6 +196,15 @@ pub enum Error {
         /// What is in the way.
         source: sys::Error,
     },
+    /// The jail of a workspace cannot take the command.
+    #[error(transparent)]
+    NotLive(#[from] super::live::NotLive),
+    /// In the process that was to hold a jail for others: the jail was never there.
+    #[error("the jail could not be started")]
+    Holder(Box<super::Report>),
+    /// Another process of ours has said why, and would have exited with this.
+    #[error("it has been said")]
+    Said(u8),
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),

@@ -70,3 +70,56 @@ fn make(
     let made = openat2::beneath(&parent, name, For::Naming)?;
     at::set_owner(&made, Some(uid), Some(gid))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn plan(dirs: &[&str], files: &[&str], links: &[(&str, &str)]) -> Plan {
+        let c = |text: &&str| CString::new(*text).unwrap();
+        Plan {
+            dirs: dirs.iter().map(c).collect(),
+            files: files.iter().map(c).collect(),
+            links: links.iter().map(|(target, path)| (c(target), c(path))).collect(),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_jail_left_in_its_home_is_followed_or_replaced() {
+        let t = tempfile::tempdir().unwrap();
+        let top = t.path().canonicalize().unwrap();
+        let (home, outside) = (top.join("home"), top.join("outside"));
+        fs::create_dir_all(home.join("there")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, home.join("out")).unwrap();
+        symlink("there", home.join("in")).unwrap();
+        fs::write(home.join("file"), "the jail's").unwrap();
+        let wants = plan(
+            &["root/x", "home", "home/new", "home/new/deep", "home/there"],
+            &["home/new/f", "home/file"],
+            &[("/cache", "home/new/l"), ("/cache", "home/in"), ("/cache", "root/l")],
+        );
+        for _ in 0..2 {
+            prepare(&home, &wants, None).unwrap();
+        }
+        assert!(home.join("new/deep").is_dir() && home.join("new/f").is_file());
+        assert_eq!(fs::read_link(home.join("new/l")).unwrap(), Path::new("/cache"));
+        assert_eq!(fs::read_link(home.join("in")).unwrap(), Path::new("there"), "what is there stays");
+        assert_eq!(fs::read(home.join("file")).unwrap(), b"the jail's");
+        for bad in [
+            plan(&["home/out", "home/out/x"], &[], &[]),
+            plan(&["home/in/x"], &[], &[]),
+            plan(&["home/file/x"], &[], &[]),
+            plan(&[], &["home/out/f"], &[]),
+            plan(&[], &[], &[("/cache", "home/out/l")]),
+        ] {
+            let e = prepare(&home, &bad, None).unwrap_err();
+            assert!(matches!(e, Error::Home { .. }), "{e}");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(home.join("there")).unwrap().count(), 0);
+    }
+}

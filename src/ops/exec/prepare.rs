@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::beside::{self, Beside};
 use super::limits::Chosen;
 use super::seat::{self, Seat};
+use super::sight::Sight;
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, gpu, hide, lite, parts, record, setid, shown, spec,
-    storage,
+    CACHE, Error, Request, again, alias, check, copied, gpu, hide, layered, lite, parts, record, setid,
+    shown, spec, storage,
 };
 use crate::base::id::Id;
 use crate::jail::ready::Ready;
@@ -30,6 +31,7 @@ use crate::store::trees::{self, Tree};
 pub(super) struct Prepared {
     pub(super) state: StateDir,
     pub(super) spec: Spec,
+    pub(super) sight: Sight,
     pub(super) plan: plan::Plan,
     pub(super) policy: Effective,
     /// Kept for the length of the run.
@@ -91,7 +93,8 @@ pub(super) fn prepare(
     let tools = std::mem::take(&mut shown.tools.found);
     let caches = std::mem::take(&mut shown.caches.found);
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
-    let mut spec = spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
+    let (mut spec, sight) =
+        spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
     (spec.umask, spec.storage) = (umask, storage);
     spec.pids = limits.rlimit_pids(spec.pids);
     if older.is_some() && storage == Storage::Copy {
@@ -101,7 +104,7 @@ pub(super) fn prepare(
     let (mut beside, parts) = parts::add(&mut spec, &real, warnings);
     check::binds_and_state(&spec, &real, request.i_mean_it)?;
     if let Some(tree) = older.filter(|tree| tree.is_lasting()) {
-        seat::furnish(&mut spec, &seat::path_of(tree));
+        seat::furnish(&mut spec, &state, tree)?;
     }
     alias::state(&spec, &beside, &state, request.i_mean_it)?;
     // What a network brings may be large.
@@ -126,7 +129,8 @@ pub(super) fn prepare(
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
-    let Placed { seeds, masks } = Placed::of(&secrets, &spec)?;
+    let Placed { mut seeds, masks } = Placed::of(&secrets, &spec)?;
+    layered::thin(&mut seeds, &spec.layers).map_err(Error::Launch)?;
     let mut plan = match whole {
         None => lite::plan(&spec, &masks, !covered.is_empty())?,
         Some(mut plan) => {
@@ -141,7 +145,7 @@ pub(super) fn prepare(
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared { state, spec, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
+    Ok(Prepared { state, spec, sight, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
 }
 
 fn cache_names(found: &[FoundCache]) -> Vec<String> {

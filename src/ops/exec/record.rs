@@ -1,7 +1,8 @@
 //! The rows of the ledger that a run writes.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::limits::Chosen;
 use crate::base::id::Id;
@@ -70,13 +71,13 @@ pub(super) fn effective(
         ro: paths(false),
         rw: paths(true),
         gpu: Vec::new(),
-        env: settings
-            .env
-            .iter()
-            .map(|(k, _)| text::os(k))
-            .chain(settings.pass.iter().map(text::os))
-            .collect(),
+        env: variables(settings),
     }
+}
+
+/// Names of the variables that were asked for.
+pub(super) fn variables(settings: &Settings) -> Vec<String> {
+    settings.env.iter().map(|(k, _)| text::os(k)).chain(settings.pass.iter().map(text::os)).collect()
 }
 
 /// The tree is `of` the jail that made it; `init` is the jail's pid 1. `kind`: one of
@@ -98,25 +99,63 @@ pub(super) fn start(
         boot_id: me.boot_id,
         pid: me.pid,
         pid_start: me.pid_start,
-        exact: exact(spec, &argv, &cwd, &base),
+        exact: exact((&spec.argv, &argv), (&spec.cwd, &cwd), (&spec.workspace, &base)),
         argv,
         cwd,
         base,
         overlay: spec.access == Access::Overlay,
         tree: of.filter(|id| *id != spec.id),
         init: u32::try_from(init).ok(),
+        joined: None,
+        policy: policy.clone(),
+    }
+}
+
+/// A command that joins the jail `jail` of the workspace `tree`.
+pub(super) fn joined(
+    id: Id,
+    kind: &str,
+    (words, cwd, base): (&[OsString], &Path, &Path),
+    (tree, jail): (Id, Id),
+    policy: &Effective,
+) -> record::Start {
+    let me = alive::Identity::current();
+    let argv: Vec<String> = words.iter().map(|a| text::printable(a.as_bytes())).collect();
+    let (shown_cwd, shown_base) = (text::os(cwd), text::os(base));
+    record::Start {
+        format: record::FORMAT,
+        id,
+        kind: kind.to_owned(),
+        started_ms: clock::now_ms(),
+        boot_id: me.boot_id,
+        pid: me.pid,
+        pid_start: me.pid_start,
+        exact: exact((words, &argv), (cwd, &shown_cwd), (base, &shown_base)),
+        argv,
+        cwd: shown_cwd,
+        base: shown_base,
+        overlay: true,
+        tree: Some(tree),
+        init: None,
+        joined: Some(jail),
         policy: policy.clone(),
     }
 }
 
 /// The exact bytes, when making them printable has changed any.
-fn exact(spec: &Spec, argv: &[String], cwd: &str, base: &str) -> Option<Box<Exact>> {
-    let of = |bytes: &OsStr, shown: &str| (bytes != shown).then(|| encode(bytes.as_bytes()));
-    let same = spec.argv.iter().zip(argv).all(|(bytes, shown)| bytes == shown.as_str());
+fn exact(
+    (words, argv): (&[OsString], &[String]),
+    cwd: (&Path, &str),
+    base: (&Path, &str),
+) -> Option<Box<Exact>> {
+    let of = |(bytes, shown): (&Path, &str)| {
+        (bytes.as_os_str() != shown).then(|| encode(bytes.as_os_str().as_bytes()))
+    };
+    let same = words.iter().zip(argv).all(|(bytes, shown)| bytes == shown.as_str());
     let exact = Exact {
-        argv: (!same).then(|| spec.argv.iter().map(|a| encode(a.as_bytes())).collect()),
-        cwd: of(spec.cwd.as_os_str(), cwd),
-        base: of(spec.workspace.as_os_str(), base),
+        argv: (!same).then(|| words.iter().map(|a| encode(a.as_bytes())).collect()),
+        cwd: of(cwd),
+        base: of(base),
     };
     (exact != Exact::default()).then(|| Box::new(exact))
 }

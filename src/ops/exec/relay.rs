@@ -12,7 +12,7 @@ use super::beyond::Below;
 use super::copied::{self, Copied};
 use super::limits::{LAST_LOOK, LOOK};
 use super::storage::{self, Held};
-use super::{Error, Watcher, discard, lite};
+use super::{Error, Hold, Watcher, discard, lite};
 use crate::base::id::Id;
 use crate::jail::limits::Limits;
 use crate::jail::root;
@@ -79,6 +79,8 @@ pub(super) struct Relay<'a> {
     pub(super) run: Option<(Id, Option<&'a Limits>)>,
     /// What is to be said of what is mounted below the workspace.
     pub(super) mounts: Option<String>,
+    /// It is the jail of a workspace: who holds it, and what is to be said when it is there.
+    pub(super) hold: Option<(&'a Hold, Vec<String>)>,
     /// A look at what was written that is not through.
     walk: Option<Walk>,
 }
@@ -105,6 +107,7 @@ impl<'a> Relay<'a> {
             below,
             run: None,
             mounts: None,
+            hold: None,
             walk: None,
         }
     }
@@ -162,6 +165,9 @@ impl supervise::Watcher for Relay<'_> {
 
     fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {
         assert!(!super::spec::test_takes("panic"), "a test wanted it");
+        if let Some((hold, words)) = &self.hold {
+            hold.ready(words);
+        }
         self.status(json!({"event": "started", "pid": pid}));
         self.to.started(layers.names(), pid, lines);
     }

@@ -7,6 +7,7 @@ use super::{Error, Request};
 use crate::jail::spec::Spec;
 use crate::ops::workspaces::{self, Found, Kept, list};
 use crate::policy::gpu::Gpus;
+use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
 use crate::store::workspaces as store;
 
@@ -46,7 +47,12 @@ pub(super) fn is_jail(word: &OsStr) -> bool {
 }
 
 /// What the jail has of the workspace beside its tree.
-pub(super) fn furnish(spec: &mut Spec, tree: &Path) {
+pub(super) fn furnish(spec: &mut Spec, state: &StateDir, tree: &Tree) -> Result<(), Error> {
+    // Read under the lock: what was sealed before is all there is.
+    let filed = store::Filed::read(state, tree.id()).map_err(workspaces::Error::from)?;
+    let layers = filed.map(|filed| filed.record.layers).unwrap_or_default();
+    spec.layers = layers.iter().map(|layer| store::layer_path(state, layer)).collect();
+    let tree = &path_of(tree);
     spec.home = Some(tree.join(store::HOME));
     // A directory of the host's at that place is what was asked for by name.
     let output = Path::new("/output");
@@ -54,10 +60,11 @@ pub(super) fn furnish(spec: &mut Spec, tree: &Path) {
         || spec.binds.iter().any(|bind| bind.path.starts_with(output))
         || spec.aliases.iter().any(|(name, _)| name.starts_with(output));
     spec.output = (!taken).then(|| tree.join(store::OUTPUT));
+    Ok(())
 }
 
 /// Where the tree lies, without links.
-pub(super) fn path_of(tree: &Tree) -> std::path::PathBuf {
+fn path_of(tree: &Tree) -> std::path::PathBuf {
     use std::os::fd::{AsFd, AsRawFd};
     let link = format!("/proc/self/fd/{}", tree.as_fd().as_raw_fd());
     std::fs::read_link(link).unwrap_or_else(|_| tree.path().to_owned())

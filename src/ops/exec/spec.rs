@@ -1,20 +1,16 @@
 //! From what was asked for and found to the description of one jail.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::shown::Shown;
-use super::{Error, Request, check, shell, streams};
+use super::sight::{Sight, Started};
+use super::{Error, Request, check};
 use crate::base::env;
 use crate::base::id::Id;
 use crate::jail::etc;
-use crate::jail::plan;
 use crate::jail::spec::{Birth, Owner, Spec, Storage, Without};
 use crate::jail::status::Required;
 use crate::ops::project::Place;
-use crate::policy::environment;
-use crate::policy::flavor::is_below;
 use crate::policy::settings::Settings;
 use crate::sys;
 
@@ -27,7 +23,7 @@ pub(super) fn spec(
     birth: Birth,
     shown: Shown,
     etc: PathBuf,
-) -> Result<Spec, Error> {
+) -> Result<(Spec, Sight), Error> {
     let at = place.at().to_owned();
     let workspace = place.root;
     // The whole machine is shown at another path than its own.
@@ -44,54 +40,19 @@ pub(super) fn spec(
     let Shown { binds, mut aliases, tools, caches } = shown;
     let variables: Vec<_> = tools.variables.iter().chain(&caches.variables).cloned().collect();
     aliases.extend(alias.map(|name| (name, at.clone())));
-    let real = |dir: &Path| {
-        // What most are, seen by bytes: comparing paths is a tenth of what is planned for a start.
-        is_below(dir.as_os_str().as_bytes(), b"/usr")
-            || dir.starts_with("/usr")
-            || plan::USR_NAMES.iter().any(|n| dir.strip_prefix("/").is_ok_and(|d| d.starts_with(n)))
-            || dir.starts_with(&at)
-            || binds.iter().any(|b| dir.starts_with(&b.path))
-            || tools.reaches(dir)
+    let paths = |all: &mut dyn Iterator<Item = &Path>| all.map(|p| p.as_os_str().to_owned()).collect();
+    let sight = Sight {
+        at: at.clone().into(),
+        whole: paths(&mut binds.iter().map(|b| &*b.path).chain(tools.shown.iter().map(|t| &*t.path))),
+        some: paths(&mut tools.of_programs.iter().map(|p| &**p)),
+        aliases: aliases.iter().map(|(name, target)| (name.into(), target.into())).collect(),
+        variables,
     };
-    let visible = |dir: &Path| {
-        // Of a directory under another name, only what is there under its own.
-        let through = |(name, target): &(PathBuf, PathBuf)| {
-            dir.strip_prefix(name).is_ok_and(|rest| real(target) || real(&target.join(rest)))
-        };
-        real(dir) || aliases.iter().any(through)
-    };
-    let terminal = streams::terminal(request)?.is_some();
-    let chosen = request.argv.is_empty().then(|| shell::choose(&visible));
-    let mut variables = variables;
-    if let Some(shell) = chosen.as_deref().filter(|_| terminal) {
-        variables.extend(shell::prompt(shell));
-    }
-    let inside = environment::Inside {
-        user: if settings.as_root { "root" } else { "agent" },
-        home: Path::new("/home/agent"),
-        shell: chosen.as_deref().unwrap_or(Path::new("/bin/sh")),
-        cwd: &logical,
-        id: id.as_str(),
-        tools: &variables,
-        path_first: &[],
-        visible: &visible,
-    };
-    // Those of a terminal change with its window, and these variables would be believed before it.
-    let fixed = |name: &OsStr| terminal && (name == "LINES" || name == "COLUMNS");
-    let caller = env::all().filter(|(name, _)| !fixed(name) || settings.pass.contains(name));
-    let env = environment::build(settings, caller, &inside);
-    let search = env
-        .iter()
-        .find(|(k, _)| k == "PATH")
-        .map(|(_, v)| std::env::split_paths(v).filter(|p| p.is_absolute()).collect())
-        .unwrap_or_default();
-    Ok(Spec {
+    let Started { env, search, argv } = sight.start(request, settings, &logical, id)?;
+    let spec = Spec {
         id,
         hostname: etc::HOSTNAME.to_owned(),
-        argv: match chosen {
-            Some(shell) => vec![shell.into()],
-            None => request.argv.clone(),
-        },
+        argv,
         env,
         search,
         cwd,
@@ -100,6 +61,7 @@ pub(super) fn spec(
         aliases,
         access: settings.access,
         tree: None,
+        layers: Vec::new(),
         home: None,
         output: None,
         storage: Storage::Disk,
@@ -127,7 +89,8 @@ pub(super) fn spec(
         mode: settings.mode,
         required: Required::of(&settings.require),
         without: without(),
-    })
+    };
+    Ok((spec, sight))
 }
 
 /// Half of the inotify instances and watches that a user of this host may have.

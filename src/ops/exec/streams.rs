@@ -21,11 +21,12 @@ pub enum Tty {
 }
 
 /// What the command gets for its three standard descriptors: a terminal, if it is to have one.
-pub(super) fn of(request: &Request, terminal: Option<Settings>) -> Streams {
-    match terminal {
-        Some(settings) => Streams::Terminal(settings),
-        None => Streams::Pipes { stdin: stdin(), separate_stderr: request.capture || !same_file() },
-    }
+pub(super) fn of(request: &Request, terminal: Option<Settings>) -> sys::Result<Streams> {
+    Ok(match (&request.hold, terminal) {
+        (Some(hold), _) => Streams::Serve(hold.listener()?),
+        (None, Some(settings)) => Streams::Terminal(settings),
+        (None, None) => Streams::Pipes { stdin: stdin(), separate_stderr: request.capture || !same_file() },
+    })
 }
 
 /// The caller's terminal, when the command is to have one like it.

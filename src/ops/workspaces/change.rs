@@ -78,6 +78,10 @@ pub fn remove(found: Found, force: bool, monitor: &dyn Monitor) -> Result<Worksp
     if let Err(e) = taken.remove(state) {
         monitor.warn(&format!("not all files of `{}` could be removed: {e}", filed.record.name));
     }
+    // Layers that nobody stands on any more.
+    if let Err(e) = workspaces::release(state) {
+        monitor.warn(&format!("not all layers that are no longer used could be removed: {e}"));
+    }
     Ok(removed)
 }
 

@@ -17,6 +17,7 @@ use crate::policy::settings::Access;
 use crate::policy::stored::{self, Stored};
 use crate::schema::workspace::{RECORD, Record, WorkspaceDetail};
 use crate::store::layout::StateDir;
+use crate::store::trees::Tree;
 use crate::store::workspaces::{self, Filed, Ground, Named};
 
 /// Tries for a made-up name before it gets a number, and with a number.
@@ -87,7 +88,7 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             meta: request.meta.clone(),
         };
         let filed = Filed::new(record, policy.clone());
-        let ground = Ground { base: from_dir.as_deref(), owner: owner(as_root) };
+        let ground = Ground { fork_of: None, base: from_dir.as_deref(), owner: owner(as_root) };
         let taken = match workspaces::create(&state, &filed, ground)? {
             Named::Yes => return detail(&Found { state, filed }),
             Named::Taken(id) => Error::Taken { name: name.to_string(), id },
@@ -107,6 +108,12 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
 pub(super) fn owner(as_root: bool) -> Option<(u32, u32)> {
     let id = RANGE_BASE + inside_id(as_root);
     nix::unistd::geteuid().is_root().then_some((id, id))
+}
+
+/// The same as it was when `tree` was made.
+pub(super) fn owner_of(tree: &Tree) -> Result<Option<(u32, u32)>, Error> {
+    let owner = tree.owner()?;
+    Ok(nix::unistd::geteuid().is_root().then_some((owner, owner)))
 }
 
 /// What is wrong with the settings is said now and not at the first command. Whether commands are uid 0.

@@ -1,13 +1,16 @@
 //! `aj workspace list` and `show`.
 
 use super::find::readable;
+use super::live;
 use super::{Error, Found};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
 use crate::base::text;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
-use crate::schema::workspace::{Kept as Setting, Record, Status, Workspace, WorkspaceDetail, WorkspaceList};
+use crate::schema::workspace::{
+    Kept as Setting, Live, Record, Status, Workspace, WorkspaceDetail, WorkspaceList,
+};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{trees, workspaces};
@@ -107,7 +110,7 @@ pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
 
 /// The section as it was written, a row for each setting. The values of variables are left out: they are
 /// often secrets, and this goes into bug reports.
-fn settings(section: &str) -> Vec<Setting> {
+pub(in crate::ops) fn settings(section: &str) -> Vec<Setting> {
     let row = |line: &str| {
         let (key, value) = line.split_once(" = ")?;
         let key = Key::from_name(key)?;
@@ -124,14 +127,17 @@ fn settings(section: &str) -> Vec<Setting> {
     section.lines().filter_map(row).collect()
 }
 
-fn view(state: &StateDir, record: &Record) -> Workspace {
+pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
     // What cannot be opened is shown as if nothing were known about it: whoever uses it says why.
     let tree = trees::open_tree(state, record.id).ok().flatten();
     let kept = tree.as_ref().and_then(Kept::read);
     let running = tree.as_ref().is_some_and(|tree| tree.is_in_use().unwrap_or(false));
     let used = used_ms(record, kept.as_ref());
     let ends = ends_ms(record, used);
+    // Only where somebody has the tree: whoever lists a thousand does not knock at all of them.
+    let live = if running { live::look(state, record.id).ok().flatten() } else { None };
     let status = match ends {
+        _ if live.as_ref().is_some_and(|live| live.paused) => Status::Paused,
         _ if running => Status::Running,
         Some(ends) if ends <= clock::now_ms() => Status::Expired,
         _ => Status::Ready,
@@ -140,6 +146,7 @@ fn view(state: &StateDir, record: &Record) -> Workspace {
         id: record.id,
         name: record.name.clone(),
         status,
+        live: live.map(shown),
         from_dir: record.from_dir.as_ref().map(|dir| text::printable(dir.as_bytes())),
         path: record
             .from_dir
@@ -155,6 +162,17 @@ fn view(state: &StateDir, record: &Record) -> Workspace {
         layers: record.layers.clone(),
         labels: record.labels.clone(),
         meta: record.meta.clone(),
+    }
+}
+
+fn shown(live: live::Live) -> Live {
+    Live {
+        jail_id: live.jail,
+        pid: live.holder,
+        since: rfc3339(live.since_ms),
+        commands: live.commands,
+        processes: live.processes,
+        keep: live.keep,
     }
 }
 

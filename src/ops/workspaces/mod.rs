@@ -17,7 +17,11 @@ use crate::store::workspaces::Unread;
 pub mod change;
 pub mod create;
 mod find;
+mod flatten;
+pub mod fork;
 pub mod list;
+pub mod live;
+pub mod promote;
 mod settings;
 
 pub use find::{Candidate, Found, find, is_selector, owner_of};
@@ -70,6 +74,31 @@ pub enum Error {
         name: String,
         /// By a command; otherwise by somebody who reads.
         by_run: bool,
+    },
+    /// It has parts that cannot be forked.
+    #[error("workspace `{name}` cannot be forked: its git directory lies elsewhere")]
+    Unforkable {
+        /// Its name.
+        name: String,
+    },
+    /// It is no fork.
+    #[error("workspace `{0}` is no fork of another")]
+    NoFork(String),
+    /// They lie over different directories.
+    #[error("workspace `{child}` cannot become `{parent}`: they do not lie over the same directory")]
+    Unrelated {
+        /// The one.
+        child: String,
+        /// The other.
+        parent: String,
+    },
+    /// The one that is to be replaced has something that the other has not.
+    #[error("workspace `{parent}` has changed since `{child}` was made of it")]
+    Parted {
+        /// The fork.
+        child: String,
+        /// What it is a fork of.
+        parent: String,
     },
     /// Its time is up.
     #[error("workspace `{0}` has expired")]

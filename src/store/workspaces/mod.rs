@@ -1,5 +1,5 @@
 //! Workspaces: `workspaces/ID/workspace.toml`, and in `workspaces/ID/tree/` what a kept tree has (see
-//! [`trees`](super::trees)) with `home/` and `output/`, which are seen at `/home/agent` and `/output`.
+//! [`super::trees`]) with `home/` and `output/`, which are seen at `/home/agent` and `/output`.
 //! `workspaces/names/NAME` is a link whose text is the id.
 //!
 //! The record says what the name is; the link is how it is found. `workspaces/lock` is held while a name
@@ -24,14 +24,21 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::remove::remove_dir;
 use super::trees::{self, Tree};
-use super::{lock, origin};
+use super::{fault, lock, origin};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
 
+mod fork;
 mod record;
+mod seal;
 
+pub use fork::{since, take_over};
 pub use record::{Filed, Unread, path_of as record_path};
+pub use seal::{
+    MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, mend, open_layers,
+    open_room, path_of as layer_path, release, replace_layers, seal,
+};
 
 pub(super) const DIR: &str = "workspaces";
 const NAMES: &str = "names";
@@ -60,6 +67,8 @@ pub fn dir_of(state: &StateDir, id: Id) -> PathBuf {
 /// What a new workspace lies over, and whom what is written to it belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
+    /// The tree that this one is a fork of, which the caller keeps from being changed.
+    pub fork_of: Option<&'a Tree>,
     /// The host directory; `None`: an empty directory of its own.
     pub base: Option<&'a Path>,
     /// As in [`trees::create_tree`].
@@ -88,6 +97,7 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         let path = path.join(&new);
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = || -> Result<Named> {
         let dir = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
@@ -95,18 +105,22 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         if !lock::try_acquire(&dir, lock::Mode::Exclusive, &path)? {
             return Err(Error::call("flock", &path.join(&new), Errno::EWOULDBLOCK));
         }
+        fault::point();
         furnish(&dir, &path.join(&new), ground)?;
+        fault::point();
         filed.write(&dir, &path.join(&new))?;
         let turn = take_turn(state)?;
         sweep(&all, &path);
         if let Named::Taken(other) = link(state, &filed.record.name, id)? {
             return Ok(Named::Taken(other));
         }
+        fault::point();
         let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename"));
         if placed.is_err() {
             unlink(state, &filed.record.name, id);
         }
         placed?;
+        fault::point();
         // What a successful command reported is there after a power cut as well.
         all.sync_all().ok();
         drop(turn);
@@ -131,15 +145,18 @@ fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
     for (name, mode) in [(HOME, 0o700), (OUTPUT, 0o755)] {
         room(&tree, &path, name, (mode, ground.owner))?;
     }
+    if ground.base.is_none() {
+        room(&tree, &path, EMPTY, (0o755, None))?;
+    }
+    if let Some(parent) = ground.fork_of {
+        return fork::follow(&tree, &path, parent);
+    }
     match ground.base {
         Some(base) => {
             trees::populate(&tree, &path, base, ground.owner)?;
             origin::note(&tree, base);
         }
-        None => {
-            room(&tree, &path, EMPTY, (0o755, None))?;
-            trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?;
-        }
+        None => trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?,
     }
     Ok(())
 }
@@ -150,6 +167,7 @@ fn room(tree: &File, path: &Path, name: &str, (mode, owner): (u32, Option<(u32, 
         let path = path.join(name);
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(tree, name, Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = open_file(tree, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     // Set apart from mkdir, which the umask cuts down.
@@ -183,6 +201,7 @@ fn link(state: &StateDir, name: &Name, id: Id) -> Result<Named> {
         move |e| Error::call(call, &path, e)
     };
     loop {
+        fault::point();
         match symlinkat(id.as_str(), &names, name.as_str()) {
             Ok(()) => return Ok(Named::Yes),
             Err(Errno::EEXIST) => match holder(state, name)? {
@@ -205,6 +224,7 @@ fn unlink(state: &StateDir, name: &Name, id: Id) {
 }
 
 fn remove_name(names: &File, name: &Name) -> std::result::Result<(), Errno> {
+    fault::point();
     match unlinkat(names, name.as_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e),
@@ -300,6 +320,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
     let all = state.subdir(DIR)?;
     let name = Filed::read(state, id).ok().flatten().map(|filed| filed.record.name);
     let gone = format!("{GONE}{id}");
+    fault::point();
     match renameat(&all, id.as_str(), &all, gone.as_str()) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return Ok(None),
@@ -316,6 +337,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
 impl Gone {
     /// Remove its files.
     pub fn remove(self, state: &StateDir) -> Result<()> {
+        fault::point();
         remove_dir(state.subdir(DIR)?, &self.name, &state.path().join(DIR))
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::atomic::{self, Durability};
 use super::super::error::{Error, Result};
+use super::super::fault;
 use super::super::layout::StateDir;
 use super::{DIR, dir_of};
 use crate::base::id::Id;
@@ -91,7 +92,10 @@ impl Filed {
     pub(super) fn write(&self, dir: impl AsFd, path: &Path) -> Result<()> {
         let failed = |e| Error::call("write", &path.join(FILE), e);
         let text = self.encode().map_err(|_| failed(nix::errno::Errno::EINVAL))?;
-        atomic::write(&dir, FILE, text.as_bytes(), Durability::Synced).map_err(failed)
+        fault::point();
+        atomic::write(&dir, FILE, text.as_bytes(), Durability::Synced).map_err(failed)?;
+        fault::point();
+        Ok(())
     }
 
     /// The same where it lies.

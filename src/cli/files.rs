@@ -1,0 +1,185 @@
+//! What `aj fs`, `aj cp` and `aj search` share: how errors read, how a file looks in a line.
+
+use super::error::CommandError;
+use super::exit;
+use super::state;
+use super::ui::Ui;
+use crate::ops::files::{Error, Target};
+use crate::schema::files::{Failed, File};
+use crate::workspace::view::Error as View;
+
+/// Say that what is read may be half written.
+pub(super) fn warn_if_running(ui: &Ui, target: &Target) {
+    if target.running {
+        ui.warn(&format!("a jail is at work in `{}`: what it writes may be half written", target.title));
+    }
+}
+
+/// `-rw-r--r--` of octal bits and a kind.
+pub(super) fn bits(file: &File) -> String {
+    let mode = u32::from_str_radix(&file.mode, 8).unwrap_or(0);
+    let kind = match file.kind {
+        "directory" => 'd',
+        "symlink" => 'l',
+        "fifo" => 'p',
+        "socket" => 's',
+        "device" => 'c',
+        "file" => '-',
+        _ => '?',
+    };
+    let mut shown = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let three = mode >> shift & 7;
+        shown.push(if three & 4 != 0 { 'r' } else { '-' });
+        shown.push(if three & 2 != 0 { 'w' } else { '-' });
+        shown.push(match (three & 1 != 0, mode & special != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+        });
+    }
+    shown
+}
+
+/// A path with what tells its kind.
+pub(super) fn shown(file: &File) -> String {
+    match (file.kind, &file.target) {
+        ("directory", _) => format!("{}/", file.name.path),
+        ("symlink", Some(target)) => format!("{} -> {target}", file.name.path),
+        _ => file.name.path.clone(),
+    }
+}
+
+/// Warn of what could not be done; the error for the whole, if there was any.
+pub(super) fn partial(ui: &Ui, failed: &[Failed], more: u64, some: bool, what: &str) -> Option<CommandError> {
+    for f in failed {
+        ui.warn(&format!("{}: {}", f.name.path, f.reason));
+    }
+    let count = failed.len() as u64 + more;
+    (count > 0).then(|| {
+        let message = format!("{} could not be {what}", super::changes::plural(count, "entry"));
+        CommandError::new(if some { exit::PARTIAL } else { exit::FAILED }, "partly_failed", message)
+    })
+}
+
+impl From<Error> for CommandError {
+    fn from(e: Error) -> CommandError {
+        let shown = |status, code| {
+            let error = CommandError::new(status, code, e.to_string());
+            match std::error::Error::source(&e) {
+                Some(source) => error.caused_by(source),
+                None => error,
+            }
+        };
+        match e {
+            Error::Tree(e) => e.into(),
+            Error::Workspace(e) => e.into(),
+            Error::State(ref e) => state::error(e),
+            Error::View(e) => view(e),
+            Error::Live(ref name) => shown(exit::BUSY, "jail_running")
+                .hint("what lies below a mount must not change: try again when it has ended")
+                .hint(format!("reading works meanwhile: `aj fs list {name}`")),
+            Error::InUse(_) => shown(exit::BUSY, "tree_in_use").hint("wait for it and try again"),
+            Error::Host { ref source, .. } => {
+                let cause = crate::base::text::printable(source.to_string().as_bytes());
+                CommandError {
+                    causes: vec![cause],
+                    ..CommandError::new(exit::FAILED, "io_failed", e.to_string())
+                }
+            }
+            Error::Changed { .. } => {
+                shown(exit::BUSY, "content_changed").hint("read it again: `aj fs cat`, and decide anew")
+            }
+            Error::Asked(_) => shown(exit::USAGE, "not_possible"),
+        }
+    }
+}
+
+fn view(e: View) -> CommandError {
+    let shown = |status, code| {
+        let error = CommandError::new(status, code, e.to_string());
+        match std::error::Error::source(&e) {
+            Some(source) => error.caused_by(source),
+            None => error,
+        }
+    };
+    match &e {
+        View::Missing(_) => shown(exit::NOT_FOUND, "path_not_found")
+            .hint("relative paths begin at the workspace: `aj fs list WS` shows what is there"),
+        View::Is { is, .. } => {
+            let error = shown(exit::FAILED, "wrong_kind");
+            if *is == "a directory" { error.hint("with `-r` directories are taken as well") } else { error }
+        }
+        View::NotDir(_) => shown(exit::FAILED, "not_a_directory"),
+        View::Elsewhere(path) => {
+            let error = shown(exit::REFUSED, "path_outside");
+            if [&b"/tmp"[..], b"/home/agent", b"/output", b"/dev/shm"].iter().any(|p| path.starts_with(p)) {
+                error.hint(
+                    "of a one-shot only the workspace is kept: the rest was in memory and has ended with it",
+                )
+            } else {
+                error
+                    .hint("absolute paths are those of the jail: `/workspace/…`, or the directory's own path")
+            }
+        }
+        View::LeadsOut { .. } => shown(exit::REFUSED, "path_outside")
+            .hint("what a link of the jail's names outside of the workspace is never opened here"),
+        View::Loop(_) => shown(exit::FAILED, "too_many_links"),
+        View::Exists(_) => shown(exit::BUSY, "exists"),
+        View::NotEmpty(_) => {
+            shown(exit::FAILED, "not_empty").hint("with `-r` it goes with all that is in it")
+        }
+        View::Top(_) => shown(exit::USAGE, "not_possible"),
+        View::IntoItself { .. } => shown(exit::USAGE, "not_possible"),
+        View::Foreign { .. } => shown(exit::FAILED, "foreign_owner")
+            .hint("it is what the kernel says in a jail, too: EOVERFLOW; change its owner on the host"),
+        View::TooMuch { .. } => shown(exit::FAILED, "too_large")
+            .hint("move a part of it, or let a command in the jail do it: `aj exec WS -- mv …`"),
+        View::Sys { source, .. } => {
+            let error = shown(exit::FAILED, "call_failed");
+            match source.name().as_str() {
+                "EXDEV" => error.hint("another file system is mounted there, which no overlay shows"),
+                "ENOSPC" | "EDQUOT" => error.hint("free some space, or set AJ_STATE_DIR"),
+                _ => error,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::files::Name;
+
+    fn file(kind: &'static str, mode: &str) -> File {
+        File {
+            name: Name { path: "a".into(), path_base64: None },
+            kind,
+            size: 1,
+            allocated: 0,
+            mode: mode.into(),
+            uid: 1000,
+            gid: 1000,
+            links: 1,
+            modified_at: None,
+            target: (kind == "symlink").then(|| "/etc/x".to_owned()),
+            target_base64: None,
+            own: true,
+        }
+    }
+
+    #[test]
+    fn bits_read_as_those_of_ls() {
+        assert_eq!(bits(&file("file", "0644")), "-rw-r--r--");
+        assert_eq!(bits(&file("directory", "1777")), "drwxrwxrwt");
+        assert_eq!(bits(&file("file", "4755")), "-rwsr-xr-x");
+        assert_eq!(bits(&file("file", "6600")), "-rwS--S---");
+    }
+
+    #[test]
+    fn a_link_says_where_it_leads() {
+        assert_eq!(shown(&file("symlink", "0777")), "a -> /etc/x");
+        assert_eq!(shown(&file("directory", "0755")), "a/");
+    }
+}

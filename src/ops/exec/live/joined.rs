@@ -1,0 +1,207 @@
+//! One command that joins a live jail.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::sys::stat::Mode;
+use serde_json::json;
+
+use super::super::relay::Relay;
+use super::super::seat::{self, Seat};
+use super::super::{
+    Error, Report, Request, Watcher, born, check, exit_code, mode, offline, patience, record, streams,
+};
+use super::blueprint::{Blueprint, shape};
+use super::{NotLive, SETTLES};
+use crate::base::id::{Id, Kind};
+use crate::jail::join::{Asked, Begun, Job, Live};
+use crate::jail::plan;
+use crate::jail::status::Required;
+use crate::jail::supervise::{self, Options};
+use crate::ops::{config, project};
+use crate::schema::jail::Outcome;
+use crate::store::spool;
+use crate::sys::{self, pidfd};
+
+/// Run it. `None`: the jail has ended, and nothing has run.
+pub(super) fn exec(
+    request: &Request,
+    seat: &Seat,
+    live: Live,
+    (watcher, umask): (&mut dyn Watcher, Mode),
+    said: &mut Vec<String>,
+) -> Result<Option<Report>, Error> {
+    let name = || seat.name();
+    let holder = live.holder();
+    let strange = || Error::from(NotLive::Strange(seat.name()));
+    let state = &seat.found.state;
+    let status = streams::inherited(request.status_fd)?;
+    let terminal = streams::terminal(request)?;
+    let id = Id::random(Kind::Jail).map_err(Error::Random)?;
+    let blueprint = Blueprint::parse(&live.blueprint).ok_or_else(strange)?;
+    let jail: Id = blueprint.id.parse().map_err(|_| strange())?;
+    let mut policy = blueprint.policy().ok_or_else(strange)?;
+    let place = project::of_workspace(PathBuf::from(&blueprint.base), blueprint.elsewhere)?;
+    let at = (&*place.root, &*place.cwd);
+    let kept = Some(&seat.kept.stored);
+    let resolved = config::policy_with(config::user()?, at, kept, request.flags.clone(), &request.env_files)?;
+    let settings = &resolved.settings;
+    let differ = blueprint.differs(&shape(settings, seat::gpus(request, Some(seat))));
+    if !differ.is_empty() {
+        return Err(NotLive::Differs { name: name(), differ }.into());
+    }
+    let inside = Path::new(&blueprint.sight.at);
+    let start = match place.start.strip_prefix(&place.root) {
+        Ok(below) if !below.as_os_str().is_empty() => inside.join(below),
+        _ => inside.to_owned(),
+    };
+    let cwd = check::cwd(inside, &start, request.cwd.as_deref())?;
+    let logical =
+        check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
+    let logical = match (&logical, cwd.strip_prefix(inside)) {
+        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
+        (Some(name), Ok(_)) => name.clone(),
+        _ => cwd.clone(),
+    };
+    let started = blueprint.sight.start(request, settings, &logical, id)?;
+    (policy.timeout_ms, policy.nofile) =
+        (settings.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)), settings.nofile);
+    policy.env = record::variables(settings);
+    let job = Job {
+        cwd: text("a path", cwd.as_os_str())?,
+        programs: programs(&started.argv, &started.search)?,
+        argv: started.argv.iter().map(|a| text("an argument", a)).collect::<Result<_, _>>()?,
+        env: started.env.iter().map(|(k, v)| variable(k, v)).collect::<Result<_, _>>()?,
+        umask: umask.bits(),
+        nofile: settings.nofile,
+        required: Required::of(&settings.require),
+        terminal: None,
+    };
+    let birth = born::asked_for(settings);
+    let streams = streams::of(request, terminal).map_err(Error::Launch)?;
+    let waiting = match live.exec(job, &birth, streams, request.exclusive).map_err(Error::Launch)? {
+        Asked::Waiting(waiting) => waiting,
+        Asked::Gone => return Ok(None),
+        Asked::Busy(commands) => return Err(NotLive::Busy { name: name(), commands }.into()),
+    };
+    let mut warnings = std::mem::take(said);
+    warnings.extend_from_slice(&resolved.warnings);
+    let kind = if request.argv.is_empty() { "shell" } else { "exec" };
+    let start =
+        record::joined(id, kind, (&started.argv, &cwd, &place.root), (seat.found.id(), jail), &policy);
+    // Dropped without the word, the command ends before it has begun.
+    warnings.extend(spool::append_start(state, &start)?);
+    let options = Options {
+        timeout: settings.timeout,
+        grace: settings.grace,
+        capture: request.capture,
+        ticks: request.ticks,
+        ..Options::default()
+    };
+    let mut relay = Relay::new(watcher, status, state, None, None);
+    relay.run = Some((jail, None));
+    let failed = |step: &str, errno: String| {
+        let outcome = Outcome::Failed { step: step.to_owned(), errno, code: 125 };
+        spool::append_end(state, &record::end(id, outcome, None, None, None))
+    };
+    let ended = match waiting.start() {
+        Ok(Begun::Running(running)) => supervise::supervise(running, &options, &mut relay),
+        Ok(Begun::Refused(errno)) => {
+            failed("fork", format!("{errno:?}"))?;
+            return Err(NotLive::Refused { name: name(), errno }.into());
+        }
+        // It may have begun: it is not tried again.
+        Ok(Begun::Died) => {
+            failed("join", String::new())?;
+            return Err(NotLive::Died(name()).into());
+        }
+        Err(e) => Err(e),
+    };
+    let (mut ended, mut leaving) = match ended {
+        Ok(both) => both,
+        Err(e) => {
+            failed(e.call, e.name())?;
+            return Err(Error::Launch(e));
+        }
+    };
+    let exit = exit_code(&ended);
+    if let Outcome::Failed { code, .. } = &mut ended.outcome {
+        *code = i32::from(exit);
+    }
+    let used = mode::used(&ended).filter(|used| *used != policy.mode);
+    policy.mode = used.clone().unwrap_or(policy.mode);
+    match spool::append_end(state, &record::end(id, ended.outcome.clone(), Some(&ended), None, used)) {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
+    }
+    match leaving.as_mut().and_then(supervise::Leaving::leave).transpose() {
+        // Whoever comes next is to find a tree that nobody has.
+        Ok(Some(true)) if !settles(holder.as_ref())? => {
+            warnings.push(format!("the jail of workspace `{}` still puts its tree in order", name()));
+        }
+        Ok(_) => {}
+        Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
+    }
+    relay.status(match &ended.outcome {
+        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
+        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
+    });
+    let patience = patience(settings, &ended);
+    relay.finish_status(patience);
+    warnings.extend(mode::line(&ended));
+    warnings.extend(offline::line(&resolved, &ended));
+    if let Some(pid) = ended.unkillable {
+        warnings.push(format!("process {pid} was killed but does not end: it waits inside the kernel"));
+    }
+    sys::signal::give_back();
+    Ok(Some(Report {
+        id,
+        workspace: Some(name()),
+        shared: Some(seat.found.id()),
+        too_few_files: check::too_few_files(&resolved, &ended.outcome),
+        tools: resolved.settings.tools,
+        ended,
+        policy,
+        hidden: None,
+        files_changed: None,
+        changes: None,
+        warnings,
+        patience,
+        mounts_in_the_way: None,
+        lost: None,
+        _held: None,
+        _group: None,
+    }))
+}
+
+/// Whether the process that held a jail has ended in time: it puts the tree in order before.
+fn settles(holder: Option<&OwnedFd>) -> Result<bool, Error> {
+    let Some(holder) = holder else { return Ok(true) };
+    pidfd::ends(holder.as_fd(), Instant::now() + SETTLES).map_err(Error::Launch)
+}
+
+fn text(what: &'static str, bytes: &OsStr) -> Result<CString, Error> {
+    Ok(CString::new(bytes.as_bytes()).map_err(|_| plan::Error::Nul { what, value: bytes.to_owned() })?)
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> Result<CString, Error> {
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        return Err(plan::Error::Variable(name.to_owned()).into());
+    }
+    let mut pair = name.to_owned();
+    pair.push("=");
+    pair.push(value);
+    text("a variable", &pair)
+}
+
+/// Where the program may be.
+fn programs(argv: &[std::ffi::OsString], search: &[PathBuf]) -> Result<Vec<CString>, Error> {
+    let Some(program) = argv.first().filter(|p| !p.is_empty()) else { return Ok(Vec::new()) };
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![text("a path", program)?]);
+    }
+    search.iter().map(|dir| text("a path", dir.join(program).as_os_str())).collect()
+}

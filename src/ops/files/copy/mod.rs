@@ -1,0 +1,152 @@
+//! `aj cp`: between the host and a tree.
+//!
+//! Out of a tree (see [`out`]) nothing is written through a link: every file is made beside its place and
+//! renamed into it, and a directory in the way has to be one. Into a tree (see [`into`]) things go as the
+//! jail would have made them. Both sides can be a tar stream (see [`stream`]).
+
+use std::path::Path;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::{Error, Result, Target, failed, format};
+use crate::schema::files::{Copied, Failed};
+
+pub mod into;
+pub mod out;
+pub mod stream;
+
+/// Lines of reports at most.
+const LINES: usize = 1000;
+
+/// How to copy.
+#[derive(Debug)]
+pub struct Options {
+    /// Directories with what is in them.
+    pub recursive: bool,
+    /// Leave what is there as it is.
+    pub no_clobber: bool,
+    /// Permission bits of files, instead of those that they have.
+    pub mode: Option<u32>,
+    excluded: Gitignore,
+}
+
+impl Options {
+    /// With patterns of what is left out, as in a `.gitignore` at the top of what is copied.
+    pub fn new(recursive: bool, no_clobber: bool, mode: Option<u32>, exclude: &[String]) -> Result<Options> {
+        let mut excluded = GitignoreBuilder::new("");
+        for pattern in exclude {
+            let bad = |e: ignore::Error| Error::Asked(format!("`--exclude {pattern}` is no pattern: {e}"));
+            excluded.add_line(None, pattern).map_err(bad)?;
+        }
+        let bad = |e: ignore::Error| Error::Asked(format!("the patterns of `--exclude` are too much: {e}"));
+        Ok(Options { recursive, no_clobber, mode, excluded: excluded.build().map_err(bad)? })
+    }
+
+    fn excludes(&self, path: &[u8], is_dir: bool) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        self.excluded.matched(Path::new(std::ffi::OsStr::from_bytes(path)), is_dir).is_ignore()
+    }
+}
+
+/// What was done so far.
+#[derive(Debug)]
+struct Sum(Copied);
+
+impl Sum {
+    fn new(target: &Target, direction: &'static str) -> Sum {
+        Sum(Copied {
+            format_version: format(),
+            target: target.name.clone(),
+            direction,
+            files: 0,
+            directories: 0,
+            links: 0,
+            bytes: 0,
+            leading_out: 0,
+            skipped: Vec::new(),
+            failed: Vec::new(),
+            truncated: 0,
+        })
+    }
+
+    fn skip(&mut self, path: &[u8], reason: impl std::fmt::Display) {
+        let line = failed(path, reason);
+        push(&mut self.0.skipped, line, &mut self.0.truncated);
+    }
+
+    fn fail(&mut self, path: &[u8], reason: impl std::fmt::Display) {
+        let line = failed(path, reason);
+        push(&mut self.0.failed, line, &mut self.0.truncated);
+    }
+
+    /// A link at `path` below what is copied was made.
+    fn link(&mut self, path: &[u8], target: &[u8]) {
+        self.0.links += 1;
+        self.0.leading_out += u64::from(leads_out(path, target));
+    }
+}
+
+fn push(lines: &mut Vec<Failed>, line: Failed, truncated: &mut u64) {
+    if lines.len() < LINES { lines.push(line) } else { *truncated += 1 }
+}
+
+/// Whether the link at `path` leads out of the directory that paths begin in, judged by its text.
+fn leads_out(path: &[u8], target: &[u8]) -> bool {
+    if target.first() == Some(&b'/') {
+        return true;
+    }
+    let mut depth = path.iter().filter(|b| **b == b'/').count();
+    for component in target.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+/// Why an entry of this kind is not copied.
+fn special(meta: &crate::sys::at::Meta) -> String {
+    format!("is {}", crate::workspace::view::noun(meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_judged_from_where_they_lie() {
+        for (path, target, out) in [
+            ("l", "f", false),
+            ("l", "../f", true),
+            ("a/l", "../f", false),
+            ("a/l", "../../f", true),
+            ("a/l", "b/../../f", false),
+            ("a/l", "/f", true),
+            ("a/l", "", false),
+        ] {
+            assert_eq!(leads_out(path.as_bytes(), target.as_bytes()), out, "{path} -> {target}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_those_of_gitignore() {
+        let lines = ["*.log", "/top", "dir/", "!keep.log"].map(str::to_owned);
+        let options = Options::new(true, false, None, &lines).unwrap();
+        for (path, is_dir, out) in [
+            ("a.log", false, true),
+            ("deep/a.log", false, true),
+            ("deep/keep.log", false, false),
+            ("top", false, true),
+            ("deep/top", false, false),
+            ("dir", true, true),
+            ("dir", false, false),
+        ] {
+            assert_eq!(options.excludes(path.as_bytes(), is_dir), out, "{path}");
+        }
+        assert!(options.excludes(b"\xff.log", false), "names need not be text");
+        assert!(Options::new(true, false, None, &["a{b".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,430 @@
+//! Tar streams, in both directions.
+//!
+//! What comes in was made by whoever: names with `..`, absolute names, links and files through them, lengths
+//! of 10^18 bytes. Nothing is believed, nothing long is held in memory, and everything is put where the
+//! tree's own directories lead, never through a link.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use tar::{EntryType, Header};
+
+use super::super::read::regular;
+use super::super::write::find_to_make;
+use super::super::{Error, Result, Target, directory, why};
+use super::into::{Sink, pour, reason};
+use super::out::{is_directory, own_name};
+use super::{Options, Sum, special};
+use crate::monitor::Monitor;
+use crate::schema::files::Copied;
+use crate::sys::at::{FileKind, Meta, Stamp};
+use crate::workspace::view::resolve::Last;
+use crate::workspace::view::{self, Step, Walk, join};
+
+const BLOCK: u64 = 512;
+/// Bytes of one name or of one set of attributes in a stream.
+const LONGEST: u64 = 1 << 20;
+/// Bytes that a file may be longer than what it takes on the disk: a stream has no holes.
+const HOLES: u64 = 1 << 30;
+
+fn host(what: &'static str, source: io::Error) -> Error {
+    Error::Host { what, name: "-".to_owned(), source }
+}
+
+/// Write what is at `from` to a stream: a file as it is, or with `recursive` anything as tar.
+pub fn copy_stream_out(
+    target: &Target,
+    from: &OsStr,
+    out: &mut dyn Write,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<Copied> {
+    let spot = target.find(from, Last::Follow)?;
+    let mut sum = Sum::new(target, "out");
+    monitor.phase("copying", 0);
+    let failed = |e| host("write to", e);
+    if !is_directory(&spot) {
+        let (parent, entry) = regular(&spot, from)?;
+        let name = view::split(&spot.path).1;
+        let file = parent.open(name).map_err(view::Error::sys("read", from.as_bytes()))?;
+        let mut file = fs::File::from(file);
+        if options.recursive {
+            let meta = &entry.meta;
+            let of = Member { path: name, kind: EntryType::Regular, link: b"", size: meta.size, meta };
+            of.write(options, out).and_then(|()| content(&mut file, meta.size, out)).map_err(failed)?;
+            end(out).map_err(failed)?;
+            sum.0.bytes = entry.meta.size;
+        } else {
+            sum.0.bytes = io::copy(&mut file, out).map_err(failed)?;
+        }
+        sum.0.files = 1;
+        return Ok(sum.0);
+    }
+    if !options.recursive {
+        return Err(view::Error::Is { path: from.as_bytes().to_vec(), is: "a directory" }.into());
+    }
+    let prefix = own_name(target, &spot, from).unwrap_or_default();
+    let stack = target.stack(&spot);
+    let (dir, _) = directory(target, spot, from)?;
+    let mut walk = Walk::new(stack, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
+    if !prefix.is_empty() {
+        let path = join(&prefix, b"");
+        let of = Member { path: &path, kind: EntryType::Directory, link: b"", size: 0, meta: &dir.meta };
+        of.write(options, out).map_err(failed)?;
+        sum.0.directories += 1;
+    }
+    while let Some(step) = walk.step().map_err(view::Error::sys("read", from.as_bytes()))? {
+        match step {
+            Step::Left => {}
+            Step::Unreadable(e) => sum.fail(walk.path(), why(&e)),
+            Step::Entry(entry) => {
+                monitor.step(1);
+                if !options.excludes(walk.path(), entry.meta.kind == FileKind::Dir) {
+                    one(&mut walk, &entry.meta, &prefix, (out, options), &mut sum).map_err(failed)?;
+                }
+            }
+        }
+    }
+    end(out).map_err(failed)?;
+    Ok(sum.0)
+}
+
+/// Write the entry told last. An error is one of the stream.
+fn one(
+    walk: &mut Walk<'_>,
+    meta: &Meta,
+    prefix: &[u8],
+    (out, options): (&mut dyn Write, &Options),
+    sum: &mut Sum,
+) -> io::Result<()> {
+    let path = walk.path().to_vec();
+    let whole = join(prefix, &path);
+    match meta.kind {
+        FileKind::Dir => {
+            let name = join(&whole, b"");
+            let of = Member { path: &name, kind: EntryType::Directory, link: b"", size: 0, meta };
+            match walk.enter() {
+                Ok(()) => {
+                    sum.0.directories += 1;
+                    of.write(options, out)?;
+                }
+                Err(e) => sum.fail(&path, why(&e)),
+            }
+        }
+        FileKind::File => {
+            let opened = walk.open().map(fs::File::from).and_then(|f| Ok((crate::sys::at::fstat(&f)?, f)));
+            match opened {
+                Ok((now, _)) if now.size > now.allocated.saturating_add(HOLES) => {
+                    sum.fail(&path, "has holes of more than 1 GiB, which a stream cannot have");
+                }
+                Ok((now, mut file)) => {
+                    let of =
+                        Member { path: &whole, kind: EntryType::Regular, link: b"", size: now.size, meta };
+                    of.write(options, out)?;
+                    content(&mut file, now.size, out)?;
+                    sum.0.files += 1;
+                    sum.0.bytes += now.size;
+                }
+                Err(e) => sum.fail(&path, why(&e)),
+            }
+        }
+        FileKind::Symlink => match walk.here().and_then(|here| here.link(walk.name())) {
+            Ok(link) => {
+                Member { path: &whole, kind: EntryType::Symlink, link: &link, size: 0, meta }
+                    .write(options, out)?;
+                sum.link(&path, &link);
+            }
+            Err(e) => sum.fail(&path, why(&e)),
+        },
+        FileKind::Fifo | FileKind::Socket | FileKind::Char(..) | FileKind::Block | FileKind::Other => {
+            sum.skip(&path, special(meta));
+        }
+    }
+    Ok(())
+}
+
+/// What one header says.
+struct Member<'a> {
+    path: &'a [u8],
+    kind: EntryType,
+    link: &'a [u8],
+    size: u64,
+    meta: &'a Meta,
+}
+
+impl Member<'_> {
+    /// Write the header, with those of GNU's for what is long.
+    fn write(&self, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+        for (kind, long) in [(EntryType::GNULongName, self.path), (EntryType::GNULongLink, self.link)] {
+            if long.len() > 100 {
+                let mut header = Header::new_gnu();
+                put(&mut header, 0, b"././@LongLink");
+                header.set_entry_type(kind);
+                header.set_size(long.len() as u64 + 1);
+                header.set_mode(0o644);
+                header.set_cksum();
+                out.write_all(header.as_bytes())?;
+                out.write_all(long)?;
+                out.write_all(&[0])?;
+                pad(long.len() as u64 + 1, out)?;
+            }
+        }
+        let mut header = Header::new_gnu();
+        put(&mut header, 0, self.path);
+        put(&mut header, 157, self.link);
+        header.set_entry_type(self.kind);
+        header.set_size(self.size);
+        let mode = if self.kind == EntryType::Regular { options.mode } else { None };
+        header.set_mode(mode.unwrap_or(self.meta.mode) & 0o777);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(u64::try_from(self.meta.mtime.sec).unwrap_or(0));
+        header.set_cksum();
+        out.write_all(header.as_bytes())
+    }
+}
+
+/// The first bytes of a field of 100.
+fn put(header: &mut Header, at: usize, bytes: &[u8]) {
+    let field = header.as_mut_bytes().get_mut(at..at + 100).unwrap_or_default();
+    for (to, from) in field.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+}
+
+/// Exactly `size` bytes: what a file has lost since is zeros.
+fn content(file: &mut fs::File, size: u64, out: &mut dyn Write) -> io::Result<()> {
+    let copied = io::copy(&mut file.take(size), out)?;
+    io::copy(&mut io::repeat(0).take(size - copied), out)?;
+    pad(size, out)
+}
+
+fn pad(size: u64, out: &mut dyn Write) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(size.next_multiple_of(BLOCK) - size), out).map(drop)
+}
+
+/// Two empty blocks.
+fn end(out: &mut dyn Write) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(2 * BLOCK), out)?;
+    out.flush()
+}
+
+/// Put what a tar stream holds into the directory `to`, which is made when it is not there.
+pub fn unpack(
+    (target, staging): (&Target, &OwnedFd),
+    from: &mut dyn Read,
+    to: &OsStr,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<Copied> {
+    let spot = find_to_make(target, to)?;
+    monitor.phase("copying", 0);
+    let editor = target.editor(spot.place, staging)?;
+    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), spot.path);
+    sink.directory(b"", super::super::write::DIR_MODE, None)?;
+    let mut long = Long::default();
+    let read = |e| host("read", e);
+    while let Some(header) = next(from).map_err(read)? {
+        let size = header.entry_size().map_err(read)?;
+        let kind = header.entry_type();
+        if let EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader = kind {
+            long.read(kind, from, size).map_err(read)?;
+            continue;
+        }
+        monitor.step(1);
+        let about = std::mem::take(&mut long);
+        let size = about.size.unwrap_or(size);
+        let mut body = from.take(size);
+        member(&mut sink, &header, about, (&mut body, size), options)?;
+        let rest = body.limit();
+        // What nobody wanted of it, and what fills the last block.
+        skip(from, rest + (size.next_multiple_of(BLOCK) - size)).map_err(read)?;
+    }
+    sink.finish()
+}
+
+/// The next header; `None` at the end of the archive, which is an empty block or that of the stream.
+fn next(from: &mut dyn Read) -> io::Result<Option<Header>> {
+    let mut block = [0; BLOCK as usize];
+    let mut have = 0;
+    while have < block.len() {
+        match from.read(block.get_mut(have..).unwrap_or_default()) {
+            Ok(0) if have == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if block.iter().all(|b| *b == 0) {
+        // What comes after it is nobody's; a writer must not be told that nobody reads.
+        io::copy(from, &mut io::sink())?;
+        return Ok(None);
+    }
+    let header = Header::from_byte_slice(&block).clone();
+    // The field itself counts as blanks.
+    let sum = |i: usize, b: u8| if (148..156).contains(&i) { 32 } else { u32::from(b) };
+    let found: u32 = block.iter().enumerate().map(|(i, b)| sum(i, *b)).sum();
+    if header.cksum()? != found {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no tar stream"));
+    }
+    Ok(Some(header))
+}
+
+fn skip(from: &mut dyn Read, bytes: u64) -> io::Result<()> {
+    let skipped = io::copy(&mut from.take(bytes), &mut io::sink())?;
+    if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// What headers in front of one say about it.
+#[derive(Default)]
+struct Long {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    mtime: Option<Stamp>,
+}
+
+impl Long {
+    fn read(&mut self, kind: EntryType, from: &mut dyn Read, size: u64) -> io::Result<()> {
+        let too_long = || io::Error::new(io::ErrorKind::InvalidData, "a name in it is longer than 1 MiB");
+        if size > LONGEST {
+            return Err(too_long());
+        }
+        let mut bytes = Vec::new();
+        from.take(size).read_to_end(&mut bytes)?;
+        if (bytes.len() as u64) < size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        skip(from, size.next_multiple_of(BLOCK) - size)?;
+        let text = |bytes: Vec<u8>| bytes.split(|b| *b == 0).next().map(<[u8]>::to_vec);
+        match kind {
+            EntryType::GNULongName => self.path = text(bytes),
+            EntryType::GNULongLink => self.link = text(bytes),
+            _ => self.attributes(&bytes),
+        }
+        Ok(())
+    }
+
+    /// `LENGTH KEY=VALUE\n`, again and again. What makes no sense ends it.
+    fn attributes(&mut self, mut bytes: &[u8]) {
+        while let Some(space) = bytes.iter().position(|b| *b == b' ') {
+            let (digits, _) = bytes.split_at(space);
+            let length = std::str::from_utf8(digits).ok().and_then(|d| d.parse::<usize>().ok());
+            let Some((record, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else {
+                return;
+            };
+            let Some(pair) = record.get(space + 1..).and_then(|r| r.strip_suffix(b"\n")) else { return };
+            let Some(equals) = pair.iter().position(|b| *b == b'=') else { return };
+            let (key, value) = (&pair[..equals], pair[equals + 1..].to_vec());
+            let number = || std::str::from_utf8(&value).ok().map(str::to_owned);
+            match key {
+                b"size" => self.size = number().and_then(|n| n.parse().ok()),
+                b"mtime" => {
+                    let whole = number().and_then(|n| n.split('.').next()?.parse().ok());
+                    self.mtime = whole.map(|sec| Stamp { sec, nsec: 0 });
+                }
+                b"path" => self.path = Some(value),
+                b"linkpath" => self.link = Some(value),
+                _ => {}
+            }
+            bytes = rest;
+        }
+    }
+}
+
+/// A name of a stream as a path below a directory. `None`: it would lead out of it.
+fn sound(name: &[u8]) -> Option<Vec<u8>> {
+    let components: Vec<&[u8]> = name.split(|b| *b == b'/').filter(|c| !matches!(*c, b"" | b".")).collect();
+    let bad = |c: &&[u8]| *c == b".." || c.contains(&0) || c.len() > 255;
+    (!components.iter().any(bad)).then(|| components.join(&b'/'))
+}
+
+/// One member. Only what a whole stream suffers from is an error.
+fn member(
+    sink: &mut Sink<'_>,
+    header: &Header,
+    about: Long,
+    (body, size): (&mut dyn Read, u64),
+    options: &Options,
+) -> Result<()> {
+    let raw = about.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let Some(path) = sound(&raw) else {
+        sink.sum.fail(&raw, "its name leads out of the directory");
+        return Ok(());
+    };
+    let kind = header.entry_type();
+    if options.excludes(&path, kind == EntryType::Directory) || excluded_above(options, &path) {
+        return Ok(());
+    }
+    let link = || about.link.clone().or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
+    let mode = header.mode().unwrap_or(0o644) & 0o777;
+    let sec = header.mtime().ok().and_then(|t| i64::try_from(t).ok());
+    let mtime = about.mtime.or(sec.map(|sec| Stamp { sec, nsec: 0 }));
+    let done = match kind {
+        EntryType::Directory => sink.directory(&path, mode, mtime).map(|()| true),
+        EntryType::Regular | EntryType::Continuous if path.is_empty() => Ok(true),
+        EntryType::Regular | EntryType::Continuous => {
+            let done = sink.file(&path, &mut |to| whole(body, size, to), (mode, mtime));
+            if let Err(view::Error::Sys { source, .. }) = &done
+                && source.call == CUT
+            {
+                return Err(host("read", io::ErrorKind::UnexpectedEof.into()));
+            }
+            done
+        }
+        EntryType::Symlink => match link() {
+            Some(target) if !target.is_empty() && !target.contains(&0) => sink.link(&path, &target, mtime),
+            _ => {
+                sink.sum.fail(&path, "is a link to nothing");
+                return Ok(());
+            }
+        },
+        // Of what came before: a copy of it, because in a tree with layers there is no other way.
+        EntryType::Link => match link().as_deref().and_then(sound) {
+            Some(first) => sink.there(&first).and_then(|(from, mode)| {
+                let size = crate::sys::at::fstat(&from).map_err(view::Error::sys("read", &first))?.size;
+                let mut fill = |to: &OwnedFd| crate::sys::copy::file(&from, to, size).map(|()| size);
+                sink.file(&path, &mut fill, (mode & 0o777, mtime))
+            }),
+            None => {
+                sink.sum.fail(&path, "is a link out of the directory");
+                return Ok(());
+            }
+        },
+        EntryType::Fifo | EntryType::Char | EntryType::Block => {
+            sink.sum.skip(&path, "is a fifo or a device");
+            return Ok(());
+        }
+        EntryType::XGlobalHeader => return Ok(()),
+        _ => {
+            sink.sum.fail(&path, "is of a kind that is not known (a sparse file, perhaps)");
+            return Ok(());
+        }
+    };
+    match done {
+        Ok(true) => {}
+        Ok(false) => sink.sum.skip(&path, "exists"),
+        Err(e) => sink.sum.fail(&path, reason(&e)),
+    }
+    Ok(())
+}
+
+/// Whether a directory on the way is left out.
+fn excluded_above(options: &Options, path: &[u8]) -> bool {
+    let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+    slashes.into_iter().any(|end| options.excludes(path.get(..end).unwrap_or_default(), true))
+}
+
+/// The call of an error that says that the stream ended before its time.
+const CUT: &str = "read the stream";
+
+fn whole(body: &mut dyn Read, size: u64, to: &OwnedFd) -> crate::sys::Result<u64> {
+    match pour(body, to, u64::MAX)? {
+        bytes if bytes == size => Ok(bytes),
+        _ => Err(crate::sys::Error::new(CUT, "", nix::errno::Errno::EIO)),
+    }
+}

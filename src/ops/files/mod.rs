@@ -1,0 +1,325 @@
+//! `aj fs`, `aj cp` and `aj search`: the files of a tree, without a jail.
+//!
+//! [`Target::read`] opens what its jail sees, while one runs as well; [`Target::edit`] also takes the lock,
+//! so that nobody mounts the layers that are about to change. Paths are those of the jail: relative ones
+//! begin at the workspace, absolute ones are what they are inside.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::base::id::{Id, Kind};
+use crate::base::text;
+use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
+use crate::monitor::{Monitor, Silent};
+use crate::ops::{changes, workspaces};
+use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
+use crate::schema::jail::bytes64;
+use crate::store::again::{self, Taken, User};
+use crate::store::layout::StateDir;
+use crate::store::workspaces as store;
+use crate::store::{Error as StateError, edit, ledger, trees};
+use crate::sys::at::{self, FileKind, Meta};
+use crate::sys::openat2::{self, For};
+use crate::workspace::view::edit::Owners;
+use crate::workspace::view::resolve::{Last, Place, components};
+use crate::workspace::view::{self, At, Dir, Editor, Entry, Spot, Stack, View};
+
+pub mod copy;
+mod ignored;
+pub mod read;
+pub mod replace;
+pub mod search;
+pub mod write;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Which tree is meant, or what it lies over.
+    #[error(transparent)]
+    Tree(#[from] changes::Error),
+    /// Which workspace is meant.
+    #[error(transparent)]
+    Workspace(#[from] workspaces::Error),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Something in the tree.
+    #[error(transparent)]
+    View(#[from] view::Error),
+    /// A jail is at work in it, and what is below its mount may not change.
+    #[error("a jail is at work in `{0}`")]
+    Live(String),
+    /// `aj diff` or another reader has it.
+    #[error("`{0}` is in use by another `aj`")]
+    InUse(String),
+    /// What was read to be written, or where it was written to on the host.
+    #[error("could not {what} `{name}`")]
+    Host {
+        /// `read`, `write` …
+        what: &'static str,
+        /// The file of the host's, printable.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what `--if-hash` says.
+    #[error("`{path}` is not what it was taken for: its content has the hash {found}")]
+    Changed {
+        /// The file, printable.
+        path: String,
+        /// What it has.
+        found: String,
+    },
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Asked(String),
+}
+
+/// Answers of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A tree, opened.
+#[derive(Debug)]
+pub struct Target {
+    /// The id of the workspace, or of the jail that made the tree.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// A jail is at work in it.
+    pub running: bool,
+    view: View,
+    /// Whose things are in each place of the view.
+    owners: Vec<Owners>,
+    /// Keeps it from being removed or mounted meanwhile.
+    _held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Read(#[expect(dead_code, reason = "held")] changes::Tree),
+    Edit(trees::Tree),
+}
+
+impl Target {
+    /// Open the tree that `word` means: a workspace, or a jail whose changes are kept.
+    pub fn read(word: &OsStr, monitor: &dyn Monitor) -> Result<Target> {
+        let meant = Meant::by(word, monitor)?;
+        let tree = changes::open_tree(meant.id)?;
+        let (view, owners) = view_of(&tree)?;
+        let (name, running) = (tree.id.to_string(), tree.running);
+        Ok(Target { name, title: meant.title, running, view, owners, _held: Held::Read(tree) })
+    }
+
+    /// The same to change it. With the empty directory in which new things are made.
+    pub fn edit(word: &OsStr, monitor: &dyn Monitor) -> Result<(Target, OwnedFd)> {
+        let Meant { state, id, title, over } = Meant::by(word, monitor)?;
+        if over {
+            return Err(workspaces::Error::Expired(title).into());
+        }
+        let tree = match again::take(&state, id)? {
+            Taken::Tree(tree) => tree,
+            Taken::Gone => return Err(changes::Error::NothingKept(id.to_string()).into()),
+            Taken::By(User::Run) => return Err(Error::Live(title)),
+            Taken::By(User::Reader) => return Err(Error::InUse(title)),
+        };
+        let described = changes::tree_of_run(&tree)?;
+        let (view, owners) = view_of(&described)?;
+        let record_of = |run: Id| {
+            ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
+        };
+        let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
+        let name = id.to_string();
+        Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
+    }
+
+    /// Where it lies itself, when it is being changed.
+    fn directory(&self) -> Result<Option<Meta>> {
+        match &self._held {
+            Held::Read(_) => Ok(None),
+            Held::Edit(tree) => Ok(Some(at::fstat(tree).map_err(view::Error::sys("look at", b"."))?)),
+        }
+    }
+
+    /// The place of the view that `spot` is in.
+    fn stack(&self, spot: &Spot) -> &Stack {
+        &self.view.places[spot.place].stack
+    }
+
+    /// Find what `path` names and what is there. Following the last link or not.
+    fn find(&self, path: &OsStr, last: Last) -> Result<Spot> {
+        Ok(self.view.find(path.as_bytes(), last)?)
+    }
+
+    /// One who changes the place that `spot` is in.
+    fn editor<'a>(&'a self, place: usize, staging: &OwnedFd) -> Result<Editor<'a>> {
+        let staging =
+            openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?;
+        Ok(Editor::new(&self.view.places[place].stack, staging, self.owners[place]))
+    }
+
+    /// What is at a path, as it is shown. `meta` in the layer `layer` of place `place`.
+    fn file(&self, place: usize, path: &[u8], entry: &Entry, target: Option<&[u8]>) -> File {
+        let meta = &entry.meta;
+        let bottom = entry.layer + 1 == self.view.places[place].stack.depth() && entry.layer > 0;
+        let (uid, gid) = self.inside(place, meta, bottom);
+        let link = target.map(name);
+        File {
+            name: name(path),
+            kind: kind(meta),
+            size: if meta.kind == FileKind::File { meta.size } else { 0 },
+            allocated: meta.allocated,
+            mode: format!("{:04o}", meta.mode),
+            uid,
+            gid,
+            links: meta.nlink,
+            modified_at: crate::base::clock::rfc3339_exact(meta.mtime.sec, meta.mtime.nsec),
+            target_base64: link.as_ref().and_then(|l| l.path_base64.clone()),
+            target: link.map(|l| l.path),
+            own: entry.layer == 0,
+        }
+    }
+
+    /// Ids as the jail's user sees them.
+    fn inside(&self, place: usize, meta: &Meta, bottom: bool) -> (u32, u32) {
+        const NOBODY: u32 = 65_534;
+        let owners = &self.owners[place];
+        let range = |id: u32| id.checked_sub(RANGE_BASE).filter(|id| *id < RANGE_COUNT).unwrap_or(NOBODY);
+        let own = |id: u32, mine: u32, jail: u32| if id == mine { jail } else { NOBODY };
+        match owners.jail {
+            Some(_) if !bottom => (range(meta.uid), range(meta.gid)),
+            Some((uid, gid)) => {
+                (own(meta.uid, owners.bottom.0, range(uid)), own(meta.gid, owners.bottom.1, range(gid)))
+            }
+            None => (own(meta.uid, owners.bottom.0, AGENT), own(meta.gid, owners.bottom.1, AGENT)),
+        }
+    }
+}
+
+/// What a word means.
+struct Meant {
+    state: StateDir,
+    id: Id,
+    title: String,
+    /// Its time is up.
+    over: bool,
+}
+
+impl Meant {
+    /// As for `aj exec`: `@` and `jl-…` are jails, everything else is a workspace.
+    fn by(word: &OsStr, monitor: &dyn Monitor) -> Result<Meant> {
+        let start = word.as_bytes().get(..3).unwrap_or_default();
+        let is_jail = word == "@" || word == "latest" || start.eq_ignore_ascii_case(b"jl-");
+        if !is_jail {
+            let found = workspaces::find(Some(word))?;
+            let (id, title) = (found.id(), found.name().to_string());
+            let over = workspaces::list::is_over(&found.filed.record);
+            return Ok(Meant { id, title, over, state: found.state });
+        }
+        let not_found = || changes::Error::NotFound(text::os(word));
+        let state = StateDir::open_if_present()?.ok_or_else(not_found)?;
+        let (_, id) = changes::selected(&state, word, monitor)?;
+        Ok(Meant { state, id, title: id.to_string(), over: false })
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Held::Edit(tree) = &self._held {
+            // What is left of it is removed by the next one who changes something, or with the tree.
+            edit::end(tree).ok();
+        }
+    }
+}
+
+fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
+    let mut places = Vec::new();
+    let mut owners = Vec::new();
+    let workspace = vec![b"workspace".to_vec()];
+    let look = |fd: &OwnedFd| {
+        let meta = at::fstat(fd).map_err(view::Error::sys("look at", b""))?;
+        Ok::<_, Error>((meta.uid, meta.gid))
+    };
+    let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let mut beside = None;
+    for opened in tree.opened()? {
+        owners.push(if at::is_root() {
+            Owners { jail: Some(look(&opened.upper)?), bottom: look(&opened.base)? }
+        } else {
+            Owners { jail: None, bottom: caller }
+        });
+        let first = places.is_empty();
+        if first {
+            beside = openat2::parent(&opened.upper, For::Listing).ok();
+        }
+        let at = match tree.homeless && first {
+            true => workspace.clone(),
+            false => components(opened.at.as_os_str().as_bytes()).collect(),
+        };
+        places.push(Place { at, stack: Stack::overlay(opened.upper, opened.sealed, opened.base) });
+    }
+    // What a workspace has beside its tree: directories that are bound as they are.
+    if let Some(beside) = beside.filter(|_| tree.id.kind() == Kind::Workspace) {
+        for (name, at) in [(store::HOME, &b"/home/agent"[..]), (store::OUTPUT, b"/output")] {
+            let Ok(dir) = openat2::beneath(&beside, name.as_bytes(), For::Listing) else { continue };
+            owners
+                .push(Owners { jail: if at::is_root() { Some(look(&dir)?) } else { None }, bottom: caller });
+            places.push(Place { at: components(at).collect(), stack: Stack::plain(dir) });
+        }
+    }
+    let aliases = if tree.homeless { Vec::new() } else { vec![(workspace, places[0].at.clone())] };
+    Ok((View { places, aliases }, owners))
+}
+
+/// A path as it is shown in JSON.
+pub(crate) fn name(path: &[u8]) -> Name {
+    let shown = text::printable(path);
+    let base64 = (shown.as_bytes() != path).then(|| bytes64::encode(path));
+    Name { path: shown, path_base64: base64 }
+}
+
+fn kind(meta: &Meta) -> &'static str {
+    match meta.kind {
+        FileKind::File => "file",
+        FileKind::Dir => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::Char(..) | FileKind::Block => "device",
+        FileKind::Other => "unknown",
+    }
+}
+
+fn failed(path: &[u8], reason: impl std::fmt::Display) -> Failed {
+    Failed { name: name(path), reason: reason.to_string() }
+}
+
+/// Why a call failed, for a line about the entry.
+fn why(e: &crate::sys::Error) -> String {
+    use nix::errno::Errno;
+    match e.errno {
+        Errno::EXDEV => "another file system is mounted there".to_owned(),
+        Errno::ESTALE | Errno::ELOOP => "became something else meanwhile".to_owned(),
+        errno => format!("{} ({})", errno.desc(), e.name()),
+    }
+}
+
+fn format() -> FormatVersion {
+    FORMAT
+}
+
+/// The directory that a spot is, if it is one.
+fn directory(target: &Target, spot: Spot, given: &OsStr) -> Result<(Dir, Vec<u8>)> {
+    let shown = target.view.shown(&spot);
+    let stack = target.stack(&spot);
+    match spot.at {
+        At::Top(dir) => Ok((dir, shown)),
+        At::In { entry: None, .. } => Err(view::Error::Missing(given.as_bytes().to_vec()).into()),
+        At::In { parent, entry: Some(entry) } if entry.meta.kind == FileKind::Dir => {
+            let name = view::split(&spot.path).1;
+            let dir = parent.enter(stack, name).map_err(view::Error::sys("read", given.as_bytes()))?;
+            Ok((dir, shown))
+        }
+        At::In { .. } => Err(view::Error::NotDir(given.as_bytes().to_vec()).into()),
+    }
+}

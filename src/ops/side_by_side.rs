@@ -1,0 +1,79 @@
+//! One command in each of several workspaces at once: an `aj exec` each, whose output is told apart line
+//! by line.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+
+use crate::schema::workspace::Workspace;
+
+/// Bytes of one line at most; a longer one is cut in several.
+const LONGEST: u64 = 64 << 10;
+
+/// A line that one of them wrote.
+#[derive(Debug)]
+pub struct Line {
+    /// Which of them.
+    pub number: usize,
+    /// To stderr.
+    pub stderr: bool,
+    /// Without its line feed.
+    pub bytes: Vec<u8>,
+}
+
+/// Run `aj exec WORKSPACE FLAGS -- COMMAND` in each. `heard` gets every line as it comes. The exit code of
+/// each; `None`: it was killed.
+pub fn run(
+    workspaces: &[Workspace],
+    (flags, command): (&[OsString], &[OsString]),
+    heard: &mut dyn FnMut(Line),
+) -> io::Result<Vec<Option<i32>>> {
+    let aj = std::env::current_exe()?;
+    let (send, lines) = mpsc::channel();
+    let mut children: Vec<Child> = Vec::new();
+    for (number, workspace) in workspaces.iter().enumerate() {
+        let mut child = Command::new(&aj);
+        child.args(["exec", "-T", workspace.id.as_str()]).args(flags).arg("--").args(command);
+        child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match child.spawn() {
+            Ok(mut child) => {
+                let (out, err) = (child.stdout.take(), child.stderr.take());
+                follow(out, (number, false), send.clone());
+                follow(err, (number, true), send.clone());
+                children.push(child);
+            }
+            Err(e) => {
+                // Those that run are ended: half of the answer is none.
+                for mut child in children {
+                    child.kill().ok();
+                    child.wait().ok();
+                }
+                return Err(e);
+            }
+        }
+    }
+    drop(send);
+    lines.into_iter().for_each(&mut *heard);
+    children.iter_mut().map(|child| child.wait().map(|status| status.code())).collect()
+}
+
+fn follow(from: Option<impl Read + Send + 'static>, (number, stderr): (usize, bool), to: Sender<Line>) {
+    let Some(from) = from else { return };
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        loop {
+            let mut bytes = Vec::new();
+            match from.by_ref().take(LONGEST).read_until(b'\n', &mut bytes) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            if bytes.ends_with(b"\n") {
+                bytes.pop();
+            }
+            if to.send(Line { number, stderr, bytes }).is_err() {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! `aj promote`: what a fork made of it becomes the workspace's own.
+
+use super::list::detail;
+use super::{Error, Found, find, fork};
+use crate::schema::workspace::WorkspaceDetail;
+use crate::store::layout::StateDir;
+use crate::store::workspaces::{self, Filed};
+
+/// Let `into` (`None`: the workspace that it is a fork of) have what is in `child`, its home and output
+/// included. Both go on; what was written in `into` since they parted is in the way unless `overwrite`.
+pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<WorkspaceDetail, Error> {
+    let parent = match (into, child.filed.record.parent) {
+        (Some(into), _) => into,
+        (None, Some(parent)) => find(Some(parent.as_str().as_ref()))?,
+        (None, None) => return Err(Error::NoFork(child.name().to_string())),
+    };
+    let state = &child.state;
+    let unrelated =
+        || Error::Unrelated { child: child.name().to_string(), parent: parent.name().to_string() };
+    if parent.id() == child.id() || parent.filed.record.from_dir != child.filed.record.from_dir {
+        return Err(unrelated());
+    }
+    // In one order, so that two of us never wait for each other: nobody waits at all.
+    let (of_child, of_parent) = (fork::hold(child)?, fork::hold(&parent)?);
+    let gone = |found: &Found| Error::NotFound(found.name().to_string());
+    let sealed = workspaces::seal(state, &of_child)?.ok_or_else(|| gone(child))?;
+    let now = Filed::read(state, parent.id())?.ok_or_else(|| gone(&parent))?;
+    let stands_on = now.record.layers;
+    let parted =
+        !sealed.record.layers.ends_with(&stands_on) || !workspaces::is_bare_but_for_ours(&of_parent)?;
+    if parted && !overwrite {
+        return Err(Error::Parted { child: child.name().to_string(), parent: parent.name().to_string() });
+    }
+    if parted {
+        // What it had stays in a layer until nobody stands on it.
+        workspaces::seal(state, &of_parent)?;
+    }
+    workspaces::take_over(state, (&of_child, &sealed.record.layers), &of_parent)?;
+    drop((of_child, of_parent));
+    workspaces::release(state)?;
+    let filed = Filed::read(state, parent.id())?.ok_or_else(|| gone(&parent))?;
+    detail(&Found { state: StateDir::open()?, filed })
+}
