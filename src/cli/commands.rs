@@ -9,7 +9,7 @@ use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
     apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, help, jail, job, man,
-    pause, promote, ps, resume, search, shell, stats, top, version, wait, workspace,
+    pause, promote, ps, resume, search, shell, stats, top, version, volume, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -93,6 +93,7 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("volume", Workspaces, volume),
     mount!("fork", Workspaces, fork),
     mount!("promote", Workspaces, promote),
     mount!("job", Background, job),

@@ -52,6 +52,7 @@ mod topics;
 pub mod ui;
 mod usage;
 mod version;
+pub mod volume;
 pub mod wait;
 pub mod workspace;
 mod workspace_live;

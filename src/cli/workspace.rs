@@ -226,7 +226,7 @@ pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn note(text: &str) -> Result<(String, String), String> {
+pub(super) fn note(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{}` is not KEY=VALUE", text::printable(text.as_bytes()))),
@@ -289,6 +289,7 @@ fn create(ui: &Ui, args: CreateArgs) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         gpus: flags.gpus,
+        volumes: flags.volumes,
         ttl: args.ttl,
         idle: args.idle,
         labels: args.label,

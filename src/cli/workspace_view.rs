@@ -54,6 +54,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.extend(w.meta.iter().map(note));
     rows.extend(detail.policy.iter().map(|kept| (kept.key, kept.value.clone())));
     rows.extend(detail.env_files.iter().map(|file| ("env file", text::printable(file.as_bytes()))));
+    rows.extend(detail.volumes.iter().map(|volume| ("volume", text::printable(volume.as_bytes()))));
     rows.push(("lies in", detail.directory.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
@@ -92,6 +93,8 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Volume(e) => return super::volume::shown(e),
+            Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
             Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
@@ -124,7 +127,7 @@ impl From<Error> for CommandError {
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
                 .hint(format!("or remove it: `aj workspace rm {name}`")),
-            Error::Record(_) | Error::Settings(_) => {
+            Error::Record(_) | Error::Settings(_) | Error::Attachment(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")
             }
             Error::Unforkable { .. } => {
@@ -138,6 +141,7 @@ impl From<Error> for CommandError {
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
             Error::State(_)
+            | Error::Volume(_)
             | Error::Policy(_)
             | Error::Name(_)
             | Error::NotText(_)

@@ -20,4 +20,5 @@ pub mod side_by_side;
 pub mod stats;
 pub mod tools;
 pub mod top;
+pub mod volumes;
 pub mod workspaces;

@@ -38,7 +38,10 @@ pub fn parse(value: &str) -> Result<Mount, String> {
     let shown = |text: &str| text::brief(&text::printable(text.as_bytes()));
     let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if volume.is_empty() || !volume.bytes().all(word) {
-        return Err(format!("`{}` is not NAME[:/path][:ro]: it begins with the name of a volume", shown(value)));
+        return Err(format!(
+            "`{}` is not NAME[:/path][:ro]: it begins with the name of a volume",
+            shown(value)
+        ));
     }
     let mut mount = Mount { volume: volume.to_owned(), path: None, read_only: false };
     for part in parts {
@@ -47,7 +50,10 @@ pub fn parse(value: &str) -> Result<Mount, String> {
             "rw" if !mount.read_only => {}
             path if path.starts_with('/') && mount.path.is_none() && !mount.read_only => {
                 mount.path = Some(plain(path).ok_or_else(|| {
-                    format!("`{}` is not an absolute path without `.`, `..` and control characters", shown(path))
+                    format!(
+                        "`{}` is not an absolute path without `.`, `..` and control characters",
+                        shown(path)
+                    )
                 })?);
             }
             other => {
@@ -82,8 +88,21 @@ mod tests {
             assert_eq!(parse(good).unwrap().to_string(), good);
         }
         for bad in [
-            "", ":/a", "/a", "data:", "data:a", "data:/", "data:/a/../b", "data:/a/./b", "data:ro:/a", "a b",
-            "data:/a:/b", "data:ro:ro", "data:/a:RO", "d\u{1b}", "data:/\n",
+            "",
+            ":/a",
+            "/a",
+            "data:",
+            "data:a",
+            "data:/",
+            "data:/a/../b",
+            "data:/a/./b",
+            "data:ro:/a",
+            "a b",
+            "data:/a:/b",
+            "data:ro:ro",
+            "data:/a:RO",
+            "d\u{1b}",
+            "data:/\n",
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

@@ -44,6 +44,9 @@ pub struct Record {
     /// GPUs that each command has, as `--gpu` takes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// Volumes that each command gets, as `--vol` takes them, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// The workspace that this one is a fork of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Id>,
@@ -164,6 +167,8 @@ pub struct WorkspaceDetail {
     pub policy: Vec<Kept>,
     /// Files of variables.
     pub env_files: Vec<String>,
+    /// Volumes that each command gets, as `--vol` takes them.
+    pub volumes: Vec<String>,
     /// Where it lies in the state directory.
     pub directory: String,
 }

@@ -106,7 +106,8 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
         // Set apart from mkdir, which the umask cuts down.
         fchmod(&data, Mode::from_bits_truncate(0o755)).map_err(failed("chmod", DATA))?;
         if let Some((uid, gid)) = owner {
-            fchown(&data, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed("chown", DATA))?;
+            fchown(&data, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(failed("chown", DATA))?;
         }
         let text = toml::to_string(record).map_err(|_| failed("write", FILE)(Errno::EINVAL))?;
         atomic::write(&dir, FILE, text.as_bytes(), Durability::Synced).map_err(failed("write", FILE))?;
@@ -221,7 +222,10 @@ pub fn list(state: &StateDir) -> Result<Vec<Id>> {
 pub fn look(state: &StateDir, id: Id) -> (Option<u64>, bool) {
     let Ok(dir) = open_dir(state, &format!("{DIR}/{id}")) else { return (None, false) };
     let used = dir.metadata().ok().and_then(|m| {
-        u64::try_from(m.mtime()).ok()?.checked_mul(1000)?.checked_add(u64::try_from(m.mtime_nsec()).ok()? / 1_000_000)
+        u64::try_from(m.mtime())
+            .ok()?
+            .checked_mul(1000)?
+            .checked_add(u64::try_from(m.mtime_nsec()).ok()? / 1_000_000)
     });
     // A lock that a jail holds is shared: only an exclusive one is refused beside it.
     let in_use = lock::try_acquire(&dir, lock::Mode::Exclusive, Path::new(DIR)).is_ok_and(|free| !free);
@@ -353,7 +357,8 @@ mod tests {
         let one = record("data");
         create(&state, &one, None).unwrap();
         symlink("/etc", data_of(&state, one.id).join("link")).unwrap();
-        let (first, second) = (hold(&state, one.id).unwrap().unwrap(), hold(&state, one.id).unwrap().unwrap());
+        let (first, second) =
+            (hold(&state, one.id).unwrap().unwrap(), hold(&state, one.id).unwrap().unwrap());
         assert!(look(&state, one.id).1);
         assert!(matches!(take_away(&state, one.id, false).unwrap(), Taken::InUse));
         drop((first, second));

@@ -6,6 +6,7 @@ use super::{Error, Found};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
 use crate::base::text;
+use crate::ops::volumes;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
 use crate::schema::workspace::{
@@ -80,7 +81,7 @@ fn place(cursor: &str) -> Result<(u64, Id), Error> {
 }
 
 /// A label is one word, so that it can be given as it is shown.
-pub(super) fn check_label(label: &str) -> Result<(), Error> {
+pub(in crate::ops) fn check_label(label: &str) -> Result<(), Error> {
     let bad =
         |why| Error::Word { given: text::brief(&text::printable(label.as_bytes())), what: "a label", why };
     if label.is_empty() || label.len() > 128 {
@@ -104,6 +105,7 @@ pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
         workspace: view(&found.state, record),
         policy: settings(found.filed.policy()),
         env_files: record.env_files.clone(),
+        volumes: record.volumes.iter().map(|v| volumes::shown(&found.state, v)).collect(),
         directory: workspaces::shown(&found.state, record.id),
     })
 }
@@ -215,6 +217,7 @@ mod tests {
             keep_until_ms: None,
             env_files: vec![],
             gpu: None,
+            volumes: vec![],
             parent: None,
             layers: vec![],
             labels: vec![],

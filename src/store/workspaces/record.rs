@@ -138,6 +138,7 @@ mod tests {
             keep_until_ms: None,
             env_files: vec!["/e".into()],
             gpu: None,
+            volumes: vec![],
             parent: None,
             layers: vec![],
             labels: vec!["a".into(), "b=c".into()],
