@@ -56,6 +56,7 @@ pub mod volume;
 pub mod wait;
 pub mod workspace;
 mod workspace_live;
+mod workspace_set;
 mod workspace_view;
 
 use error::CmdResult;

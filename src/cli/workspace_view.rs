@@ -46,6 +46,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.extend(w.expires_at.iter().map(|at| ("expires", at.clone())));
     rows.extend(w.ttl_ms.map(|ms| ("ttl", time(ms))));
     rows.extend(w.idle_ms.map(|ms| ("idle", time(ms))));
+    rows.extend(w.rm_idle_ms.map(|ms| ("rm when idle", time(ms))));
     rows.extend(w.bytes.map(|n| ("size", size::human(n))));
     rows.extend(w.parent.map(|id| ("fork of", id.to_string())));
     rows.extend((!w.layers.is_empty()).then(|| ("layers", w.layers.len().to_string())));
@@ -126,6 +127,7 @@ impl From<Error> for CommandError {
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
+                .hint(format!("or for ever: `aj workspace set {name} --ttl none`"))
                 .hint(format!("or remove it: `aj workspace rm {name}`")),
             Error::Record(_) | Error::Settings(_) | Error::Attachment(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")

@@ -213,7 +213,7 @@ impl Meant {
         if !is_jail {
             let found = workspaces::find(Some(word))?;
             let (id, title) = (found.id(), found.name().to_string());
-            let over = workspaces::list::is_over(&found.filed.record);
+            let over = workspaces::life::is_over(&found.filed.record);
             return Ok(Meant { id, title, over, state: found.state });
         }
         let not_found = || changes::Error::NotFound(text::os(word));

@@ -45,8 +45,10 @@ pub struct Request {
     pub volumes: Vec<Mount>,
     /// How long it lasts.
     pub ttl: Option<Duration>,
-    /// How long it lasts without being used.
+    /// After how long without use it is idle.
     pub idle: Option<Duration>,
+    /// After how long without use it is removed.
+    pub rm_when_idle: Option<Duration>,
     /// Labels.
     pub labels: Vec<String>,
     /// Notes.
@@ -82,6 +84,7 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             from_dir: from_dir.as_deref().map(plain_path).transpose()?,
             ttl_ms: request.ttl.map(ms),
             idle_ms: request.idle.map(ms),
+            rm_idle_ms: request.rm_when_idle.map(ms),
             touched_ms: None,
             keep_until_ms: None,
             env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),

@@ -19,6 +19,7 @@ pub mod create;
 mod find;
 mod flatten;
 pub mod fork;
+pub mod life;
 pub mod list;
 pub mod live;
 pub mod promote;

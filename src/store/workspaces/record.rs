@@ -134,6 +134,7 @@ mod tests {
             from_dir: Some("/home/me/a \"b\"".into()),
             ttl_ms: None,
             idle_ms: Some(5),
+            rm_idle_ms: None,
             touched_ms: None,
             keep_until_ms: None,
             env_files: vec!["/e".into()],
