@@ -8,7 +8,7 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, help, jail, job, man,
+    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, gc, help, jail, job, man,
     pause, promote, ps, resume, search, shell, stats, top, version, volume, wait, workspace,
 };
 
@@ -111,6 +111,7 @@ pub const ALL: &[Entry] = &[
     mount!("events", Records, events),
     mount!("pause", Records, pause),
     mount!("resume", Records, resume),
+    mount!("gc", Setup, gc),
     mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),
     mount!("completions", Setup, completions),

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod files;
+pub mod gc;
 pub mod jobs;
 mod keep;
 pub mod ledger;

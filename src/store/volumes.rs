@@ -23,9 +23,9 @@ use super::atomic::{self, Durability};
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::layout::StateDir;
-use super::lock;
 use super::remove::remove_dir_while;
 use super::workspaces::{Named, Unread};
+use super::{fault, lock};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
@@ -94,6 +94,7 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
         let path = path.join(&new).join(name);
         move |e| Error::call(call, &path, e)
     };
+    fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir", ""))?;
     let made = || -> Result<Named> {
         let dir = open_dir(&all, &new).map_err(failed("open", ""))?;
@@ -101,6 +102,7 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
         if !lock::try_acquire(&dir, lock::Mode::Exclusive, &path)? {
             return Err(failed("flock", "")(Errno::EWOULDBLOCK));
         }
+        fault::point();
         mkdirat(&dir, DATA, Mode::S_IRWXU).map_err(failed("mkdir", DATA))?;
         let data = open_dir(&dir, DATA).map_err(failed("open", DATA))?;
         // Set apart from mkdir, which the umask cuts down.
@@ -109,12 +111,15 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
             fchown(&data, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .map_err(failed("chown", DATA))?;
         }
+        fault::point();
         let text = toml::to_string(record).map_err(|_| failed("write", FILE)(Errno::EINVAL))?;
         atomic::write(&dir, FILE, text.as_bytes(), Durability::Synced).map_err(failed("write", FILE))?;
+        fault::point();
         let turn = take_turn(state)?;
         if let Named::Taken(other) = link(state, &record.name, id)? {
             return Ok(Named::Taken(other));
         }
+        fault::point();
         let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename", ""));
         if placed.is_err() {
             unlink(state, &record.name, id);
@@ -183,6 +188,34 @@ pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
         Ok(_) => Ok(None),
         Err(Unread::Store(e)) => Err(e),
     }
+}
+
+/// Names that lead to no volume, which killed processes left; they are taken away when `remove`.
+pub fn stale_names(state: &StateDir, remove: bool) -> Result<Vec<String>> {
+    if let Err(Errno::ENOENT) =
+        open_file(state, &format!("{DIR}/{NAMES}"), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+    {
+        return Ok(Vec::new());
+    }
+    // Nothing is half named while we have the turn.
+    let _turn = take_turn(state)?;
+    let names = names(state)?;
+    let mut stale = Vec::new();
+    let path = state.path().join(DIR).join(NAMES);
+    for name in dirfd::names(&names).map_err(|e| Error::call("readdir", &path, e))? {
+        // What is no name and no link is not ours.
+        let Some(text) = name.to_str().ok().and_then(|text| text.parse::<Name>().ok()) else { continue };
+        if readlinkat(&names, text.as_str()).is_err() || holder(state, &text)?.is_some() {
+            continue;
+        }
+        if remove {
+            fault::point();
+            dirfd::unlink(&names, &name, UnlinkatFlags::NoRemoveDir)
+                .map_err(|e| Error::call("unlink", &path.join(text.as_str()), e))?;
+        }
+        stale.push(text.to_string());
+    }
+    Ok(stale)
 }
 
 /// The record of volume `id`; `None`: there is none.
@@ -294,11 +327,13 @@ pub fn take_away(state: &StateDir, id: Id, force: bool) -> Result<Taken> {
     }
     let name = read(state, id).ok().flatten().map(|record| record.name);
     let gone = format!("{GONE}{id}");
+    fault::point();
     match renameat(&all, id.as_str(), &all, gone.as_str()) {
         Ok(()) => {}
         Err(Errno::ENOENT) => return Ok(Taken::Missing),
         Err(e) => return Err(Error::call("rename", &path, e)),
     }
+    fault::point();
     if let Some(name) = name {
         unlink(state, &name, id);
     }
@@ -310,6 +345,7 @@ pub fn take_away(state: &StateDir, id: Id, force: bool) -> Result<Taken> {
 impl Gone {
     /// Remove its files.
     pub fn remove(self, state: &StateDir) -> Result<()> {
+        fault::point();
         let (all, path) = (state.subdir(DIR)?, state.path().join(DIR));
         remove_dir_while(&all, &self.name, &path, &mut || true).map(drop)
     }

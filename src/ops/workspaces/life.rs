@@ -71,9 +71,8 @@ pub(in crate::ops) fn due_ms(record: &Record, used: u64, keep_ms: Option<u64>) -
     let by_age = record.ttl_ms.zip(keep_ms).map(|(ttl, keep)| {
         record.created_ms.saturating_add(ttl).max(record.keep_until_ms.unwrap_or(0)).saturating_add(keep)
     });
-    let by_idleness = record.rm_idle_ms.map(|idle| {
-        used.saturating_add(idle).max(record.keep_until_ms.unwrap_or(0))
-    });
+    let by_idleness =
+        record.rm_idle_ms.map(|idle| used.saturating_add(idle).max(record.keep_until_ms.unwrap_or(0)));
     by_age.into_iter().chain(by_idleness).min()
 }
 
