@@ -38,6 +38,7 @@ const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 const FILE: &str = "volume.toml";
 const DATA: &str = "data";
+const STAGING: &str = "edit";
 /// Bytes of a record at most.
 const LIMIT: u64 = 1 << 18;
 /// How long somebody who only looks may hold a volume.
@@ -48,7 +49,7 @@ const A_LOOK: Duration = Duration::from_millis(100);
 pub struct Held {
     /// Its record.
     pub record: Record,
-    _dir: File,
+    dir: File,
 }
 
 /// A volume that has lost its place and its name.
@@ -286,7 +287,57 @@ pub fn hold(state: &StateDir, id: Id) -> std::result::Result<Option<Held>, Unrea
     }
     let record = read(state, id)?;
     dir.set_modified(std::time::SystemTime::now()).ok();
-    Ok(record.map(|record| Held { record, _dir: dir }))
+    Ok(record.map(|record| Held { record, dir }))
+}
+
+/// The same for whoever changes what is in it while no jail has it. `None`: there is none, or one has it.
+pub fn hold_alone(state: &StateDir, id: Id) -> std::result::Result<Option<Held>, Unread> {
+    let path = dir_of(state, id);
+    let name = format!("{DIR}/{id}");
+    let dir = match open_dir(state, &name) {
+        Ok(dir) => dir,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(e) => return Err(Error::call("open", &path, e).into()),
+    };
+    match lock::acquire(&dir, lock::Mode::Exclusive, A_LOOK, &path) {
+        Ok(()) => {}
+        Err(Error::Busy { .. }) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    }
+    if !is_named(state, &name, &dir) {
+        return Ok(None);
+    }
+    let record = read(state, id)?;
+    dir.set_modified(std::time::SystemTime::now()).ok();
+    Ok(record.map(|record| Held { record, dir }))
+}
+
+impl Held {
+    /// What jails see, opened.
+    pub fn data(&self) -> Result<std::os::fd::OwnedFd> {
+        let failed = |e| Error::call("open", Path::new(DATA), e);
+        dirfd::open_dir(&self.dir, &CString::new(DATA).unwrap_or_default()).map_err(failed)
+    }
+
+    /// The directory of the volume itself, which no jail sees.
+    pub fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// An empty directory in which new things are made, on the file system of the volume and seen by no jail.
+    /// The caller holds it alone.
+    pub fn stage(&self) -> Result<std::os::fd::OwnedFd> {
+        self.unstage()?;
+        let failed = |call| move |e| Error::call(call, Path::new(STAGING), e);
+        mkdirat(&self.dir, STAGING, Mode::S_IRWXU).map_err(failed("mkdir"))?;
+        dirfd::open_dir(&self.dir, &CString::new(STAGING).unwrap_or_default()).map_err(failed("open"))
+    }
+
+    /// Remove it, with what is left in it.
+    pub fn unstage(&self) -> Result<()> {
+        let name = CString::new(STAGING).unwrap_or_default();
+        remove_dir_while(&self.dir, &name, Path::new(DIR), &mut || true).map(drop)
+    }
 }
 
 fn is_named(at: impl std::os::fd::AsFd, name: &str, dir: &File) -> bool {

@@ -290,7 +290,6 @@ fn kept_changes_jobs_and_records_go_by_their_age_and_number() {
 #[test]
 fn nothing_that_is_in_use_is_touched() {
     let Some(p) = Project::in_jails() else { return };
-    configure(&p, "[keep]\nage = \"1ms\"\ntrees = 1\nrecord_age = \"1ms\"\nexpired = \"1ms\"\n");
     p.runs(&["exec", "--", "touch", "kept"]);
     let kept = p.newest();
     let start = |words: &[&str]| {
@@ -307,13 +306,15 @@ fn nothing_that_is_in_use_is_touched() {
     };
     let mut first = start(&["exec"]);
     let mut again = start(&["exec", &kept]);
+    configure(&p, "[keep]\nage = \"1ms\"\ntrees = 1\nrecord_age = \"1ms\"\nexpired = \"1ms\"\n");
     let trees = || {
         let names = std::fs::read_dir(p.state().join("trees")).unwrap().flatten();
         names.filter(|e| e.file_name().to_str().unwrap().starts_with("jl-")).count()
     };
     assert_eq!(trees(), 2);
     for _ in 0..3 {
-        assert!(!gone(&p, &[]).iter().any(|g| g.contains("trees") || g.starts_with("changes")));
+        let gone = gone(&p, &[]);
+        assert!(!gone.iter().any(|g| g.contains("trees") || g.starts_with("changes")), "{gone:?}");
     }
     assert_eq!(trees(), 2);
     let running = json(&p, &["jail", "list", "--status", "running"]);

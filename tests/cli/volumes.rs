@@ -357,3 +357,53 @@ fn killed_at_any_step_a_volume_is_there_whole_or_not_at_all() {
     assert_eq!(left, ["lock", "names"]);
     assert_eq!(std::fs::read_dir(volumes.join("names")).unwrap().count(), 0);
 }
+
+#[test]
+fn its_files_are_read_and_written_without_a_jail() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["volume", "create", "data"]);
+    p.write("m.bin", "bytes\n");
+    p.runs(&["fs", "mkdir", "vol:data", "models"]);
+    p.runs(&["cp", "m.bin", "vol:data/models/"]);
+    p.write("d/a", "a");
+    p.runs(&["cp", "-r", "d", "vol:data"]);
+    let outside = p.top().join("outside");
+    std::fs::write(&outside, "host").unwrap();
+    assert_eq!(
+        sh(
+            &p,
+            &["--vol", "data"],
+            &format!(
+                "cd /volumes/data; cat models/m.bin d/a; stat -c %U models/m.bin; echo more > models/m.bin; ln -s {} out",
+                outside.display()
+            )
+        ),
+        "bytes\naagent\n"
+    );
+    assert_eq!(p.runs(&["fs", "cat", "vol:data", "models/m.bin"]).stdout, "more\n");
+    assert_eq!(p.runs(&["cp", "vol:data/models/m.bin", "-"]).stdout, "more\n");
+    let listed = json(&p, &["fs", "list", "vol:data", "--limit", "2"]);
+    let names: Vec<&str> =
+        listed["entries"].as_array().unwrap().iter().map(|e| e["path"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 2, "{listed:#}");
+    // A link that a jail made leads nowhere.
+    for words in [&["fs", "cat", "vol:data", "out"][..], &["cp", "vol:data/out", "x"]] {
+        let ran = p.aj(words);
+        assert!(ran.code != Some(0) || !ran.stdout.contains("host"), "{ran:#?}");
+    }
+    assert_eq!(p.aj(["cp", "m.bin", "vol:data/out"]).code.is_some(), true);
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "host");
+    // It is not written beside a jail that has it; reading is fine, and says so.
+    let mut jail = at_work(&p, &["--vol", "data"], "echo here; sleep 100");
+    assert_eq!(jail.first_line().0, "here");
+    fails(&p, &["cp", "m.bin", "vol:data/x"], 5, &["a jail is at work in `vol:data`"]);
+    let ran = p.runs(&["fs", "cat", "vol:data", "models/m.bin"]);
+    assert!(ran.stdout == "more\n" && ran.stderr.contains("half written"), "{ran:#?}");
+    jail.0.kill().unwrap();
+    jail.end();
+    eventually(Duration::from_secs(5), || p.aj(["cp", "m.bin", "vol:data/x"]).code == Some(0));
+    let ran = p.runs(&["fs", "cat", "vol:data", "x"]);
+    assert!(ran.stderr.is_empty(), "{ran:#?}");
+    fails(&p, &["fs", "list", "vol:none"], 3, &["no volume `none`"]);
+    fails(&p, &["volume", "create", "vol"], 2, &["a word of aj"]);
+}
