@@ -22,7 +22,10 @@ use crate::schema::volume::{Attached, Volume, VolumeDetail};
 /// A volume is a plain directory of aj's. A command sees it with `--vol NAME` at /volumes/NAME, or at
 /// another path with `--vol NAME:/path`; a workspace that it is attached to has it in every command. Several
 /// jails may have the same volume at once: each sees at once what the others write there, sockets included.
-/// What is in it is not among the changes that `aj diff` shows, and `--disk` does not count it.
+/// What is in it is not among the changes that `aj diff` shows, and `--disk` does not count it. Forks of a
+/// workspace have its volumes, the same ones.
+///
+/// `aj fs list vol:NAME` and `aj cp FILE vol:NAME/PATH` reach its files without a jail.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj volume create data

@@ -48,7 +48,7 @@ pub fn sweep(state: &StateDir, rules: &Rules<'_>, monitor: &dyn Monitor) -> Resu
         let outcome = if text.starts_with(GONE) {
             swept.leftovers += 1;
             let dir = trees::open_tree_dir(&trees::all(state)?, text).ok();
-            let held = dir.as_ref().is_some_and(|dir| gone::is_held(dir));
+            let held = dir.as_ref().is_some_and(gone::is_held);
             if !held && dir.as_ref().is_none_or(|dir| (rules.goes)(text, dir.as_fd(), true)) {
                 drop(dir);
                 gone::finish(state, &name, &mut || true).map(drop)

@@ -391,7 +391,7 @@ fn its_files_are_read_and_written_without_a_jail() {
         let ran = p.aj(words);
         assert!(ran.code != Some(0) || !ran.stdout.contains("host"), "{ran:#?}");
     }
-    assert_eq!(p.aj(["cp", "m.bin", "vol:data/out"]).code.is_some(), true);
+    p.aj(["cp", "m.bin", "vol:data/out"]);
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "host");
     // It is not written beside a jail that has it; reading is fine, and says so.
     let mut jail = at_work(&p, &["--vol", "data"], "echo here; sleep 100");

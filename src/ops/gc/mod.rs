@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::{config, exec, jobs, workspaces};
+use super::{config, exec, workspaces};
 use crate::base::clock;
 use crate::monitor::Monitor;
 use crate::policy::keep::Keep;
@@ -65,9 +65,13 @@ enum Left {
     #[error(transparent)]
     Workspace(#[from] workspaces::Error),
     #[error(transparent)]
-    Exec(#[from] exec::Error),
-    #[error(transparent)]
-    Job(#[from] jobs::Error),
+    Exec(Box<exec::Error>),
+}
+
+impl From<exec::Error> for Left {
+    fn from(e: exec::Error) -> Left {
+        Left::Exec(Box::new(e))
+    }
 }
 
 /// A clean-up that goes on.

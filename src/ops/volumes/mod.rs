@@ -149,10 +149,10 @@ pub fn find(state: &StateDir, word: &str) -> Result<Record, Error> {
         let record = if id.kind() == Kind::Volume { store::read(state, id)? } else { None };
         return record.ok_or_else(none);
     }
-    if let Ok(name) = word.parse::<Name>() {
-        if let Some(id) = store::holder(state, &name)? {
-            return store::read(state, id)?.ok_or_else(none);
-        }
+    if let Ok(name) = word.parse::<Name>()
+        && let Some(id) = store::holder(state, &name)?
+    {
+        return store::read(state, id)?.ok_or_else(none);
     }
     let start = match lower.starts_with(Kind::Volume.prefix()) {
         true => lower,
@@ -263,7 +263,7 @@ fn detail(state: &StateDir, record: Record) -> VolumeDetail {
     let data = store::data_of(state, record.id);
     let top = openat2::resolved(data.as_os_str().as_encoded_bytes()).ok();
     let top = top.and_then(|top| openat2::beneath(&top, b".", For::Listing).ok());
-    let bytes = top.and_then(|top| measured(top));
+    let bytes = top.and_then(measured);
     let users = attach::users(state);
     VolumeDetail {
         format_version: FORMAT,
