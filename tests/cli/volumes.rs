@@ -215,6 +215,10 @@ fn a_workspace_has_its_volumes_in_every_command() {
     assert!(ran.stderr.contains("without the volume more:/volumes/more"), "{ran:#?}");
     assert_eq!(sh(&p, &["api", "--vol", "data:/srv/data"], "cat /srv/data/f"), "x\n", "it has that one");
     fails(&p, &["volume", "rm", "data"], 5, &["attached"]);
+    // The jail that runs has it, whatever the record says by now.
+    p.runs(&["volume", "detach", "api", "data"]);
+    fails(&p, &["volume", "rm", "data"], 5, &["a jail that runs has it"]);
+    p.runs(&["volume", "attach", "api", "data:/srv/data"]);
     p.runs(&["ws", "stop", "api"]);
     assert_eq!(
         sh(&p, &["api"], "ls -d /volumes/more; touch /volumes/more/x 2>/dev/null || echo ro"),

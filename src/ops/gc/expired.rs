@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{Left, Work, bytes_of};
+use super::{Left, Work};
 use crate::base::clock::rfc3339;
 use crate::base::id::Id;
 use crate::ops::workspaces::{self, Found, life, live};
@@ -77,7 +77,8 @@ fn judge(record: &Record, used: u64, commands: Option<u32>, work: &Work<'_>) -> 
 }
 
 /// When a workspace was used last, and how many commands run in its jail, if it has one.
-fn look(state: &StateDir, record: &Record) -> Result<(u64, Option<u32>), Left> {
+fn look(work: &Work<'_>, record: &Record) -> Result<(u64, Option<u32>), Left> {
+    let state = work.state;
     let tree = trees::open_tree(state, record.id)?;
     let mut used = life::used_ms(record, tree.as_ref().and_then(Kept::read).as_ref());
     let running = match &tree {
@@ -87,6 +88,10 @@ fn look(state: &StateDir, record: &Record) -> Result<(u64, Option<u32>), Left> {
     drop(tree);
     if !running {
         return Ok((used, None));
+    }
+    // A share stops nothing, and does not knock at a jail that may be slow to answer.
+    if work.until.is_some() {
+        return Ok((used, Some(1)));
     }
     // What runs may be older than the last command that joined it.
     let joined = std::fs::metadata(store::dir_of(state, record.id)).and_then(|m| m.modified()).ok();
@@ -99,7 +104,7 @@ fn look(state: &StateDir, record: &Record) -> Result<(u64, Option<u32>), Left> {
 
 fn one(work: &mut Work<'_>, record: &Record) -> Result<(), Left> {
     let (state, id) = (work.state, record.id);
-    let (used, commands) = look(state, record)?;
+    let (used, commands) = look(work, record)?;
     let due = judge(record, used, commands, work);
     let stops = !matches!(due, Due::Nothing) && commands.is_some();
     if let (Due::Go(why) | Due::Stop(why), true) = (&due, stops) {
@@ -121,7 +126,7 @@ fn one(work: &mut Work<'_>, record: &Record) -> Result<(), Left> {
     let ours = stops.then(|| exec::live::jail_of(state, id)).flatten();
     if work.dry {
         let Due::Go(why) = due else { return Ok(()) };
-        let bytes = trees::open_tree(state, id)?.and_then(|tree| bytes_of(tree.as_fd()));
+        let bytes = trees::open_tree(state, id)?.and_then(|tree| work.bytes_of(tree.as_fd()));
         work.took("workspace", record.name.to_string(), bytes, why);
         return Ok(());
     }
@@ -140,7 +145,7 @@ fn one(work: &mut Work<'_>, record: &Record) -> Result<(), Left> {
         kept => life::used_ms(&filed.record, kept.as_ref()),
     };
     let Due::Go(why) = judge(&filed.record, used, None, work) else { return Ok(()) };
-    let bytes = tree.as_ref().and_then(|tree| bytes_of(tree.as_fd()));
+    let bytes = tree.as_ref().and_then(|tree| work.bytes_of(tree.as_fd()));
     let Some(gone) = store::take_away(state, id, tree)? else { return Ok(()) };
     work.took("workspace", filed.record.name.to_string(), bytes, why);
     let until = work.until;

@@ -138,6 +138,13 @@ fn chain(e: &dyn std::error::Error) -> String {
     }
 }
 
+impl Work<'_> {
+    /// Bytes on the disk below a directory; not for a share, which has no time to count.
+    fn bytes_of(&self, dir: BorrowedFd<'_>) -> Option<u64> {
+        self.until.is_none().then(|| bytes_of(dir)).flatten()
+    }
+}
+
 /// Bytes on the disk below a directory, as far as that can be told in a moment.
 fn bytes_of(dir: BorrowedFd<'_>) -> Option<u64> {
     let top = openat2::beneath(dir, b".", For::Listing).ok()?;

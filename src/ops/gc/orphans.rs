@@ -63,7 +63,7 @@ pub(super) fn leftovers(work: &mut Work<'_>) {
             break;
         }
         let name = leftover.shown();
-        let bytes = leftover.dir().and_then(|dir| bytes_of(dir.as_fd()));
+        let bytes = leftover.dir().and_then(|dir| work.bytes_of(dir.as_fd()));
         if !work.dry {
             let until = work.until;
             let mut go_on = || until.is_none_or(|until| std::time::Instant::now() < until);
