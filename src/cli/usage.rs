@@ -224,7 +224,7 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
     ("sh", "shell"),
     ("bash", "shell"),
     ("console", "shell"),
-    ("ps", "jail list"),
+    ("jobs", "job list"),
     ("ls", "jail list"),
     ("list", "jail list"),
     ("history", "jail list"),
