@@ -142,8 +142,12 @@ pub fn policy(data: &[u8]) {
         printed(&error.to_string());
     }
     let facts = Facts { ram: 8 << 30, cpus: 2, nofile_soft: 1024, nofile_hard: 4096 };
-    let sources =
-        Sources { user: user.as_ref().ok(), project: project.as_ref().ok(), flags: &Layer::default() };
+    let sources = Sources {
+        user: user.as_ref().ok(),
+        project: project.as_ref().ok(),
+        workspace: None,
+        flags: &Layer::default(),
+    };
     match policy::resolve(sources, &facts) {
         Ok(resolved) => {
             for row in resolved.rows() {

@@ -1,4 +1,4 @@
-//! Joining a jail: the caller's side of [`super::serve`].
+//! Joining a jail: the caller's side of `jail::serve`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ pub struct Entry {
     pub time_ms: u64,
     /// Whose words.
     pub stream: Stream,
-    /// At most [`MOST`].
+    /// At most `MOST`.
     pub bytes: Vec<u8>,
 }
 

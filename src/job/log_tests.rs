@@ -190,9 +190,10 @@ fn on_a_full_disk_the_oldest_goes_first_and_then_what_is_missing_is_counted_and_
     umount2(tmp.path(), MntFlags::MNT_DETACH).unwrap();
     assert!(lost > 0 && !seen.is_empty(), "{lost} {}", seen.len());
     let said = text(&after, Stream::System);
+    // In one line: those that are about what is missing do not take the room that there is.
     assert!(
         said.contains(&format!("{lost} bytes of output are missing here")) && said.contains("ENOSPC"),
-        "{said}"
+        "{lost} lost: {said}"
     );
     assert!(text(&after, Stream::Out).ends_with("again\n"));
     assert_eq!(writer.lost(), lost);

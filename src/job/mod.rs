@@ -1,6 +1,6 @@
 //! Jobs: the log of a command in the background, and when it is ready.
 //!
-//! [`frame`] is what a record looks like, [`segments`] where records lie, [`write`](mod@write) and [`read`]
+//! `frame` is what a record looks like, `segments` where records lie, `write` and `read`
 //! add and follow them, [`watch`] waits for more. [`ready`] says when a job is ready.
 #![forbid(unsafe_code)]
 

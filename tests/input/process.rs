@@ -107,8 +107,8 @@ fn tiny_limits_work_or_are_named() {
         assert_refused(&ran, said);
         assert_nothing_left(&p, &ran);
     }
-    // A debug build needs twice the stack of a release.
-    for limit in ["-s 144", "-v 100000", "-l 0", "-i 0", "-q 0", "-c unlimited", "-t 5"] {
+    // A debug build needs more than twice the stack of a release.
+    for limit in ["-s 256", "-v 100000", "-l 0", "-i 0", "-q 0", "-c unlimited", "-t 5"] {
         let ran =
             run(&p, &format!("ulimit {limit} || exit 0; exec \"$AJ\" exec -- sh -c 'ulimit -c; echo ok'"));
         assert!(ran.stdout.is_empty() || ran.stdout == "0\nok\n", "{limit}: {ran:#?}");

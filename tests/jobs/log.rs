@@ -27,13 +27,15 @@ fn a_flood_is_bounded_on_the_disk_and_in_memory_and_its_end_is_kept() {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let kib = status
             .lines()
-            .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            .find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         rss = rss.max(kib.unwrap_or(0));
         jobs.status(&id) != "running"
     });
     assert_eq!(jobs.said(&["job", "wait", &id]).fate, 0);
-    assert!(most > 0 && most <= 2 << 20, "{most} bytes");
-    assert!(rss > 0 && rss < 64 << 10, "{rss} KiB");
+    // Files that come and go while they are added up are counted with those that they made room for.
+    assert!(most > 0 && most <= 5 << 19, "{most} bytes");
+    assert!(size(&jobs, &id) <= 2 << 20, "{} bytes", size(&jobs, &id));
+    assert!(rss > 0 && rss < 32 << 10, "{rss} KiB");
     let tail = jobs.out(&["job", "logs", &id, "--tail", "1"]);
     assert_eq!(tail, "the end\n");
     let all = jobs.json(&["job", "logs", &id, "--since", "0"]);

@@ -1,5 +1,5 @@
 //! Workspaces: `workspaces/ID/workspace.toml`, and in `workspaces/ID/tree/` what a kept tree has (see
-//! [`trees`](super::trees)) with `home/` and `output/`, which are seen at `/home/agent` and `/output`.
+//! [`super::trees`]) with `home/` and `output/`, which are seen at `/home/agent` and `/output`.
 //! `workspaces/names/NAME` is a link whose text is the id.
 //!
 //! The record says what the name is; the link is how it is found. `workspaces/lock` is held while a name
