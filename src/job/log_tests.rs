@@ -58,6 +58,18 @@ fn streams_keep_their_order_and_a_cursor_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_log_that_is_removed_under_its_reader_has_ended() {
+    let (tmp, dir, key) = dir();
+    let mut writer = Writer::open(&dir, key.clone(), LEAST).unwrap();
+    writer.add(Stream::Out, b"one\n");
+    let mut reader = Reader::open(&dir, key.clone(), None).unwrap();
+    tmp.close().unwrap();
+    assert_eq!(text(&all(&mut reader), Stream::Out), "one\n");
+    assert_eq!((reader.step().unwrap(), reader.end().unwrap()), (None, 0));
+    assert_eq!(Reader::open(&dir, key, None).unwrap().step().unwrap(), None);
+}
+
+#[test]
 fn a_flood_stays_within_its_bound_and_what_is_gone_is_told() {
     let (tmp, dir, key) = dir();
     let mut writer = Writer::open(&dir, key.clone(), LEAST).unwrap();
