@@ -47,7 +47,7 @@ fn base_of(name: &[u8]) -> Option<u64> {
 /// Where the files of the log in `dir` begin, in order. None in a directory that was removed meanwhile.
 pub(super) fn bases(dir: impl AsFd) -> Result<Vec<u64>> {
     let mut found = Vec::new();
-    let mut read = || {
+    let read = || {
         let mut entries = Entries::again(dir)?;
         while let Some(entry) = entries.step()? {
             found.extend(base_of(entry.name));
