@@ -224,6 +224,7 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
     ("sh", "shell"),
     ("bash", "shell"),
     ("console", "shell"),
+    ("jobs", "job list"),
     ("ls", "jail list"),
     ("list", "jail list"),
     ("history", "jail list"),

@@ -44,12 +44,19 @@ fn base_of(name: &[u8]) -> Option<u64> {
     (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// Where the files of the log in `dir` begin, in order.
+/// Where the files of the log in `dir` begin, in order. None in a directory that was removed meanwhile.
 pub(super) fn bases(dir: impl AsFd) -> Result<Vec<u64>> {
     let mut found = Vec::new();
-    let mut entries = Entries::again(dir)?;
-    while let Some(entry) = entries.step()? {
-        found.extend(base_of(entry.name));
+    let read = || {
+        let mut entries = Entries::again(dir)?;
+        while let Some(entry) = entries.step()? {
+            found.extend(base_of(entry.name));
+        }
+        Ok(())
+    };
+    match read() {
+        Err(Error { errno: Errno::ENOENT, .. }) => return Ok(Vec::new()),
+        done => done?,
     }
     found.sort_unstable();
     Ok(found)

@@ -129,7 +129,7 @@ impl Writer {
     pub fn add(&mut self, stream: Stream, bytes: &[u8]) {
         let now = clock::now_ms();
         for piece in bytes.chunks(MOST) {
-            if let Err(e) = self.catch_up(now).and_then(|()| self.put((stream, now), piece)) {
+            if let Err(e) = self.put(now, Some((stream, piece))) {
                 let missing = self.missing.map_or(0, |(n, _)| n);
                 let counted = if stream == Stream::System { 0 } else { piece.len() as u64 };
                 self.missing = Some((missing + counted, e));
@@ -138,21 +138,31 @@ impl Writer {
         }
     }
 
-    /// Say what is missing, before anything that comes after it.
-    fn catch_up(&mut self, now: u64) -> std::result::Result<(), Errno> {
-        let Some((bytes, why)) = self.missing.filter(|(n, _)| *n > 0) else { return Ok(()) };
-        let line = format!("{bytes} bytes of output are missing here: {} ({why:?})\n", why.desc());
-        self.put((Stream::System, now), line.as_bytes())?;
-        self.missing = None;
-        Ok(())
+    /// Say what is missing at the end, if anything is and there is room for that.
+    pub fn finish(&mut self) {
+        if self.missing.is_some() {
+            self.put(clock::now_ms(), None).ok();
+        }
     }
 
-    fn put(&mut self, what: (Stream, u64), bytes: &[u8]) -> std::result::Result<(), Errno> {
-        let mut frame = std::mem::take(&mut self.frame);
-        frame.clear();
-        frame::encode(&mut frame, &self.key, self.at, what, bytes);
-        let written = self.write(&frame);
-        self.frame = frame;
+    /// Write a record, and before it what is missing: both or neither. By itself a line about what is missing
+    /// finds room where the next piece of output does not, time and again.
+    fn put(&mut self, now: u64, record: Option<(Stream, &[u8])>) -> std::result::Result<(), Errno> {
+        let mut frames = std::mem::take(&mut self.frame);
+        frames.clear();
+        if let Some((bytes, why)) = self.missing.filter(|(n, _)| *n > 0) {
+            let line = format!("{bytes} bytes of output are missing here: {} ({why:?})\n", why.desc());
+            frame::encode(&mut frames, &self.key, self.at, (Stream::System, now), line.as_bytes());
+        }
+        if let Some((stream, bytes)) = record {
+            let place = self.at + frames.len() as u64;
+            frame::encode(&mut frames, &self.key, place, (stream, now), bytes);
+        }
+        let written = self.write(&frames);
+        self.frame = frames;
+        if written.is_ok() {
+            self.missing = None;
+        }
         written
     }
 

@@ -32,7 +32,9 @@ fn a_flood_is_bounded_on_the_disk_and_in_memory_and_its_end_is_kept() {
         jobs.status(&id) != "running"
     });
     assert_eq!(jobs.said(&["job", "wait", &id]).fate, 0);
-    assert!(most > 0 && most <= 2 << 20, "{most} bytes");
+    // Files that come and go while they are added up are counted with those that they made room for.
+    assert!(most > 0 && most <= 5 << 19, "{most} bytes");
+    assert!(size(&jobs, &id) <= 2 << 20, "{} bytes", size(&jobs, &id));
     assert!(rss > 0 && rss < 32 << 10, "{rss} KiB");
     let tail = jobs.out(&["job", "logs", &id, "--tail", "1"]);
     assert_eq!(tail, "the end\n");

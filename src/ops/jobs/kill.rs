@@ -23,7 +23,12 @@ pub fn kill(found: &mut Found, signal: i32, all: bool) -> Result<JobDetail, Erro
     }
     let ending = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGABRT];
     if ending.contains(&signal) {
-        found.home.ask_to_stop(found.filed.record.turn)?;
+        match found.home.ask_to_stop(found.filed.record.turn) {
+            Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => {
+                return Err(Error::Removed(found.name()));
+            }
+            done => done?,
+        }
     }
     if let Some(init) = wait_for_command(found)? {
         send(found, &init, signal, all)?;

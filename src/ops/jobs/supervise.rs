@@ -101,6 +101,7 @@ fn watch_over(id: Id, turn: u32, said: &OwnedFd, explain: &dyn Explain) -> Resul
     if let (false, Some(failure)) = (began, &end.failure) {
         watch.tell(&Word::Failed(failure.clone()));
     }
+    log.finish();
     filed.record.log_lost += log.lost() - before;
     (filed.record.phase, filed.record.end) = (Phase::Ended, Some(end));
     filed.record.ready_ms = home.ready_since(turn);
