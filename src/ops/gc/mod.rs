@@ -1,9 +1,9 @@
 //! `aj gc`: what is over goes, and what killed processes left behind.
 //!
-//! [`expired`] is what time says: workspaces, kept changes, jobs, records. [`orphans`] is what belongs to
+//! `expired` is what time says: workspaces, kept changes, jobs, records. `orphans` is what belongs to
 //! nothing any more. Each thing loses its name first, under the lock that its users take, and its files after
 //! that: whoever is killed here leaves a name that the next one knows. Other commands do a share of it
-//! ([`share`]), never `aj exec`.
+//! (`share`), never `aj exec`.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

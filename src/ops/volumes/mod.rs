@@ -1,6 +1,6 @@
 //! `aj volume`: directories that jails share and that last longer than they do.
 //!
-//! [`find`] says which one is meant; [`attach`] has the workspaces that get one with every command. How a
+//! [`find`] says which one is meant; `attach` has the workspaces that get one with every command. How a
 //! jail gets it is `ops::exec`'s.
 
 use std::collections::BTreeMap;
