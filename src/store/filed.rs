@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::atomic::{self, Durability};
 use super::error::{Error, Result};
+use super::fault;
 use crate::base::id::Id;
 use crate::base::text;
 
@@ -106,7 +107,10 @@ impl<R: Recorded> Filed<R> {
     pub(super) fn write_to(&self, dir: impl AsFd, path: &Path) -> Result<()> {
         let failed = |e| Error::call("write", &path.join(R::FILE), e);
         let text = self.encode().map_err(|_| failed(nix::errno::Errno::EINVAL))?;
-        atomic::write(dir, R::FILE, text.as_bytes(), Durability::Synced).map_err(failed)
+        fault::point();
+        atomic::write(dir, R::FILE, text.as_bytes(), Durability::Synced).map_err(failed)?;
+        fault::point();
+        Ok(())
     }
 
     fn encode(&self) -> std::result::Result<String, toml::ser::Error> {
