@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::stat::Mode;
-use serde_json::json;
 
 use super::super::relay::Relay;
 use super::super::seat::{self, Seat};
 use super::super::{
-    Error, Report, Request, Watcher, born, check, exit_code, mode, offline, patience, record, streams,
+    Error, Report, Request, Watcher, born, check, end, give_code, mode, offline, patience, record, streams,
 };
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES};
@@ -127,16 +126,8 @@ pub(super) fn exec(
             return Err(Error::Launch(e));
         }
     };
-    let exit = exit_code(&ended);
-    if let Outcome::Failed { code, .. } = &mut ended.outcome {
-        *code = i32::from(exit);
-    }
-    let used = mode::used(&ended).filter(|used| *used != policy.mode);
-    policy.mode = used.clone().unwrap_or(policy.mode);
-    match spool::append_end(state, &record::end(id, ended.outcome.clone(), Some(&ended), None, used)) {
-        Ok(set_aside) => warnings.extend(set_aside),
-        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
-    }
+    give_code(&mut ended);
+    end::record(state, (id, &ended), None, &mut policy, &mut warnings);
     match leaving.as_mut().and_then(supervise::Leaving::leave).transpose() {
         // Whoever comes next is to find a tree that nobody has.
         Ok(Some(true)) if !settles(holder.as_ref())? => {
@@ -145,10 +136,7 @@ pub(super) fn exec(
         Ok(_) => {}
         Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
     }
-    relay.status(match &ended.outcome {
-        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
-        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
-    });
+    relay.ended(&ended);
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     warnings.extend(mode::line(&ended));
