@@ -53,18 +53,9 @@ pub(super) fn exec(
         return Err(NotLive::Differs { name: name(), differ }.into());
     }
     let inside = Path::new(&blueprint.sight.at);
-    let start = match place.start.strip_prefix(&place.root) {
-        Ok(below) if !below.as_os_str().is_empty() => inside.join(below),
-        _ => inside.to_owned(),
-    };
-    let cwd = check::cwd(inside, &start, request.cwd.as_deref())?;
-    let logical =
-        check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
-    let logical = match (&logical, cwd.strip_prefix(inside)) {
-        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
-        (Some(name), Ok(_)) => name.clone(),
-        _ => cwd.clone(),
-    };
+    let cwd = check::inside(inside, (&place.root, &place.start), request.cwd.as_deref())?;
+    let alias = check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
+    let logical = check::known_as(alias.as_deref(), inside, &cwd);
     let started = blueprint.sight.start(request, settings, &logical, id)?;
     (policy.timeout_ms, policy.nofile) =
         (settings.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)), settings.nofile);
