@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A workspace and an `aj` state of its own.
 #[derive(Clone)]
@@ -94,6 +94,58 @@ pub fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort();
     times[times.len() / 2]
+}
+
+/// One command, and how long its runs took.
+pub struct Row {
+    pub name: &'static str,
+    pub command: Box<dyn Fn() -> Command>,
+    pub took: Vec<Duration>,
+}
+
+impl Row {
+    pub fn new(name: &'static str, command: Box<dyn Fn() -> Command>) -> Row {
+        Row { name, command, took: Vec::new() }
+    }
+
+    /// The shortest run and the median.
+    pub fn times(&self) -> (Duration, Duration) {
+        (*self.took.iter().min().unwrap(), median(&self.took))
+    }
+}
+
+/// Run the commands in turns, `count` times each after a few that do not count.
+pub fn take_turns(rows: &mut [Row], count: usize) {
+    for round in 0..count + 5 {
+        for row in &mut *rows {
+            let mut command = (row.command)();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let start = Instant::now();
+            let status = command.status().unwrap();
+            let took = start.elapsed();
+            assert!(status.success(), "{}: {status}", row.name);
+            if round >= 5 {
+                row.took.push(took);
+            }
+        }
+    }
+}
+
+/// Print the rows, as ratios to the first.
+pub fn print_ratios(rows: &[Row]) {
+    let base = rows[0].times();
+    println!("{:34} {:>9} {:>6} {:>9} {:>6}", "", "min ms", "×", "median", "×");
+    for row in rows {
+        let (min, med) = row.times();
+        println!(
+            "{:34} {:9.3} {:6.2} {:9.3} {:6.2}",
+            row.name,
+            min.as_secs_f64() * 1e3,
+            min.as_secs_f64() / base.0.as_secs_f64(),
+            med.as_secs_f64() * 1e3,
+            med.as_secs_f64() / base.1.as_secs_f64(),
+        );
+    }
 }
 
 /// bubblewrap with the same three binds (system, configuration, workspace), a proc and a dev, running `noop`.

@@ -8,29 +8,22 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     missing_docs,
-    unreachable_pub
+    unreachable_pub,
+    dead_code
 )]
 
 #[path = "common.rs"]
 mod common;
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use common::{Place, bwrap, five_managers, median, rounds};
-
-struct Row {
-    name: &'static str,
-    command: Box<dyn Fn() -> Command>,
-    took: Vec<Duration>,
-}
+use common::{Place, Row, bwrap, five_managers, print_ratios, rounds, take_turns};
 
 fn main() {
     let place = Place::new(&["noop"]);
     let noop = place.ws.join("noop");
     let mut rows: Vec<Row> = Vec::new();
-    let mut row =
-        |name, command: Box<dyn Fn() -> Command>| rows.push(Row { name, command, took: Vec::new() });
+    let mut row = |name, command: Box<dyn Fn() -> Command>| rows.push(Row::new(name, command));
     let path = noop.clone();
     row("posix_spawn of a static no-op", Box::new(move || Command::new(&path)));
     for (name, words) in [
@@ -59,30 +52,6 @@ fn main() {
     if let Some(bwrap) = bwrap(&place) {
         row("bwrap --unshare-all, same mounts", bwrap);
     }
-    for round in 0..rounds(300) + 5 {
-        for row in &mut rows {
-            let mut command = (row.command)();
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let start = Instant::now();
-            let status = command.status().unwrap();
-            let took = start.elapsed();
-            assert!(status.success(), "{}: {status}", row.name);
-            if round >= 5 {
-                row.took.push(took);
-            }
-        }
-    }
-    let base = (*rows[0].took.iter().min().unwrap(), median(&rows[0].took));
-    println!("{:34} {:>9} {:>6} {:>9} {:>6}", "", "min ms", "×", "median", "×");
-    for row in &rows {
-        let (min, med) = (*row.took.iter().min().unwrap(), median(&row.took));
-        println!(
-            "{:34} {:9.3} {:6.2} {:9.3} {:6.2}",
-            row.name,
-            min.as_secs_f64() * 1e3,
-            min.as_secs_f64() / base.0.as_secs_f64(),
-            med.as_secs_f64() * 1e3,
-            med.as_secs_f64() / base.1.as_secs_f64(),
-        );
-    }
+    take_turns(&mut rows, rounds(300));
+    print_ratios(&rows);
 }

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::exit;
+use super::ui::Ui;
 
 /// An error as shown. Under `--json` one line on stderr:
 /// `{"error":{"code":…,"message":…,"causes":[…],"hints":[…]}}`.
@@ -26,6 +27,21 @@ pub struct CommandError {
 
 /// What every command returns.
 pub type CmdResult = Result<exit::Exit, CommandError>;
+
+/// What comes of one thing done to several objects: `some` of them had it, and these had not. All are said, the
+/// last one by whoever ends the program.
+pub(super) fn of_several(ui: &Ui, some: bool, mut failed: Vec<CommandError>) -> CmdResult {
+    let several = failed.len() > 1;
+    match failed.pop() {
+        None => Ok(exit::Exit(exit::OK)),
+        Some(e) if !some && !several => Err(e),
+        Some(last) => {
+            failed.iter().for_each(|e| ui.error(e));
+            let exit = if some { exit::PARTIAL } else { last.exit };
+            Err(CommandError { exit, ..last })
+        }
+    }
+}
 
 impl CommandError {
     /// An error with the given exit code, stable code and message.

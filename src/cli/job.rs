@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::complete;
-use super::error::{CmdResult, CommandError};
+use super::error::{self, CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::job_view as view;
 use super::policy_flags::PolicyArgs;
@@ -457,14 +457,5 @@ fn rm(ui: &Ui, all: impl Iterator<Item = Result<op::Found, op::Error>>, force: b
     if ui.json {
         ui.document(&view::removed(&removed));
     }
-    let several = failed.len() > 1;
-    match failed.pop() {
-        None => Ok(Exit(exit::OK)),
-        Some(e) if removed.is_empty() && !several => Err(e),
-        Some(last) => {
-            failed.iter().for_each(|e| ui.error(e));
-            let exit = if removed.is_empty() { last.exit } else { exit::PARTIAL };
-            Err(CommandError { exit, ..last })
-        }
-    }
+    error::of_several(ui, !removed.is_empty(), failed)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use serde_json::json;
 
 use super::project::{self, Choice, Place};
 use super::secrets::Secrets;
@@ -212,6 +211,14 @@ fn exit_code(ended: &Ended) -> u8 {
     u8::try_from(code).unwrap_or(255)
 }
 
+/// A failure has the exit code that it leads to.
+fn give_code(ended: &mut Ended) {
+    let exit = exit_code(ended);
+    if let Outcome::Failed { code, .. } = &mut ended.outcome {
+        *code = i32::from(exit);
+    }
+}
+
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     // Whatever is made on the host side is private; the command gets the caller's umask.
@@ -380,10 +387,7 @@ fn attempt(
     }
     let (mut ended, leaving) = match ended {
         Ok((mut ended, leaving)) => {
-            let exit = exit_code(&ended);
-            if let Outcome::Failed { code, .. } = &mut ended.outcome {
-                *code = i32::from(exit);
-            }
+            give_code(&mut ended);
             (ended, leaving)
         }
         Err(e) => {
@@ -430,22 +434,13 @@ fn attempt(
     let changes = left.as_ref().map(|left| &left.diff);
     let compared = seat.as_ref().is_none_or(|seat| seat.found.filed.record.from_dir.is_some());
     let files_changed = (overlay && compared).then(|| changes.map_or(0, |d| d.totals.changes));
-    let used = mode::used(&ended).filter(|used| *used != policy.mode);
-    policy.mode = used.clone().unwrap_or(policy.mode);
-    let end = record::end(id, ended.outcome.clone(), Some(&ended), files_changed, used);
-    match spool::append_end(&state, &end) {
-        Ok(set_aside) => warnings.extend(set_aside),
-        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
-    }
+    end::record(&state, (id, &ended), files_changed, &mut policy, &mut warnings);
     // Meanwhile the kernel has taken most of the jail down.
     match leaving.map(Leaving::wait).transpose() {
         Ok(pid) => ended.unkillable = ended.unkillable.or(pid.flatten()),
         Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
     }
-    relay.status(match &ended.outcome {
-        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
-        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
-    });
+    relay.ended(&ended);
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     pause::ended(&state, id);

@@ -273,6 +273,19 @@ fn find(state: &StateDir, selector: &str, monitor: &dyn Monitor) -> Result<Full,
     }
 }
 
+/// The start of an id of this kind that `lower` means: with its prefix, or of so many digits that it is hardly
+/// a name that is not there.
+pub(super) fn start_of_id(kind: Kind, lower: &str) -> Option<String> {
+    let kind = kind.prefix();
+    let start = match lower.starts_with(kind) {
+        true => lower.to_owned(),
+        // Fewer are never shown to people.
+        false if lower.len() >= MIN_DIGITS => format!("{kind}{lower}"),
+        false => return None,
+    };
+    (start.len() > kind.len() && Id::looks_like(&start)).then_some(start)
+}
+
 /// The start of an id that a selector means, `@` for the newest, `None` for what no id starts with.
 pub(super) fn prefix(selector: &str) -> Option<String> {
     let lower = selector.trim().to_ascii_lowercase();

@@ -136,8 +136,7 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
                 Ok(()) => return Ok(done(&jail, &record, true, ms(began.elapsed()))),
                 Err(why) => {
                     jail.thaw(&way).map_err(|source| Error::Thaw { id: id(), source })?;
-                    record.since_ms = None;
-                    record.write(&state, jail.id)?;
+                    goes_on(&state, &jail, &mut record)?;
                     return Err(Error::Guard { id: id(), why });
                 }
             },
@@ -148,8 +147,7 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
         if jail.is_gone() {
             return ended();
         }
-        record.since_ms = None;
-        record.write(&state, jail.id)?;
+        goes_on(&state, &jail, &mut record)?;
         last = Some(failed);
     }
     let source = last.unwrap_or_else(|| sys::Error::new("freeze", "", nix::errno::Errno::ENOSYS));
@@ -177,10 +175,20 @@ pub fn resume(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
     if was {
         jail.thaw(&hold(&record.how)).map_err(|source| Error::Thaw { id: jail.id.to_string(), source })?;
         record.total_ms = ms(record.so_far());
-        record.since_ms = None;
-        record.write(&state, jail.id)?;
+        goes_on(&state, &jail, &mut record)?;
     }
     Ok(done(&jail, &record, was, 0))
+}
+
+/// Note that a jail is no longer held. It may end before that is written, and its aj has then looked for what
+/// is to be forgotten before there was this.
+fn goes_on(state: &StateDir, jail: &Jail, record: &mut Paused) -> Result<(), Error> {
+    record.since_ms = None;
+    record.write(state, jail.id)?;
+    if jail.is_gone() {
+        forget(state, jail.id);
+    }
+    Ok(())
 }
 
 fn ms(time: Duration) -> u64 {

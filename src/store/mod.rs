@@ -17,6 +17,7 @@ mod dirfd;
 pub mod edit;
 mod error;
 mod fault;
+mod filed;
 mod fold;
 mod frame;
 #[cfg(feature = "fuzzing")]

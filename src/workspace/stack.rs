@@ -37,7 +37,8 @@ impl Uppers {
         self.0.iter().map(dup).collect::<Result<_>>().map(Uppers)
     }
 
-    pub(super) fn into_inner(self) -> Vec<OwnedFd> {
+    /// All of them, the newest first.
+    pub fn into_inner(self) -> Vec<OwnedFd> {
         self.0
     }
 

@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Error, Tree, base, not_compared};
+use super::{Error, Tree, base, listing, not_compared};
 use crate::schema::changes::{Change, Diff};
 use crate::schema::jail::bytes64;
 use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
+use crate::workspace::diff::Conflict;
 use crate::workspace::patch::{Entry, append, read};
 
 /// Directories below one that is gone, at most: deeper ones are left out.
@@ -28,12 +29,7 @@ pub struct LeftOut {
 /// Write `diff`, made of `tree`, to `out`, a change at a time.
 pub fn patch(tree: &Tree, diff: &Diff, out: &mut dyn FnMut(&[u8])) -> Result<LeftOut, Error> {
     let layer = tree.main();
-    let below = layer.below.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
-    let below = below
-        .map_err(|e| not_compared(tree, layer, crate::sys::Error::new("dup", "", crate::sys::errno(&e))))?;
-    let upper =
-        openat2::beneath(layer.upper, b".", For::Listing).map_err(|e| not_compared(tree, layer, e))?;
-    let uppers = std::iter::once(upper).chain(below).collect();
+    let uppers = listing(tree, layer)?.into_inner();
     let mut writer = Writer { uppers, host: base::open_any(layer)?, out, left: LeftOut::default() };
     for change in &diff.changes {
         let raw = change.path_base64.as_deref().and_then(bytes64::decode);
@@ -57,7 +53,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn change(&mut self, change: &Change, path: &[u8]) -> crate::sys::Result<()> {
-        let hides = change.conflict.as_deref().is_some_and(|why| why.contains("hidden from the jail"));
+        let hides = change.conflict.as_deref() == Some(Conflict::Hidden.text());
         let gone = matches!(change.status.as_str(), "deleted" | "type_changed");
         if change.old_kind.as_deref() == Some("directory") && gone {
             match hides {

@@ -88,9 +88,19 @@ pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
     Ok((binds, aliases))
 }
 
-/// Where the command starts: where the caller is, or where `--cwd` says from there, in the workspace.
-pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathBuf, Error> {
-    let Some(asked) = asked else { return Ok(start.to_owned()) };
+/// Where the command starts, in the workspace, which is seen at `at`: where the caller is (`start` in `root`), or
+/// where `--cwd` says from there.
+pub(super) fn inside(
+    at: &Path,
+    (root, start): (&Path, &Path),
+    asked: Option<&Path>,
+) -> Result<PathBuf, Error> {
+    // The whole machine is shown at another path than its own.
+    let start = match start.strip_prefix(root) {
+        Ok(below) if !below.as_os_str().is_empty() => at.join(below),
+        _ => at.to_owned(),
+    };
+    let Some(asked) = asked else { return Ok(start) };
     // Inside it has that name, too.
     let named = asked.strip_prefix("/workspace").ok().filter(|_| !at.starts_with("/workspace"));
     let asked = &named.map_or_else(|| asked.to_owned(), |below| at.join(below));
@@ -101,6 +111,15 @@ pub(super) fn cwd(at: &Path, start: &Path, asked: Option<&Path>) -> Result<PathB
         Ok(path)
     } else {
         Err(Error::Cwd { path: asked.to_owned(), at: at.to_owned() })
+    }
+}
+
+/// The name by which the caller knows `cwd`, in a workspace at `at` that is `alias` to it as well.
+pub(super) fn known_as(alias: Option<&Path>, at: &Path, cwd: &Path) -> PathBuf {
+    match (alias, cwd.strip_prefix(at)) {
+        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
+        (Some(name), Ok(_)) => name.to_owned(),
+        _ => cwd.to_owned(),
     }
 }
 
@@ -239,11 +258,11 @@ mod tests {
     #[test]
     fn a_start_directory_is_below_the_workspace() {
         let at = Path::new("/home/me/p");
-        let ask = |path: &str| cwd(at, at, Some(Path::new(path))).ok();
-        assert_eq!(cwd(at, at, None).ok().as_deref(), Some(at));
+        let ask = |path: &str| inside(at, (at, at), Some(Path::new(path))).ok();
+        assert_eq!(inside(at, (at, at), None).ok().as_deref(), Some(at));
         let below = Path::new("/home/me/p/src");
-        assert_eq!(cwd(at, below, None).ok().as_deref(), Some(below));
-        assert_eq!(cwd(at, below, Some(Path::new("x"))).ok(), Some("/home/me/p/src/x".into()));
+        assert_eq!(inside(at, (at, below), None).ok().as_deref(), Some(below));
+        assert_eq!(inside(at, (at, below), Some(Path::new("x"))).ok(), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("src/x"), Some("/home/me/p/src/x".into()));
         assert_eq!(ask("/home/me/p/src"), Some("/home/me/p/src".into()));
         for bad in ["..", "src/../..", "/", "/home/me", "/proc/self/fd/42", "/home/me/p2"] {

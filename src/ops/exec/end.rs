@@ -1,16 +1,18 @@
 //! What a finished run leaves.
 
-use super::Error;
+use super::{Error, mode, record};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::root::Root;
+use crate::jail::supervise::Ended;
 use crate::ops::changes;
 use crate::schema::changes::Diff;
-use crate::schema::jail::Outcome;
+use crate::schema::jail::{Effective, Outcome};
 use crate::store::alive;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
+use crate::store::spool;
 use crate::store::trees::Tree;
 use crate::store::workspaces;
 
@@ -44,6 +46,25 @@ pub(super) fn settle(state: &StateDir, tree: Tree, jail: Id) -> Result<Option<Le
     note(&tree, jail, Some(bytes));
     tree.share()?;
     Ok(Some(Left { diff, bytes, tree }))
+}
+
+/// Record the end of the run `id`, whose policy has the mode that was used after all from then on.
+pub(super) fn record(
+    state: &StateDir,
+    (id, ended): (Id, &Ended),
+    files_changed: Option<u64>,
+    policy: &mut Effective,
+    warnings: &mut Vec<String>,
+) {
+    let used = mode::used(ended).filter(|used| *used != policy.mode);
+    if let Some(used) = &used {
+        policy.mode.clone_from(used);
+    }
+    match spool::append_end(state, &record::end(id, ended.outcome.clone(), Some(ended), files_changed, used))
+    {
+        Ok(set_aside) => warnings.extend(set_aside),
+        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
+    }
 }
 
 /// That the run of `jail` has ended. Without it the tree is measured again.

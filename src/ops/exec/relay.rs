@@ -12,14 +12,14 @@ use super::beyond::Below;
 use super::copied::{self, Copied};
 use super::limits::{LAST_LOOK, LOOK};
 use super::storage::{self, Held};
-use super::{Error, Hold, Watcher, discard, lite};
+use super::{Error, Hold, Watcher, discard, exit_code, lite};
 use crate::base::id::Id;
 use crate::jail::limits::Limits;
 use crate::jail::root;
 use crate::jail::status::Layers;
-use crate::jail::supervise;
+use crate::jail::supervise::{self, Ended};
 use crate::ops::pause;
-use crate::schema::jail::Usage;
+use crate::schema::jail::{Outcome, Usage};
 use crate::store::layout::StateDir;
 use crate::store::sides;
 use crate::store::trees::{self, Tree};
@@ -129,6 +129,16 @@ impl<'a> Relay<'a> {
         if let Some(lines) = &mut self.status {
             lines.push(&line);
         }
+    }
+
+    /// The status line of the end.
+    pub(super) fn ended(&mut self, ended: &Ended) {
+        self.status(match &ended.outcome {
+            Outcome::Failed { step, errno, .. } => {
+                json!({"event": "failed", "stage": step, "errno": errno})
+            }
+            outcome => json!({"event": "exited", "code": exit_code(ended), "outcome": outcome}),
+        });
     }
 
     /// Bytes that the run has on the disk, now that it has ended.

@@ -26,17 +26,8 @@ pub(super) fn spec(
 ) -> Result<(Spec, Sight), Error> {
     let at = place.at().to_owned();
     let workspace = place.root;
-    // The whole machine is shown at another path than its own.
-    let start = match place.start.strip_prefix(&workspace) {
-        Ok(below) if !below.as_os_str().is_empty() => at.join(below),
-        _ => at.clone(),
-    };
-    let cwd = check::cwd(&at, &start, request.cwd.as_deref())?;
-    let logical = match (&alias, cwd.strip_prefix(&at)) {
-        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
-        (Some(name), Ok(_)) => name.clone(),
-        _ => cwd.clone(),
-    };
+    let cwd = check::inside(&at, (&workspace, &place.start), request.cwd.as_deref())?;
+    let logical = check::known_as(alias.as_deref(), &at, &cwd);
     let Shown { binds, mut aliases, tools, caches } = shown;
     let variables: Vec<_> = tools.variables.iter().chain(&caches.variables).cloned().collect();
     aliases.extend(alias.map(|name| (name, at.clone())));

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::base::id::{Id, Kind};
 use crate::base::name::{Name, NotAName};
 use crate::base::text;
-use crate::ops::ledger::MIN_DIGITS;
+use crate::ops::ledger::{self, start_of_id};
 use crate::schema::jail::Outcome;
 use crate::schema::job::{Phase, Process, Record, Status};
 use crate::store::alive;
@@ -30,7 +30,7 @@ pub use crate::job::ready::Condition;
 pub use crate::job::write::LEAST as LEAST_LOG;
 
 /// Candidates that an ambiguous selector names.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = ledger::CANDIDATES as usize;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -284,13 +284,7 @@ fn named(state: &StateDir, word: &OsStr) -> Result<(Home, Filed), Error> {
     {
         return Ok(all.swap_remove(at));
     }
-    let kind = Kind::Job.prefix();
-    let start = match lower.strip_prefix(kind) {
-        Some(digits) if !digits.is_empty() => lower.clone(),
-        // Fewer digits than people are ever shown are more likely a name that is not there.
-        None if lower.len() >= MIN_DIGITS => format!("{kind}{lower}"),
-        _ => return Err(not_found(word)),
-    };
+    let start = start_of_id(Kind::Job, &lower).ok_or_else(|| not_found(word))?;
     let fits = |(_, f): &(Home, Filed)| f.record.id.as_str().starts_with(&start);
     let candidates: Vec<Candidate> = all.iter().filter(|one| fits(one)).map(candidate).collect();
     match candidates.len() {

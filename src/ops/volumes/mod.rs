@@ -20,8 +20,8 @@ use crate::policy::volume::{Mount, PLACE};
 use crate::schema::changes::FORMAT;
 use crate::schema::volume::{RECORD, Record, Volume, VolumeDetail, VolumeList};
 use crate::store::layout::StateDir;
-use crate::store::volumes::{self as store, Taken};
-use crate::store::workspaces::{Named, Unread};
+use crate::store::volumes::{self as store, Taken, Unread};
+use crate::store::workspaces::Named;
 use crate::sys::openat2::{self, For};
 use crate::workspace::measure::{self, Most};
 

@@ -8,13 +8,13 @@ use super::{Error, not_found};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
-use crate::ops::ledger::MIN_DIGITS;
+use crate::ops::ledger::{self, start_of_id};
 use crate::schema::workspace::Record;
 use crate::store::layout::StateDir;
 use crate::store::workspaces::{self, Filed};
 
 /// Candidates that an ambiguous selector names.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = ledger::CANDIDATES as usize;
 
 /// A workspace that was meant.
 #[derive(Debug)]
@@ -95,15 +95,7 @@ fn named(state: &StateDir, word: &OsStr) -> Result<Filed, Error> {
     {
         return Filed::read(state, id)?.ok_or_else(|| not_found(word));
     }
-    let start = match is_id(&lower) {
-        true => lower,
-        // Fewer digits than people are ever shown are more likely a name that is not there.
-        false if lower.len() >= MIN_DIGITS => format!("{}{lower}", Kind::Workspace.prefix()),
-        false => return Err(not_found(word)),
-    };
-    if !Id::looks_like(&start) || start.len() == Kind::Workspace.prefix().len() {
-        return Err(not_found(word));
-    }
+    let start = start_of_id(Kind::Workspace, &lower).ok_or_else(|| not_found(word))?;
     let mut ids: Vec<Id> = workspaces::list(state)?;
     ids.retain(|id| id.as_str().starts_with(&start));
     ids.sort_unstable();

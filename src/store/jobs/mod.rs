@@ -19,15 +19,17 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::atomic::{self, Durability};
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
+use super::filed::Recorded;
 use super::layout::StateDir;
 use super::lock;
 use super::remove::remove_dir;
 use crate::base::id::{Id, Kind};
-use crate::base::text;
+use crate::schema::job::Record;
 
 mod record;
 
-pub use record::{Filed, Unread};
+pub use super::filed::Unread;
+pub use record::Filed;
 
 const DIR: &str = "jobs";
 const LOCK: &str = "lock";
@@ -166,15 +168,15 @@ impl Home {
 
     /// Its record; `None`: it was removed meanwhile.
     pub fn read(&self) -> std::result::Result<Option<Filed>, Unread> {
-        Filed::read(&self.dir, &self.path, self.id)
+        Filed::read_from(&self.dir, Record::FILE, &self.path.join(Record::FILE), self.id)
     }
 
     /// Replace its record. On a full disk what was put by for that is given back.
     pub fn write(&self, filed: &Filed) -> Result<()> {
-        match filed.write(&self.dir, &self.path) {
+        match filed.write_to(&self.dir, &self.path) {
             Err(e) if matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT)) => {
                 unlinkat(&self.dir, RESERVE, UnlinkatFlags::NoRemoveDir).ok();
-                filed.write(&self.dir, &self.path)
+                filed.write_to(&self.dir, &self.path)
             }
             done => done,
         }
@@ -269,9 +271,4 @@ impl AsFd for Home {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
-}
-
-/// What stands in an error about a job.
-pub(super) fn shown(path: &Path) -> String {
-    text::os(path)
 }

@@ -33,8 +33,9 @@ mod fork;
 mod record;
 mod seal;
 
+pub use super::filed::Unread;
 pub use fork::{since, take_over};
-pub use record::{Filed, Unread, path_of as record_path};
+pub use record::{Filed, path_of as record_path};
 pub use seal::{
     MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, mend, open_layers,
     open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
@@ -108,7 +109,7 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         fault::point();
         furnish(&dir, &path.join(&new), ground)?;
         fault::point();
-        filed.write(&dir, &path.join(&new))?;
+        filed.write_to(&dir, &path.join(&new))?;
         let turn = take_turn(state)?;
         sweep(&all, &path);
         if let Named::Taken(other) = link(state, &filed.record.name, id)? {

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::stat::Mode;
-use serde_json::json;
 
 use super::super::relay::Relay;
 use super::super::seat::{self, Seat};
 use super::super::{
-    Error, Report, Request, Watcher, born, check, exit_code, mode, offline, patience, record, streams,
+    Error, Report, Request, Watcher, born, check, end, give_code, mode, offline, patience, record, streams,
     volumes,
 };
 use super::blueprint::{Blueprint, shape};
@@ -56,18 +55,9 @@ pub(super) fn exec(
         return Err(NotLive::Differs { name: name(), differ }.into());
     }
     let inside = Path::new(&blueprint.sight.at);
-    let start = match place.start.strip_prefix(&place.root) {
-        Ok(below) if !below.as_os_str().is_empty() => inside.join(below),
-        _ => inside.to_owned(),
-    };
-    let cwd = check::cwd(inside, &start, request.cwd.as_deref())?;
-    let logical =
-        check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
-    let logical = match (&logical, cwd.strip_prefix(inside)) {
-        (Some(name), Ok(rest)) if !rest.as_os_str().is_empty() => name.join(rest),
-        (Some(name), Ok(_)) => name.clone(),
-        _ => cwd.clone(),
-    };
+    let cwd = check::inside(inside, (&place.root, &place.start), request.cwd.as_deref())?;
+    let alias = check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
+    let logical = check::known_as(alias.as_deref(), inside, &cwd);
     let started = blueprint.sight.start(request, settings, &logical, id)?;
     (policy.timeout_ms, policy.nofile) =
         (settings.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)), settings.nofile);
@@ -129,16 +119,8 @@ pub(super) fn exec(
             return Err(Error::Launch(e));
         }
     };
-    let exit = exit_code(&ended);
-    if let Outcome::Failed { code, .. } = &mut ended.outcome {
-        *code = i32::from(exit);
-    }
-    let used = mode::used(&ended).filter(|used| *used != policy.mode);
-    policy.mode = used.clone().unwrap_or(policy.mode);
-    match spool::append_end(state, &record::end(id, ended.outcome.clone(), Some(&ended), None, used)) {
-        Ok(set_aside) => warnings.extend(set_aside),
-        Err(e) => warnings.push(format!("the run was not recorded: {e}")),
-    }
+    give_code(&mut ended);
+    end::record(state, (id, &ended), None, &mut policy, &mut warnings);
     match leaving.as_mut().and_then(supervise::Leaving::leave).transpose() {
         // Whoever comes next is to find a tree that nobody has.
         Ok(Some(true)) if !settles(holder.as_ref())? => {
@@ -147,10 +129,7 @@ pub(super) fn exec(
         Ok(_) => {}
         Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
     }
-    relay.status(match &ended.outcome {
-        Outcome::Failed { step, errno, .. } => json!({"event": "failed", "stage": step, "errno": errno}),
-        outcome => json!({"event": "exited", "code": exit_code(&ended), "outcome": outcome}),
-    });
+    relay.ended(&ended);
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
     warnings.extend(mode::line(&ended));
