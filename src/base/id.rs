@@ -17,11 +17,13 @@ pub enum Kind {
     Workspace,
     /// A command in the background: `jb-…`.
     Job,
+    /// A volume: `vl-…`.
+    Volume,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Jail, Kind::Workspace, Kind::Job];
+    pub const ALL: [Kind; 4] = [Kind::Jail, Kind::Workspace, Kind::Job, Kind::Volume];
 
     /// The prefix with its dash.
     pub fn prefix(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Kind {
             Kind::Jail => "jl-",
             Kind::Workspace => "ws-",
             Kind::Job => "jb-",
+            Kind::Volume => "vl-",
         }
     }
 }

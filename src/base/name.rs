@@ -22,7 +22,7 @@ pub enum NotAName {
     #[error("`{0}` cannot be a name: it reads like an id")]
     LikeAnId(String),
     /// A word of `aj`.
-    #[error("`{0}` cannot be a name: it stands for the newest")]
+    #[error("`{0}` cannot be a name: it is a word of aj")]
     Word(String),
 }
 
@@ -67,7 +67,7 @@ impl FromStr for Name {
         if Id::looks_like(text) || Kind::ALL.iter().any(|kind| text.starts_with(kind.prefix())) {
             return Err(NotAName::LikeAnId(shown()));
         }
-        if text == "latest" {
+        if matches!(text, "latest" | "vol") {
             return Err(NotAName::Word(shown()));
         }
         Ok(Name(text.to_owned()))

@@ -8,8 +8,8 @@ use super::error::CmdResult;
 use super::globals::{Globals, Line};
 use super::ui::Ui;
 use super::{
-    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, help, jail, job, man,
-    pause, promote, ps, resume, search, shell, stats, top, version, wait, workspace,
+    apply, completions, config, cp, diff, discard, doctor, events, exec, fork, fs, gc, help, jail, job, man,
+    pause, promote, ps, resume, search, shell, stats, top, version, volume, wait, workspace,
 };
 
 /// Where `aj --help` lists a command.
@@ -93,6 +93,7 @@ pub const ALL: &[Entry] = &[
     mount!("exec", Run, exec, quick),
     mount!("shell", Run, shell),
     mount!("workspace", Workspaces, workspace),
+    mount!("volume", Workspaces, volume),
     mount!("fork", Workspaces, fork),
     mount!("promote", Workspaces, promote),
     mount!("job", Background, job),
@@ -110,6 +111,7 @@ pub const ALL: &[Entry] = &[
     mount!("events", Records, events),
     mount!("pause", Records, pause),
     mount!("resume", Records, resume),
+    mount!("gc", Setup, gc),
     mount!("doctor", Setup, doctor),
     mount!("config", Setup, config),
     mount!("completions", Setup, completions),

@@ -10,7 +10,7 @@ use super::jail_view::shorten;
 use super::{commands, topics};
 use crate::base::env;
 use crate::ops::workspaces::list;
-use crate::ops::{config, ledger};
+use crate::ops::{config, ledger, volumes};
 use crate::policy::keep;
 use crate::policy::key::Key;
 
@@ -75,6 +75,14 @@ pub(super) fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
         word.starts_with(typed).then(|| candidate(word, &command))
     };
     newest.into_iter().chain(found.into_iter().filter_map(one)).collect()
+}
+
+/// The names of volumes.
+pub(super) fn volumes(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let found = volumes::list(&[]).map(|l| l.volumes).unwrap_or_default();
+    let names = found.into_iter().filter(|v| v.name.as_str().starts_with(typed));
+    names.map(|v| candidate(v.name.to_string(), "a volume")).take(MOST).collect()
 }
 
 /// What `aj exec` can run in: workspaces, and jails whose changes are kept.

@@ -15,7 +15,9 @@ use crate::ops::project::{self, Choice};
 use crate::policy::keep;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
-use crate::schema::policy::{Caches, Check, Document, FORMAT, Hidden, Limits, Location, Paths, Tools, Tree};
+use crate::schema::policy::{
+    Caches, Check, Document, FORMAT, Hidden, Limits, Location, Paths, Tools, Tree, Volume,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,18 +110,19 @@ pub(super) struct Found {
     pub(super) hidden: Vec<Hidden>,
     pub(super) limits: Limits,
     pub(super) gpu: Vec<String>,
+    pub(super) volumes: Vec<Volume>,
 }
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
 pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
-    let (tree, tools, caches, hidden, limits, gpu) = match found {
-        Some(Found { tree, tools, caches, hidden, limits, gpu }) => {
-            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits), Some(gpu))
+    let (tree, tools, caches, hidden, limits, gpu, volumes) = match found {
+        Some(Found { tree, tools, caches, hidden, limits, gpu, volumes }) => {
+            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits), Some(gpu), Some(volumes))
         }
-        None => (None, None, None, None, None, None),
+        None => (None, None, None, None, None, None, None),
     };
     if ui.json {
-        ui.document(&Document { tree, tools, caches, hidden, limits, gpu, ..resolved.document() });
+        ui.document(&Document { tree, tools, caches, hidden, limits, gpu, volumes, ..resolved.document() });
         return;
     }
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
@@ -140,6 +143,12 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
     if let Some(nodes) = gpu.filter(|nodes| !nodes.is_empty()) {
         let rows: Vec<Vec<String>> = nodes.into_iter().map(|node| vec![node]).collect();
         ui.table(&["gpu"], &rows);
+    }
+    if let Some(volumes) = volumes.filter(|volumes| !volumes.is_empty()) {
+        let way = |v: &Volume| if v.read_only { "read-only" } else { "writable" };
+        let row = |v: Volume| vec![way(&v).to_owned(), v.name, v.path, v.origin];
+        let rows: Vec<Vec<String>> = volumes.into_iter().map(row).collect();
+        ui.table(&["volumes", "name", "shown at", "origin"], &rows);
     }
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
         let row =

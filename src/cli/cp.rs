@@ -12,7 +12,7 @@ use super::fs::parse_mode;
 use super::ui::Ui;
 use crate::base::size;
 use crate::ops::files::copy::{Options, into, out, stream};
-use crate::ops::files::{Error, Target};
+use crate::ops::files::{Error, Target, volume};
 use crate::schema::files::Copied;
 
 const EXAMPLES: &str = "\
@@ -20,12 +20,13 @@ Examples:
   aj cp notes.txt @:docs/
   aj cp -r api:target/doc ./doc --exclude '*.tmp'
   aj cp -r @:src - | tar -t
+  aj cp model.bin vol:models/
   tar -c src | aj cp -r - @:import";
 
 /// Copy files into a workspace or out of it
 ///
 /// One of SRC and DST is WS:PATH: a workspace, or a jail whose changes are kept (`jl-…` or `@`), and a path
-/// in it; the other is a path of the host (write `./a:b` for one with a colon), or `-`. Into DST, if
+/// in it, or vol:NAME/PATH, a path in a volume; the other is a path of the host (write `./a:b` for one with a colon), or `-`. Into DST, if
 /// that is a directory; `DIR/.` is what is in a directory.
 ///
 /// With -r directories are copied with all that is in them, and `-` is a tar stream; without, `-` is the
@@ -72,6 +73,9 @@ impl Side<'_> {
         let bytes = word.as_bytes();
         if bytes == b"-" {
             return Side::Stream;
+        }
+        if let Some((volume, path)) = volume::split(word) {
+            return Side::Tree(volume, path);
         }
         let colon = bytes.iter().position(|b| *b == b':');
         let slash = bytes.iter().position(|b| *b == b'/').unwrap_or(bytes.len());

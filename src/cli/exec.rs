@@ -141,6 +141,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--io-write", Take::Value(|a, v| a.policy.quick_value("--io-write", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),
         ("-e", Take::Value(|a, v| a.policy.quick_value("-e", v))),
+        ("--vol", Take::Value(|a, v| a.policy.quick_value("--vol", v))),
         ("--show", Take::Value(|a, v| a.policy.quick_value("--show", v))),
         ("--hide", Take::Value(|a, v| a.policy.quick_value("--hide", v))),
         ("--best-effort", Take::Flag(|a| a.policy.quick_flag("--best-effort"))),
@@ -234,6 +235,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         again: args.jail,
         cwd: args.cwd,
         gpus: flags.gpus,
+        volumes: flags.volumes,
         i_mean_it: args.i_mean_it,
         capture: ui.json || args.events,
         ticks: args.events,
@@ -253,6 +255,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
                 hidden: explained.hidden,
                 limits: explained.limits,
                 gpu: explained.gpu,
+                volumes: explained.volumes,
             }),
         );
         return Ok(Exit(exit::OK));

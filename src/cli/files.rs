@@ -75,6 +75,7 @@ impl From<Error> for CommandError {
         match e {
             Error::Tree(e) => e.into(),
             Error::Workspace(e) => e.into(),
+            Error::Volume(e) => e.into(),
             Error::State(ref e) => state::error(e),
             Error::View(e) => view(e),
             Error::Live(ref name) => shown(exit::BUSY, "jail_running")

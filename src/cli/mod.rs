@@ -28,6 +28,7 @@ pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gc;
 mod globals;
 mod help;
 mod hints;
@@ -52,9 +53,11 @@ mod topics;
 pub mod ui;
 mod usage;
 mod version;
+pub mod volume;
 pub mod wait;
 pub mod workspace;
 mod workspace_live;
+mod workspace_set;
 mod workspace_view;
 
 use error::CmdResult;
@@ -96,10 +99,20 @@ fn dispatch(line: &Line, ui: &Ui) -> CmdResult {
     }
     let usage_exit = if is_exec(name) { exit::AJ_FAILED } else { exit::USAGE };
     match commands::alone(entry).try_get_matches_from(line.for_command()) {
-        Ok(matches) => (entry.run)(&Globals::of(&matches).ui(), &matches),
+        Ok(matches) => {
+            let ui = Globals::of(&matches).ui();
+            let done = (entry.run)(&ui, &matches);
+            if done.is_ok() && SHARING.contains(&entry.name) {
+                gc::share(&ui);
+            }
+            done
+        }
         Err(e) => usage::answer(&e, line, ui, usage_exit),
     }
 }
+
+/// Commands that clean up a little when they are done: they look after what lasts, and nobody waits for them.
+const SHARING: [&str; 7] = ["workspace", "volume", "fork", "promote", "apply", "discard", "jail"];
 
 /// `aj exec` and `aj shell` answer for another program: their own errors are 125, never a code of the
 /// program's.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
-use clap_complete::engine::ArgValueCandidates;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use super::complete;
 use super::error::CommandError;
@@ -21,6 +21,7 @@ use crate::policy::hide;
 use crate::policy::require::{self, Need};
 use crate::policy::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
+use crate::policy::volume;
 use crate::policy::{self, Layer};
 
 /// What `--rw` and `--ro` are about.
@@ -86,6 +87,11 @@ pub struct PolicyArgs {
     /// large part of the kernel that the command can then talk to
     #[arg(long, value_name = "GPUS", value_parser = gpu::parse, help_heading = "Jail")]
     pub gpu: Option<gpu::Gpus>,
+    /// Show a volume (`aj volume create`) at /volumes/NAME or at this path; with `ro` it cannot be written.
+    /// What is written stays, and is seen at once by all jails that have the same volume
+    #[arg(long, value_name = "NAME[:PATH][:ro]", value_parser = volume::parse, help_heading = "Jail",
+          add = ArgValueCompleter::new(complete::volumes))]
+    pub vol: Vec<volume::Mount>,
     /// Let what is written survive a power cut; slower
     #[arg(long, help_heading = "Jail")]
     pub durable: bool,
@@ -153,6 +159,8 @@ pub struct Flags {
     pub env_files: Vec<PathBuf>,
     /// The GPUs that are shown.
     pub gpus: Option<gpu::Gpus>,
+    /// The volumes that are shown.
+    pub volumes: Vec<volume::Mount>,
 }
 
 impl PolicyArgs {
@@ -195,7 +203,7 @@ impl PolicyArgs {
         for word in self.env {
             set_env(&mut layer, &word)?;
         }
-        Ok(Flags { layer, env_files: self.env_file, gpus: self.gpu })
+        Ok(Flags { layer, env_files: self.env_file, gpus: self.gpu, volumes: self.vol })
     }
 
     /// Set the flag spelled `flag` from its value, without clap. `false`: not one of these flags,
@@ -223,6 +231,11 @@ impl PolicyArgs {
                 let Some(pattern) = text.and_then(|t| hide::pattern(t).ok()) else { return false };
                 let list = if flag == "--show" { &mut self.show } else { &mut self.hide };
                 list.push(pattern);
+                true
+            }
+            "--vol" => {
+                let Some(mount) = text.and_then(|t| volume::parse(t).ok()) else { return false };
+                self.vol.push(mount);
                 true
             }
             "--env" | "-e" => {

@@ -124,7 +124,7 @@ fn variables_keep_their_bytes_and_the_last_word_holds() {
             .map(OsString::from)
             .chain([odd, "--".into(), "ls".into()])
             .collect();
-    let Flags { layer, env_files, gpus: _ } = exec(&words).unwrap().policy.into_flags().unwrap();
+    let Flags { layer, env_files, gpus: _, volumes: _ } = exec(&words).unwrap().policy.into_flags().unwrap();
     let env: Vec<(&[u8], &[u8])> =
         layer.env.iter().map(|e| (e.value.0.as_bytes(), e.value.1.as_bytes())).collect();
     assert_eq!(env, [(b"C".as_slice(), b"".as_slice()), (b"ODD", b"\xff=\xfe")]);

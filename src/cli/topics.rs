@@ -142,6 +142,10 @@ it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age
 last run in them; `none` is no bound. A run that keeps its changes removes what is beyond, older
 changes first, never its own or what is in use, and says so.
 
+[keep] also says what `aj gc` removes: workspaces that expired so long ago (expired = \"1d\"), jobs
+that ended so long ago, with their logs (logs = \"30d\"), and records of jails, those that are older
+(record_age = \"90d\") and those beyond so many (records = 100000).
+
 `aj exec --dry-run -- COMMAND` shows each setting and where it came from, and runs nothing.
 ";
 

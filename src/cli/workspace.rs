@@ -57,6 +57,7 @@ enum Command {
     #[command(visible_alias = "delete")]
     Rm(RmArgs),
     Touch(TouchArgs),
+    Set(super::workspace_set::SetArgs),
     Start(live::StartArgs),
     Stop(live::StopArgs),
     Wait(live::WaitArgs),
@@ -85,12 +86,17 @@ struct CreateArgs {
     /// The directory of the host that it lies over
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     from_dir: Option<PathBuf>,
-    /// How long it lasts (`90m`, `7d`); for ever when left out
+    /// How long it lasts (`90m`, `7d`); for ever when left out. Then no command runs in it any more, and it
+    /// is removed a day later (`keep.expired` of config.toml)
     #[arg(long, value_name = "TIME", value_parser = lasting)]
     ttl: Option<Duration>,
-    /// How long it lasts without being used
+    /// After how long without being used it is idle: what still runs in it, a server that a command left
+    /// behind for example, is stopped; the next command goes on as ever
     #[arg(long, value_name = "TIME", value_parser = lasting)]
     idle: Option<Duration>,
+    /// Remove it, with everything in it, when nobody has used it for so long
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    rm_when_idle: Option<Duration>,
     /// A word to find it by; may be repeated
     #[arg(long, value_name = "LABEL")]
     label: Vec<String>,
@@ -205,7 +211,7 @@ struct RmArgs {
 struct TouchArgs {
     #[command(flatten)]
     which: Which,
-    /// Keep it so long from now on, whatever `--ttl` and `--idle` said
+    /// Keep it so long from now on, whatever `--ttl`, `--idle` and `--rm-when-idle` said
     #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
     for_time: Option<Duration>,
 }
@@ -226,7 +232,7 @@ pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn note(text: &str) -> Result<(String, String), String> {
+pub(super) fn note(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{}` is not KEY=VALUE", text::printable(text.as_bytes()))),
@@ -258,6 +264,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::Start(args) => live::start(ui, &args),
         Command::Stop(args) => live::stop(ui, &args),
         Command::Wait(args) => live::wait(ui, &args),
+        Command::Set(args) => super::workspace_set::run(ui, args),
         Command::Touch(args) => {
             let done = change::touch(op::find(args.which.workspace.as_deref())?, args.for_time)?;
             if let Some(until) = &done.workspace.expires_at {
@@ -269,7 +276,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
 }
 
 /// The object after a change, for programs.
-fn answer(ui: &Ui, done: &WorkspaceDetail) -> CmdResult {
+pub(super) fn answer(ui: &Ui, done: &WorkspaceDetail) -> CmdResult {
     if ui.json {
         ui.document(done);
     }
@@ -289,8 +296,10 @@ fn create(ui: &Ui, args: CreateArgs) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         gpus: flags.gpus,
+        volumes: flags.volumes,
         ttl: args.ttl,
         idle: args.idle,
+        rm_when_idle: args.rm_when_idle,
         labels: args.label,
         meta,
     })?;

@@ -46,6 +46,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.extend(w.expires_at.iter().map(|at| ("expires", at.clone())));
     rows.extend(w.ttl_ms.map(|ms| ("ttl", time(ms))));
     rows.extend(w.idle_ms.map(|ms| ("idle", time(ms))));
+    rows.extend(w.rm_idle_ms.map(|ms| ("rm when idle", time(ms))));
     rows.extend(w.bytes.map(|n| ("size", size::human(n))));
     rows.extend(w.parent.map(|id| ("fork of", id.to_string())));
     rows.extend((!w.layers.is_empty()).then(|| ("layers", w.layers.len().to_string())));
@@ -54,6 +55,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.extend(w.meta.iter().map(note));
     rows.extend(detail.policy.iter().map(|kept| (kept.key, kept.value.clone())));
     rows.extend(detail.env_files.iter().map(|file| ("env file", text::printable(file.as_bytes()))));
+    rows.extend(detail.volumes.iter().map(|volume| ("volume", text::printable(volume.as_bytes()))));
     rows.push(("lies in", detail.directory.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
@@ -92,6 +94,8 @@ impl From<Error> for CommandError {
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::Volume(e) => return super::volume::shown(e),
+            Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
             Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
@@ -123,8 +127,9 @@ impl From<Error> for CommandError {
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
+                .hint(format!("or for ever: `aj workspace set {name} --ttl none`"))
                 .hint(format!("or remove it: `aj workspace rm {name}`")),
-            Error::Record(_) | Error::Settings(_) => {
+            Error::Record(_) | Error::Settings(_) | Error::Attachment(_) => {
                 shown.hint("repair the file by hand; what is in the workspace lies beside it")
             }
             Error::Unforkable { .. } => {
@@ -138,6 +143,7 @@ impl From<Error> for CommandError {
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
             Error::State(_)
+            | Error::Volume(_)
             | Error::Policy(_)
             | Error::Name(_)
             | Error::NotText(_)

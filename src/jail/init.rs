@@ -204,7 +204,7 @@ fn open_binds(plan: &Plan) -> Result<Vec<OwnedFd>> {
 /// A clone for each [`What::Kept`], in order.
 fn open_kept(plan: &Plan) -> Result<Vec<OwnedFd>> {
     let kept = plan.mounts.iter().filter_map(|m| match &m.what {
-        What::Kept { source } => Some(bind(source, Attr::NOSUID.and(Attr::NODEV), true)),
+        What::Kept { source, attr } => Some(bind(source, *attr, true)),
         _ => None,
     });
     kept.collect()

@@ -64,10 +64,12 @@ pub enum What {
     Pts,
     /// An overlay over the workspace or beside it.
     Overlay(Overlay),
-    /// A directory of the run's tree, which is there once the launcher lets pid 1 go on.
+    /// A directory of the run's tree, which is there once the launcher lets pid 1 go on, or a volume.
     Kept {
         /// Host path.
         source: CString,
+        /// Attributes.
+        attr: Attr,
     },
     /// A mount of what is seen there, which must have this inode: read-only, or only to keep it in its
     /// place.
@@ -355,6 +357,7 @@ pub fn plan(spec: &Spec, host: &HostRoot) -> Result<Plan, Error> {
             p.read_only.push(cpath(&bind.path)?);
         }
     }
+    rooms::volumes(&mut p, &mut points, spec)?;
     names(&mut p, &mut points, spec)?;
     if !p.mounts.iter().any(|m| m.what == What::Veil) {
         p.confinement.required = p.confinement.required.without_veils();

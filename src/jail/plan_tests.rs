@@ -29,6 +29,7 @@ fn spec() -> Spec {
         rooms: vec![],
         caches: vec![],
         binds: vec![],
+        volumes: vec![],
         tools: vec![],
         hidden: vec![],
         devices: vec![],

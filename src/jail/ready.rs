@@ -108,6 +108,47 @@ fn remove_leftovers(cache: &Path, kind: &str) {
     }
 }
 
+/// Ready-made directories that no jail shows, made at least `age` ago, but for the newest of each kind; and what
+/// killed processes left half made. They are removed when `remove`. Their names and bytes.
+pub fn collect(cache: &Path, age: Duration, remove: bool) -> Vec<(String, u64)> {
+    const MOMENT: Duration = Duration::from_secs(60);
+    let mut gone = Vec::new();
+    for kind in ["etc", "root"] {
+        let mut found: Vec<_> = fs::read_dir(cache)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e)))
+            .filter(|(_, e)| e.file_type().is_ok_and(|t| t.is_dir()))
+            .collect();
+        found.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+        let mut newest = true;
+        for (made, entry) in found {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let old = |age| made.elapsed().is_ok_and(|since| since >= age);
+            let due = if name.starts_with(&format!("{kind}-")) {
+                !std::mem::take(&mut newest) && old(age)
+            } else {
+                name.starts_with(&format!(".{kind}-")) && old(MOMENT)
+            };
+            let Some(dir) = fs::File::open(entry.path()).ok().filter(|_| due) else { continue };
+            if dir.try_lock().is_err() {
+                continue;
+            }
+            let bytes = walkdir::WalkDir::new(entry.path()).into_iter().flatten();
+            let bytes = bytes.filter_map(|e| Some(e.metadata().ok()?.blocks() * 512)).sum();
+            if remove {
+                let away = entry.path().with_file_name(format!(".{}", name.trim_start_matches('.')));
+                drop(fs::rename(entry.path(), &away));
+                drop(fs::remove_dir_all(&away));
+            }
+            gone.push((name.to_owned(), bytes));
+        }
+    }
+    gone
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +200,38 @@ mod tests {
         drop(make(cache.path(), 7));
         assert_eq!(left(&all), [false, false, false, false, true, true, true]);
         assert!(foreign.exists(), "of another kind");
+    }
+
+    #[test]
+    fn what_no_jail_shows_is_collected_when_it_is_old_but_for_the_newest() {
+        let cache = tempfile::tempdir().unwrap();
+        let all: Vec<PathBuf> = (0..4)
+            .map(|n| {
+                let path = make(cache.path(), n).path;
+                aged(&path, 1000 - n);
+                path
+            })
+            .collect();
+        let held = hold(&all[0]).unwrap();
+        fs::create_dir(cache.path().join(".etc-1-1")).unwrap();
+        aged(&cache.path().join(".etc-1-1"), 90);
+        fs::create_dir(cache.path().join("other-1")).unwrap();
+        let names = |found: Vec<(String, u64)>| {
+            let mut names: Vec<String> = found.into_iter().map(|(name, _)| name).collect();
+            names.sort();
+            names
+        };
+        let day = Duration::from_secs(86_400);
+        assert_eq!(names(collect(cache.path(), day, false)), [".etc-1-1"]);
+        let second = Duration::from_secs(1);
+        let due = [".etc-1-1", "etc-1", "etc-2"];
+        assert_eq!(names(collect(cache.path(), second, false)), due);
+        assert!(all.iter().all(|p| p.exists()), "nothing was done");
+        assert_eq!(names(collect(cache.path(), second, true)), due);
+        assert_eq!(all.iter().map(|p| p.exists()).collect::<Vec<_>>(), [true, false, false, true]);
+        drop(held);
+        assert_eq!(names(collect(cache.path(), second, true)), ["etc-0"]);
+        assert!(cache.path().join("other-1").exists());
     }
 
     #[test]

@@ -87,6 +87,19 @@ pub struct Cache {
     pub hidden: Vec<Hidden>,
 }
 
+/// A directory of ours that jails share and that lasts longer than they do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// What is shown. As in [`Bind::path`].
+    pub data: PathBuf,
+    /// Where it is shown.
+    pub at: PathBuf,
+    /// It cannot be written.
+    pub read_only: bool,
+    /// Whose its files are on the host.
+    pub owner: Owner,
+}
+
 /// What is shown in the place of a secret where no overlay hides it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
@@ -215,6 +228,8 @@ pub struct Spec {
     pub caches: Vec<Cache>,
     /// Further host paths, parents before children.
     pub binds: Vec<Bind>,
+    /// Volumes, none in another nor in anything else that is shown.
+    pub volumes: Vec<Volume>,
     /// Tools, parents before children, none in the workspace or in a bind.
     pub tools: Vec<Tool>,
     /// What is hidden in them, none below another.

@@ -66,6 +66,7 @@ mod storage;
 mod streams;
 mod tracked;
 mod veil;
+mod volumes;
 
 use beside::Beside;
 use born::Start;
@@ -106,6 +107,8 @@ pub struct Request {
     pub cwd: Option<PathBuf>,
     /// The GPUs that it has.
     pub gpus: Option<Gpus>,
+    /// The volumes that it has.
+    pub volumes: Vec<crate::policy::volume::Mount>,
     /// Show directories that are refused otherwise.
     pub i_mean_it: bool,
     /// Hand output to the watcher instead of passing it through.

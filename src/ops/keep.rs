@@ -45,12 +45,13 @@ enum Why {
 
 /// Which of `others` go, when `mine` has just been made: the newest stay as long as all of them are
 /// within the bounds. `mine` stays whatever it is; when it alone is larger than all may be together, the
-/// others do not pay for it.
-fn judge(mine: &Held, others: &mut [Held], keep: &Keep, now_ms: u64) -> Vec<(Id, Why)> {
+/// others do not pay for it. `None`: nobody has just made one.
+fn judge(mine: Option<&Held>, others: &mut [Held], keep: &Keep, now_ms: u64) -> Vec<(Id, Why)> {
     others.sort_unstable_by_key(|t| (std::cmp::Reverse(t.used_ms), t.id));
     let (most, room) = (keep.trees.value.unwrap_or(u64::MAX), keep.size.value.unwrap_or(u64::MAX));
     let oldest = keep.age.value.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-    let (mut count, mut sum) = (1, if mine.bytes > room { 0 } else { mine.bytes });
+    let taken = mine.map_or(0, |mine| mine.bytes);
+    let (mut count, mut sum) = (u64::from(mine.is_some()), if taken > room { 0 } else { taken });
     let mut going = Vec::new();
     for tree in others.iter() {
         let why = if now_ms.saturating_sub(tree.used_ms) > oldest {
@@ -83,9 +84,9 @@ pub(super) fn enforce(state: &StateDir, mine: Id, bytes: u64, keep: &Keep, said:
     // Failing is no loss: the next run looks after it.
     let Ok(Some(_turn)) = trees::take_turn(state, TURN) else { return };
     let now = clock::now_ms();
-    let Ok(mut others) = held(state, mine) else { return };
+    let Ok(mut others) = held(state, Some(mine)) else { return };
     let ages: Vec<(Id, u64)> = others.iter().map(|t| (t.id, now.saturating_sub(t.used_ms))).collect();
-    let going = judge(&Held { id: mine, used_ms: now, bytes }, &mut others, keep, now);
+    let going = judge(Some(&Held { id: mine, used_ms: now, bytes }), &mut others, keep, now);
     let mut gone = Vec::new();
     for (id, why) in going {
         if let Ok(Some(tree)) = trees::claim_kept(state, id)
@@ -105,18 +106,48 @@ pub(super) fn enforce(state: &StateDir, mine: Id, bytes: u64, keep: &Keep, said:
     gone::finish_all(state, &mut go_on).ok();
 }
 
+/// The kept trees beyond the bounds, with their bytes and the key that says so; the caller has the turn. They
+/// are taken away when `take`, as those that nobody has just now.
+pub(super) fn beyond(state: &StateDir, keep: &Keep, take: bool) -> Result<Vec<Beyond>, crate::store::Error> {
+    let mut all = held(state, None)?;
+    let going = judge(None, &mut all, keep, clock::now_ms());
+    let mut gone = Vec::new();
+    for (id, why) in going {
+        let bytes = all.iter().find(|t| t.id == id).map_or(0, |t| t.bytes);
+        let Some(tree) = trees::claim_kept(state, id)? else { continue };
+        let tree = if take { tree.take_away(state)? } else { None };
+        if tree.is_some() || !take {
+            gone.push(Beyond { id, bytes, key: key(why, keep), tree });
+        }
+    }
+    Ok(gone)
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    pub(super) id: Id,
+    pub(super) bytes: u64,
+    pub(super) key: String,
+    /// Without its name.
+    pub(super) tree: Option<gone::Gone>,
+}
+
+fn key(why: Why, keep: &Keep) -> String {
+    match why {
+        Why::Age => format!("`keep.age` = {}", limit_text(keep.age.value, age_text)),
+        Why::Trees => format!("`keep.trees` = {}", limit_text(keep.trees.value, |n| n.to_string())),
+        Why::Size => format!("`keep.size` = {}", limit_text(keep.size.value, size_text)),
+    }
+}
+
 /// What went, how old it was, and the keys that say so.
 fn sentence(removed: &[(u64, Why)], keep: &Keep) -> Option<String> {
     let oldest = removed.iter().map(|(age, _)| *age).max()?;
     let mut why: Vec<Why> = removed.iter().map(|(_, why)| *why).collect();
     why.sort_unstable();
     why.dedup();
-    let key = |why: &Why| match why {
-        Why::Age => format!("`keep.age` = {}", limit_text(keep.age.value, age_text)),
-        Why::Trees => format!("`keep.trees` = {}", limit_text(keep.trees.value, |n| n.to_string())),
-        Why::Size => format!("`keep.size` = {}", limit_text(keep.size.value, size_text)),
-    };
-    let keys: Vec<String> = why.iter().map(key).collect();
+    let keys: Vec<String> = why.into_iter().map(|why| key(why, keep)).collect();
     let age = rough(oldest);
     let what = match removed.len() {
         1 => format!("the kept changes of an older run ({age} old) were removed"),
@@ -136,10 +167,10 @@ fn rough(ms: u64) -> String {
 }
 
 /// The kept trees but `mine`. Those that a first run holds are not kept yet.
-fn held(state: &StateDir, mine: Id) -> Result<Vec<Held>, crate::store::Error> {
+fn held(state: &StateDir, mine: Option<Id>) -> Result<Vec<Held>, crate::store::Error> {
     let mut found = Vec::new();
     let mut unmeasured = UNMEASURED;
-    for id in trees::list_trees(state)?.into_iter().filter(|id| *id != mine) {
+    for id in trees::list_trees(state)?.into_iter().filter(|id| Some(*id) != mine) {
         let Ok(Some(tree)) = trees::open_tree(state, id) else { continue };
         match Kept::read(&tree) {
             Some(Kept { used_ms, bytes: Some(bytes), .. }) => found.push(Held { id, used_ms, bytes }),

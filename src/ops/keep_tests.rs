@@ -6,7 +6,12 @@ use std::path::Path;
 
 fn keep(trees: u64, size: u64, age_ms: u64) -> Keep {
     let at = |n| At { value: Some(n), line: 1 };
-    Keep { trees: at(trees), size: at(size), age: Some(Duration::from_millis(age_ms)).into() }
+    Keep {
+        trees: at(trees),
+        size: at(size),
+        age: Some(Duration::from_millis(age_ms)).into(),
+        ..Keep::default()
+    }
 }
 
 const NO_BOUND: u64 = u64::MAX;
@@ -17,7 +22,7 @@ fn goes(mine_bytes: u64, others: &[(u64, u64)], keep: &Keep) -> Vec<(u64, Why)> 
     let mut held: Vec<Held> =
         others.iter().map(|(used_ms, bytes)| Held { id: id(), used_ms: *used_ms, bytes: *bytes }).collect();
     let all = held.clone();
-    let going = judge(&mine, &mut held, keep, 1000);
+    let going = judge(Some(&mine), &mut held, keep, 1000);
     let used = |id: &Id| all.iter().find(|t| t.id == *id).unwrap().used_ms;
     going.iter().map(|(id, why)| (used(id), *why)).collect()
 }

@@ -152,19 +152,29 @@ fn status(state: &StateDir, row: &Row) -> Status {
     if row.status == Status::Running && paused() { Status::Paused } else { row.status }
 }
 
+/// The jails that run, and the trees that they have.
+pub(super) struct Run {
+    pub(super) jails: BTreeSet<Id>,
+    pub(super) trees: BTreeSet<Id>,
+}
+
+pub(super) fn run(ledger: &Ledger<'_>) -> Result<Run, StateError> {
+    let running = Filter { status: vec![Status::Running], ..Filter::default() };
+    let of = |r: &Row| r.tree.as_ref().unwrap_or(&r.id).parse().ok();
+    let rows = ledger.list(&running)?;
+    let jails = rows.iter().filter_map(|r| r.id.parse().ok()).collect();
+    Ok(Run { jails, trees: rows.iter().filter_map(of).collect() })
+}
+
 fn tidy(state: &StateDir, ledger: &Ledger<'_>, monitor: &dyn Monitor) -> Result<(), StateError> {
     if !ledger.is_durable() {
         return Ok(());
     }
-    let running = Filter { status: vec![Status::Running], ..Filter::default() };
-    let of = |r: &Row| r.tree.as_ref().unwrap_or(&r.id).parse().ok();
-    let rows = ledger.list(&running)?;
-    let runs: BTreeSet<Id> = rows.iter().filter_map(|r| r.id.parse().ok()).collect();
-    let running: BTreeSet<Id> = rows.iter().filter_map(of).collect();
+    let run = run(ledger)?;
     // How long changes are kept is looked after by the runs that keep some.
-    let rules = Rules { running: &running, expired: &|_| false };
+    let rules = Rules { running: &run.trees, expired: &|_| false, goes: &|_, _, _| true };
     sweep::sweep(state, &rules, monitor)?;
-    pause::sweep(state, &|id| runs.contains(&id));
+    pause::sweep(state, &|id| run.jails.contains(&id));
     Ok(())
 }
 

@@ -284,8 +284,8 @@ fn forget(state: &StateDir, id: Id) {
     }
 }
 
-/// Remove what pauses and killed runs left, but for the jails that run.
-pub(super) fn sweep(state: &StateDir, runs: &dyn Fn(Id) -> bool) {
+/// Remove what pauses and killed runs left, but for the jails that run. How many groups it was.
+pub(super) fn sweep(state: &StateDir, runs: &dyn Fn(Id) -> bool) -> usize {
     for id in paused::all(state).into_iter().filter(|id| !runs(*id)) {
         if let Some(record) = Paused::read(state, id) {
             freeze::thaw(&hold(&record.how)).ok();
@@ -297,5 +297,5 @@ pub(super) fn sweep(state: &StateDir, runs: &dyn Fn(Id) -> bool) {
     // The others are where no run of ours can have made one.
     let mine = [Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Freezer];
     hierarchies.v1.retain(|(names, _)| mine.iter().any(|c| names.iter().any(|n| n == c.v1())));
-    limits::sweep::everywhere(&hierarchies);
+    limits::sweep::everywhere(&hierarchies)
 }

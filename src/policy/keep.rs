@@ -1,4 +1,4 @@
-//! How much of what runs changed is kept: `[keep]` of the user's configuration.
+//! How much of what is over is kept: `[keep]` of the user's configuration.
 //!
 //! No other source has a say. A project that could lower these would remove what other projects keep.
 
@@ -16,9 +16,10 @@ use crate::schema::policy::Row;
 /// The section.
 const SECTION: &str = "[keep]";
 /// Its keys.
-const KEYS: [&str; 3] = ["trees", "size", "age"];
+const KEYS: [&str; 7] = ["trees", "size", "age", "expired", "logs", "records", "record_age"];
 /// The same as `aj config` calls them.
-pub const NAMES: [&str; 3] = ["keep.trees", "keep.size", "keep.age"];
+pub const NAMES: [&str; 7] =
+    ["keep.trees", "keep.size", "keep.age", "keep.expired", "keep.logs", "keep.records", "keep.record_age"];
 
 /// The bounds; `None` is no bound. Line 0 is built in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +30,28 @@ pub struct Keep {
     pub size: At<Option<u64>>,
     /// Time since the last run in a tree.
     pub age: At<Option<Duration>>,
+    /// Time since a workspace has expired.
+    pub expired: At<Option<Duration>>,
+    /// Time since a command in the background has ended.
+    pub logs: At<Option<Duration>>,
+    /// Jails in the ledger.
+    pub records: At<Option<u64>>,
+    /// Time since one of them began.
+    pub record_age: At<Option<Duration>>,
 }
+
+const DAY: u64 = 86_400;
 
 impl Default for Keep {
     fn default() -> Keep {
         Keep {
             trees: Some(20).into(),
             size: Some(2 << 30).into(),
-            age: Some(Duration::from_secs(7 * 86_400)).into(),
+            age: Some(Duration::from_secs(7 * DAY)).into(),
+            expired: Some(Duration::from_secs(DAY)).into(),
+            logs: Some(Duration::from_secs(30 * DAY)).into(),
+            records: Some(100_000).into(),
+            record_age: Some(Duration::from_secs(90 * DAY)).into(),
         }
     }
 }
@@ -51,6 +66,10 @@ impl Reader<'_> {
                 "trees" => keep.trees = self.number(n, value, line, COUNT, count)?,
                 "size" => keep.size = self.number(n, value, line, SIZE, value::size_limit)?,
                 "age" => keep.age = self.number(n, value, line, DURATION, value::time_limit)?,
+                "expired" => keep.expired = self.number(n, value, line, DURATION, value::time_limit)?,
+                "logs" => keep.logs = self.number(n, value, line, DURATION, value::time_limit)?,
+                "records" => keep.records = self.number(n, value, line, COUNT, records)?,
+                "record_age" => keep.record_age = self.number(n, value, line, DURATION, value::time_limit)?,
                 other => self.unknown(other, name.span(), SECTION, KEYS),
             }
         }
@@ -60,6 +79,10 @@ impl Reader<'_> {
 
 fn count(text: &str) -> Result<Option<u64>, ValueError> {
     value::count_limit(text, "a number of trees")
+}
+
+fn records(text: &str) -> Result<Option<u64>, ValueError> {
+    value::count_limit(text, "a number of records")
 }
 
 /// Whole days as such: `7d`.
@@ -74,25 +97,24 @@ impl Resolved {
     /// The rows of `aj config list`.
     pub(super) fn keep_rows(&self) -> impl Iterator<Item = Row> {
         let keep = &self.keep;
-        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let [trees, size, age] = NAMES;
-        let count = limit_text(keep.trees.value, |n| n.to_string());
+        let [trees, size, age, expired, logs, records, record_age] = NAMES;
+        let count = |key, n: &At<Option<u64>>| {
+            self.keep_row(key, Value::from(n.value), None, limit_text(n.value, |n| n.to_string()), n.line)
+        };
+        let time = |key, t: &At<Option<Duration>>| {
+            let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+            let text = limit_text(t.value, age_text);
+            self.keep_row(key, Value::from(t.value.map(ms)), Some("ms"), text, t.line)
+        };
+        let bytes = limit_text(keep.size.value, size_text);
         [
-            self.keep_row(trees, Value::from(keep.trees.value), None, count, keep.trees.line),
-            self.keep_row(
-                size,
-                Value::from(keep.size.value),
-                Some("bytes"),
-                limit_text(keep.size.value, size_text),
-                keep.size.line,
-            ),
-            self.keep_row(
-                age,
-                Value::from(keep.age.value.map(ms)),
-                Some("ms"),
-                limit_text(keep.age.value, age_text),
-                keep.age.line,
-            ),
+            count(trees, &keep.trees),
+            self.keep_row(size, Value::from(keep.size.value), Some("bytes"), bytes, keep.size.line),
+            time(age, &keep.age),
+            time(expired, &keep.expired),
+            time(logs, &keep.logs),
+            count(records, &keep.records),
+            time(record_age, &keep.record_age),
         ]
         .into_iter()
     }
@@ -137,7 +159,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_the_users_to_say() {
         let built_in = |text: &str| (text.to_owned(), "built-in".to_owned());
-        assert_eq!(rows(""), [built_in("20"), built_in("2G"), built_in("7d")]);
+        let all = ["20", "2G", "7d", "1d", "30d", "100000", "90d"];
+        assert_eq!(rows(""), all.map(built_in));
         let said = rows("[keep]\ntrees = 3\nage = \"none\"\n");
         assert_eq!(said[0], ("3".to_owned(), "c.toml:2".to_owned()));
         assert_eq!((&said[1], said[2].0.as_str()), (&built_in("2G"), "none"));
@@ -146,6 +169,8 @@ mod tests {
             ("trees = -1", "negative"),
             ("size = true", "a size like"),
             ("age = \"soon\"", "[keep] age"),
+            ("expired = \"x\"", "[keep] expired"),
+            ("records = -1", "negative"),
         ] {
             let e = parse_user("c.toml", format!("[keep]\n{bad}\n").as_bytes(), None).unwrap_err();
             assert!(e.to_string().starts_with("c.toml:2: ") && e.to_string().contains(why), "{e}");

@@ -31,6 +31,7 @@ pub mod settings;
 pub mod stored;
 mod suggest;
 pub mod value;
+pub mod volume;
 
 pub use layer::{At, Layer};
 pub use resolve::{Asked, Error, Facts, Resolved, Sources, resolve};

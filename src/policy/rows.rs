@@ -24,6 +24,7 @@ impl Resolved {
             hidden: None,
             limits: None,
             gpu: None,
+            volumes: None,
             warnings: self.warnings.clone(),
             weakened: self.weakened.clone(),
         }

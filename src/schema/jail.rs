@@ -156,6 +156,8 @@ pub struct Effective {
     pub rw: Vec<String>,
     /// Device nodes of GPUs that were shown.
     pub gpu: Vec<String>,
+    /// Volumes, as `--vol` takes them.
+    pub volumes: Vec<String>,
     /// Names (never values) of the variables the caller added.
     pub env: Vec<String>,
 }

@@ -82,6 +82,9 @@ pub struct Record {
     /// GPUs, as `--gpu` takes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// Volumes, as `--vol` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// How often it is started again in a row when it fails; `None`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<u32>,

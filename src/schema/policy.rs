@@ -25,6 +25,8 @@ pub struct Document {
     pub limits: Option<Limits>,
     /// Device nodes of GPUs that a jail here shows; null where only settings were asked for.
     pub gpu: Option<Vec<String>>,
+    /// Volumes that a jail here shows; null where only settings were asked for.
+    pub volumes: Option<Vec<Volume>>,
     /// What did not go as written: unknown keys, ignored values, lowered limits.
     pub warnings: Vec<String>,
     /// Layers that are weaker than usual because somebody chose so.
@@ -50,6 +52,21 @@ pub struct Row {
     pub file: Option<String>,
     /// Line in that file.
     pub line: Option<u32>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Where it is seen.
+    pub path: String,
+    /// It cannot be written.
+    pub read_only: bool,
+    /// `flag --vol`, or the workspace that it is attached to.
+    pub origin: String,
 }
 
 /// A tool chain of the caller's.

@@ -29,9 +29,12 @@ pub struct Record {
     /// It ends so long after it was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// It ends so long after its last use.
+    /// So long after its last use it is idle: what still runs in it is stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
+    /// So long after its last use it is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rm_idle_ms: Option<u64>,
     /// When somebody said that it is in use (`aj workspace touch`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub touched_ms: Option<u64>,
@@ -44,6 +47,9 @@ pub struct Record {
     /// GPUs that each command has, as `--gpu` takes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// Volumes that each command gets, as `--vol` takes them, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
     /// The workspace that this one is a fork of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Id>,
@@ -68,13 +74,16 @@ pub enum Status {
     Running,
     /// What runs in it stands still: see `aj resume`.
     Paused,
+    /// Nothing runs in it, and nobody has used it for as long as `--idle` said.
+    Idle,
     /// Its time is up.
     Expired,
 }
 
 impl Status {
     /// All of them.
-    pub const ALL: [Status; 4] = [Status::Ready, Status::Running, Status::Paused, Status::Expired];
+    pub const ALL: [Status; 5] =
+        [Status::Ready, Status::Running, Status::Paused, Status::Idle, Status::Expired];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -82,6 +91,7 @@ impl Status {
             Status::Ready => "ready",
             Status::Running => "running",
             Status::Paused => "paused",
+            Status::Idle => "idle",
             Status::Expired => "expired",
         }
     }
@@ -123,12 +133,15 @@ pub struct Workspace {
     pub created_at: String,
     /// When a command last began or ended in it, or somebody touched it, RFC 3339.
     pub used_at: String,
-    /// When it ends if nobody uses it, RFC 3339; `null`: never.
+    /// When it ends if nobody uses it, RFC 3339; `null`: never. One that has ended is removed a while later
+    /// (`keep.expired` of config.toml), one of `--rm-when-idle` at once.
     pub expires_at: Option<String>,
     /// As given by `--ttl`, milliseconds.
     pub ttl_ms: Option<u64>,
     /// As given by `--idle`, milliseconds.
     pub idle_ms: Option<u64>,
+    /// As given by `--rm-when-idle`, milliseconds.
+    pub rm_idle_ms: Option<u64>,
     /// Bytes that its changes take on the disk; `null` when nobody has measured them.
     pub bytes: Option<u64>,
     /// The workspace that it is a fork of.
@@ -164,6 +177,8 @@ pub struct WorkspaceDetail {
     pub policy: Vec<Kept>,
     /// Files of variables.
     pub env_files: Vec<String>,
+    /// Volumes that each command gets, as `--vol` takes them.
+    pub volumes: Vec<String>,
     /// Where it lies in the state directory.
     pub directory: String,
 }

@@ -76,6 +76,11 @@ pub(super) fn finish(state: &StateDir, name: &CStr, go_on: &mut dyn FnMut() -> b
     remove(state, name, go_on)
 }
 
+/// Whether somebody is at it. The lock that this takes goes with `dir`.
+pub(super) fn is_held(dir: &std::fs::File) -> bool {
+    !lock::try_acquire(dir, lock::Mode::Exclusive, Path::new(DIR)).unwrap_or(false)
+}
+
 fn remove(state: &StateDir, name: &CStr, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
     remove_dir_while(&state.subdir(DIR)?, name, &state.path().join(DIR), go_on)
 }

@@ -9,6 +9,9 @@
 //! trees/ID/      one-shot overlays: base (link to the host directory), upper/, work/, and notes
 //! jobs/          commands in the background: a directory each, with record and log (see `jobs`)
 //! workspaces/    named trees that last: a directory each, names/ and a lock (see `workspaces`)
+//! layers/        what workspaces were sealed to, and stand on (see `workspaces`)
+//! volumes/       directories that jails share: a directory each, names/ and a lock (see `volumes`)
+//! paused/        which jails are paused (see `paused`)
 //! keep.lock      held by the one process that holds kept trees to their bounds
 //! cache/         whatever can be made again
 //! ```
@@ -145,7 +148,7 @@ impl StateDir {
     /// Write `version`, unless the directory is somebody's home or project.
     fn write_version(&self, had_one: bool) -> Result<()> {
         let ours = |name: &[u8]| {
-            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache", b"workspaces", b"jobs"]
+            [&b"version"[..], b"spool", b"ledger.db", b"trees", b"cache", b"workspaces", b"volumes", b"jobs"]
                 .iter()
                 .any(|p| name.starts_with(p))
         };

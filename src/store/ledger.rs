@@ -9,7 +9,7 @@ pub use super::query::{Filter, Full, Row};
 
 use super::error::{Error, Result};
 use super::layout::StateDir;
-use super::{database, fold, query, spool, used};
+use super::{database, fold, query, spool, trim, used};
 use crate::base::text;
 use crate::monitor::Monitor;
 
@@ -88,6 +88,17 @@ impl<'a> Ledger<'a> {
         each: &mut dyn FnMut(used::Used),
     ) -> Result<()> {
         used::each(&self.conn, since_ms, until_ms, each).map_err(database::fail(self.state))
+    }
+
+    /// How many rows are beyond what stays; they are removed unless `dry`. What runs stays. The file gets smaller
+    /// where that is worth it.
+    pub fn trim(&self, stay: &trim::Stay<'_>, dry: bool) -> Result<u64> {
+        let dry = dry || !self.durable;
+        let count = trim::trim(&self.conn, stay, dry).map_err(database::fail(self.state))?;
+        if !dry && count > 0 {
+            trim::shrink(&self.conn);
+        }
+        Ok(count)
     }
 
     /// Bytes of the shortest prefix of `id` that no other row shares.

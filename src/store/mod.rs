@@ -23,6 +23,7 @@ mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gc;
 pub mod gone;
 pub mod jobs;
 pub mod kept;
@@ -46,7 +47,9 @@ pub mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trees;
+pub mod trim;
 pub mod used;
+pub mod volumes;
 pub mod whiteout;
 pub mod workspaces;
 

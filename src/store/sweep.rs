@@ -1,6 +1,7 @@
 //! Repairing what killed processes left under `trees`.
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::error::Result;
 use super::gone;
@@ -15,6 +16,8 @@ pub struct Rules<'a> {
     pub running: &'a BTreeSet<Id>,
     /// Whether a tree with changes may go.
     pub expired: &'a dyn Fn(&Tree) -> bool,
+    /// Called with what goes, its directory still open, and whether it is a leftover. `false`: it stays.
+    pub goes: &'a dyn Fn(&str, BorrowedFd<'_>, bool) -> bool,
 }
 
 impl std::fmt::Debug for Rules<'_> {
@@ -44,7 +47,14 @@ pub fn sweep(state: &StateDir, rules: &Rules<'_>, monitor: &dyn Monitor) -> Resu
         let Ok(text) = name.to_str() else { continue };
         let outcome = if text.starts_with(GONE) {
             swept.leftovers += 1;
-            gone::finish(state, &name, &mut || true).map(drop)
+            let dir = trees::open_tree_dir(&trees::all(state)?, text).ok();
+            let held = dir.as_ref().is_some_and(gone::is_held);
+            if !held && dir.as_ref().is_none_or(|dir| (rules.goes)(text, dir.as_fd(), true)) {
+                drop(dir);
+                gone::finish(state, &name, &mut || true).map(drop)
+            } else {
+                Ok(())
+            }
         } else if let Ok(id) = text.parse() {
             judge(state, id, rules, &mut swept)
         } else {
@@ -81,7 +91,8 @@ fn judge(state: &StateDir, id: Id, rules: &Rules<'_>, swept: &mut Swept) -> Resu
         return Ok(());
     };
     *counter += 1;
-    tree.remove(state)
+    let leftover = !tree.is_whole();
+    if (rules.goes)(id.as_str(), tree.as_fd(), leftover) { tree.remove(state) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -95,7 +106,8 @@ mod tests {
     fn run(state: &StateDir, running: &[Id], expired: &dyn Fn(&Tree) -> bool) -> (Swept, Vec<String>) {
         let monitor = Recording::default();
         let running = running.iter().copied().collect();
-        let swept = sweep(state, &Rules { running: &running, expired }, &monitor).unwrap();
+        let swept =
+            sweep(state, &Rules { running: &running, expired, goes: &|_, _, _| true }, &monitor).unwrap();
         (swept, monitor.warnings())
     }
 

@@ -52,8 +52,8 @@ pub fn path_of(state: &StateDir, id: Id) -> PathBuf {
 /// The same below the state directory: of a workspace, its tree.
 fn below(id: Id) -> String {
     match id.kind() {
-        // Jobs have none: what is looked for there is not found.
-        Kind::Jail | Kind::Job => format!("{DIR}/{id}"),
+        // Jobs and volumes have none: what is looked for there is not found.
+        Kind::Jail | Kind::Job | Kind::Volume => format!("{DIR}/{id}"),
         Kind::Workspace => workspaces::tree_below(id),
     }
 }

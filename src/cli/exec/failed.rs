@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::base::text::brief;
 use crate::cli::error::CommandError;
-use crate::cli::{exit, hints, policy_flags};
+use crate::cli::{exit, hints, policy_flags, volume};
 use crate::ops::exec::{self as op, NoGpu, NotLive, Report, WayOut};
 use crate::ops::{project, workspaces};
 
@@ -60,6 +60,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         op::Error::Policy(e) => return policy_flags::policy_error(&e, exit::AJ_FAILED),
         op::Error::Changes(e) => return CommandError { exit: exit::AJ_FAILED, ..e.into() },
         op::Error::Workspace(e) => return workspace(e),
+        op::Error::Volume(e) => return CommandError { exit: exit::AJ_FAILED, ..volume::shown(&e) },
         op::Error::NotLive(e) => return live(&e),
         e => e,
     };
@@ -118,6 +119,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
             shown.hint(format!("remove what is there: `aj exec WORKSPACE -- rm -r {path}`"))
         }
         op::Error::Policy(_)
+        | op::Error::Volume(_)
         | op::Error::Workspace(_)
         | op::Error::NoTerminal
         | op::Error::StatusFd { .. }
@@ -217,6 +219,7 @@ fn code_of(e: &op::Error) -> &'static str {
         op::Error::TooLarge { .. } => "too_large",
         op::Error::Lite { .. } => "lite",
         op::Error::Changes(_) => "changes",
+        op::Error::Volume(_) => "volume",
         op::Error::Workspace(_) => "workspace",
         op::Error::Home { .. } => "workspace_home",
         op::Error::NotLive(_) | op::Error::Said(_) | op::Error::Holder(_) => "live",

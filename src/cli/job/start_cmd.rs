@@ -37,6 +37,7 @@ pub(super) fn start(ui: &Ui, args: StartArgs) -> CmdResult {
         flags: flags.layer,
         env_files: flags.env_files,
         gpus: flags.gpus,
+        volumes: flags.volumes,
         argv,
         workspace: args.workspace,
         name: args.name,

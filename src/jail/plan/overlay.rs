@@ -61,11 +61,7 @@ pub(super) fn overlay(
     points.point(layers.at, true)?;
     let at = relative(layers.at)?;
     if spec.storage == Storage::Copy && layers.otherwise.is_none() {
-        p.mounts.push(Mount {
-            what: What::Kept { source: cpath(&layers.tree.join("copy"))? },
-            at,
-            ours: false,
-        });
+        p.mounts.push(Mount { what: super::rooms::kept(&layers.tree.join("copy"))?, at, ours: false });
         p.rules.push((cpath(layers.at)?, Right::Write));
         return Ok(());
     }

@@ -32,6 +32,8 @@ pub struct Explained {
     pub limits: policy::Limits,
     /// Device nodes of GPUs that it would show.
     pub gpu: Vec<String>,
+    /// Volumes that it would show.
+    pub volumes: Vec<policy::Volume>,
 }
 
 fn held(effective: &Effective, limits: &Chosen) -> policy::Limits {
@@ -88,5 +90,6 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         hidden: prepared.secrets.rows(),
         limits: held(&prepared.policy, &limits),
         gpu: prepared.policy.gpu,
+        volumes: prepared.volumes.described(),
     })
 }

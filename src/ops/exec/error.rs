@@ -185,6 +185,9 @@ pub enum Error {
     /// What changed could not be compared or applied.
     #[error(transparent)]
     Changes(#[from] changes::Error),
+    /// A volume that is not there, or cannot be used.
+    #[error(transparent)]
+    Volume(#[from] crate::ops::volumes::Error),
     /// The workspace.
     #[error(transparent)]
     Workspace(#[from] crate::ops::workspaces::Error),

@@ -135,7 +135,10 @@ pub(super) fn exec(
                 Start::Holder(report) => return Ok(Came::Holder(report)),
             },
         };
-        let done = joined::exec(request, seat, live, (watcher, umask), &mut said)?;
+        let done = joined::exec(request, seat, live, (watcher, umask), &mut said);
+        // Since when nobody uses it, where its jail goes on.
+        dir.set_modified(std::time::SystemTime::now()).ok();
+        let done = done?;
         if let Some(report) = done {
             return Ok(Came::Done(Box::new(report)));
         }
@@ -216,13 +219,25 @@ pub(in crate::ops) fn jail_of(state: &StateDir, id: Id) -> Option<Id> {
 
 /// The turn of one process among those that start the jail of a workspace, until it is dropped.
 fn turn(state: &StateDir, id: Id, dir: &File) -> Result<File, Error> {
+    turn_within(state, id, dir, STARTS)
+}
+
+fn turn_within(state: &StateDir, id: Id, dir: &File, wait: Duration) -> Result<File, Error> {
     const NAME: &str = "live.lock";
     let path = workspaces::dir_of(state, id).join(NAME);
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let file = nix::fcntl::openat(dir, NAME, flags, Mode::S_IRUSR | Mode::S_IWUSR);
     let file = File::from(file.map_err(|e| Error::Launch(sys::Error::new("open", NAME, e)))?);
-    lock::acquire(&file, lock::Mode::Exclusive, STARTS, &path)?;
+    lock::acquire(&file, lock::Mode::Exclusive, wait, &path)?;
     Ok(file)
+}
+
+/// The same without waiting; `None`: somebody starts one.
+pub(in crate::ops) fn try_turn(state: &StateDir, id: Id, dir: &File) -> Result<Option<File>, Error> {
+    match turn_within(state, id, dir, Duration::ZERO) {
+        Err(Error::Store(crate::store::Error::Busy { .. })) => Ok(None),
+        turn => turn.map(Some),
+    }
 }
 
 /// Wait until nobody has the tree for a run any more, at most for a while.

@@ -7,6 +7,7 @@ use super::beside::{self, Beside};
 use super::limits::Chosen;
 use super::seat::{self, Seat};
 use super::sight::Sight;
+use super::volumes::{self, Volumes};
 use super::{
     CACHE, Error, Request, again, alias, check, copied, gpu, hide, layered, lite, parts, record, setid,
     shown, spec, storage,
@@ -46,6 +47,8 @@ pub(super) struct Prepared {
     pub(super) beside: Vec<Beside>,
     /// What is shown because git needs it, in whichever way.
     pub(super) parts: Vec<PathBuf>,
+    /// What lasts longer than the jail: held for the length of the run.
+    pub(super) volumes: Volumes,
     /// What is hidden.
     pub(super) secrets: Secrets,
     /// What the tree has in it before anything runs.
@@ -123,8 +126,10 @@ pub(super) fn prepare(
         beside.clear();
         lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
     }
+    let volumes = volumes::add(&mut spec, &state, (request, seat), lite)?;
     let names = (names.0, names.1, secrets.names());
-    let policy = Effective { gpu, ..record::effective(settings, &spec, names, limits, lite) };
+    let policy =
+        Effective { gpu, volumes: volumes.rows(), ..record::effective(settings, &spec, names, limits, lite) };
     // First, because it knows places that cannot be shown at all.
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
@@ -145,7 +150,22 @@ pub(super) fn prepare(
         wanted.make(&cache);
         root = root::ready(&cache, &mut plan, owner);
     }
-    Ok(Prepared { state, spec, sight, plan, policy, etc, root, tools, caches, beside, parts, secrets, seeds })
+    Ok(Prepared {
+        state,
+        spec,
+        sight,
+        plan,
+        policy,
+        etc,
+        root,
+        tools,
+        caches,
+        beside,
+        parts,
+        volumes,
+        secrets,
+        seeds,
+    })
 }
 
 fn cache_names(found: &[FoundCache]) -> Vec<String> {

@@ -71,6 +71,7 @@ pub(super) fn effective(
         ro: paths(false),
         rw: paths(true),
         gpu: Vec::new(),
+        volumes: Vec::new(),
         env: variables(settings),
     }
 }

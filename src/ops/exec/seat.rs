@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Error, Request};
 use crate::jail::spec::Spec;
-use crate::ops::workspaces::{self, Found, Kept, list};
+use crate::ops::workspaces::{self, Found, Kept, life};
 use crate::policy::gpu::Gpus;
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
@@ -23,7 +23,7 @@ impl Seat {
     pub(super) fn look(request: &Request) -> Result<Option<Seat>, Error> {
         let Some(word) = request.again.as_deref().filter(|word| !is_jail(word)) else { return Ok(None) };
         let found = workspaces::find(Some(word))?;
-        if list::is_over(&found.filed.record) {
+        if life::is_over(&found.filed.record) {
             return Err(workspaces::Error::Expired(found.name().to_string()).into());
         }
         let kept = found.kept()?;

@@ -62,6 +62,7 @@ pub(super) fn spec(
         rooms: caches.rooms,
         caches: Vec::new(),
         binds,
+        volumes: Vec::new(),
         tools: tools.shown,
         hidden: tools.hidden,
         devices: Vec::new(),

@@ -12,13 +12,13 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::{Monitor, Silent};
-use crate::ops::{changes, workspaces};
+use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
 use crate::store::again::{self, Taken, User};
 use crate::store::layout::StateDir;
 use crate::store::workspaces as store;
-use crate::store::{Error as StateError, edit, ledger, trees};
+use crate::store::{Error as StateError, edit, ledger, trees, volumes as store_volumes};
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::Owners;
@@ -30,6 +30,7 @@ mod ignored;
 pub mod read;
 pub mod replace;
 pub mod search;
+pub mod volume;
 pub mod write;
 
 /// Why there is no answer.
@@ -53,6 +54,9 @@ pub enum Error {
     /// `aj diff` or another reader has it.
     #[error("`{0}` is in use by another `aj`")]
     InUse(String),
+    /// Which volume is meant.
+    #[error(transparent)]
+    Volume(#[from] volumes::Error),
     /// What was read to be written, or where it was written to on the host.
     #[error("could not {what} `{name}`")]
     Host {
@@ -99,11 +103,16 @@ pub struct Target {
 enum Held {
     Read(#[expect(dead_code, reason = "held")] changes::Tree),
     Edit(trees::Tree),
+    ReadVolume(#[expect(dead_code, reason = "held")] store_volumes::Held),
+    EditVolume(store_volumes::Held),
 }
 
 impl Target {
-    /// Open the tree that `word` means: a workspace, or a jail whose changes are kept.
+    /// Open the tree that `word` means: a workspace, or a jail whose changes are kept; or `vol:NAME`.
     pub fn read(word: &OsStr, monitor: &dyn Monitor) -> Result<Target> {
+        if let Some(volume) = volume::named(word) {
+            return volume::read(volume);
+        }
         let meant = Meant::by(word, monitor)?;
         let tree = changes::open_tree(meant.id)?;
         let (view, owners) = view_of(&tree)?;
@@ -113,6 +122,9 @@ impl Target {
 
     /// The same to change it. With the empty directory in which new things are made.
     pub fn edit(word: &OsStr, monitor: &dyn Monitor) -> Result<(Target, OwnedFd)> {
+        if let Some(volume) = volume::named(word) {
+            return volume::edit(volume);
+        }
         let Meant { state, id, title, over } = Meant::by(word, monitor)?;
         if over {
             return Err(workspaces::Error::Expired(title).into());
@@ -138,6 +150,10 @@ impl Target {
         match &self._held {
             Held::Read(_) => Ok(None),
             Held::Edit(tree) => Ok(Some(at::fstat(tree).map_err(view::Error::sys("look at", b"."))?)),
+            Held::ReadVolume(_) => Ok(None),
+            Held::EditVolume(held) => {
+                Ok(Some(at::fstat(held.dir()).map_err(view::Error::sys("look at", b"."))?))
+            }
         }
     }
 
@@ -213,7 +229,7 @@ impl Meant {
         if !is_jail {
             let found = workspaces::find(Some(word))?;
             let (id, title) = (found.id(), found.name().to_string());
-            let over = workspaces::list::is_over(&found.filed.record);
+            let over = workspaces::life::is_over(&found.filed.record);
             return Ok(Meant { id, title, over, state: found.state });
         }
         let not_found = || changes::Error::NotFound(text::os(word));
@@ -225,9 +241,11 @@ impl Meant {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if let Held::Edit(tree) = &self._held {
-            // What is left of it is removed by the next one who changes something, or with the tree.
-            edit::end(tree).ok();
+        // What is left of it is removed by the next one who changes something, or with the tree.
+        match &self._held {
+            Held::Edit(tree) => drop(edit::end(tree)),
+            Held::EditVolume(held) => drop(held.unstage()),
+            Held::Read(_) | Held::ReadVolume(_) => {}
         }
     }
 }

@@ -218,6 +218,31 @@ fn not_found(word: &OsStr) -> Error {
 }
 
 /// All jobs whose records can be read, newest first.
+/// Jobs that ended before a time, milliseconds since the epoch, with the bytes of their logs. Of one that was lost the
+/// last sign counts.
+pub(in crate::ops) fn ended_before(
+    state: &StateDir,
+    before_ms: u64,
+) -> Result<Vec<(Found, Option<u64>)>, Error> {
+    let mut old = Vec::new();
+    for (home, filed) in all(state)? {
+        let record = &filed.record;
+        let last =
+            record.end.as_ref().map_or(record.started_ms.unwrap_or(record.created_ms), |end| end.ended_ms);
+        if last >= before_ms || status(record).is_running() {
+            continue;
+        }
+        let bytes = std::fs::read_dir(home.path()).map_or(0, |entries| {
+            use std::os::unix::fs::MetadataExt;
+            let sizes =
+                entries.flatten().filter_map(|e| Some(e.metadata().ok()?.blocks().saturating_mul(512)));
+            sizes.fold(0, u64::saturating_add)
+        });
+        old.push((Found { state: StateDir::open_at(state.path())?, home, filed }, Some(bytes)));
+    }
+    Ok(old)
+}
+
 fn all(state: &StateDir) -> Result<Vec<(Home, Filed)>, Error> {
     let mut found = Vec::new();
     for id in jobs::list(state)? {

@@ -18,6 +18,7 @@ use crate::ops::workspaces;
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::stored;
+use crate::policy::volume::Mount;
 use crate::schema::jail::bytes64;
 use crate::schema::job::{Bytes, Failure, JobDetail, Phase, RECORD, Record};
 use crate::store::jobs::{self, Filed, Home};
@@ -33,6 +34,8 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// The GPUs that it has.
     pub gpus: Option<Gpus>,
+    /// The volumes that it has.
+    pub volumes: Vec<Mount>,
     /// The command.
     pub argv: Vec<OsString>,
     /// The workspace that it runs in; `None`: a jail of its own over the current directory.
@@ -213,6 +216,7 @@ fn filed(dir: &Path, request: Request) -> Result<Filed, Error> {
         argv: request.argv.into_iter().map(|a| Bytes(a.into_vec())).collect(),
         env_files: request.env_files.iter().map(|f| whole(f)).collect(),
         gpu: request.gpus.as_ref().map(Gpus::to_string),
+        volumes: request.volumes.iter().map(Mount::to_string).collect(),
         restart: request.restart,
         ready: request.ready.as_ref().map(Condition::to_string),
         ready_timeout_ms: u64::try_from(request.ready_timeout.as_millis()).unwrap_or(u64::MAX),

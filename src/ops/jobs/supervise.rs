@@ -19,7 +19,8 @@ use crate::job::write::Writer;
 use crate::job::{Key, Stream};
 use crate::ops::exec::{self, Report, Tty};
 use crate::ops::project::Choice;
-use crate::policy::{gpu, stored};
+use crate::ops::volumes;
+use crate::policy::{gpu, stored, volume};
 use crate::schema::jail::{Outcome, Usage, bytes64};
 use crate::schema::job::{End, Failure, Phase, Process, Record};
 use crate::store::alive;
@@ -154,6 +155,12 @@ fn request(record: &Record, policy: &str) -> Result<exec::Request, exec::Error> 
         again: record.workspace.map(|id| OsString::from(id.as_str())),
         cwd: record.cwd.as_ref().map(|cwd| text(cwd).into()),
         gpus: record.gpu.as_deref().and_then(|text| gpu::parse(text).ok()),
+        // One that is left out would be written nowhere, unseen.
+        volumes: record
+            .volumes
+            .iter()
+            .map(|text| volume::parse(text).map_err(volumes::Error::Attachment))
+            .collect::<Result<_, _>>()?,
         i_mean_it: record.i_mean_it,
         capture: true,
         ..exec::Request::default()

@@ -48,7 +48,7 @@ fn again(state: StateDir, filed: Filed) -> Result<WorkspaceDetail, Error> {
     detail(&Found { state, filed })
 }
 
-fn gone(found: &Found) -> Error {
+pub(super) fn gone(found: &Found) -> Error {
     Error::NotFound(found.name().to_string())
 }
 

@@ -10,11 +10,12 @@ use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::{clock, text};
 use crate::jail::spec::{RANGE_BASE, inside_id};
-use crate::ops::config;
+use crate::ops::{config, volumes};
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::settings::Access;
 use crate::policy::stored::{self, Stored};
+use crate::policy::volume::Mount;
 use crate::schema::workspace::{RECORD, Record, WorkspaceDetail};
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
@@ -40,10 +41,14 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// GPUs for every command in it.
     pub gpus: Option<Gpus>,
+    /// Volumes for every command in it.
+    pub volumes: Vec<Mount>,
     /// How long it lasts.
     pub ttl: Option<Duration>,
-    /// How long it lasts without being used.
+    /// After how long without use it is idle.
     pub idle: Option<Duration>,
+    /// After how long without use it is removed.
+    pub rm_when_idle: Option<Duration>,
     /// Labels.
     pub labels: Vec<String>,
     /// Notes.
@@ -67,6 +72,7 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
     let from_dir = request.from_dir.as_deref().map(|dir| base(&state, dir)).transpose()?;
     let env_files: Result<Vec<String>, Error> = request.env_files.iter().map(|f| env_file(&cwd, f)).collect();
     let as_root = resolve(&flags, from_dir.as_deref(), &cwd, &request.env_files)?;
+    let volumes = volumes::attachments(&state, from_dir.as_deref(), &request.volumes)?;
     let made = request.name.is_none();
     let mut name = request.name.map_or_else(Name::random, Ok).map_err(Error::Random)?;
     for turn in 1.. {
@@ -78,10 +84,12 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             from_dir: from_dir.as_deref().map(plain_path).transpose()?,
             ttl_ms: request.ttl.map(ms),
             idle_ms: request.idle.map(ms),
+            rm_idle_ms: request.rm_when_idle.map(ms),
             touched_ms: None,
             keep_until_ms: None,
             env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
             gpu: request.gpus.as_ref().map(Gpus::to_string),
+            volumes: volumes.clone(),
             parent: None,
             layers: Vec::new(),
             labels: request.labels.clone(),

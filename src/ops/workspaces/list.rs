@@ -1,11 +1,11 @@
 //! `aj workspace list` and `show`.
 
 use super::find::readable;
-use super::live;
-use super::{Error, Found};
+use super::{Error, Found, life, live};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
 use crate::base::text;
+use crate::ops::volumes;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
 use crate::schema::workspace::{
@@ -80,7 +80,7 @@ fn place(cursor: &str) -> Result<(u64, Id), Error> {
 }
 
 /// A label is one word, so that it can be given as it is shown.
-pub(super) fn check_label(label: &str) -> Result<(), Error> {
+pub(in crate::ops) fn check_label(label: &str) -> Result<(), Error> {
     let bad =
         |why| Error::Word { given: text::brief(&text::printable(label.as_bytes())), what: "a label", why };
     if label.is_empty() || label.len() > 128 {
@@ -104,6 +104,7 @@ pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
         workspace: view(&found.state, record),
         policy: settings(found.filed.policy()),
         env_files: record.env_files.clone(),
+        volumes: record.volumes.iter().map(|v| volumes::shown(&found.state, v)).collect(),
         directory: workspaces::shown(&found.state, record.id),
     })
 }
@@ -132,14 +133,16 @@ pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
     let tree = trees::open_tree(state, record.id).ok().flatten();
     let kept = tree.as_ref().and_then(Kept::read);
     let running = tree.as_ref().is_some_and(|tree| tree.is_in_use().unwrap_or(false));
-    let used = used_ms(record, kept.as_ref());
-    let ends = ends_ms(record, used);
+    let used = life::used_ms(record, kept.as_ref());
+    let ends = life::ends_ms(record, used);
+    let now = clock::now_ms();
     // Only where somebody has the tree: whoever lists a thousand does not knock at all of them.
     let live = if running { live::look(state, record.id).ok().flatten() } else { None };
     let status = match ends {
         _ if live.as_ref().is_some_and(|live| live.paused) => Status::Paused,
         _ if running => Status::Running,
-        Some(ends) if ends <= clock::now_ms() => Status::Expired,
+        Some(ends) if ends <= now => Status::Expired,
+        _ if life::idles_ms(record, used).is_some_and(|at| at <= now) => Status::Idle,
         _ => Status::Ready,
     };
     Workspace {
@@ -157,6 +160,7 @@ pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
         expires_at: ends.map(rfc3339),
         ttl_ms: record.ttl_ms,
         idle_ms: record.idle_ms,
+        rm_idle_ms: record.rm_idle_ms,
         bytes: kept.and_then(|k| k.bytes),
         parent: record.parent,
         layers: record.layers.clone(),
@@ -176,66 +180,9 @@ fn shown(live: live::Live) -> Live {
     }
 }
 
-/// When it was used last.
-fn used_ms(record: &Record, kept: Option<&Kept>) -> u64 {
-    let ran = kept.map_or(0, |k| k.used_ms);
-    record.created_ms.max(ran).max(record.touched_ms.unwrap_or(0))
-}
-
-/// When it ends if nobody uses it.
-fn ends_ms(record: &Record, used: u64) -> Option<u64> {
-    let by_age = record.ttl_ms.map(|ttl| record.created_ms.saturating_add(ttl));
-    let by_idle = record.idle_ms.map(|idle| used.saturating_add(idle));
-    let ends = by_age.into_iter().chain(by_idle).min()?;
-    Some(ends.max(record.keep_until_ms.unwrap_or(0)))
-}
-
-/// Whether its time is up. Idleness alone ends with the next use.
-pub(crate) fn is_over(record: &Record) -> bool {
-    let by_age = Record { idle_ms: None, ..record.clone() };
-    ends_ms(&by_age, 0).is_some_and(|ends| ends <= clock::now_ms())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::Kind;
-    use crate::schema::workspace::RECORD;
-
-    fn record() -> Record {
-        Record {
-            format: RECORD,
-            id: Id::random(Kind::Workspace).unwrap(),
-            name: "api".parse().unwrap(),
-            created_ms: 1000,
-            from_dir: None,
-            ttl_ms: None,
-            idle_ms: None,
-            touched_ms: None,
-            keep_until_ms: None,
-            env_files: vec![],
-            gpu: None,
-            parent: None,
-            layers: vec![],
-            labels: vec![],
-            meta: Default::default(),
-        }
-    }
-
-    #[test]
-    fn the_earlier_of_age_and_idleness_ends_it_unless_it_is_kept() {
-        let ends = |ttl, idle, keep| {
-            let record = Record { ttl_ms: ttl, idle_ms: idle, keep_until_ms: keep, ..record() };
-            ends_ms(&record, 5000)
-        };
-        assert_eq!(ends(None, None, None), None);
-        assert_eq!(ends(None, None, Some(9)), None, "it lasts anyway");
-        assert_eq!(ends(Some(10), None, None), Some(1010));
-        assert_eq!(ends(None, Some(10), None), Some(5010));
-        assert_eq!(ends(Some(10), Some(10), None), Some(1010));
-        assert_eq!(ends(Some(10), Some(10), Some(7000)), Some(7000));
-        assert_eq!(ends(Some(u64::MAX), None, None), Some(u64::MAX));
-    }
 
     #[test]
     fn values_of_variables_are_not_shown() {

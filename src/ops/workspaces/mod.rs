@@ -19,6 +19,7 @@ pub mod create;
 mod find;
 mod flatten;
 pub mod fork;
+pub mod life;
 pub mod list;
 pub mod live;
 pub mod promote;
@@ -114,6 +115,12 @@ pub enum Error {
     /// A setting that a record cannot hold.
     #[error(transparent)]
     NotText(#[from] NotText),
+    /// A volume that it is to have.
+    #[error(transparent)]
+    Volume(Box<super::volumes::Error>),
+    /// One that its record names in a way that nobody reads.
+    #[error("a volume in the record of the workspace cannot be used: {0}")]
+    Attachment(String),
     /// A setting that means nothing for a workspace.
     #[error("a workspace cannot keep {what}: {why}")]
     Setting {
@@ -144,6 +151,12 @@ pub enum Error {
     /// No randomness.
     #[error("no random bytes for an id: {0}")]
     Random(getrandom::Error),
+}
+
+impl From<super::volumes::Error> for Error {
+    fn from(e: super::volumes::Error) -> Error {
+        Error::Volume(Box::new(e))
+    }
 }
 
 impl From<Unread> for Error {

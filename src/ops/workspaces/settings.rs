@@ -6,6 +6,7 @@ use super::{Error, Found};
 use crate::ops::config;
 use crate::policy::gpu::{self, Gpus};
 use crate::policy::stored::{self, Stored};
+use crate::policy::volume::{self, Mount};
 use crate::store::workspaces::record_path;
 
 /// What each command in a workspace gets.
@@ -15,6 +16,8 @@ pub struct Kept {
     pub stored: Stored,
     /// GPUs.
     pub gpus: Option<Gpus>,
+    /// Volumes, by id.
+    pub volumes: Vec<Mount>,
 }
 
 impl Found {
@@ -28,6 +31,8 @@ impl Found {
             stored.layer = config::with_env_files(Path::new("/"), stored.layer, &files)?;
         }
         let gpus = record.gpu.as_deref().and_then(|text| gpu::parse(text).ok());
-        Ok(Kept { stored, gpus })
+        let mounts = record.volumes.iter().map(|text| volume::parse(text).map_err(Error::Attachment));
+        let volumes = mounts.collect::<Result<_, _>>()?;
+        Ok(Kept { stored, gpus, volumes })
     }
 }

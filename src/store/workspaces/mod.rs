@@ -22,7 +22,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::layout::StateDir;
-use super::remove::remove_dir;
+use super::remove::{remove_dir, remove_dir_while};
 use super::trees::{self, Tree};
 use super::{fault, lock, origin};
 use crate::base::id::{Id, Kind};
@@ -38,7 +38,7 @@ pub use fork::{since, take_over};
 pub use record::{Filed, path_of as record_path};
 pub use seal::{
     MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, mend, open_layers,
-    open_room, path_of as layer_path, release, replace_layers, seal,
+    open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
 };
 
 pub(super) const DIR: &str = "workspaces";
@@ -257,6 +257,34 @@ pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
     }
 }
 
+/// Names that lead to no workspace, which killed processes left; they are taken away when `remove`.
+pub fn stale_names(state: &StateDir, remove: bool) -> Result<Vec<String>> {
+    if let Err(Errno::ENOENT) =
+        open_file(state, &format!("{DIR}/{NAMES}"), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+    {
+        return Ok(Vec::new());
+    }
+    // Nothing is half named while we have the turn.
+    let _turn = take_turn(state)?;
+    let names = names(state)?;
+    let mut stale = Vec::new();
+    let path = state.path().join(DIR).join(NAMES);
+    for name in dirfd::names(&names).map_err(|e| Error::call("readdir", &path, e))? {
+        // What is no name and no link is not ours.
+        let Some(text) = name.to_str().ok().and_then(|text| text.parse::<Name>().ok()) else { continue };
+        if readlinkat(&names, text.as_str()).is_err() || holder(state, &text)?.is_some() {
+            continue;
+        }
+        if remove {
+            fault::point();
+            dirfd::unlink(&names, &name, UnlinkatFlags::NoRemoveDir)
+                .map_err(|e| Error::call("unlink", &path.join(text.as_str()), e))?;
+        }
+        stale.push(text.to_string());
+    }
+    Ok(stale)
+}
+
 /// Ids of all workspaces, in no order.
 pub fn list(state: &StateDir) -> Result<Vec<Id>> {
     let path = state.path().join(DIR);
@@ -338,8 +366,13 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
 impl Gone {
     /// Remove its files.
     pub fn remove(self, state: &StateDir) -> Result<()> {
+        self.remove_while(state, &mut || true).map(drop)
+    }
+
+    /// The same as long as `go_on`, asked for each entry, says yes. `false`: it said no, and a part is left.
+    pub fn remove_while(self, state: &StateDir, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         fault::point();
-        remove_dir(state.subdir(DIR)?, &self.name, &state.path().join(DIR))
+        remove_dir_while(state.subdir(DIR)?, &self.name, &state.path().join(DIR), go_on)
     }
 }
 

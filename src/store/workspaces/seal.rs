@@ -303,12 +303,23 @@ pub fn release(state: &StateDir) -> Result<()> {
     Ok(())
 }
 
-/// Take their names from the layers that are not used. While a record cannot be read, all may be.
-fn unused(state: &StateDir) -> Result<Vec<CString>> {
+/// Layers that no workspace stands on, by name, as far as that can be told.
+pub fn unused_layers(state: &StateDir) -> Result<Vec<String>> {
+    let _turn = take_turn(state)?;
+    let Some((dir, used)) = used(state)? else { return Ok(Vec::new()) };
+    let path = state.path().join(DIR);
+    let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;
+    let names = names.iter().filter_map(|n| n.to_str().ok());
+    Ok(names.filter(|name| is_layer_name(name) && !used.contains(*name)).map(str::to_owned).collect())
+}
+
+/// The layers that are used, and the directory of all. `None`: there are none, or a record cannot be read, and
+/// all may be used.
+fn used(state: &StateDir) -> Result<Option<(File, std::collections::BTreeSet<String>)>> {
     let path = state.path().join(DIR);
     let dir = match open_file(state, DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(dir) => dir,
-        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        Err(Errno::ENOENT) => return Ok(None),
         Err(e) => return Err(Error::call("open", &path, e)),
     };
     let mut used = std::collections::BTreeSet::new();
@@ -316,13 +327,20 @@ fn unused(state: &StateDir) -> Result<Vec<CString>> {
         match Filed::read(state, id) {
             Ok(Some(filed)) => used.extend(filed.record.layers),
             Ok(None) => {}
-            Err(_) => return Ok(Vec::new()),
+            Err(_) => return Ok(None),
         }
         // One that is half sealed may have everything in a layer that no record names yet.
         if dir_of_tree(state, id).is_ok_and(|tree| stat(&tree, c"sealing").is_ok()) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
     }
+    Ok(Some((dir, used)))
+}
+
+/// Take their names from the layers that are not used.
+fn unused(state: &StateDir) -> Result<Vec<CString>> {
+    let path = state.path().join(DIR);
+    let Some((dir, used)) = used(state)? else { return Ok(Vec::new()) };
     let mut gone = Vec::new();
     for name in dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))? {
         let Ok(text) = name.to_str() else { continue };

@@ -22,6 +22,8 @@ pub(in crate::ops::exec) struct Blueprint {
     pub(super) sight: Sight,
     /// The policy as recorded, in JSON.
     pub(super) policy: String,
+    /// Its volumes: see [`Volumes::ids`](super::super::volumes::Volumes::ids).
+    pub(super) volumes: Vec<String>,
     /// What all commands in it share: see [`shape`].
     pub(super) shape: Vec<(String, String)>,
 }

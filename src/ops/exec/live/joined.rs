@@ -12,6 +12,7 @@ use super::super::relay::Relay;
 use super::super::seat::{self, Seat};
 use super::super::{
     Error, Report, Request, Watcher, born, check, end, give_code, mode, offline, patience, record, streams,
+    volumes,
 };
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES};
@@ -48,7 +49,8 @@ pub(super) fn exec(
     let kept = Some(&seat.kept.stored);
     let resolved = config::policy_with(config::user()?, at, kept, request.flags.clone(), &request.env_files)?;
     let settings = &resolved.settings;
-    let differ = blueprint.differs(&shape(settings, seat::gpus(request, Some(seat))));
+    let mut differ = blueprint.differs(&shape(settings, seat::gpus(request, Some(seat))));
+    differ.extend(volumes::missing(state, &request.volumes, &blueprint.volumes)?);
     if !differ.is_empty() {
         return Err(NotLive::Differs { name: name(), differ }.into());
     }

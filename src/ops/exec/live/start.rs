@@ -89,6 +89,7 @@ impl Hold {
             elsewhere: spec.at != spec.workspace,
             sight: prepared.sight.clone(),
             policy: serde_json::to_string(&prepared.policy).unwrap_or_default(),
+            volumes: prepared.volumes.ids(),
             shape: shape(settings, seat::gpus(request, seat)),
         };
         let grace_ms = u64::try_from(settings.grace.as_millis()).unwrap_or(u64::MAX);
@@ -209,6 +210,7 @@ fn hold_it(
         tree: request.tree.clone(),
         again: request.again.clone(),
         gpus: request.gpus.clone(),
+        volumes: request.volumes.clone(),
         i_mean_it: request.i_mean_it,
         hold: Some(hold),
         ..Request::default()
