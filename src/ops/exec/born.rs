@@ -5,7 +5,7 @@
 use super::seat::Seat;
 use super::{Error, Request, streams};
 use crate::jail::launch::{self, Born};
-use crate::jail::limits::Limits;
+use crate::jail::limits::{self, Limits};
 use crate::jail::spec::{Birth, Ids, Owner};
 use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
@@ -23,34 +23,10 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Born in `group`, or moved into it: that needs no more than that it has started nothing yet.
-    fn new((request, terminal): On<'_>, birth: Birth, group: Option<&mut Limits>) -> Start {
-        let streams = match streams::of(request, terminal) {
-            Ok(streams) => streams,
-            Err(e) => return Start { birth, born: Err(e) },
-        };
-        let Some(group) = group else {
-            return Start { born: launch::bear(&birth, streams, None), birth };
-        };
-        let mut into_group = false;
-        let (born, back) = group.around(|into| {
-            into_group = into.is_some();
-            launch::bear(&birth, streams, into)
-        });
-        let born = match (born, back) {
-            (Ok(born), Err(e)) => born.abandon().and(Err(e)),
-            (born, _) => born,
-        };
-        let start = Start { birth, born };
-        if start.born.is_ok() && into_group { start } else { start.enter(Some(group)) }
-    }
-
-    fn enter(self, group: Option<&mut Limits>) -> Start {
-        let born = self.born.and_then(|born| match group.map_or(Ok(()), |group| group.enter(born.pid())) {
-            Ok(()) => Ok(born),
-            Err(e) => born.abandon().and(Err(e)),
-        });
-        Start { born, ..self }
+    fn new((request, terminal): On<'_>, birth: Birth, group: Option<&Limits>) -> Start {
+        let into = group.and_then(Limits::to_be_born_in);
+        let born = streams::of(request, terminal).and_then(|streams| launch::bear(&birth, streams, into));
+        Start { birth, born }
     }
 
     /// Where the user has a configuration of its own, what is asked for depends on more than the flags: a
@@ -61,7 +37,8 @@ impl Start {
         let net = flags.net.as_ref().or_else(|| kept?.net.as_ref()).map_or(Net::None, |net| net.value);
         let as_root =
             flags.as_root.as_ref().or_else(|| kept?.as_root.as_ref()).is_some_and(|root| root.value);
-        let sure = user.is_none() && !in_group(flags) && !kept.is_some_and(in_group);
+        let sure =
+            user.is_none() && !((in_group(flags) || kept.is_some_and(in_group)) && limits::may_be_v2());
         sure.then(|| Start::new(on, birth(net, as_root), None))
     }
 
@@ -70,11 +47,12 @@ impl Start {
         early: Option<Start>,
         on: On<'_>,
         settings: &Settings,
-        (group, lite): (Option<&mut Limits>, bool),
+        (group, lite): (Option<&Limits>, bool),
     ) -> Result<Start, Error> {
         let birth = Birth { lite, ..asked_for(settings) };
+        let to_be_born_in = group.is_some_and(|group| group.to_be_born_in().is_some());
         match early {
-            Some(start) if start.birth == birth => Ok(start.enter(group)),
+            Some(start) if start.birth == birth && !to_be_born_in => Ok(start),
             Some(start) => start.abandon().map(|()| Start::new(on, birth, group)),
             None => Ok(Start::new(on, birth, group)),
         }
@@ -104,8 +82,7 @@ impl Start {
     }
 }
 
-/// Whether it is to be born in groups of its own: where limits are asked for. Moving a process into one
-/// later takes the kernel ten milliseconds.
+/// Whether limits are asked for, so that it may have to be born in a group of its own.
 fn in_group(flags: &Layer) -> bool {
     let asked = flags.preset.is_some()
         || [&flags.mem, &flags.cpu_millis, &flags.pids, &flags.io_read, &flags.io_write]
