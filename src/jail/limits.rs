@@ -247,6 +247,30 @@ impl Limits {
         Ok(())
     }
 
+    /// Make a group of cgroup v2 for the jail `id` before it is known what it has to hold, which is at most what
+    /// `guess` names: pid 1 can be born in it already. Then [`Limits::claim`] it. `None`: there is no place.
+    pub fn reserve(guess: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
+        let (parent, path) = place::v2(hierarchies, guess).ok()?;
+        Limits::in_v2(&Wants::default(), &format!("{PREFIX}{id}.{}", std::process::id()), parent, path).ok()
+    }
+
+    /// Let a group that was reserved hold `wants`. `false`: it cannot, or there is nothing to hold.
+    pub fn claim(&mut self, wants: &Wants) -> bool {
+        let file = |controller: &Controller| match controller {
+            Controller::Memory => "memory.max",
+            Controller::Cpu => "cpu.max",
+            Controller::Io => "io.max",
+            Controller::Pids => "pids.max",
+            Controller::Freezer => "cgroup.freeze",
+        };
+        let can = |c: &Controller| self.of(*c).is_some_and(|group| group.has(file(c)));
+        if wants.is_empty() || !wants.needed().iter().all(can) {
+            return false;
+        }
+        self.wants = wants.clone();
+        self.apply_v2().is_ok()
+    }
+
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
         let group = parent.make(name)?;
         let held = Held { controller: None, parent, path, group: Some(group) };

@@ -257,13 +257,15 @@ fn attempt(
     let terminal = streams::terminal(request)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let seat = Seat::look(request)?;
-    let early = if lite { None } else { Start::early((request, terminal), user.as_ref(), seat.as_ref()) };
+    let in_it = (user.as_ref(), seat.as_ref());
+    let reserved = if lite { None } else { born::reserve(request, in_it, &id) };
+    let early = if lite { None } else { Start::early((request, terminal), in_it, reserved.as_ref()) };
     let asked = Asked::look_at(request, user, seat.as_ref(), &mut warnings).and_then(|asked| {
         warnings.extend_from_slice(&asked.resolved.warnings);
         if lite {
             lite::check(&asked.resolved.settings)?;
         }
-        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, &mut warnings)?;
+        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, reserved, &mut warnings)?;
         Ok((asked, limits))
     });
     let (Asked { older, place, resolved }, mut limits) = match asked {
@@ -275,10 +277,11 @@ fn attempt(
         }
     };
     let settings = &resolved.settings;
-    let start = match Start::fitting(early, (request, terminal), settings, (limits.group.as_ref(), lite)) {
+    let start = match Start::fitting(early, (request, terminal), settings, (&limits, lite)) {
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         start => start?,
     };
+    drop(limits.unused.take());
     let birth = start.birth();
     let ids = birth.ids;
     let meta = place.meta.clone();
