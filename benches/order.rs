@@ -38,14 +38,20 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// What is started: the common ways, the commonest first.
-const STARTS: [&[&str]; 6] = [
+const STARTS: [&[&str]; 8] = [
     &["exec", "--", "./noop"],
     &["exec", "--", "./noop"],
     &["exec", "--rw", "--", "./noop"],
     &["exec", "--net", "host", "--", "./noop"],
     &["exec", "--preset", "build", "--best-effort", "--", "./noop"],
     &["exec", "--", "cp", "noop", "copy"],
+    // Its jail runs already: this side of a join.
+    &["exec", WORKSPACE, "--", "./noop"],
+    &["exec", "--preset", "agent", "--best-effort", "--", "./noop"],
 ];
+
+/// A workspace whose jail runs.
+const WORKSPACE: &str = "kept";
 
 #[cfg(not(target_arch = "x86_64"))]
 fn main() {
@@ -65,6 +71,11 @@ fn main() {
     for _ in 0..3 {
         assert!(place.aj(STARTS[0]).stderr(Stdio::null()).status().unwrap().success());
     }
+    let run = |words: &[&str]| {
+        assert!(place.aj(words).stdout(Stdio::null()).status().unwrap().success(), "{words:?}");
+    };
+    run(&["workspace", "create", WORKSPACE, "--from-dir", "."]);
+    run(&["workspace", "start", WORKSPACE]);
     let mut order = Vec::new();
     let mut seen = HashSet::new();
     for words in STARTS {
@@ -75,6 +86,7 @@ fn main() {
             }
         }
     }
+    run(&["workspace", "stop", WORKSPACE]);
     eprintln!("{} functions of {}", order.len(), symbols.len());
     print_script(&order, &symbols);
 }
