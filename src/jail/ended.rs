@@ -186,7 +186,12 @@ impl State {
                 (Some(signal), _) => Outcome::Interrupted { signal },
                 (None, End::Signaled(signal)) if self.started => Outcome::Signaled { signal },
                 (None, end) => Outcome::Failed {
-                    step: format!("the jail's pid 1 ended without a word ({end:?})"),
+                    step: match end {
+                        End::Signaled(signal) => format!("the jail's pid 1 was killed (signal {signal})"),
+                        End::Exited(code) => {
+                            format!("the jail's pid 1 ended without a word (exit code {code})")
+                        }
+                    },
                     errno: String::new(),
                     code: 125,
                 },

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use super::plan::Plan;
 use super::wire;
+use crate::store::fault;
 use crate::sys::{Error, Result, errno};
 
 /// Largest plan that is read: arguments and environment are bounded by the kernel's execve at less.
@@ -27,6 +28,7 @@ pub(super) fn send(to: &File, socket: &OwnedFd, plan: &Plan, mapped: &[OwnedFd])
     let length = (bytes.len() - size_of::<u64>()) as u64;
     bytes.splice(..size_of::<u64>(), length.to_le_bytes());
     let mut to = to;
+    fault::point();
     let sent = wire::send_descriptors(socket, mapped)
         .and_then(|()| to.write_all(&bytes).map_err(|e| fail(errno(&e))));
     match sent {
@@ -71,6 +73,7 @@ pub(super) fn release(to: &File, word: Word) -> Result<()> {
         Word::Go => b"g",
         Word::Lending => b"l",
     };
+    fault::point();
     match nix::unistd::write(to, byte) {
         // It has failed already, and says why on the status socket.
         Ok(_) | Err(Errno::EPIPE) => Ok(()),

@@ -24,6 +24,7 @@ use super::status::{Layer, Layers};
 use super::wire::{self, Message};
 use crate::base::text;
 use crate::policy::settings::Net;
+use crate::store::fault;
 use crate::sys::clone::{self, CStrings};
 use crate::sys::cpu::Processors;
 use crate::sys::mount::{self, Attr, NewFs};
@@ -48,6 +49,7 @@ pub(super) struct Hand {
 
 /// Run as pid 1. Never returns.
 pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
+    fault::enter(fault::Role::Init);
     let Hand { status, go, stdio, processors } = hand;
     let mut layers = Layers::default();
     let terminal = matches!(stdio, Stdio::Terminal(_));
@@ -55,6 +57,7 @@ pub(super) fn run(birth: &Birth, hand: Hand) -> ! {
         Ok(plan) => plan,
         Err(e) => fail(&status, &e, false),
     };
+    fault::point();
     let status = match confine(&plan, status, stdio, &mut layers) {
         Ok(status) => status,
         Err((status, e)) => fail(&status, &e, false),
@@ -99,6 +102,7 @@ fn set_up(
         net::unshare()?;
         layers.add(Layer::NetNs);
     }
+    fault::point();
     // Our ids are mapped, too, once it is here.
     let Some((plan, mapped)) = handover::receive(go, status)? else { clone::exit_now(125) };
     if let Some(processors) = processors {
@@ -128,6 +132,7 @@ fn set_up(
         // The launcher died between its word and that call: nobody will tell us.
         clone::exit_now(125);
     }
+    fault::point();
     let (store, root) = tmpfs(&plan, &anchor, ready)?;
     if !plan.uppers.is_empty() {
         show_uppers(&plan, &store, status)?;

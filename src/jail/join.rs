@@ -19,6 +19,7 @@ use super::live::{Answer, Ask, LARGEST, VERSION};
 pub use super::live::{Job, Serve};
 use super::spec::Birth;
 use super::wire;
+use crate::store::fault;
 use crate::sys::{Error, Result, fd, pidfd, terminal};
 
 /// The socket's name in the directory of what the jail belongs to.
@@ -39,14 +40,17 @@ fn new_socket() -> Result<OwnedFd> {
 /// are started there: what listens there is dead.
 pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fail = |call| move |e| Error::new(call, NAME, e);
+    fault::point();
     match unlinkat(dir, NAME, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(e) => return Err(fail("unlink")(e)),
     }
     let listener = new_socket()?;
+    fault::point();
     bind(listener.as_raw_fd(), &address(dir)?).map_err(fail("bind"))?;
     fchmodat(dir, NAME, Mode::S_IRUSR | Mode::S_IWUSR, FchmodatFlags::FollowSymlink)
         .map_err(fail("chmod"))?;
+    fault::point();
     // Of more at once, the others wait for a place.
     listen_on(&listener, Backlog::MAXCONN).map_err(fail("listen"))?;
     Ok(listener)
@@ -54,6 +58,7 @@ pub fn listen(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// Take the name of a jail that has ended away.
 pub fn forget(dir: BorrowedFd<'_>) {
+    fault::point();
     unlinkat(dir, NAME, UnlinkatFlags::NoRemoveDir).ok();
 }
 

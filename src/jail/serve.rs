@@ -28,6 +28,7 @@ use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
 use super::plan::{Plan, What};
 use super::status::{Layer, Layers};
 use super::wire::{self, Message};
+use crate::store::fault;
 use crate::sys::pidfd::End;
 use crate::sys::{Error, Result, caps, clone, fd, pidfd, signal, terminal};
 
@@ -215,6 +216,7 @@ impl Server {
             use std::os::fd::AsRawFd;
             match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
                 Ok(number) => {
+                    fault::point();
                     some = true;
                     let conn = fd::received(number);
                     if Answer::Hello(VERSION).send(&conn, &[self.blueprint.as_fd()]).is_ok() {
@@ -446,6 +448,8 @@ fn drain(output: Option<&OwnedFd>) -> bool {
 
 /// Run as the process that minds a command. Never returns.
 fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
+    fault::enter(fault::Role::Minder);
+    fault::point();
     let Ask::Exec { stdin, stderr, terminal, .. } = ask else { clone::exit_now(125) };
     let mut fds = fds.into_iter();
     let (Some(job), Some(status)) = (fds.next(), fds.next()) else { clone::exit_now(125) };
@@ -478,6 +482,7 @@ fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
         Ok(stdio) => stdio,
         Err(e) => fail(&status, &e, false),
     };
+    fault::point();
     match confine_joined(&plan, status, stdio, layers) {
         Ok(status) => command(&plan, &status, layers, terminal),
         Err((status, e)) => fail(&status, &e, false),

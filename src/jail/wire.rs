@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 
 use super::status::Layers;
+use crate::store::fault;
 use crate::sys::pidfd::{End, Rusage};
 use crate::sys::{self, Error};
 
@@ -130,6 +131,7 @@ impl Message {
 
 /// Send one message, with at most one descriptor.
 pub fn send(socket: impl AsFd, message: &Message, fd: Option<RawFd>) -> sys::Result<()> {
+    fault::point();
     let bytes = message.encode();
     let iov = [IoSlice::new(&bytes)];
     let fds: Vec<RawFd> = fd.into_iter().collect();
@@ -166,6 +168,7 @@ pub fn send_descriptors(socket: impl AsFd, fds: &[OwnedFd]) -> sys::Result<()> {
 
 /// Send one byte to pid 1. One that has ended hears nothing, and has said itself why.
 fn send_word(socket: impl AsFd, word: &[u8; 1]) -> sys::Result<()> {
+    fault::point();
     match nix::sys::socket::send(socket.as_fd().as_raw_fd(), word, MsgFlags::MSG_NOSIGNAL) {
         Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         Err(e) => Err(Error::new("send", "status socket", e)),
@@ -276,6 +279,7 @@ pub(super) fn send_packet(
     bytes: &[u8],
     fds: &[std::os::fd::BorrowedFd<'_>],
 ) -> Result<(), Errno> {
+    fault::point();
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &control[..0] } else { &control[..] };

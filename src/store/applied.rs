@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::{atomic, dirfd};
+use super::{atomic, dirfd, fault};
 use crate::sys::at::Stamp;
 
 const FILE: &str = "applied";
@@ -58,6 +58,7 @@ impl Applied {
             bytes.extend_from_slice(&time.sec.to_be_bytes());
             bytes.extend_from_slice(&time.nsec.to_be_bytes());
         }
+        fault::point();
         file.write_all(&bytes).map_err(|e| crate::sys::errno(&e))
     }
 }

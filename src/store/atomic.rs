@@ -10,6 +10,7 @@ use nix::fcntl::{OFlag, renameat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::dirfd::open_file;
+use super::fault;
 use crate::sys::errno;
 
 /// Bytes of the buffer that a file is read into at first.
@@ -31,7 +32,11 @@ pub fn write(dir: impl AsFd, name: &str, bytes: &[u8], durability: Durability) -
     let temp = format!("{name}.new-{}-{turn}", std::process::id());
     // A leftover of a killed process with our pid may be in the way; nobody else uses the name.
     let mut file = open_file(&dir, &temp, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?;
-    let written = fill(&mut file, bytes, durability).and_then(|()| renameat(&dir, temp.as_str(), &dir, name));
+    fault::point();
+    let written = fill(&mut file, bytes, durability).and_then(|()| {
+        fault::point();
+        renameat(&dir, temp.as_str(), &dir, name)
+    });
     if written.is_err() {
         // The error of the write is the one to report.
         unlinkat(&dir, temp.as_str(), UnlinkatFlags::NoRemoveDir).ok();

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+
 use super::again::is_gone;
 use super::error::{Error, Result};
 use super::kept::Kept;
@@ -13,7 +15,7 @@ use crate::base::id::Id;
 use crate::schema::jail::Start;
 
 /// In the directory of a tree: where what is going to be in it is made.
-const STAGING: &std::ffi::CStr = c"edit";
+pub(super) const STAGING: &std::ffi::CStr = c"edit";
 
 /// Make a tree that [`again::take`](super::again::take) locked ready to be changed, and open the empty
 /// directory in which new things are made: on the file system of its layers, and seen by no jail. `None`:
@@ -31,20 +33,34 @@ pub fn begin(tree: &Tree, record_of: impl FnOnce(Id) -> Option<Start>) -> Result
     if let Some(kept) = known {
         // What it takes is another number from now on.
         let kept = Kept { bytes: None, used_ms: clock::now_ms(), ..kept };
-        kept.write(tree).map_err(failed("write"))?;
+        match kept.write(tree) {
+            // The number is an estimate, and removing files is the way out of a full disk.
+            Err(Errno::ENOSPC | Errno::EDQUOT) => {}
+            done => done.map_err(failed("write"))?,
+        }
     }
     if let Some(places) = Places::read(tree) {
         // Where there are going to be changes is not known to be absent.
-        places.open_ended().write(tree).map_err(failed("write"))?;
+        match places.open_ended().write(tree) {
+            Err(Errno::ENOSPC | Errno::EDQUOT) => Places::open_end(tree).map_err(failed("write"))?,
+            done => done.map_err(failed("write"))?,
+        }
     }
     // What a killed one left.
     end(tree)?;
-    nix::sys::stat::mkdirat(tree, STAGING, nix::sys::stat::Mode::S_IRWXU).map_err(failed("mkdir"))?;
+    match nix::sys::stat::mkdirat(tree, STAGING, nix::sys::stat::Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(failed("mkdir")(e)),
+    }
     dirfd::open_dir(tree, STAGING).map(Some).map_err(failed("open"))
 }
 
-/// Remove the directory that [`begin`] made, with what is left in it.
+/// Remove what is left in the directory that [`begin`] made, and that of a one-shot's tree itself. A workspace keeps
+/// it: on a full disk it could not be made.
 pub fn end(tree: &Tree) -> Result<()> {
+    if tree.is_lasting() {
+        return remove::clear_dir(tree, STAGING, &tree.path().join("edit"));
+    }
     remove::remove_dir(tree, STAGING, &tree.path().join("edit"))
 }
 

@@ -16,7 +16,7 @@ mod database;
 mod dirfd;
 pub mod edit;
 mod error;
-mod fault;
+pub(crate) mod fault;
 mod filed;
 mod fold;
 mod frame;

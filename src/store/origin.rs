@@ -13,13 +13,15 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::atomic::{self, Durability};
 use crate::sys::at::{Identity, Stamp};
-use crate::sys::xattr;
+use crate::sys::{errno, xattr};
 
 const ATTRIBUTE: &CStr = c"user.aj.base";
 const FILE: &str = "places";
@@ -139,6 +141,14 @@ impl Places {
         atomic::write(tree, FILE, &self.encode(), Durability::Cache)
     }
 
+    /// Make those that are kept in the directory of a tree [`open_ended`](Places::open_ended) where they are:
+    /// that takes no room.
+    pub(super) fn open_end(tree: impl AsFd) -> Result<(), Errno> {
+        let file = super::dirfd::open_file(tree, FILE, OFlag::O_RDWR)?;
+        let end = file.metadata().map_err(|e| errno(&e))?.len().saturating_sub(b"all\0".len() as u64);
+        file.write_all_at(b"cut\0", end).map_err(|e| errno(&e))
+    }
+
     /// Those kept in the directory of a tree; `None` when there are none, or they cannot be read.
     pub fn read(tree: impl AsFd) -> Option<Places> {
         let bytes = atomic::read(tree, FILE, 2 * LIMIT as u64).ok().flatten()?;
@@ -204,6 +214,9 @@ mod tests {
         places.write(&dir).unwrap();
         let read = Places::read(&dir).unwrap();
         assert_eq!((&read, read.at(b"a/b c"), read.at(b"b")), (&places, Known::As(some(1)), Known::Absent));
+        places.clone().to_be_completed().write(&dir).unwrap();
+        Places::open_end(&dir).unwrap();
+        assert_eq!(Places::read(&dir), Some(places.clone().open_ended()));
         let bytes = places.encode();
         for end in 0..bytes.len() {
             assert_eq!(Places::decode(&bytes[..end]), None, "cut short at {end}");

@@ -16,6 +16,7 @@ use nix::unistd::UnlinkatFlags;
 
 use super::dirfd::{open_dir, unlink};
 use super::error::{Error, Result};
+use super::fault;
 use crate::base::text;
 use crate::sys;
 
@@ -38,27 +39,24 @@ pub(super) fn remove_dir_while(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<bool> {
     let mut work = Work { failure: None, hoisted: 0, go_on, stopped: false };
-    match open_for_removal(&parent, name) {
-        Ok(top) => match Level::new(top, name.to_owned()) {
-            Ok(level) => work.empty(level),
-            Err(e) => work.fail("open", name, e),
-        },
-        Err(Errno::ENOENT) => return Ok(true),
-        Err(e) => work.fail("open", name, e),
+    if !work.clear(&parent, name) {
+        return Ok(true);
     }
+    fault::point();
     if work.failure.is_none()
         && !work.stopped
         && let Err(e) = unlink(&parent, name, UnlinkatFlags::RemoveDir)
     {
         work.fail("rmdir", name, e);
     }
-    match work.failure {
-        None => Ok(!work.stopped),
-        Some((call, at, errno)) => {
-            let arg = format!("{} (in {})", at, text::os(shown));
-            Err(Error::Sys(sys::Error::new(call, arg, errno)))
-        }
-    }
+    work.outcome(shown)
+}
+
+/// Remove everything in the directory `name` of `parent`, which stays; fine when there is none.
+pub(super) fn clear_dir(parent: impl AsFd, name: &CStr, shown: &Path) -> Result<()> {
+    let mut work = Work { failure: None, hoisted: 0, go_on: &mut || true, stopped: false };
+    work.clear(&parent, name);
+    work.outcome(shown).map(drop)
 }
 
 struct Level {
@@ -95,6 +93,30 @@ impl Work<'_> {
         self.failure.get_or_insert_with(|| (call, text::printable(name.to_bytes()), errno));
     }
 
+    /// Remove everything in the directory `name` of `parent`; `false`: there is none.
+    fn clear(&mut self, parent: impl AsFd, name: &CStr) -> bool {
+        match open_for_removal(&parent, name) {
+            Ok(top) => match Level::new(top, name.to_owned()) {
+                Ok(level) => self.empty(level),
+                Err(e) => self.fail("open", name, e),
+            },
+            Err(Errno::ENOENT) => return false,
+            Err(e) => self.fail("open", name, e),
+        }
+        true
+    }
+
+    /// Whether it came to its end.
+    fn outcome(self, shown: &Path) -> Result<bool> {
+        match self.failure {
+            None => Ok(!self.stopped),
+            Some((call, at, errno)) => {
+                let arg = format!("{} (in {})", at, text::os(shown));
+                Err(Error::Sys(sys::Error::new(call, arg, errno)))
+            }
+        }
+    }
+
     /// Remove everything in `top`.
     fn empty(&mut self, top: Level) {
         let mut stack = vec![top];
@@ -110,6 +132,7 @@ impl Work<'_> {
                         self.stopped = true;
                         return;
                     }
+                    fault::point();
                     match self.remove_entry(&mut stack, name, entry.file_type()) {
                         Ok(Some(child)) => stack.push(child),
                         Ok(None) => {}

@@ -17,7 +17,7 @@ use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::frame::{self, Kind};
 use super::layout::StateDir;
-use super::lock;
+use super::{fault, lock};
 use crate::base::{clock, text};
 use crate::monitor::Monitor;
 use crate::schema::jail::{End, Excerpt, Start};
@@ -87,8 +87,10 @@ fn append(state: &StateDir, frame: &[u8]) -> Result<Option<String>> {
     // than it saves when the spool has been replaced meanwhile.
     let (mut file, set_aside) = open_or_displace(state, NAME, APPEND)?;
     lock::acquire(&file, lock::Mode::Shared, lock::APPEND_WAIT, &path())?;
+    fault::point();
     let written = dirfd::retry(|| (&file).write(frame).map_err(|e| errno(&e)))
         .map_err(|e| Error::call("write", &path(), e))?;
+    fault::point();
     if written == frame.len() {
         return Ok(set_aside);
     }

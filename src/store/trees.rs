@@ -141,14 +141,14 @@ pub(super) fn is_locked(state: &StateDir, id: &Id, jail: &Id) -> bool {
 }
 
 /// Whether `tree` still has its name.
-pub(super) fn is_current(state: &StateDir, tree: &Tree) -> bool {
-    open_tree(state, tree.id).is_ok_and(|named| named.is_some_and(|named| named.is(tree)))
+pub(super) fn is_current(state: &StateDir, tree: &Tree) -> Result<bool> {
+    Ok(open_tree(state, tree.id)?.is_some_and(|named| named.is(tree)))
 }
 
 /// Open and lock a kept tree to remove it; `None` when it is in use or gone.
 pub fn claim_kept(state: &StateDir, id: Id) -> Result<Option<Tree>> {
     let Some(tree) = open_tree(state, id)? else { return Ok(None) };
-    Ok((tree.try_lock()? && is_current(state, &tree)).then_some(tree))
+    Ok((tree.try_lock()? && is_current(state, &tree)?).then_some(tree))
 }
 
 /// The turn of one process among those that hold the kept trees to their bounds, until it is dropped.

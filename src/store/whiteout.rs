@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, mknodat};
 
+use super::fault;
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 use crate::sys::{Error, Result, xattr};
@@ -18,6 +19,7 @@ const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
 pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let shown = || crate::base::text::printable(name);
     let path = std::ffi::CString::new(name).map_err(|_| Error::new("mknod", shown(), Errno::EINVAL))?;
+    fault::point();
     // An ordinary user may make this one device since Linux 5.8.
     match mknodat(dir, path.as_c_str(), SFlag::S_IFCHR, Mode::empty(), 0) {
         Ok(()) => return Ok(()),

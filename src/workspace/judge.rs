@@ -26,6 +26,7 @@ impl Scan<'_> {
             Some(old) if old.kind != FileKind::File => Status::TypeChanged,
             Some(old) => match self.same_file(name, &new, old) {
                 Ok(true) if new.mode & 0o777 == old.mode & 0o777 => {
+                    self.agree(old);
                     self.touch(name, &new, old);
                     return None;
                 }
@@ -50,6 +51,14 @@ impl Scan<'_> {
             self.host_executed(name)
         };
         Some(Event::Item(Item { change, new: Some(new), old, content }))
+    }
+
+    /// The host's entry is what the jail has, whoever made it so, most likely an apply that was killed before it
+    /// could note that. When the jail changes it again, that is no conflict.
+    fn agree(&mut self, old: &Meta) {
+        if self.touch && self.changed(old) {
+            self.touched.push((old.ino, old.ctime));
+        }
     }
 
     /// A build that wrote the same bytes again did so at another time, by which build tools tell what is
@@ -113,7 +122,10 @@ impl Scan<'_> {
             None => Status::Added,
             Some(old) if old.kind != FileKind::Symlink => Status::TypeChanged,
             Some(_) => match self.base.top().and_then(|dir| at::read_link(dir, name)) {
-                Ok(theirs) if theirs == target => return None,
+                Ok(theirs) if theirs == target => {
+                    old.iter().for_each(|old| self.agree(old));
+                    return None;
+                }
                 _ => Status::Modified,
             },
         };

@@ -13,6 +13,7 @@ use super::names::Names;
 use super::remove::remove_tree;
 use super::scan::{TEMPORARY, is_temporary};
 use crate::base::id::{Id, Kind};
+use crate::store::fault;
 use crate::sys::at::{self, FileKind, Meta, Replace};
 use crate::sys::openat2::{self, For};
 use crate::sys::{self, copy};
@@ -111,6 +112,7 @@ impl<'a> Temporary<'a> {
     /// Give it the name of `place`, instead of what has it now.
     fn into_place(mut self, place: &Place<'_>) -> Result<()> {
         place.check()?;
+        fault::point();
         match place.old {
             None => match at::rename(place.dir, &self.name, place.name, Replace::No) {
                 Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
@@ -125,6 +127,7 @@ impl<'a> Temporary<'a> {
                 match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
                     Err(e) if e.errno == Errno::EINVAL => {
                         remove(place)?;
+                        fault::point();
                         at::rename(place.dir, &self.name, place.name, Replace::No)
                             .map_err(Refused::in_directory)?;
                     }
@@ -132,6 +135,7 @@ impl<'a> Temporary<'a> {
                         done.map_err(Refused::in_directory)?;
                         // From here on the temporary name is the old directory's.
                         self.keep = true;
+                        fault::point();
                         remove_tree(place.dir, &self.name)?;
                     }
                 }
@@ -167,8 +171,10 @@ pub(super) enum Content<'a> {
 pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Result<()> {
     place.check()?;
     let mut temporary = Temporary::name(place.dir)?;
+    fault::point();
     let fd = openat2::create(place.dir, &temporary.name, 0o600).map_err(Refused::in_directory)?;
     temporary.keep = false;
+    fault::point();
     match content {
         Content::File(from) => {
             let now = at::fstat(&from)?;
@@ -179,6 +185,7 @@ pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Resul
         }
         Content::Bytes(bytes) => copy::bytes(bytes, &fd)?,
     }
+    fault::point();
     place.give(&fd)?;
     // Setuid, setgid and sticky never come back from a jail.
     at::set_mode(&fd, new.mode & 0o777)?;
@@ -192,6 +199,7 @@ pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Resul
 pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()> {
     place.check()?;
     let mut temporary = Temporary::name(place.dir)?;
+    fault::point();
     at::make_link(place.dir, &temporary.name, target).map_err(Refused::in_directory)?;
     temporary.keep = false;
     let named = openat2::beneath(place.dir, &temporary.name, For::Naming)?;
@@ -209,15 +217,18 @@ pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()
 /// caller is done filling it, all permissions of the owner.
 pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     place.check()?;
+    fault::point();
     if place.old.is_some() {
         at::remove_file(place.dir, place.name).map_err(Refused::in_directory)?;
     }
+    fault::point();
     match at::make_dir(place.dir, place.name, 0o700) {
         Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
         done => done.map_err(Refused::in_directory)?,
     }
     let fd = openat2::beneath(place.dir, place.name, For::Listing)?;
     let fresh = Place { old: None, ..*place };
+    fault::point();
     fresh.give(&fd)?;
     // The set-group-id bit that a directory inherits from its parent belongs to the host.
     let inherited = at::fstat(&fd)?.mode & 0o2000;
@@ -239,12 +250,14 @@ pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     if !same {
         return Err(Refused::Raced);
     }
+    fault::point();
     Ok(at::set_mode_by_path_fd(&fd, (now.mode & keep) | (mode & 0o777))?)
 }
 
 /// Remove an entry, a directory with all that is in it.
 pub(super) fn remove(place: &Place<'_>) -> Result<()> {
     place.check()?;
+    fault::point();
     if place.old.is_none_or(|old| old.kind != FileKind::Dir) {
         return at::remove_file(place.dir, place.name).map_err(Refused::in_directory);
     }
@@ -256,6 +269,7 @@ pub(super) fn remove(place: &Place<'_>) -> Result<()> {
         }
         done => done.map_err(Refused::in_directory)?,
     }
+    fault::point();
     Ok(remove_tree(place.dir, &aside.name)?)
 }
 

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::names::Names;
 use super::trail::Trail;
+use crate::store::fault;
 use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
 use crate::sys::{Error, Result};
@@ -52,9 +53,13 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     walk(parent, name, |step| match step {
         Step::Entry(dir, name, meta) if meta.kind != FileKind::Dir => at::remove_file(dir, name),
         Step::Entry(..) => Ok(()),
-        Step::Left(dir, name) => at::remove_dir(dir, name),
+        Step::Left(dir, name) => {
+            fault::point();
+            at::remove_dir(dir, name)
+        }
         Step::Refused(e) => Err(e),
     })?;
+    fault::point();
     at::remove_dir(parent, name)
 }
 

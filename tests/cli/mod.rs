@@ -10,6 +10,7 @@ mod json;
 mod kept;
 mod patch;
 mod policy;
+mod promote;
 mod shell;
 mod stats;
 mod tools;

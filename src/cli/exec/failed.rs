@@ -24,8 +24,13 @@ pub(in crate::cli) fn not_started(
                 "or ask for less: leave it out of `--require` (and of `require` in aj.toml and config.toml)",
             );
     }
-    let message = format!("the command was not started: {} ({errno})", brief(step));
+    let why = if errno.is_empty() { String::new() } else { format!(" ({errno})") };
+    let message = format!("the command was not started: {}{why}", brief(step));
     let e = CommandError::new(code, "jail_not_started", message);
+    if errno.is_empty() {
+        // Nothing failed: somebody killed it, or the kernel did for want of memory.
+        return e.hint("try again").hint("see what this machine allows: `aj doctor`");
+    }
     if let Some((setting, limit)) = &report.too_few_files {
         return e.hint(format!("raise {setting}: with {limit} open files no jail can be made"));
     }

@@ -25,7 +25,7 @@ pub fn limit_fixes() -> Vec<String> {
 }
 
 const ELSEWHERE: &str = "set AJ_STATE_DIR to an absolute path on a local file system that you may write to";
-const NO_SPACE: &str = "free some space, or set AJ_STATE_DIR to a directory on another file system";
+const NO_SPACE: &str = "free some space (in a workspace: `aj fs rm WORKSPACE PATH`), or set AJ_STATE_DIR to a directory on another file system";
 
 /// What to do about a state directory that cannot be used.
 pub fn state_fixes(e: &StoreError) -> Vec<String> {

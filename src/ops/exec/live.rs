@@ -84,7 +84,9 @@ pub enum NotLive {
         errno: nix::errno::Errno,
     },
     /// It was killed at the wrong moment.
-    #[error("the jail of workspace `{0}` was killed while the command began in it")]
+    #[error(
+        "the jail of workspace `{0}`, or the command's own process in it, was killed while the command began"
+    )]
     Died(String),
     /// There are no namespaces for it.
     #[error("workspace `{0}` cannot have a jail that commands join: this machine gives it no namespaces")]
@@ -122,13 +124,18 @@ pub(super) fn exec(
     let mut said = Vec::new();
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;
-    let mut round = 0;
+    let (mut round, mut starts) = (0, 0);
     loop {
         let live = match find(state, id, &dir, &seat.name())? {
             Some(live) => live,
             None => match start::start(request, seat, umask, (&dir, false))? {
                 Start::Done(words) => {
                     said.extend(words);
+                    // It is there no more when we knock: that, too, is not tried for ever.
+                    starts += 1;
+                    if starts > ROUNDS {
+                        return Err(NotLive::Fleeting(seat.name()).into());
+                    }
                     continue;
                 }
                 Start::NotHere => return Ok(Came::NotHere),

@@ -27,15 +27,7 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
     let started = std::time::Instant::now();
     let state = &found.state;
     let tree = hold(&found)?;
-    let gone = || Error::NotFound(found.name().to_string());
-    if tree.has_parts()? {
-        return Err(Error::Unforkable { name: found.name().to_string() });
-    }
-    let layers = Filed::read(state, found.id())?.ok_or_else(gone)?.record.layers.len();
-    if layers >= MOST_LAYERS && !workspaces::is_bare(&tree)? {
-        super::flatten::flatten(state, &tree)?;
-    }
-    let parent = workspaces::seal(state, &tree)?.ok_or_else(gone)?;
+    let parent = seal(&found, &tree)?;
     let mut answer =
         Forked { format_version: FORMAT, parent: parent.record.id, forks: Vec::new(), clone_ms: 0 };
     for number in 1..=count {
@@ -55,6 +47,20 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
         );
     }
     Ok(answer)
+}
+
+/// Seal what was written in a workspace, whose tree the caller holds for itself alone. Its record afterwards.
+pub(super) fn seal(found: &Found, tree: &Tree) -> Result<Filed, Error> {
+    let state = &found.state;
+    let gone = || Error::NotFound(found.name().to_string());
+    if tree.has_parts()? {
+        return Err(Error::Unforkable { name: found.name().to_string() });
+    }
+    let layers = Filed::read(state, found.id())?.ok_or_else(gone)?.record.layers.len();
+    if layers >= MOST_LAYERS && !workspaces::is_bare_but_for_ours(tree)? {
+        super::flatten::flatten(state, tree)?;
+    }
+    workspaces::seal(state, tree)?.ok_or_else(gone)
 }
 
 /// Lock the tree of a workspace for itself alone.

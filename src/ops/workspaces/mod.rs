@@ -77,7 +77,7 @@ pub enum Error {
         by_run: bool,
     },
     /// It has parts that cannot be forked.
-    #[error("workspace `{name}` cannot be forked: its git directory lies elsewhere")]
+    #[error("workspace `{name}` cannot be forked or promoted: its git directory lies elsewhere")]
     Unforkable {
         /// Its name.
         name: String,

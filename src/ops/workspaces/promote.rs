@@ -23,17 +23,23 @@ pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<Wo
     // In one order, so that two of us never wait for each other: nobody waits at all.
     let (of_child, of_parent) = (fork::hold(child)?, fork::hold(&parent)?);
     let gone = |found: &Found| Error::NotFound(found.name().to_string());
-    let sealed = workspaces::seal(state, &of_child)?.ok_or_else(|| gone(child))?;
+    // A git directory elsewhere is no part of the layers: half of it would not be what the other has.
+    for (found, tree) in [(child, &of_child), (&parent, &of_parent)] {
+        if tree.has_parts()? {
+            return Err(Error::Unforkable { name: found.name().to_string() });
+        }
+    }
+    let sealed = fork::seal(child, &of_child)?;
     let now = Filed::read(state, parent.id())?.ok_or_else(|| gone(&parent))?;
-    let stands_on = now.record.layers;
-    let parted =
-        !sealed.record.layers.ends_with(&stands_on) || !workspaces::is_bare_but_for_ours(&of_parent)?;
+    let stands_on = workspaces::lineage(state, &now.record.layers)?;
+    let parted = !workspaces::lineage(state, &sealed.record.layers)?.ends_with(&stands_on)
+        || !workspaces::is_bare_but_for_ours(&of_parent)?;
     if parted && !overwrite {
         return Err(Error::Parted { child: child.name().to_string(), parent: parent.name().to_string() });
     }
     if parted {
         // What it had stays in a layer until nobody stands on it.
-        workspaces::seal(state, &of_parent)?;
+        fork::seal(&parent, &of_parent)?;
     }
     workspaces::take_over(state, (&of_child, &sealed.record.layers), &of_parent)?;
     drop((of_child, of_parent));

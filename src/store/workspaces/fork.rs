@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlinkat};
 use nix::sys::stat::fstatat;
 
@@ -33,13 +34,7 @@ pub(super) fn follow(tree: &File, path: &Path, parent: &Tree) -> Result<()> {
         // That of the directory that the parent lies over, whatever stands there now.
         origin::hand_on(parent, tree);
     }
-    let started = match since(parent) {
-        Some(stamp) => stamp,
-        None => at::stat(parent, b"base")?.ctime,
-    };
-    let text = format!("{} {}\n", started.sec, started.nsec);
-    fault::point();
-    atomic::write(tree, SINCE, text.as_bytes(), Durability::Cache).map_err(|e| failed("write", e))?;
+    note_since(tree, started(parent)?).map_err(|e| failed("write", e))?;
     for (name, most) in NOTES {
         let Some(bytes) = atomic::read(parent, name, most).map_err(|e| failed("read", e))? else { continue };
         fault::point();
@@ -55,6 +50,20 @@ pub fn since(tree: impl AsFd) -> Option<Stamp> {
     Some(Stamp { sec: sec.parse().ok()?, nsec: nsec.parse().ok()? })
 }
 
+/// The same of any tree.
+fn started(tree: &Tree) -> Result<Stamp> {
+    match since(tree) {
+        Some(stamp) => Ok(stamp),
+        None => Ok(at::stat(tree, b"base")?.ctime),
+    }
+}
+
+fn note_since(tree: impl AsFd, started: Stamp) -> std::result::Result<(), Errno> {
+    let text = format!("{} {}\n", started.sec, started.nsec);
+    fault::point();
+    atomic::write(tree, SINCE, text.as_bytes(), Durability::Cache)
+}
+
 /// Let the workspace of `to` stand on `layers`, those of `from`, and on nothing else, with what is noted
 /// about them. Nothing is in what either writes; the caller holds both for itself alone.
 pub fn take_over(
@@ -67,6 +76,14 @@ pub fn take_over(
     let of = fstatat(to, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW);
     super::seal::add_works(to, &of.map_err(|e| Error::call("stat", to.path(), e))?)?;
     let failed = |call, e| Error::call(call, to.path(), e);
+    // What is in the layers is as old as `from`, and was made over what that lay over then: what the host
+    // changed since is in conflict in `to` as well. The earlier of both is right whenever we are killed.
+    let theirs = started(from)?;
+    if theirs < started(to)? {
+        note_since(to, theirs).map_err(|e| failed("write", e))?;
+    }
+    fault::point();
+    origin::hand_on(from, to);
     for (name, most) in NOTES {
         // More of them than are needed only make more be asked about.
         let Some(bytes) = atomic::read(from, name, most).map_err(|e| failed("read", e))? else { continue };

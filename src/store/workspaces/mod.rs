@@ -20,6 +20,7 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::dirfd::{self, open_file};
+use super::edit::STAGING;
 use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::remove::{remove_dir, remove_dir_while};
@@ -37,8 +38,8 @@ pub use super::filed::Unread;
 pub use fork::{since, take_over};
 pub use record::{Filed, path_of as record_path};
 pub use seal::{
-    MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, mend, open_layers,
-    open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
+    MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, lineage, mend,
+    open_layers, open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
 };
 
 pub(super) const DIR: &str = "workspaces";
@@ -98,6 +99,8 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         let path = path.join(&new);
         move |e| Error::call(call, &path, e)
     };
+    // In our turn, because whoever sweeps takes what nobody has locked yet for a leftover.
+    let turn = take_turn(state)?;
     fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = || -> Result<Named> {
@@ -106,6 +109,7 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         if !lock::try_acquire(&dir, lock::Mode::Exclusive, &path)? {
             return Err(Error::call("flock", &path.join(&new), Errno::EWOULDBLOCK));
         }
+        drop(turn);
         fault::point();
         furnish(&dir, &path.join(&new), ground)?;
         fault::point();
@@ -146,6 +150,7 @@ fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
     for (name, mode) in [(HOME, 0o700), (OUTPUT, 0o755)] {
         room(&tree, &path, name, (mode, ground.owner))?;
     }
+    mkdirat(&tree, STAGING, Mode::S_IRWXU).map_err(failed("mkdir"))?;
     if ground.base.is_none() {
         room(&tree, &path, EMPTY, (0o755, None))?;
     }

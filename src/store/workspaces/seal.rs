@@ -34,6 +34,8 @@ const HEAD: &str = "aj-sealing 1\n";
 pub const ROOMS: [&CStr; 3] = [c"upper", c"home", c"output"];
 /// Of those, what the kernel wants beside when they lie over a layer.
 const WORKS: [&str; 2] = ["home-work", "output-work"];
+/// In a layer that was made of several: the names of those, the newest first.
+const MERGED: &str = "merged";
 /// Layers of one workspace at most: with what they lie over, eight lower layers.
 pub const MOST_LAYERS: usize = 7;
 /// Of them, how many are left as they are when the others are made one.
@@ -137,13 +139,16 @@ pub fn replace_layers(
         move |e| Error::call(call, &path, e)
     };
     let name = fresh(tree)?;
-    // By this name it is nobody's layer: if we are killed, the next `release` takes it away.
+    // By this name it is nobody's layer: if we are killed, the next `release` takes it away. It is locked before
+    // anybody else has the turn to do so.
     let new = format!("{}{name}", super::GONE);
+    let turn = take_turn(state)?;
     fault::point();
     mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
     let made = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     let held = lock::try_acquire(&made, lock::Mode::Exclusive, &path)?;
     debug_assert!(held, "nobody else knows it");
+    drop(turn);
     for room in ROOMS {
         let of = stat(tree, room).map_err(failed("stat"))?;
         twin(&made, room, &of).map_err(failed("mkdir"))?;
@@ -152,6 +157,9 @@ pub fn replace_layers(
         remove_dir(&all, &CString::new(new).unwrap_or_default(), &path)?;
         return Err(e.into());
     }
+    let of = lineage(state, newest)?.join("\n");
+    fault::point();
+    atomic::write(&made, MERGED, of.as_bytes(), Durability::Cache).map_err(failed("write"))?;
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, tree.id())? else { return Ok(()) };
     fault::point();
@@ -159,6 +167,24 @@ pub fn replace_layers(
     fault::point();
     filed.record.layers = std::iter::once(name).chain(rest).collect();
     Ok(filed.write_in(state)?)
+}
+
+/// The layers that `layers` were sealed as, whichever of them have been made one since.
+pub fn lineage(state: &StateDir, layers: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in layers.iter().filter(|name| is_layer_name(name)) {
+        let failed = |call| {
+            let path = path_of(state, name);
+            move |e| Error::call(call, &path, e)
+        };
+        let layer = open_file(state, &format!("{DIR}/{name}"), OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+        let merged = atomic::read(layer.map_err(failed("open"))?, MERGED, 1 << 20).map_err(failed("read"))?;
+        match merged {
+            Some(of) => all.extend(String::from_utf8_lossy(&of).lines().map(str::to_owned)),
+            None => all.push(name.clone()),
+        }
+    }
+    Ok(all)
 }
 
 /// Open what is to be filled of a new layer.

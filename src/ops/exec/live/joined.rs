@@ -113,6 +113,11 @@ pub(super) fn exec(
         Err(e) => Err(e),
     };
     let (mut ended, mut leaving) = match ended {
+        // Killed before it had anything to say, by whoever killed the jail as a rule.
+        Ok((ended, _)) if matches!(&ended.outcome, Outcome::Failed { errno, .. } if errno.is_empty()) => {
+            failed("join", String::new())?;
+            return Err(NotLive::Died(name()).into());
+        }
         Ok(both) => both,
         Err(e) => {
             failed(e.call, e.name())?;

@@ -17,12 +17,13 @@ use super::super::prepare::Prepared;
 use super::super::seat::{self, Seat};
 use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
 use super::blueprint::{Blueprint, shape};
-use super::{HOLDER, find, turn, wait_until_settled};
+use super::{HOLDER, NotLive, find, turn, wait_until_settled};
 use crate::jail::join::{self, Serve};
 use crate::ops::workspaces;
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
 use crate::store::atomic::{self, Durability};
+use crate::store::fault;
 use crate::sys;
 use crate::sys::{clone, fd, pidfd};
 
@@ -106,7 +107,9 @@ impl Hold {
         self.told.set(warnings.len());
         let bytes = serde_json::to_vec(&words).unwrap_or_default();
         // A caller that is gone has nobody to tell.
+        fault::point();
         std::io::Write::write_all(&mut File::from(to), &bytes).ok();
+        fault::point();
     }
 
     /// The jail has ended: nobody is to look for it any more. Called while its tree is still ours, since whoever
@@ -163,6 +166,7 @@ pub(in crate::ops::exec) fn start(
         return hold_it(request, seat, umask, (dir, keep, ready_inside));
     };
     drop(ready_inside);
+    fault::point();
     let mut said = Vec::new();
     let heard = File::from(ready).take(MOST).read_to_end(&mut said);
     drop(turn);
@@ -175,7 +179,7 @@ pub(in crate::ops::exec) fn start(
         pidfd::End::Exited(NOT_HERE) => Ok(Start::NotHere),
         // It has said why.
         pidfd::End::Exited(code) => Err(Error::Said(u8::try_from(code).unwrap_or(125))),
-        pidfd::End::Signaled(_) => Err(Error::Launch(sys::Error::new("start", "holder", Errno::ECHILD))),
+        pidfd::End::Signaled(_) => Err(NotLive::Died(seat.name()).into()),
     }
 }
 
@@ -193,6 +197,7 @@ fn hold_it(
     umask: Mode,
     (dir, keep, ready): (&File, bool, OwnedFd),
 ) -> Result<Start, Error> {
+    fault::enter(fault::Role::Holder);
     nix::unistd::setsid().ok();
     sys::title::set(HOLDER, &format!("aj: workspace {}", seat.name()));
     fd::close_inherited();
