@@ -97,7 +97,9 @@ impl From<Error> for CommandError {
             Error::Volume(e) => return super::volume::shown(e),
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
-            Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
+            Error::NoFork(_) | Error::Unrelated { .. } | Error::OtherId { .. } => {
+                (exit::USAGE, "workspace_no_fork")
+            }
             Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
             Error::Expired(_) => (exit::FAILED, "workspace_expired"),
             Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
@@ -137,6 +139,9 @@ impl From<Error> for CommandError {
             }
             Error::NoFork(_) => shown.hint("name the workspace: `--into WORKSPACE`"),
             Error::Unrelated { .. } => shown.hint("see what they lie over: `aj workspace list`"),
+            Error::OtherId { parent, .. } => {
+                shown.hint(format!("see what is kept for it: `aj workspace show {parent}`"))
+            }
             Error::Parted { child, parent } => shown
                 .hint(format!("see what it has: `aj diff {parent}`"))
                 .hint(format!("lose that: `aj promote {child} --into {parent} --overwrite`")),

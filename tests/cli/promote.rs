@@ -78,6 +78,20 @@ fn a_git_directory_elsewhere_is_not_left_behind_without_a_word() {
 }
 
 #[test]
+fn what_belongs_to_another_user_of_the_jail_is_refused() {
+    let Some(p) = Project::in_jails() else { return };
+    if !crate::real::project::is_root() {
+        return eprintln!("SKIP: an ordinary user's jails write as that user, whatever they see");
+    }
+    p.runs(&["ws", "create", "zero", "--as-root"]);
+    p.runs(&["ws", "create", "w"]);
+    within(&p, "zero", "echo 0 > f");
+    refused(&p, &["promote", "zero", "--into", "w"], 2, "uid 0");
+    within(&p, "w", "echo mine > f");
+    assert_eq!(within(&p, "zero", "cat f"), "0\n");
+}
+
+#[test]
 fn killed_at_any_step_either_has_what_it_had_or_what_it_was_to_get() {
     let Some(p) = Project::in_jails() else { return };
     p.write("f", "host\n");

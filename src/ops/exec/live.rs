@@ -234,7 +234,8 @@ fn turn_within(state: &StateDir, id: Id, dir: &File, wait: Duration) -> Result<F
     let path = workspaces::dir_of(state, id).join(NAME);
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let file = nix::fcntl::openat(dir, NAME, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-    let file = File::from(file.map_err(|e| Error::Launch(sys::Error::new("open", NAME, e)))?);
+    let failed = |e| crate::store::Error::Sys(sys::Error::new("open", crate::base::text::os(&path), e));
+    let file = File::from(file.map_err(failed)?);
     lock::acquire(&file, lock::Mode::Exclusive, wait, &path)?;
     Ok(file)
 }

@@ -93,6 +93,14 @@ pub enum Error {
         /// The other.
         parent: String,
     },
+    /// What is in them belongs to different users of their jails.
+    #[error("workspace `{child}` cannot become `{parent}`: commands in one are uid 0, in the other not")]
+    OtherId {
+        /// The one.
+        child: String,
+        /// The other.
+        parent: String,
+    },
     /// The one that is to be replaced has something that the other has not.
     #[error("workspace `{parent}` has changed since `{child}` was made of it")]
     Parted {

@@ -29,6 +29,9 @@ pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<Wo
             return Err(Error::Unforkable { name: found.name().to_string() });
         }
     }
+    if of_child.owner()? != of_parent.owner()? {
+        return Err(Error::OtherId { child: child.name().to_string(), parent: parent.name().to_string() });
+    }
     let sealed = fork::seal(child, &of_child)?;
     let now = Filed::read(state, parent.id())?.ok_or_else(|| gone(&parent))?;
     let stands_on = workspaces::lineage(state, &now.record.layers)?;
