@@ -95,6 +95,7 @@ impl From<Error> for CommandError {
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
+            Error::Still(_) | Error::Restless { .. } => (exit::BUSY, "workspace_not_still"),
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
@@ -124,6 +125,13 @@ impl From<Error> for CommandError {
                 .hint(format!("see since when: `aj workspace show {name}`"))
                 .hint(format!("wait for its end: `aj workspace wait {name}`"))
                 .hint(format!("or end it: `aj workspace stop {name}`")),
+            Error::Still(crate::ops::pause::Error::Freeze { .. }) => shown
+                .hint("see what this machine allows: `aj doctor`")
+                .hint("or fork it when nothing runs in it"),
+            Error::Still(_) => shown.hint("try it again, or when nothing runs in it"),
+            Error::Restless { name, .. } => shown
+                .hint(format!("pause it, and it is copied however long that takes: `aj pause {name}`"))
+                .hint(format!("or fork it when nothing runs in it: `aj workspace wait {name}`")),
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))

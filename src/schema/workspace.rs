@@ -194,6 +194,27 @@ pub struct Forked {
     pub forks: Vec<Workspace>,
     /// How long it took.
     pub clone_ms: u64,
+    /// How they came by what is in the workspace.
+    #[serde(flatten)]
+    pub how: Method,
+}
+
+/// How forks came by what was written in their workspace.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Method {
+    /// `seal`: nothing was copied, because nothing ran in it; `reflink`: copied in part by sharing blocks;
+    /// `copy`.
+    pub method: &'static str,
+    /// Files that were copied.
+    pub files: u64,
+    /// Bytes in them, holes apart.
+    pub bytes: u64,
+    /// Its jail stood still meanwhile, or for the last part of it.
+    pub was_frozen: bool,
+    /// For how long; `null` when it did not, or was paused before and still is.
+    pub frozen_ms: Option<u64>,
+    /// `cgroup.freeze`, `freezer` or `SIGSTOP`.
+    pub held_by: Option<&'static str>,
 }
 
 /// One setting that a workspace keeps.

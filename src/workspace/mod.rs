@@ -17,6 +17,7 @@ mod judge;
 mod manifest;
 pub mod measure;
 pub mod merge;
+pub mod mirror;
 mod names;
 pub mod patch;
 mod patterns;

@@ -1,19 +1,19 @@
 //! `aj workspace fork`: further workspaces that begin with what is in one.
 //!
 //! What was written in it is sealed, in as many steps whatever its size, and all of them stand on that: no
-//! data is copied.
+//! data is copied. While something runs in it, that is copied instead: see [`super::fork_live`].
 
 use std::path::PathBuf;
 
 use super::list::detail;
-use super::{Error, Found};
+use super::{Error, Found, fork_live};
 use crate::base::clock;
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::schema::changes::FORMAT;
-use crate::schema::workspace::{Forked, Record};
+use crate::schema::workspace::{Forked, Method, Record};
 use crate::store::again::{self, Taken, User};
-use crate::store::trees::Tree;
+use crate::store::trees::{self, Tree};
 use crate::store::workspaces::{self, Filed, Ground, MOST_LAYERS, Named};
 
 /// Forks made by one command at most.
@@ -21,30 +21,38 @@ pub const MOST: u32 = 64;
 /// Numbers that are tried for a name.
 const TRIES: u32 = 1000;
 
-/// Make `count` forks of a workspace in which nothing runs. Their names are `name` or that of the workspace
-/// with a number; one fork alone is called `name`.
+/// What forks are made of.
+struct Source {
+    /// The record of the workspace, with the layers that they stand on.
+    parent: Filed,
+    tree: Tree,
+    hidden: Option<Vec<u8>>,
+    /// How it was come by.
+    how: Method,
+    /// Keeps what was copied for them.
+    _copied: Option<fork_live::Copied>,
+}
+
+/// Make `count` forks of a workspace. Their names are `name` or that of the workspace with a number; one
+/// fork alone is called `name`.
 pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Error> {
     let started = std::time::Instant::now();
     let state = &found.state;
-    let tree = hold(&found)?;
-    let gone = || Error::NotFound(found.name().to_string());
-    if tree.has_parts()? {
-        return Err(Error::Unforkable { name: found.name().to_string() });
-    }
-    let layers = Filed::read(state, found.id())?.ok_or_else(gone)?.record.layers.len();
-    if layers >= MOST_LAYERS && !workspaces::is_bare(&tree)? {
-        super::flatten::flatten(state, &tree)?;
-    }
-    let parent = workspaces::seal(state, &tree)?.ok_or_else(gone)?;
-    let mut answer =
-        Forked { format_version: FORMAT, parent: parent.record.id, forks: Vec::new(), clone_ms: 0 };
+    let source = source(&found)?;
+    let mut answer = Forked {
+        format_version: FORMAT,
+        parent: source.parent.record.id,
+        forks: Vec::new(),
+        clone_ms: 0,
+        how: source.how.clone(),
+    };
     for number in 1..=count {
-        let made = one(&found, &parent, &tree, (name, (count > 1).then_some(number)))?;
+        let made = one(&found, &source, (name, (count > 1).then_some(number)))?;
         answer.forks.push(made);
     }
-    answer.clone_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    answer.clone_ms = ms(started.elapsed());
     let records = std::mem::take(&mut answer.forks);
-    drop(tree);
+    drop(source);
     // As they are now that nobody holds the parent.
     for fork in records {
         let filed = Filed::read(state, fork.id)?;
@@ -55,6 +63,53 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
         );
     }
     Ok(answer)
+}
+
+fn ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seal what is in the workspace; while something runs in it, copy that.
+fn source(found: &Found) -> Result<Source, Error> {
+    loop {
+        // Looked at first: a lock is waited for.
+        let Some(mut copied) = fork_live::copy(found)? else {
+            match hold(found) {
+                Ok(tree) => return sealed(found, tree),
+                Err(Error::InUse { by_run: true, .. }) => continue,
+                Err(e) => return Err(e),
+            }
+        };
+        let gone = || Error::NotFound(found.name().to_string());
+        let mut parent = Filed::read(&found.state, found.id())?.ok_or_else(gone)?;
+        parent.record.layers = std::mem::take(&mut copied.layers);
+        let tree = trees::open_tree(&found.state, found.id())?.ok_or_else(gone)?;
+        let how = Method {
+            method: if copied.tally.shared > 0 { "reflink" } else { "copy" },
+            files: copied.tally.files,
+            bytes: copied.tally.bytes,
+            was_frozen: true,
+            frozen_ms: copied.still.map(ms),
+            held_by: Some(copied.by),
+        };
+        return Ok(Source { parent, tree, hidden: copied.hidden.take(), how, _copied: Some(copied) });
+    }
+}
+
+fn sealed(found: &Found, tree: Tree) -> Result<Source, Error> {
+    let state = &found.state;
+    let gone = || Error::NotFound(found.name().to_string());
+    if tree.has_parts()? {
+        return Err(Error::Unforkable { name: found.name().to_string() });
+    }
+    let layers = Filed::read(state, found.id())?.ok_or_else(gone)?.record.layers.len();
+    if layers >= MOST_LAYERS && !workspaces::is_bare(&tree)? {
+        super::flatten::flatten(state, &tree)?;
+    }
+    let parent = workspaces::seal(state, &tree)?.ok_or_else(gone)?;
+    let how =
+        Method { method: "seal", files: 0, bytes: 0, was_frozen: false, frozen_ms: None, held_by: None };
+    Ok(Source { parent, tree, hidden: None, how, _copied: None })
 }
 
 /// Lock the tree of a workspace for itself alone.
@@ -69,10 +124,10 @@ pub(super) fn hold(found: &Found) -> Result<Tree, Error> {
 
 fn one(
     found: &Found,
-    parent: &Filed,
-    tree: &Tree,
+    source: &Source,
     (wish, number): (Option<&Name>, Option<u32>),
 ) -> Result<crate::schema::workspace::Workspace, Error> {
+    let Source { parent, tree, hidden, .. } = source;
     let stem = wish.unwrap_or(found.name());
     let base = parent.record.from_dir.as_ref().map(PathBuf::from);
     for turn in 0..TRIES {
@@ -91,8 +146,12 @@ fn one(
             ..parent.record.clone()
         };
         let filed = Filed::new(record, parent.policy().to_owned());
-        let ground =
-            Ground { fork_of: Some(tree), base: base.as_deref(), owner: super::create::owner_of(tree)? };
+        let ground = Ground {
+            fork_of: Some(tree),
+            hidden: hidden.as_deref(),
+            base: base.as_deref(),
+            owner: super::create::owner_of(tree)?,
+        };
         match workspaces::create(&found.state, &filed, ground)? {
             Named::Yes => return Ok(super::list::view(&found.state, &filed.record)),
             Named::Taken(id) if wish.is_some() && number.is_none() => {

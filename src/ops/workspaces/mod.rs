@@ -19,6 +19,7 @@ pub mod create;
 mod find;
 mod flatten;
 pub mod fork;
+mod fork_live;
 pub mod life;
 pub mod list;
 pub mod live;
@@ -81,6 +82,17 @@ pub enum Error {
     Unforkable {
         /// Its name.
         name: String,
+    },
+    /// Its jail could not be made to stand still.
+    #[error(transparent)]
+    Still(super::pause::Error),
+    /// What is written in it changes faster than it can be copied.
+    #[error("workspace `{name}` changes faster than it can be copied: its jail would stand still for more than {}", crate::base::duration::human(*.most))]
+    Restless {
+        /// Its name.
+        name: String,
+        /// For how long it may.
+        most: std::time::Duration,
     },
     /// It is no fork.
     #[error("workspace `{0}` is no fork of another")]
