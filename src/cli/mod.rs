@@ -24,6 +24,7 @@ pub mod exec;
 pub mod exit;
 mod files;
 pub mod fork;
+mod fork_view;
 pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -87,6 +87,11 @@ pub(super) fn removed(gone: &[WorkspaceDetail]) -> serde_json::Value {
 
 impl From<Error> for CommandError {
     fn from(e: Error) -> CommandError {
+        let e = match e {
+            Error::Still(e) => return CommandError::from(e).hint("or fork it when nothing runs in it"),
+            Error::Changes(e) => return (*e).into(),
+            e => e,
+        };
         let (exit, code) = match &e {
             Error::State(e) => return state::error(e),
             Error::Policy(e) => return policy_error(e, exit::FAILED),
@@ -95,9 +100,10 @@ impl From<Error> for CommandError {
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
-            Error::Still(_) | Error::Restless { .. } => (exit::BUSY, "workspace_not_still"),
+            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } => (exit::BUSY, "workspace_not_still"),
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
+            Error::NoForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
             Error::NoFork(_) | Error::Unrelated { .. } => (exit::USAGE, "workspace_no_fork"),
             Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
             Error::Expired(_) => (exit::FAILED, "workspace_expired"),
@@ -125,10 +131,6 @@ impl From<Error> for CommandError {
                 .hint(format!("see since when: `aj workspace show {name}`"))
                 .hint(format!("wait for its end: `aj workspace wait {name}`"))
                 .hint(format!("or end it: `aj workspace stop {name}`")),
-            Error::Still(crate::ops::pause::Error::Freeze { .. }) => shown
-                .hint("see what this machine allows: `aj doctor`")
-                .hint("or fork it when nothing runs in it"),
-            Error::Still(_) => shown.hint("try it again, or when nothing runs in it"),
             Error::Restless { name, .. } => shown
                 .hint(format!("pause it, and it is copied however long that takes: `aj pause {name}`"))
                 .hint(format!("or fork it when nothing runs in it: `aj workspace wait {name}`")),
@@ -158,7 +160,10 @@ impl From<Error> for CommandError {
             | Error::Setting { .. }
             | Error::Word { .. }
             | Error::Cursor(_)
-            | Error::Random(_) => shown,
+            | Error::Random(_)
+            | Error::Still(_)
+            | Error::Changes(_) => shown,
+            Error::NoForks(_) => shown.hint("`aj workspace list` shows which workspaces are forks, and of what"),
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod carry;
 mod change;
+pub mod compare;
 pub mod diff;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -162,6 +162,7 @@ impl Guard {
             return Ok(Guard { pipe: write, pid });
         }
         drop(write);
+        paused::guards();
         // Ctrl-C is meant for the one that is guarded, which may die of it.
         signal::take_over().ok();
         let mut byte = [0];

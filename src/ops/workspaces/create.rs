@@ -91,6 +91,7 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             gpu: request.gpus.as_ref().map(Gpus::to_string),
             volumes: volumes.clone(),
             parent: None,
+            group: None,
             layers: Vec::new(),
             labels: request.labels.clone(),
             meta: request.meta.clone(),

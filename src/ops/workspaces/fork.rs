@@ -42,12 +42,13 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
     let mut answer = Forked {
         format_version: FORMAT,
         parent: source.parent.record.id,
+        group: group()?,
         forks: Vec::new(),
         clone_ms: 0,
         how: source.how.clone(),
     };
     for number in 1..=count {
-        let made = one(&found, &source, (name, (count > 1).then_some(number)))?;
+        let made = one(&found, &source, &answer.group, (name, (count > 1).then_some(number)))?;
         answer.forks.push(made);
     }
     answer.clone_ms = ms(started.elapsed());
@@ -63,6 +64,43 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
         );
     }
     Ok(answer)
+}
+
+/// A word for all that one command makes.
+fn group() -> Result<String, Error> {
+    let id = Id::random(Kind::Workspace).map_err(Error::Random)?;
+    Ok(format!("fg-{}", id.as_str().trim_start_matches(Kind::Workspace.prefix())))
+}
+
+/// The forks that `word` means: those that one command made (by its group), or those of a name with a number
+/// after it. Those that `keep` names are not among them.
+pub fn meant(word: &str, keep: &[Name]) -> Result<Vec<Found>, Error> {
+    let not_found = || Error::NoForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
+    let state = crate::store::layout::StateDir::open_if_present()?.ok_or_else(not_found)?;
+    let mut all = super::find::readable(&state)?;
+    all.retain(|filed| filed.record.parent.is_some());
+    let numbered = |name: &str| {
+        let rest = name.strip_prefix(word).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let of = |test: &dyn Fn(&Filed) -> bool| all.iter().any(test);
+    let by_group = |filed: &Filed| filed.record.group.as_deref() == Some(word);
+    let by_number = |filed: &Filed| numbered(filed.record.name.as_str());
+    let by_name = |filed: &Filed| filed.record.name.as_str() == word;
+    let chosen: &dyn Fn(&Filed) -> bool = if of(&by_group) {
+        &by_group
+    } else if of(&by_number) {
+        &by_number
+    } else {
+        &by_name
+    };
+    let mut found: Vec<Filed> = all.iter().filter(|f| chosen(f)).map(|f| Filed::new(f.record.clone(), f.policy().to_owned())).collect();
+    if found.is_empty() {
+        return Err(not_found());
+    }
+    found.retain(|filed| !keep.contains(&filed.record.name));
+    found.sort_by_key(|filed| (filed.record.created_ms, filed.record.id));
+    found.into_iter().map(|filed| Ok(Found { state: crate::store::layout::StateDir::open()?, filed })).collect()
 }
 
 fn ms(time: std::time::Duration) -> u64 {
@@ -125,6 +163,7 @@ pub(super) fn hold(found: &Found) -> Result<Tree, Error> {
 fn one(
     found: &Found,
     source: &Source,
+    group: &str,
     (wish, number): (Option<&Name>, Option<u32>),
 ) -> Result<crate::schema::workspace::Workspace, Error> {
     let Source { parent, tree, hidden, .. } = source;
@@ -143,6 +182,7 @@ fn one(
             touched_ms: None,
             keep_until_ms: None,
             parent: Some(parent.record.id),
+            group: Some(group.to_owned()),
             ..parent.record.clone()
         };
         let filed = Filed::new(record, parent.policy().to_owned());

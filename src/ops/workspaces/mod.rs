@@ -15,6 +15,7 @@ use crate::policy::stored::NotText;
 use crate::store::workspaces::Unread;
 
 pub mod change;
+pub mod compare;
 pub mod create;
 mod find;
 mod flatten;
@@ -94,6 +95,12 @@ pub enum Error {
         /// For how long it may.
         most: std::time::Duration,
     },
+    /// It has no forks.
+    #[error("workspace `{0}` has no forks")]
+    NoForks(String),
+    /// A tree that cannot be looked at.
+    #[error(transparent)]
+    Changes(#[from] Box<super::changes::Error>),
     /// It is no fork.
     #[error("workspace `{0}` is no fork of another")]
     NoFork(String),
