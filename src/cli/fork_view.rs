@@ -29,7 +29,7 @@ use crate::schema::fork::{Compared, Path};
   aj fork compare api
   aj fork compare api-1 api-2
   aj fork compare api --json | jq -r '.paths[] | select(.differ).path'")]
-pub struct CompareArgs {
+pub(super) struct CompareArgs {
     /// The forks, or the workspace that they are forks of
     #[arg(value_name = "WORKSPACE", required = true, add = ArgValueCompleter::new(complete::workspaces))]
     workspaces: Vec<OsString>,
@@ -51,7 +51,7 @@ pub struct CompareArgs {
   aj fork rm api
   aj fork rm try --keep try-2
   aj fork rm api --force")]
-pub struct RmArgs {
+pub(super) struct RmArgs {
     /// What their names begin with, or their group
     #[arg(value_name = "FORKS", required = true)]
     forks: Vec<String>,

@@ -21,6 +21,7 @@ mod doctor;
 pub mod error;
 pub mod events;
 pub mod exec;
+mod exec_isolated;
 pub mod exit;
 mod files;
 pub mod fork;

@@ -21,6 +21,7 @@ mod find;
 mod flatten;
 pub mod fork;
 mod fork_live;
+pub mod isolated;
 pub mod life;
 pub mod list;
 pub mod live;

@@ -157,12 +157,17 @@ pub(super) fn fresh(tree: &Tree) -> Result<String> {
 /// Whether nothing was written since the workspace was made or sealed.
 pub fn is_bare(tree: &Tree) -> Result<bool> {
     for room in ROOMS {
-        let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
-        if !dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))? {
+        if !is_room_bare(tree, room)? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The same for one of its directories.
+pub fn is_room_bare(tree: &Tree, room: &CStr) -> Result<bool> {
+    let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
+    dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))
 }
 
 pub(super) fn stat(dir: impl std::os::fd::AsFd, name: &CStr) -> std::result::Result<FileStat, Errno> {
