@@ -274,7 +274,12 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         return Ok(Exit(exit::OK));
     }
     if args.isolated {
-        return super::exec_isolated::run(ui, request, (args.events, shell), args.apply.then_some(args.allow_exec_files));
+        return super::exec_isolated::run(
+            ui,
+            request,
+            (args.events, shell),
+            args.apply.then_some(args.allow_exec_files),
+        );
     }
     run_request(ui, &request, (args.events, shell), args.apply.then_some(args.allow_exec_files))
 }

@@ -32,11 +32,15 @@ use crate::schema::workspace::Forked;
 /// The exit code is 0 when all commands ended with 0, otherwise that of the first fork whose command did
 /// not; 125 when aj could not do its part.
 #[derive(clap::Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_long_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "Examples:
   aj fork api -n 4 -- ./try-it
   aj fork compare api
   aj fork rm api
-  aj fork api -n 2 --name try --timeout 10m --json -- npm test | jq '.forks[].exit_code'")]
+  aj fork api -n 2 --name try --timeout 10m --json -- npm test | jq '.forks[].exit_code'"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,

@@ -142,7 +142,10 @@ pub(super) fn rm(ui: &Ui, args: &RmArgs) -> CmdResult {
         }
     }
     if removed.is_empty() && failed.is_empty() {
-        ui.status(&format!("nothing to remove of `{}`", text::brief(&text::printable(args.forks.join(" ").as_bytes()))));
+        ui.status(&format!(
+            "nothing to remove of `{}`",
+            text::brief(&text::printable(args.forks.join(" ").as_bytes()))
+        ));
     }
     if ui.json {
         ui.document(&view::removed(&removed));

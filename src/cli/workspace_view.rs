@@ -100,7 +100,9 @@ impl From<Error> for CommandError {
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
-            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } => (exit::BUSY, "workspace_not_still"),
+            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } => {
+                (exit::BUSY, "workspace_not_still")
+            }
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::NoForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
@@ -163,7 +165,9 @@ impl From<Error> for CommandError {
             | Error::Random(_)
             | Error::Still(_)
             | Error::Changes(_) => shown,
-            Error::NoForks(_) => shown.hint("`aj workspace list` shows which workspaces are forks, and of what"),
+            Error::NoForks(_) => {
+                shown.hint("`aj workspace list` shows which workspaces are forks, and of what")
+            }
         }
     }
 }

@@ -172,7 +172,8 @@ pub fn resume(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
     let jail = running(&state, selector, monitor)?;
     let _turn = paused::turn(&state)?;
     let Some(mut record) = Paused::read(&state, jail.id) else {
-        let record = Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 0, brief: false };
+        let record =
+            Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 0, brief: false };
         return Ok(done(&jail, &record, false, 0));
     };
     let was = record.since_ms.is_some();

@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn pauses_add_up_and_the_one_at_hand_counts() {
-        let paused = Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 1500, brief: false };
+        let paused =
+            Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 1500, brief: false };
         assert_eq!(paused.so_far(), Duration::from_millis(1500));
         let since = clock::monotonic_ms().saturating_sub(60_000);
         let held = Paused { since_ms: Some(since), ..paused }.so_far();

@@ -72,7 +72,8 @@ pub fn compare(sides: Vec<Side>, base: &Stack, most: usize) -> Result<(Vec<Row>,
     let mut rows = Vec::new();
     for path in paths.into_iter().take(most) {
         let before = thing(base, &path)?;
-        let now: Vec<Option<Thing>> = wholes.iter().map(|whole| thing(whole, &path)).collect::<Result<_>>()?;
+        let now: Vec<Option<Thing>> =
+            wholes.iter().map(|whole| thing(whole, &path)).collect::<Result<_>>()?;
         let mut row = Vec::with_capacity(now.len());
         for (at, one) in now.iter().enumerate() {
             let mut like = at;

@@ -368,7 +368,8 @@ impl Mirror {
                 self.tally.shared += 1;
             } else {
                 self.shares = false;
-                let left = pass.until.map(|until| until.saturating_duration_since(Instant::now()).as_millis());
+                let left =
+                    pass.until.map(|until| until.saturating_duration_since(Instant::now()).as_millis());
                 if left.is_some_and(|ms| u128::from(now.allocated.min(now.size) / PER_MS) > ms) {
                     self.put_away(to, name)?;
                     return Err(Stop::Late);

@@ -53,15 +53,26 @@ impl Yard {
 
 /// Everything that makes two trees the same, of each entry. Inodes with several names by the first of them.
 fn seen(top: &Path) -> BTreeMap<Vec<u8>, String> {
-    fn walk(dir: &Path, top: &Path, firsts: &mut BTreeMap<u64, Vec<u8>>, all: &mut BTreeMap<Vec<u8>, String>) {
+    fn walk(
+        dir: &Path,
+        top: &Path,
+        firsts: &mut BTreeMap<u64, Vec<u8>>,
+        all: &mut BTreeMap<Vec<u8>, String>,
+    ) {
         let mut entries: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
         entries.sort();
         for path in entries {
             let meta = fs::symlink_metadata(&path).unwrap();
             let below = path.strip_prefix(top).unwrap().as_os_str().as_bytes().to_vec();
             let kind = meta.file_type();
-            let mut text =
-                format!("{:o} {} {} {} {}", meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
+            let mut text = format!(
+                "{:o} {} {} {} {}",
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                meta.mtime(),
+                meta.mtime_nsec()
+            );
             if kind.is_file() {
                 text.push_str(&format!(" {} {:?}", meta.len(), blake3::hash(&fs::read(&path).unwrap())));
             }
@@ -98,7 +109,12 @@ fn same(yard: &Yard) {
     for (path, text) in &from {
         assert_eq!(to.get(path), Some(text), "{}", String::from_utf8_lossy(path));
     }
-    assert_eq!(from.len(), to.len(), "{:?}", to.keys().filter(|k| !from.contains_key(*k)).collect::<Vec<_>>());
+    assert_eq!(
+        from.len(),
+        to.len(),
+        "{:?}",
+        to.keys().filter(|k| !from.contains_key(*k)).collect::<Vec<_>>()
+    );
 }
 
 /// One of everything that a jail can leave in an upper layer.
@@ -256,7 +272,8 @@ fn a_pass_over_what_is_being_written_never_fails_and_the_last_one_is_exact() {
 
 /// One of many changes; most of them fail.
 fn stir(top: &Path, number: u64) {
-    let name = |n: u64| top.join(["a", "b", "d", "d/x", "d/e", "a/x", "b/x", "a/d", "d/e/y"][(n % 9) as usize]);
+    let name =
+        |n: u64| top.join(["a", "b", "d", "d/x", "d/e", "a/x", "b/x", "a/d", "d/e/y"][(n % 9) as usize]);
     let (one, two) = (name(number / 16), name(number / 256));
     match number % 9 {
         0 => {

@@ -156,12 +156,21 @@ fn commands_come_and_go_while_it_is_forked() {
         let ran = shared.words(&["workspace", "fork", &name, "--name", &format!("at-{turn}")]);
         assert_eq!(ran.fate, 0, "{ran:#?}");
         name = format!("at-{turn}");
-        let mut aj = shared.aj(&["exec", &name, "--", "sh", "-c", &format!("echo {turn} >> turns; echo ready; sleep 60")]);
+        let mut aj = shared.aj(&[
+            "exec",
+            &name,
+            "--",
+            "sh",
+            "-c",
+            &format!("echo {turn} >> turns; echo ready; sleep 60"),
+        ]);
         Box::leak(Box::new(Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null())))).first_line();
     }
     let listed = shared.words(&["workspace", "list", "--json"]);
     let listed: Value = serde_json::from_str(&listed.out).unwrap();
-    assert!(listed["workspaces"].as_array().unwrap().iter().all(|w| w["layers"].as_array().unwrap().len() <= 7));
+    assert!(
+        listed["workspaces"].as_array().unwrap().iter().all(|w| w["layers"].as_array().unwrap().len() <= 7)
+    );
     assert_eq!(shared.sh_in(&name, "cat turns"), "0\n1\n2\n3\n4\n5\n6\n7\n8\n");
     for turn in 0..9 {
         shared.words(&["workspace", "rm", "--force", &format!("at-{turn}")]);

@@ -126,9 +126,7 @@ impl<'a> Still<'a> {
         let Held::Here { way, mut record, guard } = std::mem::replace(&mut self.held, Held::No) else {
             return Ok(());
         };
-        self.jail
-            .thaw(&way)
-            .map_err(|source| Error::Thaw { id: self.jail.id.to_string(), source })?;
+        self.jail.thaw(&way).map_err(|source| Error::Thaw { id: self.jail.id.to_string(), source })?;
         record.total_ms = ms(record.so_far());
         goes_on(self.state, self.jail, &mut record)?;
         guard.dismiss();

@@ -35,7 +35,8 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
                 .collect::<Result<_, Error>>()?;
         }
     }
-    let unrelated = |a: &Found, b: &Found| Error::Unrelated { child: b.name().to_string(), parent: a.name().to_string() };
+    let unrelated =
+        |a: &Found, b: &Found| Error::Unrelated { child: b.name().to_string(), parent: a.name().to_string() };
     if let Some(other) = forks.iter().find(|f| f.filed.record.from_dir != forks[0].filed.record.from_dir) {
         return Err(unrelated(&forks[0], other));
     }
@@ -47,7 +48,8 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
     for tree in &trees {
         let opened = tree.opened().map_err(Box::new)?.into_iter().next();
         let opened = opened.ok_or_else(|| Error::NotFound(tree.id.to_string()))?;
-        let hidden = openat2::parent(&opened.upper, For::Listing).map_err(|e| e.errno).and_then(Planted::read);
+        let hidden =
+            openat2::parent(&opened.upper, For::Listing).map_err(|e| e.errno).and_then(Planted::read);
         let hidden = hidden.map_err(|e| failed("read", e))?.unwrap_or_default();
         let own = opened.sealed.len().saturating_sub(common);
         let dup = |fds: &[OwnedFd]| fds.iter().map(again).collect::<Result<Vec<_>, _>>();
@@ -90,9 +92,8 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
 /// How many of the oldest layers all have.
 fn in_common(all: &[&[String]]) -> usize {
     let Some((first, others)) = all.split_first() else { return 0 };
-    let with = |other: &&[String]| {
-        first.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count()
-    };
+    let with =
+        |other: &&[String]| first.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
     // One alone is compared with what it was made of, all but its own.
     others.iter().map(with).min().unwrap_or(first.len())
 }

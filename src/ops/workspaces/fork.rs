@@ -75,7 +75,8 @@ fn group() -> Result<String, Error> {
 /// The forks that `word` means: those that one command made (by its group), or those of a name with a number
 /// after it. Those that `keep` names are not among them.
 pub fn meant(word: &str, keep: &[Name]) -> Result<Vec<Found>, Error> {
-    let not_found = || Error::NoForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
+    let not_found =
+        || Error::NoForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
     let state = crate::store::layout::StateDir::open_if_present()?.ok_or_else(not_found)?;
     let mut all = super::find::readable(&state)?;
     all.retain(|filed| filed.record.parent.is_some());
@@ -94,13 +95,20 @@ pub fn meant(word: &str, keep: &[Name]) -> Result<Vec<Found>, Error> {
     } else {
         &by_name
     };
-    let mut found: Vec<Filed> = all.iter().filter(|f| chosen(f)).map(|f| Filed::new(f.record.clone(), f.policy().to_owned())).collect();
+    let mut found: Vec<Filed> = all
+        .iter()
+        .filter(|f| chosen(f))
+        .map(|f| Filed::new(f.record.clone(), f.policy().to_owned()))
+        .collect();
     if found.is_empty() {
         return Err(not_found());
     }
     found.retain(|filed| !keep.contains(&filed.record.name));
     found.sort_by_key(|filed| (filed.record.created_ms, filed.record.id));
-    found.into_iter().map(|filed| Ok(Found { state: crate::store::layout::StateDir::open()?, filed })).collect()
+    found
+        .into_iter()
+        .map(|filed| Ok(Found { state: crate::store::layout::StateDir::open()?, filed }))
+        .collect()
 }
 
 fn ms(time: std::time::Duration) -> u64 {

@@ -110,8 +110,10 @@ fn fill(
 ) -> Result<Option<(Tally, Option<Duration>, &'static str)>, Error> {
     let mut mirrors = Vec::new();
     for (room, (links, trash)) in ROOMS.into_iter().zip(BESIDE) {
-        let from = openat2::beneath(tree, room.to_bytes(), For::Listing).map_err(crate::store::Error::from)?;
-        let to = openat2::beneath(layer.dir(), room.to_bytes(), For::Listing).map_err(crate::store::Error::from)?;
+        let from =
+            openat2::beneath(tree, room.to_bytes(), For::Listing).map_err(crate::store::Error::from)?;
+        let to = openat2::beneath(layer.dir(), room.to_bytes(), For::Listing)
+            .map_err(crate::store::Error::from)?;
         mirrors.push(Mirror::new(from, to, (layer.scratch(links)?, layer.scratch(trash)?)));
     }
     let sum = |mirrors: &[Mirror]| {
@@ -143,8 +145,7 @@ fn fill(
         let until = (!still.was_before()).then(|| Instant::now() + most);
         let mut whole = true;
         for mirror in &mut mirrors {
-            whole = whole
-                && mirror.finish(until, &mut || layer.step()).map_err(crate::store::Error::from)?;
+            whole = whole && mirror.finish(until, &mut || layer.step()).map_err(crate::store::Error::from)?;
         }
         let (by, before, lasted) = (still.by(), still.was_before(), still.lasts());
         let took = still.thaw().map_err(Error::Still)?;

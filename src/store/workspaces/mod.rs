@@ -39,8 +39,8 @@ pub use fork::{since, take_over};
 pub use layer::{NewLayer, Placed};
 pub use record::{Filed, path_of as record_path};
 pub use seal::{
-    MOST_LAYERS, OLDEST, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, is_room_bare, mend, open_layers,
-    open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
+    MOST_LAYERS, OLDEST, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, is_room_bare,
+    mend, open_layers, open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
 };
 
 pub(super) const DIR: &str = "workspaces";
