@@ -171,7 +171,7 @@ fn the_home_of_a_forked_workspace_is_seen_and_changed_from_outside() {
         "host\n/home/agent/d:\nb\n\n/output:\nnew\n\n/output/new:\no\nagent\nagent\n"
     );
     assert_eq!(within(&p, "api", "cat ~/d/a /output/o"), "one\no\n");
-    let _out = p.runs(&["cp", "api-1:/home/agent/d", "copied"]);
+    let _out = p.runs(&["cp", "-r", "api-1:/home/agent/d", "copied"]);
     assert_eq!(std::fs::read(p.dir().join("copied/b")).unwrap(), b"host\n");
     assert!(!p.dir().join("copied/a").exists());
 }

@@ -131,12 +131,12 @@ fn source(found: &Found) -> Result<Source, Error> {
         parent.record.layers = std::mem::take(&mut copied.layers);
         let tree = trees::open_tree(&found.state, found.id())?.ok_or_else(gone)?;
         let how = Method {
-            method: if copied.tally.shared > 0 { "reflink" } else { "copy" },
-            files: copied.tally.files,
-            bytes: copied.tally.bytes,
+            method: if copied.how.tally.shared > 0 { "reflink" } else { "copy" },
+            files: copied.how.tally.files,
+            bytes: copied.how.tally.bytes,
             was_frozen: true,
-            frozen_ms: copied.still.map(ms),
-            held_by: Some(copied.by),
+            frozen_ms: copied.how.still.map(ms),
+            held_by: Some(copied.how.by),
         };
         return Ok(Source { parent, tree, hidden: copied.hidden.take(), how, _copied: Some(copied) });
     }

@@ -38,13 +38,19 @@ pub(super) struct Copied {
     pub(super) layers: Vec<String>,
     /// What is noted in a fork about what is hidden.
     pub(super) hidden: Option<Vec<u8>>,
+    pub(super) how: Filled,
+    /// Keep the new layers until the forks are there.
+    _placed: Vec<Placed>,
+}
+
+/// How a layer was filled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filled {
     pub(super) tally: Tally,
     /// How long the jail stood still; `None`: it was paused before.
     pub(super) still: Option<Duration>,
     /// What it was held by.
     pub(super) by: &'static str,
-    /// Keep the new layers until the forks are there.
-    _placed: Vec<Placed>,
 }
 
 /// Copy what is in the workspace, in which a command runs. `None`: nothing runs in it any more.
@@ -83,7 +89,7 @@ fn of(found: &Found, tree: Tree, jail: &Jail) -> Result<Option<Copied>, Error> {
         let hidden = layer.lift(&tree)?;
         Ok(Some((filled, hidden)))
     });
-    let ((tally, still, by), hidden) = match done {
+    let (how, hidden) = match done {
         Ok(Some(done)) => done,
         Ok(None) => {
             layer.discard()?;
@@ -99,15 +105,11 @@ fn of(found: &Found, tree: Tree, jail: &Jail) -> Result<Option<Copied>, Error> {
         .record
         .layers;
     let (layers, placed) = stand(state, &tree, (layer, below))?;
-    Ok(Some(Copied { layers, hidden, tally, still, by, _placed: placed }))
+    Ok(Some(Copied { layers, hidden, how, _placed: placed }))
 }
 
 /// Fill the layer. `None`: the jail has ended meanwhile.
-fn fill(
-    found: &Found,
-    (tree, jail): (&Tree, &Jail),
-    layer: &NewLayer,
-) -> Result<Option<(Tally, Option<Duration>, &'static str)>, Error> {
+fn fill(found: &Found, (tree, jail): (&Tree, &Jail), layer: &NewLayer) -> Result<Option<Filled>, Error> {
     let mut mirrors = Vec::new();
     for (room, (links, trash)) in ROOMS.into_iter().zip(BESIDE) {
         let from =
@@ -153,7 +155,7 @@ fn fill(
             return Ok(None);
         }
         if whole {
-            answer = Some((sum(&mirrors), (!before).then_some(took), by));
+            answer = Some(Filled { tally: sum(&mirrors), still: (!before).then_some(took), by });
             break;
         }
     }
