@@ -74,8 +74,8 @@ fn main() {
     alone(spawn);
 }
 
-/// The group by itself, as the launcher makes, fills and removes it: what whole processes on a busy machine
-/// are too noisy to show. A part of it is done while pid 1 makes its network namespace.
+/// The group by itself, as the launcher makes and removes it: what whole processes on a busy machine are too
+/// noisy to show. Most of it is done while pid 1 sets itself up.
 fn alone(spawn: (Duration, Duration)) {
     let gib = Some(1 << 30);
     let kinds = [
@@ -89,11 +89,12 @@ fn alone(spawn: (Duration, Duration)) {
         let mut took = Vec::new();
         let mut by = "";
         for _ in 0..rounds(300) {
+            // Whom a scope is asked for.
             let mut child = Command::new("sleep").arg("60").spawn().unwrap();
             let id = Id::random(Kind::Jail).unwrap();
             let start = Instant::now();
             let mut group = Limits::prepare(&wants, &id, &limits::here()).unwrap();
-            group.enter(i32::try_from(child.id()).unwrap()).unwrap();
+            drop(group.open(i32::try_from(child.id()).unwrap()).unwrap());
             let made = start.elapsed();
             child.kill().unwrap();
             child.wait().unwrap();

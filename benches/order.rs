@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Every start is followed one instruction at a time, with all its processes but the command. The binary has to
-//! have its symbols; `nm` reads them. Names lose the hash that the compiler gives them where few others have the
-//! same name then, so that the script outlives changes of the program: what it names in vain costs nothing.
+//! have its symbols; `nm` reads them. Names lose what changes from build to build (see [`pattern`]) where few others
+//! have the same name then, so that the script outlives changes of the program: what it names in vain costs nothing.
 #![allow(
     clippy::zombie_processes, // all are waited for, by `waitpid` of any
     clippy::unwrap_used,
@@ -38,14 +38,20 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// What is started: the common ways, the commonest first.
-const STARTS: [&[&str]; 6] = [
+const STARTS: [&[&str]; 8] = [
     &["exec", "--", "./noop"],
     &["exec", "--", "./noop"],
     &["exec", "--rw", "--", "./noop"],
     &["exec", "--net", "host", "--", "./noop"],
     &["exec", "--preset", "build", "--best-effort", "--", "./noop"],
     &["exec", "--", "cp", "noop", "copy"],
+    // Its jail runs already: this side of a join.
+    &["exec", WORKSPACE, "--", "./noop"],
+    &["exec", "--preset", "agent", "--best-effort", "--", "./noop"],
 ];
+
+/// A workspace whose jail runs.
+const WORKSPACE: &str = "kept";
 
 #[cfg(not(target_arch = "x86_64"))]
 fn main() {
@@ -65,6 +71,11 @@ fn main() {
     for _ in 0..3 {
         assert!(place.aj(STARTS[0]).stderr(Stdio::null()).status().unwrap().success());
     }
+    let run = |words: &[&str]| {
+        assert!(place.aj(words).stdout(Stdio::null()).status().unwrap().success(), "{words:?}");
+    };
+    run(&["workspace", "create", WORKSPACE, "--from-dir", "."]);
+    run(&["workspace", "start", WORKSPACE]);
     let mut order = Vec::new();
     let mut seen = HashSet::new();
     for words in STARTS {
@@ -75,6 +86,7 @@ fn main() {
             }
         }
     }
+    run(&["workspace", "stop", WORKSPACE]);
     eprintln!("{} functions of {}", order.len(), symbols.len());
     print_script(&order, &symbols);
 }
@@ -149,26 +161,48 @@ fn base(pid: Pid, aj: &std::ffi::OsStr) -> u64 {
 }
 
 fn print_script(order: &[&str], symbols: &BTreeMap<u64, String>) {
-    let mut alike: HashMap<&str, usize> = HashMap::new();
+    let mut alike: HashMap<String, usize> = HashMap::new();
     for name in symbols.values() {
-        *alike.entry(stem(name)).or_default() += 1;
+        *alike.entry(pattern(name)).or_default() += 1;
     }
     println!("/* What a start of aj executes, in that order: made by benches/order.rs, which says why. */");
     println!("SECTIONS {{\n  .text.start : {{");
+    let mut printed = HashSet::new();
     for name in order {
-        let few = stem(name) != *name && alike.get(stem(name)).is_some_and(|n| *n <= 2);
-        let pattern = if few { format!("{}*", stem(name)) } else { (*name).to_owned() };
-        println!("    *(.text.{pattern} .text.unlikely.{pattern})");
+        let pattern = pattern(name);
+        let few = alike.get(&pattern).is_some_and(|n| *n <= 3);
+        let pattern = if few { pattern } else { (*name).to_owned() };
+        if printed.insert(pattern.clone()) {
+            println!("    *(.text.{pattern} .text.unlikely.{pattern})");
+        }
     }
     println!("  }}\n}}\nINSERT BEFORE .text;");
 }
 
-/// A name without its hash.
-fn stem(name: &str) -> &str {
-    match name.rfind("17h") {
-        Some(at) if name.starts_with("_ZN") && name.get(at + 19..).is_some_and(|e| e.starts_with('E')) => {
-            &name[..at + 3]
-        }
-        _ => name,
+/// A name as the linker looks for it, with `*` for what differs between two builds of the same function: in a name
+/// mangled the `v0` way the hashes of crates (`Cs…_`), the places that it refers back to (`B…_`), and what the
+/// optimizer appended (`.llvm.…`).
+fn pattern(name: &str) -> String {
+    let Some(path) = name.strip_prefix("_R") else { return name.to_owned() };
+    let (path, appended) = path.split_once('.').map_or((path, ""), |(path, _)| (path, "*"));
+    let mut pattern = "_R".to_owned();
+    let mut rest = path;
+    while let Some(at) = rest.find(['C', 'B']) {
+        let (before, from) = rest.split_at(at);
+        pattern.push_str(before);
+        let skipped = if from.starts_with("Cs") { 2 } else { 1 };
+        let hash = from.get(skipped..).unwrap_or_default();
+        let length =
+            hash.find(|c: char| !c.is_ascii_alphanumeric()).filter(|at| hash[*at..].starts_with('_'));
+        let is_hash = length.is_some_and(|n| if skipped == 2 { n > 5 } else { n < 4 });
+        let Some(length) = length.filter(|_| is_hash) else {
+            pattern.push_str(&from[..1]);
+            rest = &from[1..];
+            continue;
+        };
+        pattern.push_str(&from[..skipped]);
+        pattern.push_str("*_");
+        rest = &hash[length + 1..];
     }
+    pattern + rest + appended
 }

@@ -31,7 +31,7 @@ use crate::sys::ns;
 use crate::sys::openat2::resolved as resolved_path;
 use crate::sys::pidfd::{self, Change};
 use crate::sys::terminal::take_foreground;
-use crate::sys::{Error, Result, caps, fd, net, signal};
+use crate::sys::{Error, Result, caps, cgroup, fd, net, signal};
 
 /// What pid 1 is born with.
 #[derive(Debug)]
@@ -461,15 +461,21 @@ fn devpts() -> Result<OwnedFd> {
     fs.mount(Attr::NOSUID.and(Attr::NOEXEC))
 }
 
+/// Wait until the command may start, and step into the groups that hold its limits.
+pub(super) fn await_start(status: &OwnedFd) {
+    let Some(doors) = wire::wait_start(status) else { clone::exit_now(125) };
+    if let Err(e) = doors.iter().try_for_each(cgroup::step_in) {
+        fail(status, &e, false);
+    }
+}
+
 /// Start the command, report, reap until it ends. The kernel kills everything else in the pid
 /// namespace when we leave, and holds our end back until all of it is gone.
 pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: bool) -> ! {
     let argv = CStrings::new(plan.argv.clone());
     let env = CStrings::new(plan.env.clone());
     // Its start is on record by then, mostly long before.
-    if !wire::wait_start(status) {
-        clone::exit_now(125);
-    }
+    await_start(status);
     let mut failed: Option<(Errno, usize)> = None;
     if terminal {
         signal::block_sigttou();

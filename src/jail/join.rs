@@ -198,7 +198,7 @@ impl Waiting {
     /// Let the command run: its start is recorded.
     pub fn start(self) -> Result<Begun> {
         let Waiting { conn, status, outside: Outside { stdout, stderr, stdin }, started } = self;
-        wire::send_start(&status)?;
+        wire::send_start(&status, &[])?;
         match hear(&conn, None)? {
             Heard::Answer(Answer::Forked(inner), fds) => {
                 let Some(pidfd) = fds.into_iter().next() else {

@@ -229,9 +229,9 @@ pub struct Released {
 }
 
 impl Released {
-    /// Let the command run: the start is recorded.
-    pub fn start(self) -> Result<Running> {
-        wire::send_start(&self.running.status)?;
+    /// Let the command run, in the groups that `doors` lead into: the start is recorded.
+    pub fn start(self, doors: &[OwnedFd]) -> Result<Running> {
+        wire::send_start(&self.running.status, doors)?;
         self.mappings.into_iter().try_for_each(Mapping::finish)?;
         Ok(self.running)
     }

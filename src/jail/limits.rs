@@ -4,10 +4,10 @@
 //! hold everything that is wanted is taken. Only
 //! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
 //! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
-//! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`); with v1 we step into the groups ourselves, for as
-//! long as it takes to clone it. Where it was cloned before anybody knew of a limit, it is moved while it
-//! makes its network namespace, before it can have started anything: the kernel then waits ten milliseconds
-//! for all processors, as it does for every process that moves another one.
+//! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`): moving a process into one takes the kernel ten
+//! milliseconds, in which it waits for all processors. A thread that moves itself need not wait, which v1 allows:
+//! the groups are made while pid 1 sets itself up, and it steps in before it starts the command. By then it has no
+//! right to anything, and uses that of whoever opened the file that it is sent.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ mod place;
 mod scope;
 pub mod sweep;
 
-pub use place::here;
+pub use place::{here, may_be_v2};
 
 /// What is to be limited. Not all of it must be: see [`Wants::hard`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -129,8 +129,6 @@ pub struct Limits {
     wants: Wants,
     name: String,
     held: Vec<Held>,
-    /// Pid 1 was born in the groups of cgroup v1.
-    inside: bool,
 }
 
 /// A group, or where it is about to be made.
@@ -174,7 +172,7 @@ pub struct Counted {
 
 impl Limits {
     /// Find a place for what `wants` asks of the jail `id`; with cgroup v2 make the group, ready for
-    /// [`Limits::around`]. `Err` names what cannot be had.
+    /// [`Limits::to_be_born_in`]. `Err` names what cannot be had.
     pub fn prepare(
         wants: &Wants,
         id: &Id,
@@ -192,7 +190,7 @@ impl Limits {
             return Ok(limits);
         }
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held, inside: false }),
+            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
@@ -217,7 +215,7 @@ impl Limits {
         }
         let held = Held { controller: None, parent, path: manager.group, group: None };
         let name = format!("{PREFIX}{id}.scope");
-        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held], inside: false })
+        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
     }
 
     /// Have pid 1 put into its scope, and look at what was made of it.
@@ -249,16 +247,35 @@ impl Limits {
         Ok(())
     }
 
+    /// Make a group of cgroup v2 for the jail `id` before it is known what it has to hold, which is at most what
+    /// `guess` names: pid 1 can be born in it already. Then [`Limits::claim`] it. `None`: there is no place.
+    pub fn reserve(guess: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
+        let (parent, path) = place::v2(hierarchies, guess).ok()?;
+        Limits::in_v2(&Wants::default(), &format!("{PREFIX}{id}.{}", std::process::id()), parent, path).ok()
+    }
+
+    /// Let a group that was reserved hold `wants`. `false`: it cannot, or there is nothing to hold.
+    pub fn claim(&mut self, wants: &Wants) -> bool {
+        let file = |controller: &Controller| match controller {
+            Controller::Memory => "memory.max",
+            Controller::Cpu => "cpu.max",
+            Controller::Io => "io.max",
+            Controller::Pids => "pids.max",
+            Controller::Freezer => "cgroup.freeze",
+        };
+        let can = |c: &Controller| self.of(*c).is_some_and(|group| group.has(file(c)));
+        if wants.is_empty() || !wants.needed().iter().all(can) {
+            return false;
+        }
+        self.wants = wants.clone();
+        self.apply_v2().is_ok()
+    }
+
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
         let group = parent.make(name)?;
         let held = Held { controller: None, parent, path, group: Some(group) };
-        let limits = Limits {
-            backend: Backend::V2,
-            wants: wants.clone(),
-            name: name.to_owned(),
-            held: vec![held],
-            inside: false,
-        };
+        let limits =
+            Limits { backend: Backend::V2, wants: wants.clone(), name: name.to_owned(), held: vec![held] };
         limits.apply_v2()?;
         Ok(limits)
     }
@@ -287,59 +304,34 @@ impl Limits {
         Ok(())
     }
 
-    /// Have pid 1 made in its groups where that can be: `bear` is given the one of cgroup v2 to be born in, or
-    /// is called while we are in those of v1. What they hold is not said yet, so that nothing can befall us.
-    /// Afterwards [`Limits::enter`] is due. The second answer: whether we are where we were.
-    pub fn around<T>(&mut self, bear: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> (T, Result<()>) {
-        if self.backend != Backend::V1 {
-            return (bear(self.to_be_born_in()), Ok(()));
-        }
-        // What is in use already cannot be forbidden: a limit that a start alone may be over comes first.
-        let small = self.wants.mem.is_some_and(|bytes| bytes < START);
-        self.inside = !small && self.step_in().is_ok();
-        let born = bear(None);
-        let mut back = Ok(());
-        for held in self.held.iter().filter(|held| held.group.is_some()) {
-            back = held.parent.enter_self().and(back);
-        }
-        (born, back)
-    }
-
-    /// Nobody is moved but the one thread that writes, so that the kernel need not wait.
-    fn step_in(&mut self) -> Result<()> {
-        for held in &mut self.held {
-            held.make(&self.name)?.enter_self()?;
-        }
-        Ok(())
-    }
-
-    /// The group to be born in.
-    fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
+    /// The group that pid 1 is to be born in, where it can be.
+    pub fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
             Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
             Backend::Scope | Backend::V1 => None,
         }
     }
 
-    /// Move pid 1 into its groups, which has started nothing yet: those of cgroup v1, which are made now, a
-    /// scope, which is asked for now, or the one of cgroup v2 that it was not born in.
-    pub fn enter(&mut self, pid: i32) -> Result<()> {
+    /// Make what is still to be made, while pid 1 prepares itself, and set the limits. With cgroup v1 the answer
+    /// is what it steps into the groups with before it starts anything; into a scope it is put now.
+    pub fn open(&mut self, pid: i32) -> Result<Vec<OwnedFd>> {
         match self.backend {
-            Backend::V2 => {
-                return self.of(Controller::Memory).map_or(Ok(()), |group| group.enter(pid));
-            }
-            Backend::Scope => return self.enter_scope(pid),
-            Backend::V1 => {}
+            Backend::V2 => {}
+            Backend::Scope => self.enter_scope(pid)?,
+            Backend::V1 => return self.open_v1(),
         }
+        Ok(Vec::new())
+    }
+
+    fn open_v1(&mut self) -> Result<Vec<OwnedFd>> {
+        let mut doors = Vec::with_capacity(self.held.len());
         for held in &mut self.held {
             let controller = held.controller;
             let group = held.make(&self.name)?;
             apply_v1(&self.wants, controller, group)?;
-            if !self.inside {
-                group.enter(pid)?;
-            }
+            doors.push(group.door()?);
         }
-        Ok(())
+        Ok(doors)
     }
 
     /// What holds the limits.
@@ -454,8 +446,6 @@ impl Drop for Limits {
 
 /// Bytes below a limit at which memory may already have run out.
 const CHARGE: u64 = 1 << 20;
-/// Bytes that pid 1, with its namespaces, may have taken before its limits are set.
-const START: u64 = 16 << 20;
 /// Groups that one run looks at beside its own.
 const FEW: usize = 64;
 /// Microseconds in which a quota of processor time is given out.

@@ -22,7 +22,7 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::unistd::Pid;
 
 use super::confine::{LISTENER, Stdio, confine_joined};
-use super::init::{command, enter, fail, leave};
+use super::init::{await_start, command, enter, fail, leave};
 use super::lite::descendants;
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
 use super::plan::{Plan, What};
@@ -94,9 +94,7 @@ struct Server {
 pub(super) fn run(mut plan: Plan, status: OwnedFd, layers: Layers) -> ! {
     let how = plan.serve.take().unwrap_or_default();
     let listener = fd::received(LISTENER);
-    if !wire::wait_start(&status) {
-        clone::exit_now(125);
-    }
+    await_start(&status);
     let ready = fd::set_nonblocking(&listener)
         .and_then(|()| Ok((fd::sealed(&how.blueprint)?, signal::take_over_as_init()?)));
     let (blueprint, signals) = match ready {

@@ -33,6 +33,9 @@ pub trait Watcher {
     /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
     /// for a third of a millisecond. Called once, first.
     fn meanwhile(&mut self) {}
+    /// The jail has lived for a moment: time for what no short command is to wait for. Called once, and only of
+    /// one that has control groups.
+    fn lives(&mut self) {}
     /// The command is running.
     fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
     /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
@@ -120,6 +123,8 @@ pub struct Options<'a> {
 const TICK_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait for the end of a jail that was killed before saying that it cannot be.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// How long a command runs that is over at once.
+const SHORT: Duration = Duration::from_millis(20);
 /// How long a jail that was killed may take before it is asked why.
 const MOMENT: Duration = Duration::from_millis(200);
 /// Once the time is up, a reader that takes nothing for so long (or the grace, when that is longer)
@@ -218,6 +223,7 @@ pub fn supervise(
     let mut disk = DiskMeter::new(options.watch_disk, started);
     let mut shortage = options.group.and_then(Limits::on_memory_shortage);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
+    let mut lives_at = options.group.map(|_| started + SHORT);
     loop {
         let now = Instant::now();
         if state.left_others() {
@@ -251,6 +257,10 @@ pub fn supervise(
                 state.over_disk = true;
                 state.kill(pidfd.as_fd())?;
             }
+            if lives_at.is_some_and(|at| now >= at) {
+                lives_at = None;
+                watcher.lives();
+            }
             if state.started && next_tick.is_some_and(|at| now >= at) {
                 next_tick = Some(now + TICK_EVERY);
                 if flows.outbox.is_empty() {
@@ -266,7 +276,7 @@ pub fn supervise(
             let patience = if state.lingered { GIVE_UP } else { MOMENT };
             let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + patience)];
             let input = flows.input.as_ref().and_then(Input::wake_at);
-            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input];
+            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input, lives_at];
             let terminal = [state.stop_by, flows.terminal.as_ref().and_then(Terminal::wake_at)];
             timers.into_iter().chain(looks).chain(terminal).flatten().min()
         };

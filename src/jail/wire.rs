@@ -200,21 +200,42 @@ pub fn is_loopback_up(socket: impl AsFd) -> bool {
     }
 }
 
-/// Tell pid 1 that its command may start. One that has failed already says why itself.
-pub fn send_start(socket: impl AsFd) -> sys::Result<()> {
-    send_word(socket, b"s")
+/// Tell pid 1 that its command may start, once it has stepped in by these `doors`. One that has failed already
+/// says why itself.
+pub fn send_start(socket: impl AsFd, doors: &[OwnedFd]) -> sys::Result<()> {
+    if doors.is_empty() {
+        return send_word(socket, b"s");
+    }
+    let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();
+    match send_packet(socket, b"s", &doors) {
+        Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        Err(e) => Err(Error::new("send", "status socket", e)),
+    }
 }
 
-/// Wait for [`send_start`]; whether it came. Not when the other side is gone.
-pub fn wait_start(socket: impl AsFd) -> bool {
+/// Wait for [`send_start`]: what it was given. `None`: the other side is gone.
+pub fn wait_start(socket: impl AsFd) -> Option<Vec<OwnedFd>> {
     loop {
         let mut byte = [0u8; 1];
-        match recv(socket.as_fd().as_raw_fd(), &mut byte, MsgFlags::empty()) {
-            Ok(0) => return false,
-            Ok(_) if byte == *b"s" => return true,
-            // About overlays, from one that was lent and killed after it had sent them; `lo`, too late.
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return false,
+        let mut space = nix::cmsg_space!([RawFd; PACKED]);
+        let mut iov = [IoSliceMut::new(&mut byte)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let got = match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut iov, Some(&mut space), flags) {
+            Err(Errno::EINTR) => continue,
+            other => other.ok()?,
+        };
+        if got.bytes == 0 {
+            return None;
+        }
+        let mut doors = Vec::new();
+        for c in got.cmsgs().ok()? {
+            if let ControlMessageOwned::ScmRights(fds) = c {
+                doors.extend(fds.into_iter().map(own));
+            }
+        }
+        // Other words are about overlays, from one that was lent and killed after it had sent them; `lo`, too late.
+        if byte == *b"s" {
+            return Some(doors);
         }
     }
 }
@@ -395,16 +416,16 @@ mod tests {
         assert!(!is_loopback_up(&b));
         send_none(&a).unwrap();
         send_loopback(&a).unwrap();
-        send_start(&a).unwrap();
+        send_start(&a, &[]).unwrap();
         assert!(is_loopback_up(&b));
-        assert!(!is_loopback_up(&b) && wait_start(&b), "the last word stays");
-        send_start(&a).unwrap();
-        assert!(!is_loopback_up(&b) && wait_start(&b));
+        assert!(!is_loopback_up(&b) && wait_start(&b).is_some(), "the last word stays");
+        send_start(&a, &[]).unwrap();
+        assert!(!is_loopback_up(&b) && wait_start(&b).is_some());
         send_loopback(&a).unwrap();
-        send_start(&a).unwrap();
-        assert!(wait_start(&b), "one that nobody asked about any more");
+        send_start(&a, &[]).unwrap();
+        assert!(wait_start(&b).is_some(), "one that nobody asked about any more");
         drop(a);
-        assert!(!is_loopback_up(&b) && !wait_start(&b));
+        assert!(!is_loopback_up(&b) && wait_start(&b).is_none());
     }
 
     #[test]

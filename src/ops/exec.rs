@@ -7,31 +7,26 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 
-use super::project::{self, Choice, Place};
-use super::secrets::Secrets;
+use super::project::Choice;
 use super::{changes, config, keep, pause};
 
 use crate::base::id::{Id, Kind as IdKind};
 use crate::jail::limits::Limits;
-use crate::jail::plan::Plan;
-use crate::jail::spec::{Spec, Storage};
+use crate::jail::spec::Storage;
 use crate::jail::supervise::{self, Ended, Leaving, Options};
 use crate::monitor::Monitor;
-use crate::policy::file::UserFile;
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
-use crate::policy::resolve::Resolved;
 use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome};
-use crate::store::layout::StateDir;
-use crate::store::planted::{self, Bed};
 use crate::store::spool;
-use crate::store::trees::{self, Tree};
+use crate::store::trees::Tree;
 use crate::sys;
 
 mod again;
 mod alias;
+mod begin;
 mod beside;
 mod beyond;
 mod born;
@@ -68,7 +63,7 @@ mod tracked;
 mod veil;
 mod volumes;
 
-use beside::Beside;
+use begin::{Asked, Begun, discard};
 use born::Start;
 use prepare::{How, Prepared, prepare};
 use relay::Relay;
@@ -266,13 +261,15 @@ fn attempt(
     let terminal = streams::terminal(request)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
     let seat = Seat::look(request)?;
-    let early = if lite { None } else { Start::early((request, terminal), user.as_ref(), seat.as_ref()) };
+    let in_it = (user.as_ref(), seat.as_ref());
+    let reserved = if lite { None } else { born::reserve(request, in_it, &id) };
+    let early = if lite { None } else { Start::early((request, terminal), in_it, reserved.as_ref()) };
     let asked = Asked::look_at(request, user, seat.as_ref(), &mut warnings).and_then(|asked| {
         warnings.extend_from_slice(&asked.resolved.warnings);
         if lite {
             lite::check(&asked.resolved.settings)?;
         }
-        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, &mut warnings)?;
+        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, reserved, &mut warnings)?;
         Ok((asked, limits))
     });
     let (Asked { older, place, resolved }, mut limits) = match asked {
@@ -284,10 +281,11 @@ fn attempt(
         }
     };
     let settings = &resolved.settings;
-    let start = match Start::fitting(early, (request, terminal), settings, (limits.group.as_mut(), lite)) {
+    let start = match Start::fitting(early, (request, terminal), settings, (&limits, lite)) {
         Err(e) if !lite && lite::may_follow_error(settings, &e) => return Ok(Attempt::Lite),
         start => start?,
     };
+    drop(limits.unused.take());
     let birth = start.birth();
     let ids = birth.ids;
     let meta = place.meta.clone();
@@ -355,16 +353,22 @@ fn attempt(
             return Err(Error::Launch(e));
         }
     };
-    match spool::append_start(&state, &record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.run))
-    {
-        Ok(set_aside) => warnings.extend(set_aside),
+    // Meanwhile it sets itself up.
+    let doors = limits.group.as_mut().map_or(Ok(Vec::new()), |group| group.open(begun.run.1));
+    let ready = doors.map_err(Error::Launch).and_then(|doors| {
+        let start = record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.run);
+        warnings.extend(spool::append_start(&state, &start)?);
+        Ok(doors)
+    });
+    let doors = match ready {
+        Ok(doors) => doors,
         Err(e) => {
             let ended = released.abandon();
             discard(tree, &state);
             ended.map_err(Error::Launch)?;
-            return Err(e.into());
+            return Err(e);
         }
-    }
+    };
     let options = Options {
         // That of a command; the jail ends with its last process.
         timeout: settings.timeout.filter(|_| request.hold.is_none()),
@@ -385,7 +389,7 @@ fn attempt(
     }
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
-    let ended = released.start().and_then(|jail| supervise::supervise(jail, &options, &mut relay));
+    let ended = released.start(&doors).and_then(|jail| supervise::supervise(jail, &options, &mut relay));
     if let Some(hold) = &request.hold {
         hold.ended();
     }
@@ -495,89 +499,6 @@ fn attempt(
         _held: held,
         _group: limits.group,
     })))
-}
-
-/// What is asked for, over which directory.
-struct Asked {
-    /// The tree to go on in.
-    older: Option<Tree>,
-    place: Place,
-    resolved: Resolved,
-}
-
-impl Asked {
-    fn look_at(
-        request: &Request,
-        user: Option<UserFile>,
-        seat: Option<&Seat>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Asked, Error> {
-        let (older, place) = match again::take(request, seat, warnings)? {
-            Some((tree, place)) => (Some(tree), place),
-            None => (None, project::find(&request.tree)?),
-        };
-        let flags = request.flags.clone();
-        let workspace = seat.map(|seat| &seat.kept.stored);
-        let at = (&*place.root, &*place.cwd);
-        let resolved = config::policy_with(user, at, workspace, flags, &request.env_files)?;
-        Ok(Asked { older, place, resolved })
-    }
-}
-
-/// A run whose jail has been born.
-struct Begun<'a> {
-    spec: &'a Spec,
-    plan: &'a Plan,
-    beside: &'a [Beside],
-    seeds: &'a [Bed],
-    secrets: &'a Secrets,
-    /// What kind of run it is, and the pid of the jail's pid 1.
-    run: (&'static str, i32),
-}
-
-impl Begun<'_> {
-    /// Make the tree, or go on in an older one; leave nothing new when that fails.
-    fn tree(
-        &self,
-        state: &StateDir,
-        older: Option<Tree>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Tree>, Error> {
-        let Begun { spec, plan, beside, seeds, secrets, .. } = *self;
-        let owner = spec.outside();
-        let tree = match older {
-            Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
-            None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
-            None => None,
-        };
-        if let Some(home) = &spec.home {
-            home::prepare(home, plan, owner)?;
-        }
-        if let Some(Err(e)) =
-            tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
-        {
-            discard(tree, state);
-            return Err(e.into());
-        }
-        if let Some(Err(e)) = tree
-            .as_ref()
-            // A copy is made without them.
-            .filter(|_| spec.storage != Storage::Copy || spec.access != Access::Overlay)
-            .map(|tree| planted::plant(tree, seeds, &|path| secrets.is_shown(path)))
-        {
-            discard(tree, state);
-            return Err(Error::Unhidden(e));
-        }
-        Ok(tree)
-    }
-}
-
-fn discard(tree: Option<Tree>, state: &StateDir) {
-    // What earlier runs left is not this one's to take away.
-    if let Some(tree) = tree.filter(|tree| !tree.is_older()) {
-        // Whatever is left is swept by the next command that looks.
-        drop(tree.remove(state));
-    }
 }
 
 /// An error with its sources, on one line.

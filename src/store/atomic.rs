@@ -12,6 +12,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::dirfd::open_file;
 use crate::sys::errno;
 
+/// Bytes of the buffer that a file is read into at first.
+const ROOM: usize = 1024;
+
 /// Whether the content must survive power loss, at the price of an fsync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -51,7 +54,8 @@ pub fn read(dir: impl AsFd, name: &str, max: u64) -> Result<Option<Vec<u8>>, Err
         Err(Errno::ENOENT) => return Ok(None),
         Err(e) => return Err(e),
     };
-    let mut bytes = Vec::new();
+    // Room for most at once: it is read in pieces of 32 bytes otherwise.
+    let mut bytes = Vec::with_capacity(usize::try_from(max).unwrap_or(ROOM).min(ROOM));
     file.take(max).read_to_end(&mut bytes).map_err(|e| errno(&e))?;
     Ok(Some(bytes))
 }

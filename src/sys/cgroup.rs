@@ -106,9 +106,10 @@ impl Group {
         self.set("cgroup.procs", u64::try_from(pid).unwrap_or(0))
     }
 
-    /// Move ourselves into this group of cgroup v1, which are one thread.
-    pub fn enter_self(&self) -> Result<()> {
-        self.write("tasks", "0")
+    /// Of a group of cgroup v1: what a process that has one thread steps in by itself with, see [`step_in`].
+    pub fn door(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.0, "tasks", flags, Mode::empty()).map_err(|e| Error::new("open", "tasks", e))
     }
 
     /// What is in a file of it.
@@ -158,6 +159,19 @@ impl Group {
 impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Step into the group that `door` belongs to: we are one thread. Nobody else is moved, so that the kernel need
+/// not wait for all processors. The kernel asks for the rights of whoever opened the door (before 5.16: for ours,
+/// who may move themselves).
+pub fn step_in(door: impl AsFd) -> Result<()> {
+    loop {
+        match nix::unistd::write(door.as_fd(), b"0") {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::new("write", "tasks", e)),
+        }
     }
 }
 

@@ -194,7 +194,7 @@ fn a_plain_run_makes_no_group_and_one_with_a_limit_removes_its_own() {
 fn what_a_killed_run_leaves_is_swept() {
     let Some(yard) = Yard::new() else { return };
     let Some(_) = held(&yard) else { return };
-    for sweeper in ["\"$AJ\" jail list -q", "\"$AJ\" exec --mem 64m -- true"] {
+    for sweeper in ["\"$AJ\" jail list -q", "\"$AJ\" exec --mem 64m -- sleep 0.1"] {
         let mut aj = yard.exec(["--mem", "64m"], ["./life", "ready", "60"]);
         let mut running = Running::start(aj.stdout(Stdio::piped()).stderr(Stdio::null()));
         running.first_line();

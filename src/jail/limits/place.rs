@@ -12,6 +12,12 @@ pub fn here() -> Hierarchies {
     Hierarchies::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 
+/// Whether a group of cgroup v2 may hold limits: somewhere it has controllers. One call.
+pub fn may_be_v2() -> bool {
+    let names = std::fs::read("/sys/fs/cgroup/cgroup.controllers");
+    names.map_or_else(|e| e.kind() != std::io::ErrorKind::NotFound, |names| !names.is_empty())
+}
+
 /// The nearest group from our own upwards in which we may make one with all the controllers: children
 /// get those that their parent hands on. One that holds processes itself cannot be made to hand on more
 /// ("no internal processes"), so that a group beside our own is the usual case.

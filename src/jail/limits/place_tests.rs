@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::base::id::Id;
 
 /// A hierarchy of files: what the kernel would show, as far as places are judged by it.
 struct Fake {
@@ -138,4 +139,29 @@ fn of_cgroup_v1_each_controller_has_a_place_of_its_own() {
     let memory = Hierarchies { v1: h.v1[..1].to_vec(), ..h.clone() };
     assert_eq!(v1(&memory, &wants()).unwrap().len(), 1);
     assert_eq!(v1(&Hierarchies::default(), &wants()).unwrap_err().controllers, [Controller::Memory]);
+}
+
+#[test]
+fn a_group_that_was_reserved_holds_what_it_has_the_files_for() {
+    let fake = Fake::new();
+    fake.group("", "cpu memory pids", "cpu memory pids");
+    let id = Id::random(crate::base::id::Kind::Jail).unwrap();
+    let guess = Wants { cpu_millis: Some(u64::MAX), ..wants() };
+    let mut group = super::super::Limits::reserve(&guess, &id, &fake.v2("")).unwrap();
+    assert!(group.to_be_born_in().is_some(), "before anything is known");
+    let at = group.paths().remove(0);
+    assert!(!group.claim(&Wants::default()), "nothing is to be held");
+    // `RLIMIT_NPROC` is there for processes.
+    fs::write(at.join("pids.max"), "").unwrap();
+    for file in ["memory.max", "memory.oom.group"] {
+        assert!(!group.claim(&wants()), "{file} is not there yet");
+        fs::write(at.join(file), "").unwrap();
+    }
+    fs::write(at.join("memory.swap.max"), "").unwrap();
+    assert!(group.claim(&wants()));
+    assert_eq!(fs::read_to_string(at.join("memory.max")).unwrap(), (1u64 << 30).to_string());
+    assert_eq!(fs::read_to_string(at.join("pids.max")).unwrap(), "10");
+    assert!(!group.claim(&guess), "it has no processor time to give");
+    let io = Wants { io_read: Some(1), ..guess };
+    assert!(super::super::Limits::reserve(&io, &id, &fake.v2("")).is_none());
 }

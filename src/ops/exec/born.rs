@@ -2,10 +2,12 @@
 //! sure. It makes its namespaces on another processor, the longest part of a start, while the launcher
 //! finds the project, reads its file and plans.
 
+use super::limits::Chosen;
 use super::seat::Seat;
 use super::{Error, Request, streams};
+use crate::base::id::Id;
 use crate::jail::launch::{self, Born};
-use crate::jail::limits::Limits;
+use crate::jail::limits::{self, Limits, Wants};
 use crate::jail::spec::{Birth, Ids, Owner};
 use crate::policy::file::UserFile;
 use crate::policy::layer::Layer;
@@ -20,49 +22,31 @@ pub(super) type On<'a> = (&'a Request, Option<terminal::Settings>);
 pub(super) struct Start {
     birth: Birth,
     born: sys::Result<Born>,
+    /// In a group that is to hold its limits.
+    in_group: bool,
 }
 
 impl Start {
-    /// Born in `group`, or moved into it: that needs no more than that it has started nothing yet.
-    fn new((request, terminal): On<'_>, birth: Birth, group: Option<&mut Limits>) -> Start {
-        let streams = match streams::of(request, terminal) {
-            Ok(streams) => streams,
-            Err(e) => return Start { birth, born: Err(e) },
-        };
-        let Some(group) = group else {
-            return Start { born: launch::bear(&birth, streams, None), birth };
-        };
-        let mut into_group = false;
-        let (born, back) = group.around(|into| {
-            into_group = into.is_some();
-            launch::bear(&birth, streams, into)
-        });
-        let born = match (born, back) {
-            (Ok(born), Err(e)) => born.abandon().and(Err(e)),
-            (born, _) => born,
-        };
-        let start = Start { birth, born };
-        if start.born.is_ok() && into_group { start } else { start.enter(Some(group)) }
-    }
-
-    fn enter(self, group: Option<&mut Limits>) -> Start {
-        let born = self.born.and_then(|born| match group.map_or(Ok(()), |group| group.enter(born.pid())) {
-            Ok(()) => Ok(born),
-            Err(e) => born.abandon().and(Err(e)),
-        });
-        Start { born, ..self }
+    fn new((request, terminal): On<'_>, birth: Birth, group: Option<&Limits>) -> Start {
+        let into = group.and_then(Limits::to_be_born_in);
+        let born = streams::of(request, terminal).and_then(|streams| launch::bear(&birth, streams, into));
+        Start { in_group: into.is_some(), birth, born }
     }
 
     /// Where the user has a configuration of its own, what is asked for depends on more than the flags: a
     /// project's file may only narrow it, and no preset opens the network.
-    pub(super) fn early(on: On<'_>, user: Option<&UserFile>, seat: Option<&Seat>) -> Option<Start> {
+    pub(super) fn early(
+        on: On<'_>,
+        (user, seat): (Option<&UserFile>, Option<&Seat>),
+        reserved: Option<&Limits>,
+    ) -> Option<Start> {
         let flags = &on.0.flags;
         let kept = seat.map(|seat| &seat.kept.stored.layer);
         let net = flags.net.as_ref().or_else(|| kept?.net.as_ref()).map_or(Net::None, |net| net.value);
         let as_root =
             flags.as_root.as_ref().or_else(|| kept?.as_root.as_ref()).is_some_and(|root| root.value);
-        let sure = user.is_none() && !in_group(flags) && !kept.is_some_and(in_group);
-        sure.then(|| Start::new(on, birth(net, as_root), None))
+        let place = reserved.is_some() || !asks_for_group(on.0, seat) || !limits::may_be_v2();
+        (user.is_none() && place).then(|| Start::new(on, birth(net, as_root), reserved))
     }
 
     /// The one that `settings` ask for: that which was cloned early, if it is.
@@ -70,11 +54,15 @@ impl Start {
         early: Option<Start>,
         on: On<'_>,
         settings: &Settings,
-        (group, lite): (Option<&mut Limits>, bool),
+        (limits, lite): (&Chosen, bool),
     ) -> Result<Start, Error> {
         let birth = Birth { lite, ..asked_for(settings) };
+        let group = limits.group.as_ref();
+        let in_group = group.is_some_and(|group| group.to_be_born_in().is_some());
+        let fits =
+            |start: &Start| start.birth == birth && start.in_group == in_group && in_group == limits.claimed;
         match early {
-            Some(start) if start.birth == birth => Ok(start.enter(group)),
+            Some(start) if fits(&start) => Ok(start),
             Some(start) => start.abandon().map(|()| Start::new(on, birth, group)),
             None => Ok(Start::new(on, birth, group)),
         }
@@ -104,14 +92,39 @@ impl Start {
     }
 }
 
-/// Whether it is to be born in groups of its own: where limits are asked for. Moving a process into one
-/// later takes the kernel ten milliseconds.
-fn in_group(flags: &Layer) -> bool {
-    let asked = flags.preset.is_some()
-        || [&flags.mem, &flags.cpu_millis, &flags.pids, &flags.io_read, &flags.io_write]
-            .into_iter()
-            .any(Option::is_some);
-    asked || super::spec::test_takes("core-group")
+/// The group of cgroup v2 that pid 1 is to be born in, if limits are asked for and it may be cloned early. Which
+/// they are is not known before the settings are, so that it has to be fit for all that may be asked for.
+pub(super) fn reserve(
+    request: &Request,
+    (user, seat): (Option<&UserFile>, Option<&Seat>),
+    id: &Id,
+) -> Option<Limits> {
+    if user.is_some() || !asks_for_group(request, seat) || !limits::may_be_v2() {
+        return None;
+    }
+    let io = layers(request, seat).any(|l| l.io_read.is_some() || l.io_write.is_some()).then_some(u64::MAX);
+    let guess = Wants {
+        mem: Some(u64::MAX),
+        cpu_millis: Some(u64::MAX),
+        pids: Some(u64::MAX),
+        io_read: io,
+        ..Wants::default()
+    };
+    Limits::reserve(&guess, id, &limits::here())
+}
+
+/// What is asked for, as far as it is known before any file is read.
+fn layers<'a>(request: &'a Request, seat: Option<&'a Seat>) -> impl Iterator<Item = &'a Layer> {
+    std::iter::once(&request.flags).chain(seat.map(|seat| &seat.kept.stored.layer))
+}
+
+/// Whether limits are asked for, so that it may have to be born in a group of its own.
+fn asks_for_group(request: &Request, seat: Option<&Seat>) -> bool {
+    let asks = |l: &Layer| {
+        l.preset.is_some()
+            || [&l.mem, &l.cpu_millis, &l.pids, &l.io_read, &l.io_write].into_iter().any(Option::is_some)
+    };
+    layers(request, seat).any(asks) || super::spec::test_takes("core-group")
 }
 
 /// What `settings` ask for.

@@ -63,7 +63,7 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     let mut resolved = config::policy_with(config::user()?, at, workspace, flags, &request.env_files)?;
     let id = Id::random(Kind::Jail).map_err(Error::Random)?;
     // A group that has to be there before pid 1 is made, and removed again.
-    let limits = limits::choose(&resolved, &id, &place.root, &mut warnings)?;
+    let limits = limits::choose(&resolved, &id, &place.root, None, &mut warnings)?;
     let birth = born::asked_for(&resolved.settings);
     let how = How { id, storage: None, birth, limits: &limits, umask: 0o022 };
     let in_it = (older.as_ref(), seat.as_ref());

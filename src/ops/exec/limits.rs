@@ -24,6 +24,10 @@ use crate::store::layout::StateDir;
 pub(super) struct Chosen {
     /// Its control groups.
     pub(super) group: Option<Limits>,
+    /// They are what was reserved.
+    pub(super) claimed: bool,
+    /// What was reserved and is of no use. It can go once nobody is in it.
+    pub(super) unused: Option<Limits>,
     /// Bytes of memory beyond which the supervisor kills it.
     pub(super) watch_memory: Option<u64>,
     /// Bytes on disk beyond which it does.
@@ -57,6 +61,7 @@ pub(super) fn choose(
     resolved: &Resolved,
     id: &Id,
     workspace: &Path,
+    reserved: Option<Limits>,
     warnings: &mut Vec<String>,
 ) -> Result<Chosen, Error> {
     let s = &resolved.settings;
@@ -84,7 +89,11 @@ pub(super) fn choose(
         // Of a machine whose cgroup v2 has no controllers: being born in a group, and its end, can be tested.
         chosen.group = Limits::prepare(&Wants::default(), id, &limits::here()).ok();
     }
-    if !wants.is_empty() {
+    if let Some(mut group) = reserved {
+        chosen.claimed = group.claim(&wants);
+        *(if chosen.claimed { &mut chosen.group } else { &mut chosen.unused }) = Some(group);
+    }
+    if !wants.is_empty() && chosen.group.is_none() {
         let hierarchies = limits::here();
         while !wants.is_empty() && chosen.group.is_none() {
             match Limits::prepare(&wants, id, &hierarchies) {

@@ -167,10 +167,13 @@ impl supervise::Watcher for Relay<'_> {
         if let Some(wanted) = self.wanted {
             wanted.make_if_seen(&self.state.path().join(super::CACHE));
         }
+        self.mounts = self.below.and_then(Below::line);
+    }
+
+    fn lives(&mut self) {
         if let Some((_, Some(group))) = self.run {
             group.sweep();
         }
-        self.mounts = self.below.and_then(Below::line);
     }
 
     fn started(&mut self, layers: Layers, pid: i32, lines: &mut Vec<u8>) {

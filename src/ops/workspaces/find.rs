@@ -91,9 +91,9 @@ fn named(state: &StateDir, word: &OsStr) -> Result<Filed, Error> {
         return filed.ok_or_else(|| not_found(word));
     }
     if let Ok(name) = text.parse::<Name>()
-        && let Some(id) = workspaces::holder(state, &name)?
+        && let Some(filed) = workspaces::of_name(state, &name)?
     {
-        return Filed::read(state, id)?.ok_or_else(|| not_found(word));
+        return Ok(filed);
     }
     let start = start_of_id(Kind::Workspace, &lower).ok_or_else(|| not_found(word))?;
     let mut ids: Vec<Id> = workspaces::list(state)?;

@@ -243,6 +243,28 @@ fn target(names: &File, name: &Name) -> Option<Id> {
 
 /// The workspace of that name. Two small reads.
 pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
+    let Some(id) = linked(state, name)? else { return Ok(None) };
+    match named_so(state, id, name) {
+        Ok(filed) => Ok(filed.map(|_| id)),
+        // What cannot be read keeps its name: nobody may take it for a leftover.
+        Err(Unread::Damaged { .. } | Unread::Newer { .. }) => Ok(Some(id)),
+        Err(Unread::Store(e)) => Err(e),
+    }
+}
+
+/// The same with its record.
+pub fn of_name(state: &StateDir, name: &Name) -> std::result::Result<Option<Filed>, Unread> {
+    let Some(id) = linked(state, name)? else { return Ok(None) };
+    named_so(state, id, name)
+}
+
+/// The record of `id`, if that has this name.
+fn named_so(state: &StateDir, id: Id, name: &Name) -> std::result::Result<Option<Filed>, Unread> {
+    Ok(Filed::read(state, id)?.filter(|filed| filed.record.name == *name))
+}
+
+/// Where the link of that name leads.
+fn linked(state: &StateDir, name: &Name) -> Result<Option<Id>> {
     let below = format!("{DIR}/{NAMES}/{name}");
     let id: Option<Id> = match readlinkat(state, below.as_str()) {
         Ok(text) => text.to_str().and_then(|t| t.parse().ok()),
@@ -251,14 +273,7 @@ pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
         Err(Errno::EINVAL) => None,
         Err(e) => return Err(Error::call("readlink", &state.path().join(below), e)),
     };
-    let Some(id) = id.filter(|id| id.kind() == Kind::Workspace) else { return Ok(None) };
-    match Filed::read(state, id) {
-        Ok(Some(filed)) if filed.record.name == *name => Ok(Some(id)),
-        // What cannot be read keeps its name: nobody may take it for a leftover.
-        Err(Unread::Damaged { .. } | Unread::Newer { .. }) => Ok(Some(id)),
-        Ok(_) => Ok(None),
-        Err(Unread::Store(e)) => Err(e),
-    }
+    Ok(id.filter(|id| id.kind() == Kind::Workspace))
 }
 
 /// Names that lead to no workspace, which killed processes left; they are taken away when `remove`.
