@@ -166,7 +166,7 @@ fn a_copy_means_what_the_original_does() {
     yard.finish();
     same(&yard);
     assert!(at::stat(open(&yard.to("d")), b"gone").is_ok_and(|m| m.kind == FileKind::Char(0, 0)));
-    assert_eq!(yard.mirror.tally.bytes, 4096 * 3, "of one inode once");
+    assert!(yard.mirror.tally.bytes <= 10, "of one inode once: {:?}", yard.mirror.tally);
     assert_eq!(fs::read_dir(yard.top.join("trash")).unwrap().count(), 0);
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Error, forget, goes_on, how, ms, running, ways};
 use crate::base::clock;
 use crate::base::id::Id;
-use crate::jail::freeze::{Hold, Jail};
+use crate::jail::freeze::{self, Hold, Jail};
 use crate::monitor::Silent;
 use crate::store::alive;
 use crate::store::layout::StateDir;
@@ -71,8 +71,14 @@ impl<'a> Still<'a> {
             // The guard comes before anything stands still, and the record before both: whatever happens to
             // us, `aj resume` knows what to undo.
             record.write(state, jail.id)?;
-            let guard = Guard::post(state, jail, &way, &record);
-            let guard = guard.map_err(|e| Error::Guard { id: jail.id.to_string(), why: e.errno.into() })?;
+            let guard = match Guard::post(state, jail, &way, &record) {
+                Ok(guard) => guard,
+                Err(e) => {
+                    goes_on(state, jail, &mut Paused { since_ms: None, ..record })?;
+                    return Err(Error::Guard { id: jail.id.to_string(), why: e.errno.into() });
+                }
+            };
+            let tried = way.clone();
             let began = Instant::now();
             let frozen = jail.freeze(&way).and_then(|()| jail.is_stopped(&way));
             let held = Held::Here { way, record, guard };
@@ -81,6 +87,7 @@ impl<'a> Still<'a> {
                 Ok(()) => return Ok(still),
                 Err(e) => {
                     still.let_go()?;
+                    freeze::remove(&tried);
                     last = Some(e);
                 }
             }
