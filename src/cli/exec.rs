@@ -108,6 +108,12 @@ pub struct Args {
     /// In a workspace: fail (exit code 5) if anything runs in it, and keep others out until this has ended
     #[arg(long, help_heading = "Jail")]
     pub(super) exclusive: bool,
+    /// In a workspace: run in a fork of it, in a jail of its own, whatever else runs there. The fork is thrown
+    /// away at the end, unless the command has changed something in the tree or in /output: then it is a
+    /// workspace of its own (`aj diff`, `aj promote`), which is removed when it has not been used for as long
+    /// as changes are kept (`keep.age`)
+    #[arg(long, conflicts_with = "exclusive", help_heading = "Jail")]
+    pub(super) isolated: bool,
     /// Write JSON lines about the start and the end to this descriptor
     #[arg(long, value_name = "FD", help_heading = "Output")]
     pub(super) status_fd: Option<i32>,
@@ -210,6 +216,12 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
             CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave it out, or name a workspace")
         );
     }
+    if args.isolated && !in_workspace {
+        let message = "`--isolated` is for a command in a workspace: others have a jail of their own anyway";
+        return Err(
+            CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave it out, or name a workspace")
+        );
+    }
     let argv = match args.sh {
         Some(script) => vec!["/bin/sh".into(), "-c".into(), script],
         None => args.command,
@@ -241,6 +253,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         ticks: args.events,
         status_fd: args.status_fd,
         exclusive: args.exclusive,
+        alone: false,
         hold: None,
     };
     if args.dry_run {
@@ -260,20 +273,38 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
         );
         return Ok(Exit(exit::OK));
     }
-    let mut watcher = Watch { ui, events: args.events.then_some(0), error: None, shell };
-    let report = match op::exec(&request, &mut watcher) {
+    if args.isolated {
+        return super::exec_isolated::run(
+            ui,
+            request,
+            (args.events, shell),
+            args.apply.then_some(args.allow_exec_files),
+        );
+    }
+    run_request(ui, &request, (args.events, shell), args.apply.then_some(args.allow_exec_files))
+}
+
+/// Run what is asked for. `apply`: bring the changes back, those that the host would execute as well or not.
+pub(super) fn run_request(
+    ui: &Ui,
+    request: &Request,
+    (events, shell): (bool, bool),
+    apply: Option<bool>,
+) -> CmdResult {
+    let mut watcher = Watch { ui, events: events.then_some(0), error: None, shell };
+    let report = match op::exec(request, &mut watcher) {
         Ok(report) => report,
         Err(op::Error::Said(code)) => return Ok(Exit(code)),
         Err(e) => {
             let e = failed_as(e, shell);
-            if args.events {
+            if events {
                 watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
             }
             return Err(e);
         }
     };
     let program = request.argv.first().map_or(OsStr::new("the shell"), OsString::as_os_str);
-    finish(ui, program, report, &mut watcher, args.apply.then_some(args.allow_exec_files))
+    finish(ui, program, report, &mut watcher, apply)
 }
 
 /// The process that was to hold the jail of a workspace says why there is none.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::complete;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
+use super::fork_view::{self, CompareArgs, RmArgs};
 use super::ui::Ui;
 use crate::base::name::Name;
 use crate::base::{duration, text};
@@ -20,21 +21,32 @@ use crate::schema::workspace::Forked;
 /// Fork a workspace and run one command in every fork, side by side
 ///
 /// Each line of output begins with the name of the fork; what cannot be printed is escaped. The forks stay
-/// as the command leaves them: look at one with `aj diff FORK`, let the best become the workspace with
-/// `aj promote FORK`, and remove the others with `aj workspace rm`.
+/// as the command leaves them: look at one with `aj diff FORK`, at all of them with `aj fork compare`, let the
+/// best become the workspace with `aj promote FORK`, and remove the others with `aj fork rm`.
+///
+/// What runs in the workspace goes on: it stands still for some milliseconds while what was written is copied.
+/// A workspace called `compare` or `rm` is named by its id here.
 ///
 /// With --json one object tells of each fork what `aj exec --json` tells.
 ///
 /// The exit code is 0 when all commands ended with 0, otherwise that of the first fork whose command did
 /// not; 125 when aj could not do its part.
 #[derive(clap::Args, Debug)]
-#[command(after_long_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "Examples:
   aj fork api -n 4 -- ./try-it
-  aj fork api -n 2 --name try --timeout 10m --json -- npm test | jq '.forks[].exit_code'")]
+  aj fork compare api
+  aj fork rm api
+  aj fork api -n 2 --name try --timeout 10m --json -- npm test | jq '.forks[].exit_code'"
+)]
 pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The workspace
-    #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
-    workspace: OsString,
+    #[arg(value_name = "WORKSPACE", required = true, add = ArgValueCompleter::new(complete::workspaces))]
+    workspace: Option<OsString>,
     /// How many forks
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(fork::MOST)))]
@@ -50,8 +62,20 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
+#[derive(clap::Subcommand, Debug)]
+enum Verb {
+    Compare(CompareArgs),
+    #[command(visible_alias = "delete")]
+    Rm(RmArgs),
+}
+
 /// Run it.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    match args.verb {
+        Some(Verb::Compare(args)) => return fork_view::compare(ui, &args),
+        Some(Verb::Rm(args)) => return fork_view::rm(ui, &args),
+        None => {}
+    }
     let mut flags: Vec<OsString> = Vec::new();
     if let Some(time) = &args.timeout {
         crate::policy::value::time_limit(time)
@@ -62,7 +86,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         flags.push("--json".into());
     }
     let failed = |e: CommandError| CommandError { exit: exit::AJ_FAILED, ..e };
-    let found = op::find(Some(&args.workspace)).map_err(|e| failed(e.into()))?;
+    let found = op::find(args.workspace.as_deref()).map_err(|e| failed(e.into()))?;
     let made = fork::fork(found, args.count, args.name.as_ref()).map_err(|e| failed(e.into()))?;
     let names: Vec<&str> = made.forks.iter().map(|w| w.name.as_str()).collect();
     let width = names.iter().map(|n| n.len()).max().unwrap_or(0);
@@ -111,5 +135,5 @@ fn answer(made: &Forked, codes: &[u8], documents: &[String]) -> Value {
         json!({"name": w.name, "id": w.id, "exit_code": code, "result": result})
     };
     let forks: Vec<Value> = made.forks.iter().zip(codes).zip(documents).map(one).collect();
-    json!({"format_version": FORMAT, "parent": made.parent, "clone_ms": made.clone_ms, "forks": forks})
+    json!({"format_version": FORMAT, "parent": made.parent, "group": made.group, "clone_ms": made.clone_ms, "forks": forks})
 }

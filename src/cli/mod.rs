@@ -21,9 +21,11 @@ mod doctor;
 pub mod error;
 pub mod events;
 pub mod exec;
+mod exec_isolated;
 pub mod exit;
 mod files;
 pub mod fork;
+mod fork_view;
 pub mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -151,7 +151,13 @@ struct ShowArgs {
 /// on its own from then on: what one writes no other sees. Nothing is copied, however much there is. The
 /// directory of the host that they lie over is one and the same.
 ///
-/// Prints the names. Exit codes: 5 the workspace is in use.
+/// While something runs in it, what was written in it is copied (shared, where the file system can). For the
+/// last of that its jail stands still, some milliseconds as a rule and two seconds at most: held by
+/// `cgroup.freeze`, the freezer of cgroup v1, or, where neither can be used, by SIGSTOP, which its programs can
+/// notice. Sockets come along, but nobody listens on them. A workspace that is paused stays so.
+///
+/// Prints the names; with --json also how they were made, and their group, which `aj fork rm` takes. Exit
+/// codes: 5 the workspace is in use by a reader, or changes faster than it can be copied.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj workspace fork api

@@ -87,6 +87,11 @@ pub(super) fn removed(gone: &[WorkspaceDetail]) -> serde_json::Value {
 
 impl From<Error> for CommandError {
     fn from(e: Error) -> CommandError {
+        let e = match e {
+            Error::Still(e) => return CommandError::from(e).hint("or fork it when nothing runs in it"),
+            Error::Changes(e) => return (*e).into(),
+            e => e,
+        };
         let (exit, code) = match &e {
             Error::State(e) => return state::error(e),
             Error::Policy(e) => return policy_error(e, exit::FAILED),
@@ -95,8 +100,12 @@ impl From<Error> for CommandError {
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
+            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } => {
+                (exit::BUSY, "workspace_not_still")
+            }
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
+            Error::NoForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
             Error::NoFork(_) | Error::Unrelated { .. } | Error::OtherId { .. } => {
                 (exit::USAGE, "workspace_no_fork")
             }
@@ -126,6 +135,9 @@ impl From<Error> for CommandError {
                 .hint(format!("see since when: `aj workspace show {name}`"))
                 .hint(format!("wait for its end: `aj workspace wait {name}`"))
                 .hint(format!("or end it: `aj workspace stop {name}`")),
+            Error::Restless { name, .. } => shown
+                .hint(format!("pause it, and it is copied however long that takes: `aj pause {name}`"))
+                .hint(format!("or fork it when nothing runs in it: `aj workspace wait {name}`")),
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))
@@ -155,7 +167,12 @@ impl From<Error> for CommandError {
             | Error::Setting { .. }
             | Error::Word { .. }
             | Error::Cursor(_)
-            | Error::Random(_) => shown,
+            | Error::Random(_)
+            | Error::Still(_)
+            | Error::Changes(_) => shown,
+            Error::NoForks(_) => {
+                shown.hint("`aj workspace list` shows which workspaces are forks, and of what")
+            }
         }
     }
 }

@@ -121,6 +121,22 @@ impl Jail {
         lives()
     }
 
+    /// Wait until no thread of it runs. Groups see to that themselves; of those that SIGSTOP stops, one may be
+    /// in the middle of a call.
+    pub fn is_stopped(&self, how: &Hold) -> Result<()> {
+        if *how != Hold::Signal {
+            return Ok(());
+        }
+        wait(Instant::now() + PATIENCE, "SIGSTOP", || {
+            let mut all = true;
+            self.look(&mut |process| {
+                all &= process.threads_stand();
+                Ok(())
+            })?;
+            Ok(all)
+        })
+    }
+
     /// Let it go on.
     pub fn thaw(&self, how: &Hold) -> Result<()> {
         match how {
@@ -331,6 +347,13 @@ impl Process {
     /// Whether its number still means the same process.
     fn is_same(&self) -> bool {
         Stat::of(self.pid).is_ok_and(|s| s.start == self.start && !s.ended)
+    }
+
+    /// Whether each of its threads has stopped, or is gone.
+    fn threads_stand(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let mut stats = tasks.filter_map(|task| Stat::read(task.path().to_str()?).ok());
+        stats.all(|stat| stat.stopped || stat.ended)
     }
 
     fn signal(&self, number: i32) -> Result<()> {

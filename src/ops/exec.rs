@@ -114,6 +114,8 @@ pub struct Request {
     pub status_fd: Option<i32>,
     /// In a workspace: only if nothing else runs in it, and alone.
     pub exclusive: bool,
+    /// In a workspace that nobody else knows: in a jail of its own, which ends with it.
+    pub alone: bool,
     /// It is the run that holds the jail of a workspace, for others to join. Nobody else says so.
     pub hold: Option<Hold>,
 }
@@ -219,7 +221,9 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     // Whatever is made on the host side is private; the command gets the caller's umask.
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    if let Some(seat) = Seat::look(request)? {
+    if !request.alone
+        && let Some(seat) = Seat::look(request)?
+    {
         match live::exec(request, &seat, watcher, umask)? {
             live::Came::Done(report) | live::Came::Holder(report) => return Ok(*report),
             live::Came::NotHere => {}

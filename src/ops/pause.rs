@@ -19,6 +19,10 @@ use crate::store::layout::StateDir;
 use crate::store::paused::{self, How, Paused};
 use crate::sys::{self, pidfd, signal};
 
+mod still;
+
+pub(super) use still::{Still, is_brief, jail as jail_that_runs};
+
 /// Why a jail was not paused or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -129,7 +133,7 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
         let began = Instant::now();
         // Written first: whatever happens to us, the jail's aj and `aj resume` know what to undo.
         let since_ms = Some(clock::monotonic_ms());
-        let mut record = Paused { boot: boot.clone(), how: how(&way), since_ms, total_ms };
+        let mut record = Paused { boot: boot.clone(), how: how(&way), since_ms, total_ms, brief: false };
         record.write(&state, jail.id)?;
         let failed = match jail.freeze(&way) {
             Ok(()) => match guard(&jail, &way) {
@@ -168,7 +172,8 @@ pub fn resume(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
     let jail = running(&state, selector, monitor)?;
     let _turn = paused::turn(&state)?;
     let Some(mut record) = Paused::read(&state, jail.id) else {
-        let record = Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 0 };
+        let record =
+            Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 0, brief: false };
         return Ok(done(&jail, &record, false, 0));
     };
     let was = record.since_ms.is_some();

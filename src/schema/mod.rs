@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod files;
+pub mod fork;
 pub mod gc;
 pub mod jail;
 pub mod job;

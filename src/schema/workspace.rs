@@ -53,6 +53,9 @@ pub struct Record {
     /// The workspace that this one is a fork of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Id>,
+    /// The same for all that were made of it by one command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The layers below its own, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
@@ -146,6 +149,8 @@ pub struct Workspace {
     pub bytes: Option<u64>,
     /// The workspace that it is a fork of.
     pub parent: Option<Id>,
+    /// The same for all that one command made of it.
+    pub group: Option<String>,
     /// The layers below its own, newest first.
     pub layers: Vec<String>,
     /// Words to find it by.
@@ -190,10 +195,33 @@ pub struct Forked {
     pub format_version: FormatVersion,
     /// The workspace that was forked.
     pub parent: Id,
+    /// What the new ones have in common, for `aj fork rm`.
+    pub group: String,
     /// The new ones.
     pub forks: Vec<Workspace>,
     /// How long it took.
     pub clone_ms: u64,
+    /// How they came by what is in the workspace.
+    #[serde(flatten)]
+    pub how: Method,
+}
+
+/// How forks came by what was written in their workspace.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Method {
+    /// `seal`: nothing was copied, because nothing ran in it; `reflink`: copied in part by sharing blocks;
+    /// `copy`.
+    pub method: &'static str,
+    /// Files that were copied.
+    pub files: u64,
+    /// Bytes in them, holes apart.
+    pub bytes: u64,
+    /// Its jail stood still meanwhile, or for the last part of it.
+    pub was_frozen: bool,
+    /// For how long; `null` when it did not, or was paused before and still is.
+    pub frozen_ms: Option<u64>,
+    /// `cgroup.freeze`, `freezer` or `SIGSTOP`.
+    pub held_by: Option<&'static str>,
 }
 
 /// One setting that a workspace keeps.

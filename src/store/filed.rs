@@ -183,6 +183,7 @@ mod tests {
             gpu: None,
             volumes: vec![],
             parent: None,
+            group: None,
             layers: vec![],
             labels: vec!["a".into(), "b=c".into()],
             meta: [("k".to_owned(), "v [policy] w".to_owned())].into(),

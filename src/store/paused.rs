@@ -12,7 +12,7 @@ use nix::unistd::UnlinkatFlags;
 use super::atomic::{self, Durability};
 use super::error::{Error, Result};
 use super::layout::StateDir;
-use super::{alive, dirfd, lock};
+use super::{alive, dirfd, fault, lock};
 use crate::base::clock;
 use crate::base::id::Id;
 
@@ -54,6 +54,8 @@ pub struct Paused {
     pub since_ms: Option<u64>,
     /// Time that earlier pauses took.
     pub total_ms: u64,
+    /// It goes on in a moment, by itself: whoever wants something of it waits.
+    pub brief: bool,
 }
 
 impl Paused {
@@ -67,6 +69,7 @@ impl Paused {
     /// Write it.
     pub fn write(&self, state: &StateDir, id: Id) -> Result<()> {
         let dir = state.subdir(DIR)?;
+        fault::point();
         atomic::write(dir, id.as_str(), self.print().as_bytes(), Durability::Cache)
             .map_err(|e| Error::call("write", &state.path().join(DIR).join(id.as_str()), e))
     }
@@ -82,6 +85,9 @@ impl Paused {
         if let Some(since) = self.since_ms {
             text.push_str(&format!("since {since}\n"));
         }
+        if self.brief {
+            text.push_str("brief -\n");
+        }
         text.push_str(&match &self.how {
             How::Freeze(group) => format!("freeze {group}\n"),
             How::Freezer(group) => format!("freezer {group}\n"),
@@ -96,18 +102,20 @@ impl Paused {
             return None;
         }
         let (mut boot, mut how, mut since_ms, mut total_ms) = (String::new(), None, None, 0);
+        let mut brief = false;
         for line in lines {
             match line.split_once(' ')? {
                 ("boot", id) => boot = id.to_owned(),
                 ("total", ms) => total_ms = ms.parse().ok()?,
                 ("since", ms) => since_ms = Some(ms.parse().ok()?),
+                ("brief", _) => brief = true,
                 ("freeze", group) => how = Some(How::Freeze(group.to_owned())),
                 ("freezer", group) => how = Some(How::Freezer(group.to_owned())),
                 ("signal", _) => how = Some(How::Signal),
                 _ => {}
             }
         }
-        Some(Paused { boot, how: how?, since_ms, total_ms })
+        Some(Paused { boot, how: how?, since_ms, total_ms, brief })
     }
 }
 
@@ -116,6 +124,11 @@ pub fn turn(state: &StateDir) -> Result<File> {
     let dir = state.subdir(DIR)?;
     lock::acquire(&dir, lock::Mode::Exclusive, lock::APPEND_WAIT, &state.path().join(DIR))?;
     Ok(dir)
+}
+
+/// This process was forked off to undo a pause when the other one is killed: a test that does that spares it.
+pub fn guards() {
+    fault::spare();
 }
 
 /// Jails with a record, whatever it says.
@@ -142,7 +155,7 @@ mod tests {
         let (id, boot) = (id(), alive::boot_id().unwrap());
         assert_eq!((Paused::read(&state, id), all(&state)), (None, vec![]));
         for how in [How::Freeze("/a b".into()), How::Freezer("/x".into()), How::Signal] {
-            let paused = Paused { boot: boot.clone(), how, since_ms: Some(7), total_ms: 5 };
+            let paused = Paused { boot: boot.clone(), how, since_ms: Some(7), total_ms: 5, brief: true };
             paused.write(&state, id).unwrap();
             assert_eq!(Paused::read(&state, id), Some(paused.clone()));
             Paused { boot: "another".into(), ..paused }.write(&state, id).unwrap();
@@ -161,7 +174,8 @@ mod tests {
 
     #[test]
     fn pauses_add_up_and_the_one_at_hand_counts() {
-        let paused = Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 1500 };
+        let paused =
+            Paused { boot: String::new(), how: How::Signal, since_ms: None, total_ms: 1500, brief: false };
         assert_eq!(paused.so_far(), Duration::from_millis(1500));
         let since = clock::monotonic_ms().saturating_sub(60_000);
         let held = Paused { since_ms: Some(since), ..paused }.so_far();

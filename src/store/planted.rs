@@ -158,6 +158,18 @@ pub(super) fn lift(tree: &Tree) -> error::Result<()> {
     uncover(tree, tree.path(), &[], &|_| true)
 }
 
+/// The same for a copy of the upper layer of `tree`, which is the directory `upper` in `copy`: what the record of
+/// a tree over it has to say. The record of `tree` itself stays as it is.
+pub(super) fn lift_copy(tree: &Tree, copy: &File, path: &Path) -> error::Result<Option<Vec<u8>>> {
+    let failed = |e| error::Error::call("uncover", path, e);
+    let Some(record) = atomic::read(tree, FILE, LIMIT).map_err(failed)? else { return Ok(None) };
+    atomic::write(copy, FILE, &record, Durability::Cache).map_err(failed)?;
+    uncover(copy, path, &[], &|_| true)?;
+    let lifted = atomic::read(copy, FILE, LIMIT).map_err(failed)?;
+    unlinkat(copy, FILE, UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+    Ok(lifted)
+}
+
 fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Result<()> {
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))

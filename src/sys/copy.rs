@@ -14,11 +14,19 @@ const BLOCK: usize = 128 * 1024;
 /// Tries a reflink, then `copy_file_range`, then reads and writes. Holes stay holes, so a sparse file
 /// of any length costs what it has allocated.
 pub fn file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
-    let (from, to) = (from.as_fd(), to.as_fd());
+    if reflink(&from, &to) { Ok(()) } else { data(from, to, size) }
+}
+
+/// Let the empty file `to` share the blocks of `from`, however large it is. Whether the file system can.
+pub fn reflink(from: impl AsFd, to: impl AsFd) -> bool {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
     // SAFETY: FICLONE takes a descriptor number; both descriptors are open for the whole call.
-    if unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) } == 0 {
-        return Ok(());
-    }
+    unsafe { libc::ioctl(to, libc::FICLONE as _, from) == 0 }
+}
+
+/// As [`file`], without the attempt at a reflink.
+pub fn data(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
     ftruncate(to, offset(size)?).map_err(|e| Error::new("ftruncate", "", e))?;
     let mut ranged = true;
     let mut at = 0;

@@ -23,6 +23,41 @@ pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// All of attribute `name` of `fd`, however long; `None` when it has none.
+pub fn get_all(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
+    // XATTR_SIZE_MAX: the kernel lets none be longer.
+    const LONGEST: usize = 64 << 10;
+    match get(&fd, name) {
+        Err(e) if e.errno == Errno::ERANGE => {}
+        short => return short,
+    }
+    let mut value = vec![0u8; LONGEST];
+    // SAFETY: `name` is NUL-terminated; the buffer is writable for the length passed.
+    let n = unsafe {
+        libc::fgetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match usize::try_from(n) {
+        Ok(n) => {
+            value.truncate(n);
+            Ok(Some(value))
+        }
+        Err(_) => match Errno::last() {
+            Errno::ENODATA => Ok(None),
+            e => Err(Error::new("fgetxattr", name.to_string_lossy(), e)),
+        },
+    }
+}
+
+/// Take attribute `name` from `fd`; fine when it has none.
+pub fn remove(fd: impl AsFd, name: &std::ffi::CStr) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated.
+    let r = unsafe { libc::fremovexattr(fd.as_fd().as_raw_fd(), name.as_ptr()) };
+    match super::check("fremovexattr", r.into()) {
+        Err(e) if e.errno != Errno::ENODATA => Err(e.on(name.to_string_lossy())),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the file system of `fd` knows attributes of ours. Asks, and changes nothing.
 pub fn are_known(fd: impl AsFd) -> bool {
     // SAFETY: the name is NUL-terminated; a length of 0 asks for the size, and nothing is written.
@@ -35,7 +70,20 @@ pub fn are_known(fd: impl AsFd) -> bool {
 /// The names of all attributes of `fd`, ACLs among them. More than 4 KiB of names are an `ERANGE`
 /// error; a file system without attributes has none.
 pub fn names(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {
-    let mut list = [0u8; 4096];
+    names_in(fd, &mut [0u8; 4096])
+}
+
+/// The same, however many there are.
+pub fn all_names(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    // XATTR_LIST_MAX: the kernel tells no more.
+    const MOST: usize = 64 << 10;
+    match names(&fd) {
+        Err(e) if e.errno == Errno::ERANGE => names_in(fd, &mut vec![0u8; MOST]),
+        few => few,
+    }
+}
+
+fn names_in(fd: impl AsFd, list: &mut [u8]) -> Result<Vec<Vec<u8>>> {
     // SAFETY: the buffer is writable for the length passed.
     let n = unsafe { libc::flistxattr(fd.as_fd().as_raw_fd(), list.as_mut_ptr().cast(), list.len()) };
     match usize::try_from(n) {

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod carry;
 mod change;
+pub mod compare;
 pub mod diff;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -17,6 +18,7 @@ mod judge;
 mod manifest;
 pub mod measure;
 pub mod merge;
+pub mod mirror;
 mod names;
 pub mod patch;
 mod patterns;

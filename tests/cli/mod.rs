@@ -4,6 +4,7 @@ mod again;
 mod caches;
 mod changes;
 mod doctor;
+mod forks;
 mod gc;
 mod install;
 mod json;

@@ -206,7 +206,10 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
             Reached::None => return Ok(None),
             Reached::Strange { .. } => return Err(NotLive::Strange(name.to_owned()).into()),
             Reached::Silent { .. }
-                if jail_of(state, id).is_some_and(|jail| pause::is_paused(state, jail)) =>
+                if jail_of(state, id).is_some_and(|jail| {
+                    let soon = Instant::now() < until && pause::is_brief(state, jail);
+                    pause::is_paused(state, jail) && !soon
+                }) =>
             {
                 return Err(NotLive::Paused(name.to_owned()).into());
             }

@@ -276,13 +276,23 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
         };
         places.push(Place { at, stack: Stack::overlay(opened.upper, opened.sealed, opened.base) });
     }
-    // What a workspace has beside its tree: directories that are bound as they are.
+    // What a workspace has beside its tree: directories that are bound as they are, or, once it stands on
+    // layers, overlays of what each has of them.
     if let Some(beside) = beside.filter(|_| tree.id.kind() == Kind::Workspace) {
-        for (name, at) in [(store::HOME, &b"/home/agent"[..]), (store::OUTPUT, b"/output")] {
-            let Ok(dir) = openat2::beneath(&beside, name.as_bytes(), For::Listing) else { continue };
-            owners
-                .push(Owners { jail: if at::is_root() { Some(look(&dir)?) } else { None }, bottom: caller });
-            places.push(Place { at: components(at).collect(), stack: Stack::plain(dir) });
+        let state = StateDir::open()?;
+        let record = store::Filed::read(&state, tree.id).map_err(workspaces::Error::from)?;
+        let layers = record.map(|filed| filed.record.layers).unwrap_or_default();
+        for (room, at) in [(c"home", &b"/home/agent"[..]), (c"output", b"/output")] {
+            let Ok(dir) = openat2::beneath(&beside, room.to_bytes(), For::Listing) else { continue };
+            let jail = if at::is_root() { Some(look(&dir)?) } else { None };
+            let mut sealed = store::open_layers(&state, &layers, room)?;
+            // The oldest lies over nothing, and belongs to the same as the others.
+            let (stack, bottom) = match sealed.pop() {
+                Some(oldest) => (Stack::overlay(dir, sealed, oldest), jail.unwrap_or(caller)),
+                None => (Stack::plain(dir), caller),
+            };
+            owners.push(Owners { jail, bottom });
+            places.push(Place { at: components(at).collect(), stack });
         }
     }
     let aliases = if tree.homeless { Vec::new() } else { vec![(workspace, places[0].at.clone())] };

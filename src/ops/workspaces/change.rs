@@ -52,6 +52,19 @@ pub(super) fn gone(found: &Found) -> Error {
     Error::NotFound(found.name().to_string())
 }
 
+/// Fail when something runs in one of them.
+pub fn refuse_used(all: &[Found]) -> Result<(), Error> {
+    for found in all {
+        let tree = trees::open_tree(&found.state, found.id())?;
+        if let Some(tree) = tree
+            && !tree.try_share()?
+        {
+            return Err(Error::InUse { name: found.name().to_string(), by_run: true });
+        }
+    }
+    Ok(())
+}
+
 /// Remove it with everything in it. What runs in it is killed with `force`, and refused otherwise.
 pub fn remove(found: Found, force: bool, monitor: &dyn Monitor) -> Result<WorkspaceDetail, Error> {
     let removed = detail(&found)?;

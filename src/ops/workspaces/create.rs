@@ -91,12 +91,13 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             gpu: request.gpus.as_ref().map(Gpus::to_string),
             volumes: volumes.clone(),
             parent: None,
+            group: None,
             layers: Vec::new(),
             labels: request.labels.clone(),
             meta: request.meta.clone(),
         };
         let filed = Filed::new(record, policy.clone());
-        let ground = Ground { fork_of: None, base: from_dir.as_deref(), owner: owner(as_root) };
+        let ground = Ground { fork_of: None, hidden: None, base: from_dir.as_deref(), owner: owner(as_root) };
         let taken = match workspaces::create(&state, &filed, ground)? {
             Named::Yes => return detail(&Found { state, filed }),
             Named::Taken(id) => Error::Taken { name: name.to_string(), id },

@@ -1,19 +1,19 @@
 //! `aj workspace fork`: further workspaces that begin with what is in one.
 //!
 //! What was written in it is sealed, in as many steps whatever its size, and all of them stand on that: no
-//! data is copied.
+//! data is copied. While something runs in it, that is copied instead: see [`super::fork_live`].
 
 use std::path::PathBuf;
 
 use super::list::detail;
-use super::{Error, Found};
+use super::{Error, Found, fork_live};
 use crate::base::clock;
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::schema::changes::FORMAT;
-use crate::schema::workspace::{Forked, Record};
+use crate::schema::workspace::{Forked, Method, Record};
 use crate::store::again::{self, Taken, User};
-use crate::store::trees::Tree;
+use crate::store::trees::{self, Tree};
 use crate::store::workspaces::{self, Filed, Ground, MOST_LAYERS, Named};
 
 /// Forks made by one command at most.
@@ -21,22 +21,39 @@ pub const MOST: u32 = 64;
 /// Numbers that are tried for a name.
 const TRIES: u32 = 1000;
 
-/// Make `count` forks of a workspace in which nothing runs. Their names are `name` or that of the workspace
-/// with a number; one fork alone is called `name`.
+/// What forks are made of.
+struct Source {
+    /// The record of the workspace, with the layers that they stand on.
+    parent: Filed,
+    tree: Tree,
+    hidden: Option<Vec<u8>>,
+    /// How it was come by.
+    how: Method,
+    /// Keeps what was copied for them.
+    _copied: Option<fork_live::Copied>,
+}
+
+/// Make `count` forks of a workspace. Their names are `name` or that of the workspace with a number; one
+/// fork alone is called `name`.
 pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Error> {
     let started = std::time::Instant::now();
     let state = &found.state;
-    let tree = hold(&found)?;
-    let parent = seal(&found, &tree)?;
-    let mut answer =
-        Forked { format_version: FORMAT, parent: parent.record.id, forks: Vec::new(), clone_ms: 0 };
+    let source = source(&found)?;
+    let mut answer = Forked {
+        format_version: FORMAT,
+        parent: source.parent.record.id,
+        group: group()?,
+        forks: Vec::new(),
+        clone_ms: 0,
+        how: source.how.clone(),
+    };
     for number in 1..=count {
-        let made = one(&found, &parent, &tree, (name, (count > 1).then_some(number)))?;
+        let made = one(&found, &source, &answer.group, (name, (count > 1).then_some(number)))?;
         answer.forks.push(made);
     }
-    answer.clone_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    answer.clone_ms = ms(started.elapsed());
     let records = std::mem::take(&mut answer.forks);
-    drop(tree);
+    drop(source);
     // As they are now that nobody holds the parent.
     for fork in records {
         let filed = Filed::read(state, fork.id)?;
@@ -47,6 +64,89 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
         );
     }
     Ok(answer)
+}
+
+/// A word for all that one command makes.
+fn group() -> Result<String, Error> {
+    let id = Id::random(Kind::Workspace).map_err(Error::Random)?;
+    Ok(format!("fg-{}", id.as_str().trim_start_matches(Kind::Workspace.prefix())))
+}
+
+/// The forks that `word` means: those that one command made (by its group), or those of a name with a number
+/// after it. Those that `keep` names are not among them.
+pub fn meant(word: &str, keep: &[Name]) -> Result<Vec<Found>, Error> {
+    let not_found =
+        || Error::NoForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
+    let state = crate::store::layout::StateDir::open_if_present()?.ok_or_else(not_found)?;
+    let mut all = super::find::readable(&state)?;
+    all.retain(|filed| filed.record.parent.is_some());
+    let numbered = |name: &str| {
+        let rest = name.strip_prefix(word).and_then(|rest| rest.strip_prefix('-'));
+        rest.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let of = |test: &dyn Fn(&Filed) -> bool| all.iter().any(test);
+    let by_group = |filed: &Filed| filed.record.group.as_deref() == Some(word);
+    let by_number = |filed: &Filed| numbered(filed.record.name.as_str());
+    let by_name = |filed: &Filed| filed.record.name.as_str() == word;
+    let chosen: &dyn Fn(&Filed) -> bool = if of(&by_group) {
+        &by_group
+    } else if of(&by_number) {
+        &by_number
+    } else {
+        &by_name
+    };
+    let mut found: Vec<Filed> = all
+        .iter()
+        .filter(|f| chosen(f))
+        .map(|f| Filed::new(f.record.clone(), f.policy().to_owned()))
+        .collect();
+    if found.is_empty() {
+        return Err(not_found());
+    }
+    found.retain(|filed| !keep.contains(&filed.record.name));
+    found.sort_by_key(|filed| (filed.record.created_ms, filed.record.id));
+    found
+        .into_iter()
+        .map(|filed| Ok(Found { state: crate::store::layout::StateDir::open()?, filed }))
+        .collect()
+}
+
+fn ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seal what is in the workspace; while something runs in it, copy that.
+fn source(found: &Found) -> Result<Source, Error> {
+    loop {
+        // Looked at first: a lock is waited for.
+        let Some(mut copied) = fork_live::copy(found)? else {
+            match hold(found) {
+                Ok(tree) => return sealed(found, tree),
+                Err(Error::InUse { by_run: true, .. }) => continue,
+                Err(e) => return Err(e),
+            }
+        };
+        let gone = || Error::NotFound(found.name().to_string());
+        let mut parent = Filed::read(&found.state, found.id())?.ok_or_else(gone)?;
+        parent.record.layers = std::mem::take(&mut copied.layers);
+        let tree = trees::open_tree(&found.state, found.id())?.ok_or_else(gone)?;
+        let how = Method {
+            method: if copied.how.tally.shared > 0 { "reflink" } else { "copy" },
+            files: copied.how.tally.files,
+            bytes: copied.how.tally.bytes,
+            was_frozen: true,
+            frozen_ms: copied.how.still.map(ms),
+            held_by: Some(copied.how.by),
+        };
+        return Ok(Source { parent, tree, hidden: copied.hidden.take(), how, _copied: Some(copied) });
+    }
+}
+
+fn sealed(found: &Found, tree: Tree) -> Result<Source, Error> {
+    let parent = seal(found, &tree)?;
+    let how =
+        Method { method: "seal", files: 0, bytes: 0, was_frozen: false, frozen_ms: None, held_by: None };
+    Ok(Source { parent, tree, hidden: None, how, _copied: None })
 }
 
 /// Seal what was written in a workspace, whose tree the caller holds for itself alone. Its record afterwards.
@@ -75,10 +175,11 @@ pub(super) fn hold(found: &Found) -> Result<Tree, Error> {
 
 fn one(
     found: &Found,
-    parent: &Filed,
-    tree: &Tree,
+    source: &Source,
+    group: &str,
     (wish, number): (Option<&Name>, Option<u32>),
 ) -> Result<crate::schema::workspace::Workspace, Error> {
+    let Source { parent, tree, hidden, .. } = source;
     let stem = wish.unwrap_or(found.name());
     let base = parent.record.from_dir.as_ref().map(PathBuf::from);
     for turn in 0..TRIES {
@@ -94,11 +195,16 @@ fn one(
             touched_ms: None,
             keep_until_ms: None,
             parent: Some(parent.record.id),
+            group: Some(group.to_owned()),
             ..parent.record.clone()
         };
         let filed = Filed::new(record, parent.policy().to_owned());
-        let ground =
-            Ground { fork_of: Some(tree), base: base.as_deref(), owner: super::create::owner_of(tree)? };
+        let ground = Ground {
+            fork_of: Some(tree),
+            hidden: hidden.as_deref(),
+            base: base.as_deref(),
+            owner: super::create::owner_of(tree)?,
+        };
         match workspaces::create(&found.state, &filed, ground)? {
             Named::Yes => return Ok(super::list::view(&found.state, &filed.record)),
             Named::Taken(id) if wish.is_some() && number.is_none() => {

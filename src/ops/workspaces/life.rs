@@ -104,6 +104,7 @@ mod tests {
             gpu: None,
             volumes: vec![],
             parent: None,
+            group: None,
             layers: vec![],
             labels: vec![],
             meta: Default::default(),

@@ -163,6 +163,7 @@ pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
         rm_idle_ms: record.rm_idle_ms,
         bytes: kept.and_then(|k| k.bytes),
         parent: record.parent,
+        group: record.group.clone(),
         layers: record.layers.clone(),
         labels: record.labels.clone(),
         meta: record.meta.clone(),

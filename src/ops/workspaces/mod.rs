@@ -15,10 +15,13 @@ use crate::policy::stored::NotText;
 use crate::store::workspaces::Unread;
 
 pub mod change;
+pub mod compare;
 pub mod create;
 mod find;
 mod flatten;
 pub mod fork;
+mod fork_live;
+pub mod isolated;
 pub mod life;
 pub mod list;
 pub mod live;
@@ -82,6 +85,23 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// Its jail could not be made to stand still.
+    #[error(transparent)]
+    Still(super::pause::Error),
+    /// What is written in it changes faster than it can be copied.
+    #[error("workspace `{name}` changes faster than it can be copied: its jail would stand still for more than {}", crate::base::duration::human(*.most))]
+    Restless {
+        /// Its name.
+        name: String,
+        /// For how long it may.
+        most: std::time::Duration,
+    },
+    /// It has no forks.
+    #[error("workspace `{0}` has no forks")]
+    NoForks(String),
+    /// A tree that cannot be looked at.
+    #[error(transparent)]
+    Changes(#[from] Box<super::changes::Error>),
     /// It is no fork.
     #[error("workspace `{0}` is no fork of another")]
     NoFork(String),

@@ -19,11 +19,12 @@ use crate::sys::at::{self, Stamp};
 /// When the first of the workspaces that this one is a fork of was made, on a file system's clock: what
 /// the host changed since then, none of them has seen.
 const SINCE: &str = "since";
+const HIDDEN: &str = "hidden";
 /// Files of a tree that are about its base and its changes. Bytes of one at most.
-const NOTES: [(&str, u64); 3] = [("places", 8 << 20), ("hidden", 8 << 20), ("applied", 16 << 20)];
+const NOTES: [(&str, u64); 3] = [("places", 8 << 20), (HIDDEN, 8 << 20), ("applied", 16 << 20)];
 
 /// Make the layers of the fork in `tree`, which is at `path`, and take over what is known.
-pub(super) fn follow(tree: &File, path: &Path, parent: &Tree) -> Result<()> {
+pub(super) fn follow(tree: &File, path: &Path, parent: &Tree, hidden: Option<&[u8]>) -> Result<()> {
     let failed = |call, e| Error::call(call, path, e);
     let base = PathBuf::from(readlinkat(parent, "base").map_err(|e| failed("readlink", e))?);
     let of = fstatat(parent, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| failed("stat", e))?;
@@ -36,7 +37,11 @@ pub(super) fn follow(tree: &File, path: &Path, parent: &Tree) -> Result<()> {
     }
     note_since(tree, started(parent)?).map_err(|e| failed("write", e))?;
     for (name, most) in NOTES {
-        let Some(bytes) = atomic::read(parent, name, most).map_err(|e| failed("read", e))? else { continue };
+        let read = match hidden.filter(|_| name == HIDDEN) {
+            Some(bytes) => Some(bytes.to_vec()),
+            None => atomic::read(parent, name, most).map_err(|e| failed("read", e))?,
+        };
+        let Some(bytes) = read else { continue };
         fault::point();
         atomic::write(tree, name, &bytes, Durability::Cache).map_err(|e| failed("write", e))?;
     }

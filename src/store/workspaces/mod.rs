@@ -31,15 +31,18 @@ use crate::base::name::Name;
 use crate::base::text;
 
 mod fork;
+mod layer;
 mod record;
 mod seal;
 
 pub use super::filed::Unread;
 pub use fork::{since, take_over};
+pub use layer::{NewLayer, Placed};
 pub use record::{Filed, path_of as record_path};
 pub use seal::{
-    MOST_LAYERS, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, lineage, mend,
-    open_layers, open_room, path_of as layer_path, release, replace_layers, seal, unused_layers,
+    MOST_LAYERS, OLDEST, ROOMS, clear_works, is_bare, is_bare_but_for_ours, is_layer_name, is_room_bare,
+    lineage, mend, open_layers, open_room, path_of as layer_path, release, replace_layers, seal,
+    unused_layers,
 };
 
 pub(super) const DIR: &str = "workspaces";
@@ -71,6 +74,8 @@ pub fn dir_of(state: &StateDir, id: Id) -> PathBuf {
 pub struct Ground<'a> {
     /// The tree that this one is a fork of, which the caller keeps from being changed.
     pub fork_of: Option<&'a Tree>,
+    /// What is noted for it about what is hidden; `None`: what is noted in that tree.
+    pub hidden: Option<&'a [u8]>,
     /// The host directory; `None`: an empty directory of its own.
     pub base: Option<&'a Path>,
     /// As in [`trees::create_tree`].
@@ -155,7 +160,7 @@ fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
         room(&tree, &path, EMPTY, (0o755, None))?;
     }
     if let Some(parent) = ground.fork_of {
-        return fork::follow(&tree, &path, parent);
+        return fork::follow(&tree, &path, parent, ground.hidden);
     }
     match ground.base {
         Some(base) => {

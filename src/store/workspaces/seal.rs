@@ -23,7 +23,7 @@ use super::super::layout::StateDir;
 use super::super::remove::remove_dir;
 use super::super::trees::Tree;
 use super::super::{fault, lock, planted};
-use super::{Filed, Unread, room, take_turn};
+use super::{Filed, NewLayer, Unread, room, take_turn};
 use crate::base::id::{Id, Kind};
 use crate::sys::exchange::exchange;
 
@@ -39,7 +39,7 @@ const MERGED: &str = "merged";
 /// Layers of one workspace at most: with what they lie over, eight lower layers.
 pub const MOST_LAYERS: usize = 7;
 /// Of them, how many are left as they are when the others are made one.
-const OLDEST: usize = 2;
+pub const OLDEST: usize = 2;
 
 /// Where layer `name` is.
 pub fn path_of(state: &StateDir, name: &str) -> PathBuf {
@@ -132,40 +132,20 @@ pub fn replace_layers(
     // The oldest stay: what was there at first is most of it as a rule.
     let (newest, rest) = filed.record.layers.split_at(filed.record.layers.len().saturating_sub(OLDEST));
     let rest = rest.to_vec();
-    let all = state.subdir(DIR)?;
-    let path = state.path().join(DIR);
-    let failed = |call| {
-        let path = path.clone();
-        move |e| Error::call(call, &path, e)
-    };
-    let name = fresh(tree)?;
-    // By this name it is nobody's layer: if we are killed, the next `release` takes it away. It is locked before
-    // anybody else has the turn to do so.
-    let new = format!("{}{name}", super::GONE);
-    let turn = take_turn(state)?;
-    fault::point();
-    mkdirat(&all, new.as_str(), Mode::S_IRWXU).map_err(failed("mkdir"))?;
-    let made = open_file(&all, &new, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
-    let held = lock::try_acquire(&made, lock::Mode::Exclusive, &path)?;
-    debug_assert!(held, "nobody else knows it");
-    drop(turn);
-    for room in ROOMS {
-        let of = stat(tree, room).map_err(failed("stat"))?;
-        twin(&made, room, &of).map_err(failed("mkdir"))?;
-    }
-    if let Err(e) = merge(newest, &made) {
-        remove_dir(&all, &CString::new(new).unwrap_or_default(), &path)?;
+    let made = NewLayer::make(state, tree)?;
+    if let Err(e) = merge(newest, made.dir()) {
+        made.discard()?;
         return Err(e.into());
     }
     let of = lineage(state, newest)?.join("\n");
     fault::point();
-    atomic::write(&made, MERGED, of.as_bytes(), Durability::Cache).map_err(failed("write"))?;
+    atomic::write(made.dir(), MERGED, of.as_bytes(), Durability::Cache)
+        .map_err(|e| Error::call("write", &state.path().join(DIR), e))?;
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, tree.id())? else { return Ok(()) };
+    let placed = made.place_in_turn()?;
     fault::point();
-    nix::fcntl::renameat(&all, new.as_str(), &all, name.as_str()).map_err(failed("rename"))?;
-    fault::point();
-    filed.record.layers = std::iter::once(name).chain(rest).collect();
+    filed.record.layers = std::iter::once(placed.name.clone()).chain(rest).collect();
     Ok(filed.write_in(state)?)
 }
 
@@ -193,7 +173,7 @@ pub fn open_room(layer: &File, room: &CStr) -> Result<std::os::fd::OwnedFd> {
 }
 
 /// A name for a layer.
-fn fresh(tree: &Tree) -> Result<String> {
+pub(super) fn fresh(tree: &Tree) -> Result<String> {
     let id = Id::random(Kind::Workspace).map_err(|_| Error::call("getrandom", tree.path(), Errno::EIO))?;
     Ok(id.as_str().trim_start_matches(Kind::Workspace.prefix()).to_owned())
 }
@@ -201,20 +181,25 @@ fn fresh(tree: &Tree) -> Result<String> {
 /// Whether nothing was written since the workspace was made or sealed.
 pub fn is_bare(tree: &Tree) -> Result<bool> {
     for room in ROOMS {
-        let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
-        if !dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))? {
+        if !is_room_bare(tree, room)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn stat(dir: impl std::os::fd::AsFd, name: &CStr) -> std::result::Result<FileStat, Errno> {
+/// The same for one of its directories.
+pub fn is_room_bare(tree: &Tree, room: &CStr) -> Result<bool> {
+    let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
+    dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))
+}
+
+pub(super) fn stat(dir: impl std::os::fd::AsFd, name: &CStr) -> std::result::Result<FileStat, Errno> {
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 /// An empty directory like the one of `of`.
-fn twin(dir: &File, name: &CStr, of: &FileStat) -> std::result::Result<(), Errno> {
+pub(super) fn twin(dir: &File, name: &CStr, of: &FileStat) -> std::result::Result<(), Errno> {
     mkdirat(dir, name, Mode::S_IRWXU)?;
     let made = dirfd::open_dir(dir, name)?;
     fchmod(&made, Mode::from_bits_truncate(of.st_mode & 0o7777))?;
@@ -336,7 +321,8 @@ pub fn unused_layers(state: &StateDir) -> Result<Vec<String>> {
     let path = state.path().join(DIR);
     let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;
     let names = names.iter().filter_map(|n| n.to_str().ok());
-    Ok(names.filter(|name| is_layer_name(name) && !used.contains(*name)).map(str::to_owned).collect())
+    let unused = |name: &&str| is_layer_name(name) && !used.contains(*name) && !is_held(&dir, name, &path);
+    Ok(names.filter(unused).map(str::to_owned).collect())
 }
 
 /// The layers that are used, and the directory of all. `None`: there are none, or a record cannot be read, and
@@ -376,7 +362,7 @@ fn unused(state: &StateDir) -> Result<Vec<CString>> {
             if held.is_ok_and(|d| lock::try_acquire(&d, lock::Mode::Exclusive, &path).unwrap_or(false)) {
                 gone.push(name);
             }
-        } else if is_layer_name(text) && !used.contains(text) {
+        } else if is_layer_name(text) && !used.contains(text) && !is_held(&dir, text, &path) {
             let to = format!("{}{text}", super::GONE);
             fault::point();
             if nix::fcntl::renameat(&dir, name.as_c_str(), &dir, to.as_str()).is_ok() {
@@ -385,6 +371,12 @@ fn unused(state: &StateDir) -> Result<Vec<CString>> {
         }
     }
     Ok(gone)
+}
+
+/// Whether somebody is about to make a workspace that stands on a layer.
+fn is_held(all: &File, name: &str, path: &Path) -> bool {
+    let dir = open_file(all, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
+    dir.is_ok_and(|dir| !lock::try_acquire(&dir, lock::Mode::Exclusive, path).unwrap_or(true))
 }
 
 fn dir_of_tree(state: &StateDir, id: Id) -> Result<File> {

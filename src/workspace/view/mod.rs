@@ -69,6 +69,14 @@ impl Stack {
         Stack { layers }
     }
 
+    /// The same without an upper layer.
+    pub fn base(sealed: Vec<OwnedFd>, bottom: OwnedFd) -> Stack {
+        let overlay = |root| Layer { root, kind: Kind::Overlay };
+        let mut layers: Vec<Layer> = sealed.into_iter().map(overlay).collect();
+        layers.push(Layer { root: bottom, kind: Kind::Bottom });
+        Stack { layers }
+    }
+
     /// A directory as it is.
     pub fn plain(root: OwnedFd) -> Stack {
         Stack { layers: vec![Layer { root, kind: Kind::Plain }] }

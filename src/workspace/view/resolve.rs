@@ -133,6 +133,7 @@ impl View {
         match spot.place {
             0 if spot.path.is_empty() => b".".to_vec(),
             0 => spot.path.clone(),
+            n if spot.path.is_empty() => absolute(&self.places[n].at),
             n => join(&absolute(&self.places[n].at), &spot.path),
         }
     }

@@ -1,0 +1,177 @@
+//! `aj fork compare` and `rm`, `aj exec --isolated`, and the files of workspaces that stand on layers.
+
+use serde_json::Value;
+
+use crate::common::Ran;
+use crate::real::project::Project;
+
+#[track_caller]
+fn within(p: &Project, name: &str, script: &str) -> String {
+    p.runs(&["exec", name, "--", "sh", "-c", script]).stdout
+}
+
+#[track_caller]
+fn fails(p: &Project, words: &[&str], code: i32, wanted: &[&str]) -> Ran {
+    let ran = p.aj(words.iter().copied());
+    assert_eq!(ran.code, Some(code), "{words:?}: {ran:#?}");
+    assert!(wanted.iter().all(|w| ran.stderr.contains(w)), "{words:?}: {ran:#?}");
+    ran
+}
+
+fn names(p: &Project) -> Vec<String> {
+    let listed = p.runs(&["ws", "list"]).stdout;
+    let mut names: Vec<String> = listed.lines().map(|l| l.split('\t').next().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn make(p: &Project) {
+    p.write("f", "host\n");
+    p.write("d/x", "1\n");
+    p.write("d/y", "2\n");
+    p.write(".env", "SECRET=1\n");
+    p.runs(&["ws", "create", "api", "--from-dir", "."]);
+}
+
+#[test]
+fn forks_are_compared_with_what_they_began_as_and_with_each_other() {
+    let p = Project::new();
+    make(&p);
+    within(&p, "api", "echo before > begun; echo h > ~/h");
+    p.runs(&["ws", "fork", "api", "-n", "3"]);
+    within(&p, "api-1", "echo 1 > f; echo same > both; rm d/y; echo before > begun");
+    within(&p, "api-2", "echo 2 > f; echo same > both; rm -r d; mkdir d; echo 1 > d/x; chmod 711 d");
+    within(
+        &p,
+        "api-3",
+        "chmod 600 begun; touch -d 2001-01-01 f; mkdir hollow; ln -s f \"$(printf 'l\\033[31m\\n')\"",
+    );
+    // Of layers of its own as well.
+    p.runs(&["ws", "fork", "api-3", "--name", "deeper"]);
+    let rows = "M\tM\t.\tf\n";
+    let ran = p.runs(&["fork", "compare", "api"]);
+    assert!(ran.stdout.contains(rows), "{ran:#?}");
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            ".\t.\tA\thollow",
+            ".\t.\tA\tl\\x1b[31m",
+            ".\t.\tm\tbegun",
+            ".\tm\t.\td",
+            "A\tA = api-1\t.\tboth",
+            "D\tD\t.\td/y",
+            "M\tM\t.\tf"
+        ]
+    );
+    assert!(ran.stderr.contains("api-1 changed 3, api-2 changed 4, api-3 changed 3"), "{ran:#?}");
+    let ran = p.runs(&["fork", "compare", "api-1", "deeper", "--differing", "--json"]);
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&told["layers_in_common"], &told["complete"]), (&1.into(), &true.into()), "{told:#}");
+    let paths = told["paths"].as_array().unwrap();
+    let link = paths.iter().find(|p| p["path"] == "l\\x1b[31m").unwrap_or_else(|| panic!("{told:#}"));
+    assert!(link["path_base64"].is_string() && link["forks"][1]["status"] == "added");
+    assert!(paths.iter().all(|p| p["differ"] == true) && paths.len() == 6, "{told:#}");
+    fails(&p, &["fork", "compare", "nope"], 3, &["no workspace"]);
+    p.runs(&["ws", "create", "alone"]);
+    fails(&p, &["fork", "compare", "alone"], 3, &["no forks"]);
+    fails(&p, &["fork", "compare", "alone", "api"], 2, &["do not lie over"]);
+    fails(&p, &["fork", "compare"], 2, &[]);
+}
+
+#[test]
+fn forks_go_together_and_none_goes_while_one_is_used() {
+    let p = Project::new();
+    make(&p);
+    let made: Value =
+        serde_json::from_str(&p.runs(&["--json", "ws", "fork", "api", "-n", "2", "--name", "try"]).stdout)
+            .unwrap();
+    p.runs(&["fork", "api", "-n", "3", "--", "true"]);
+    p.runs(&["ws", "create", "api-x"]);
+    p.runs(&["ws", "create", "api-9"]);
+    within(&p, "api-2", "sleep 60 > /dev/null 2>&1 &");
+    let all = ["api", "api-1", "api-2", "api-3", "api-9", "api-x", "try-1", "try-2"];
+    fails(&p, &["fork", "rm", "api"], 5, &["`api-2` is in use", "aj workspace stop api-2"]);
+    assert_eq!(names(&p), all);
+    p.runs(&["fork", "rm", "api", "--force", "--keep", "api-3"]);
+    assert_eq!(names(&p), ["api", "api-3", "api-9", "api-x", "try-1", "try-2"], "and what is no fork stays");
+    p.runs(&["fork", "rm", made["group"].as_str().unwrap()]);
+    p.runs(&["fork", "rm", "api-3"]);
+    assert_eq!(names(&p), ["api", "api-9", "api-x"]);
+    for word in ["api", "api-9", "", "\x1b[31m", "fg-"] {
+        fails(&p, &["fork", "rm", word], 3, &["has no forks"]);
+    }
+    // Words of their own, and a command as ever.
+    p.runs(&["ws", "create", "rm"]);
+    fails(&p, &["fork", "rm"], 2, &[]);
+    let id: Value = serde_json::from_str(&p.runs(&["ws", "show", "rm", "--json"]).stdout).unwrap();
+    assert_eq!(p.runs(&["fork", id["id"].as_str().unwrap(), "--", "echo", "hi"]).stdout, "rm-1 | hi\n");
+}
+
+#[test]
+fn an_isolated_command_has_a_fork_and_a_jail_of_its_own() {
+    let p = Project::new();
+    make(&p);
+    within(&p, "api", "echo one > a; echo h > ~/h; (while :; do sleep 0.1; done) > /dev/null 2>&1 & echo");
+    let script =
+        "cat a ~/h; echo gone > ~/h; ls /proc | grep -c '^[0-9]'; (sleep 60 &) > /dev/null 2>&1; exit 7";
+    let ran = fails(&p, &["exec", "--isolated", "api", "--", "sh", "-c", script], 7, &[]);
+    let seen: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(seen[..2], ["one", "h"]);
+    assert!(seen[2].parse::<u32>().unwrap() <= 5, "{ran:#?}");
+    assert_eq!(names(&p), ["api"], "its home alone is not kept");
+    let ran = p.runs(&["exec", "--isolated", "api", "--", "sh", "-c", "echo two > a; echo o > /output/o"]);
+    assert!(ran.stderr.contains("aj promote api-1"), "{ran:#?}");
+    assert_eq!(within(&p, "api", "cat a ~/h; ls /output"), "one\nh\n");
+    let kept: Value = serde_json::from_str(&p.runs(&["ws", "show", "api-1", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&kept["rm_idle_ms"], &kept["live"]),
+        (&(7 * 86_400_000_u64).into(), &Value::Null),
+        "{kept:#}"
+    );
+    assert_eq!(within(&p, "api-1", "cat a /output/o"), "two\no\n");
+    fails(&p, &["exec", "--isolated", "--", "true"], 125, &["--isolated"]);
+    fails(&p, &["exec", "--isolated", "--exclusive", "api", "--", "true"], 125, &[]);
+    fails(&p, &["exec", "--isolated", "nope", "--", "true"], 125, &["no workspace"]);
+    fails(&p, &["exec", "--isolated", "api", "--", "no-such-program"], 127, &[]);
+    fails(&p, &["exec", "--isolated", "--timeout", "200ms", "api", "--", "sleep", "60"], 124, &[]);
+    assert_eq!(names(&p), ["api", "api-1"]);
+    p.runs(&["ws", "stop", "api", "--kill"]);
+}
+
+#[test]
+fn the_home_of_a_forked_workspace_is_seen_and_changed_from_outside() {
+    let p = Project::new();
+    make(&p);
+    within(&p, "api", "mkdir ~/d; echo one > ~/d/a; echo two > ~/d/b; echo o > /output/o; ln -s /etc ~/out");
+    p.runs(&["ws", "fork", "api"]);
+    within(
+        &p,
+        "api",
+        "echo three > ~/d/c; rm ~/d/b; setfattr -n user.overlay.opaque -v y ~/d 2> /dev/null; true",
+    );
+    for (name, wanted) in [("api", "a\nc\n"), ("api-1", "a\nb\n")] {
+        assert_eq!(p.runs(&["fs", "list", name, "/home/agent/d"]).stdout.lines().count(), 2);
+        assert_eq!(within(&p, name, "ls ~/d"), wanted);
+        assert_eq!(p.runs(&["fs", "cat", name, "/home/agent/d/a"]).stdout, "one\n");
+        assert_eq!(p.runs(&["fs", "cat", name, "/output/o"]).stdout, "o\n");
+        let found = p.runs(&["search", name, "one", "/home/agent"]).stdout;
+        assert!(found.contains("home/agent/d/a"), "{found}");
+        assert_ne!(p.aj(["fs", "cat", name, "/home/agent/out/passwd"]).code, Some(0), "no way out");
+    }
+    // A whiteout in the home of one of them, and files written over those of the layer.
+    p.runs(&["fs", "rm", "api-1", "/home/agent/d/a"]);
+    p.runs(&["cp", "f", "api-1:/home/agent/d/b"]);
+    p.runs(&["fs", "mkdir", "api-1", "/output/new"]);
+    p.runs(&["fs", "mv", "api-1", "/output/o", "/output/new/o"]);
+    let look = "cat ~/d/b; ls ~/d /output /output/new; touch ~/d/b ~/d/x /output/new/o && stat -c %U ~/d/b /output/new";
+    assert_eq!(
+        within(&p, "api-1", look),
+        "host\n/home/agent/d:\nb\n\n/output:\nnew\n\n/output/new:\no\nagent\nagent\n"
+    );
+    assert_eq!(within(&p, "api", "cat ~/d/a /output/o"), "one\no\n");
+    let _out = p.runs(&["cp", "-r", "api-1:/home/agent/d", "copied"]);
+    assert_eq!(std::fs::read(p.dir().join("copied/b")).unwrap(), b"host\n");
+    assert!(!p.dir().join("copied/a").exists());
+}
