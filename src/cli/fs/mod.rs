@@ -8,7 +8,7 @@ use super::ui::Ui;
 mod change;
 mod look;
 
-pub(super) use change::parse_mode;
+pub(super) use change::{parse_mode, unexpected};
 
 /// Look at and change the files of a workspace, without starting a jail
 ///
@@ -66,9 +66,9 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::Test(args) => look::test(ui, &args),
         Command::Find(args) => look::find(ui, args),
         Command::Write(args) => change::write(ui, args),
-        Command::Mkdir(args) => change::mkdir(ui, &args),
-        Command::Mv(args) => change::mv(ui, &args),
-        Command::Rm(args) => change::rm(ui, &args),
+        Command::Mkdir(args) => change::mkdir(ui, args),
+        Command::Mv(args) => change::mv(ui, args),
+        Command::Rm(args) => change::rm(ui, args),
         Command::Replace(args) => change::replace(ui, args),
     }
 }
