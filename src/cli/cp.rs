@@ -37,7 +37,7 @@ Examples:
 /// belongs to the jail's user.
 ///
 /// Exit codes: 0 done; 1 failed; 2 usage; 3 no such workspace or path; 4 the path is outside of the
-/// workspace; 5 a jail is at work in it; 6 a part failed, named on stderr.
+/// workspace; 5 it is busy, or a run is at work in it; 6 a part failed, named on stderr.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {

@@ -18,8 +18,12 @@ pub(super) use change::{parse_mode, unexpected};
 /// next command in it, and for `aj apply`; the directory itself stays as it is.
 ///
 /// A relative PATH begins at the workspace, an absolute one is what it is in the jail: `/workspace/x`, the
-/// directory's own path, and of a workspace `/home/agent/x` and `/output/x`. Links are followed within the workspace and never out of it. While a jail is
-/// at work in it, files can be read (they may be half written) and not be changed.
+/// directory's own path, and of a workspace `/home/agent/x` and `/output/x`. Links are followed within the
+/// workspace and never out of it.
+///
+/// While a workspace's jail runs, files are read as they are (they may be half written), and it is the jail that
+/// changes them, at once and with its own rights: what is in the making lies beside its place as `.aj-…`. The
+/// tree of a run that has not ended is only read.
 ///
 /// Exit codes: 0 done; 1 failed, and for `test` no; 2 usage; 3 no such workspace or path; 4 the path is
 /// outside of the workspace; 5 busy, or it exists; 6 done in part.

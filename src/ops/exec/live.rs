@@ -221,11 +221,12 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
-/// Whether what is written in it may land in the host's own directories; `None`: it is of another version.
+/// Whether what is written in it may land in the host's own directories or in a volume; `None`: it is of another
+/// version.
 pub(in crate::ops) fn writes_to_host(live: &Live) -> Option<bool> {
     let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
     let more = blueprint.shape.iter().any(|(key, value)| key == "rw" && value != "nothing");
-    Some(more || blueprint.policy()?.workspace == "rw")
+    Some(more || !blueprint.volumes.is_empty() || blueprint.policy()?.workspace == "rw")
 }
 
 /// Whether the jail of a workspace is paused.

@@ -87,7 +87,7 @@ pub enum Error {
     NotLive(#[from] NotLive),
     /// It writes to the host's own directories.
     #[error(
-        "the jail of workspace `{0}` writes to the host's own directories, and cannot be asked to change files"
+        "the jail of workspace `{0}` writes to directories of the host's or to a volume, and cannot be asked to change files"
     )]
     WritesToHost(String),
     /// It does not say what it did.

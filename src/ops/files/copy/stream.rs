@@ -96,6 +96,9 @@ pub fn copy_stream_out(
     Ok(sum.0)
 }
 
+/// Whether a walk that has just entered a directory turns back there.
+pub(in crate::ops::files) type Turns<'a> = dyn Fn(&Walk<'_>) -> bool + 'a;
+
 /// Write all that a walk comes to, and the end of the archive. What `turns` says of is left out, with what is
 /// in it. An error is one of the stream, or of the directory.
 pub(in crate::ops::files) fn pack(
@@ -103,7 +106,7 @@ pub(in crate::ops::files) fn pack(
     prefix: &[u8],
     (out, options): (&mut dyn Write, &Options),
     sum: &mut Sum,
-    (monitor, turns): (&dyn Monitor, &dyn Fn(&Walk<'_>) -> bool),
+    (monitor, turns): (&dyn Monitor, &Turns<'_>),
 ) -> std::result::Result<(), Broken> {
     while let Some(step) = walk.step().map_err(Broken::Directory)? {
         match step {
