@@ -8,11 +8,12 @@ use super::changes::plural;
 use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::files::{partial, warn_if_running};
-use super::fs::parse_mode;
+use super::fs::{parse_mode, unexpected};
 use super::ui::Ui;
 use crate::base::size;
-use crate::ops::files::copy::{Options, into, out, stream};
-use crate::ops::files::{Error, Target, volume};
+use crate::ops::files::copy::{Options, out, stream};
+use crate::ops::files::order::{Answer, Given, Order, Sent};
+use crate::ops::files::{Error, Target, inside, volume};
 use crate::schema::files::Copied;
 
 const EXAMPLES: &str = "\
@@ -36,7 +37,7 @@ Examples:
 /// belongs to the jail's user.
 ///
 /// Exit codes: 0 done; 1 failed; 2 usage; 3 no such workspace or path; 4 the path is outside of the
-/// workspace; 5 a jail is at work in it; 6 a part failed, named on stderr.
+/// workspace; 5 it is busy, or a run is at work in it; 6 a part failed, named on stderr.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
@@ -126,16 +127,15 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             }
         }
         (Side::Host(from), Side::Tree(ws, to)) => {
-            let (target, staging) = Target::edit(ws, ui)?;
-            into::copy_in((&target, &staging), (Path::new(from), to), &options, &progress)?
+            inside::copy(ws, (Path::new(from), to), &options, &progress)?
         }
         (Side::Stream, Side::Tree(ws, to)) => {
-            let (target, staging) = Target::edit(ws, ui)?;
-            let mut from = std::io::stdin().lock();
-            if args.recursive {
-                stream::unpack((&target, &staging), &mut from, to, &options, &progress)?
-            } else {
-                into::copy_stream_in((&target, &staging), &mut from, to, &options)?
+            let what = if args.recursive { Sent::Tar } else { Sent::Stream };
+            let given = Given { no_clobber: args.no_clobber, mode: args.mode, exclude: args.exclude.clone() };
+            let order = Order::Copy { to: to.to_owned(), what, options: given };
+            match order.carry_out(ws, &mut std::io::stdin().lock(), &progress)? {
+                Answer::Copied(copied) => copied,
+                Answer::Done(_) | Answer::Replaced(_) => return Err(unexpected()),
             }
         }
         (Side::Tree(..), Side::Tree(..)) => {

@@ -20,7 +20,7 @@ use crate::schema::jail::{Outcome, Usage};
 mod failed;
 
 use failed::failed_as;
-pub(super) use failed::{failed, not_started};
+pub(super) use failed::{failed, live, not_started};
 
 const EXAMPLES: &str = "\
 Examples:

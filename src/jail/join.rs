@@ -188,6 +188,27 @@ pub struct Waiting {
     started: Instant,
 }
 
+/// What came of handing an order over.
+#[derive(Debug)]
+pub enum Handed {
+    /// It is being carried out.
+    Taken(Hand),
+    /// A command that wants to be alone runs, among so many.
+    Busy(u32),
+    /// The jail has ended, and nothing was done.
+    Gone,
+    /// The jail could not make a process.
+    Refused(Errno),
+}
+
+/// The process that carries out an order. It is ended when this is dropped before it has ended.
+#[derive(Debug)]
+pub struct Hand {
+    _conn: OwnedFd,
+    /// Its number here, as long as it is there.
+    pub pid: Option<i32>,
+}
+
 /// What came of its start.
 #[derive(Debug)]
 pub enum Begun {
@@ -297,6 +318,38 @@ impl Live {
             Heard::Answer(..) | Heard::Silence | Heard::Nonsense => {
                 Err(Error::new("recvmsg", NAME, Errno::EBADMSG))
             }
+        }
+    }
+
+    /// Have `order` carried out in it: see `jail::hands`. `input`: what is sent along; `output`: for the answer.
+    pub fn hand(self, order: &[u8], input: &OwnedFd, output: &OwnedFd) -> Result<Handed> {
+        if order.len() > LARGEST {
+            return Err(Error::new("write", "order", Errno::E2BIG));
+        }
+        let order = fd::sealed(order)?;
+        match Ask::Hand.send(&self.conn, &[order.as_fd(), input.as_fd(), output.as_fd()]) {
+            Ok(()) => {}
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(Handed::Gone),
+            Err(e) => return Err(Error::new("sendmsg", NAME, e)),
+        }
+        match hear(&self.conn, Some(ANSWER))? {
+            Heard::Answer(Answer::Taken, _) => {}
+            Heard::Answer(Answer::Busy(n), _) => return Ok(Handed::Busy(n)),
+            Heard::End => return Ok(Handed::Gone),
+            Heard::Silence => return Err(Error::new("recvmsg", NAME, Errno::ETIMEDOUT)),
+            Heard::Answer(..) | Heard::Nonsense => return Err(Error::new("recvmsg", NAME, Errno::EBADMSG)),
+        }
+        match hear(&self.conn, Some(ANSWER))? {
+            Heard::Answer(Answer::Forked(_), fds) => {
+                let pidfd = fds.into_iter().next();
+                let pid = pidfd.as_ref().and_then(|pidfd| pidfd::number(pidfd.as_fd()));
+                Ok(Handed::Taken(Hand { _conn: self.conn, pid }))
+            }
+            Heard::Answer(Answer::Failed(errno), _) => Ok(Handed::Refused(errno)),
+            // It may be at it already.
+            Heard::End => Ok(Handed::Taken(Hand { _conn: self.conn, pid: None })),
+            Heard::Silence => Err(Error::new("recvmsg", NAME, Errno::ETIMEDOUT)),
+            Heard::Answer(..) | Heard::Nonsense => Err(Error::new("recvmsg", NAME, Errno::EBADMSG)),
         }
     }
 

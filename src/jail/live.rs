@@ -12,7 +12,7 @@ use super::wire;
 use crate::sys::terminal::Sent;
 
 /// Version of the packets, of [`Job`] and of whatever a blueprint is.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Largest job or blueprint: arguments and environment are bounded by the kernel's execve at less.
 pub(super) const LARGEST: usize = 64 << 20;
 
@@ -63,6 +63,9 @@ pub(super) enum Ask {
         /// Only if nothing else runs, and nothing else shall until it has ended.
         exclusive: bool,
     },
+    /// Carry out the order whose file comes with this (see `jail::hands`); then where what is sent along comes
+    /// from, and where the answer goes.
+    Hand,
     /// Do not end with the last process.
     Keep,
     /// Say what runs.
@@ -80,6 +83,7 @@ impl Ask {
                 let bits = [stdin, stderr, terminal, exclusive];
                 vec![b'x', bits.iter().enumerate().map(|(n, bit)| u8::from(*bit) << n).sum()]
             }
+            Ask::Hand => vec![b'h'],
             Ask::Keep => vec![b'k'],
             Ask::Look => vec![b'i'],
             Ask::Wait => vec![b'w'],
@@ -93,6 +97,7 @@ impl Ask {
                 let bit = |n: u8| bits >> n & 1 == 1;
                 Ask::Exec { stdin: bit(0), stderr: bit(1), terminal: bit(2), exclusive: bit(3) }
             }
+            [b'h'] => Ask::Hand,
             [b'k'] => Ask::Keep,
             [b'i'] => Ask::Look,
             [b'w'] => Ask::Wait,
@@ -207,7 +212,7 @@ mod tests {
             terminal: n & 4 != 0,
             exclusive: n & 8 != 0,
         };
-        for ask in (0..16).map(exec).chain([Ask::Keep, Ask::Look, Ask::Wait, Ask::Drain]) {
+        for ask in (0..16).map(exec).chain([Ask::Hand, Ask::Keep, Ask::Look, Ask::Wait, Ask::Drain]) {
             ask.send(&a, &[r.as_fd()]).unwrap();
             let (got, fds) = Ask::receive(&b).unwrap().unwrap();
             assert_eq!((got, fds.len()), (ask, 1));

@@ -24,6 +24,7 @@ pub mod fuzzing;
 mod gitconfig;
 mod gitkeys;
 mod handover;
+pub mod hands;
 mod init;
 mod input;
 pub mod join;

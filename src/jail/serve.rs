@@ -22,6 +22,7 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::unistd::Pid;
 
 use super::confine::{LISTENER, Stdio, confine_joined};
+use super::hands;
 use super::init::{await_start, command, enter, fail, leave};
 use super::lite::descendants;
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
@@ -40,6 +41,8 @@ const FIRST: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(5);
 /// How long the end of all of a command is waited for.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
+/// How long one that carries out an order may take to put things in order when nobody waits for it.
+const TIDY: Duration = Duration::from_millis(500);
 /// How long nobody is let in when there is no descriptor left for them.
 const FULL: Duration = Duration::from_millis(20);
 /// Outputs of what commands left behind that are read at most: of more, the writers see the end.
@@ -54,12 +57,13 @@ struct Guest {
 enum Role {
     /// Has not asked yet.
     Fresh(Instant),
-    /// Has a command, minded by this child.
+    /// Has a command, minded by this child; or one of our own that carries out an order.
     Runs {
         pid: i32,
         exclusive: bool,
+        ours: bool,
     },
-    /// Its `aj` is gone or wants it gone: all of it is ended.
+    /// Its `aj` is gone or wants it gone: all of it is ended. One of our own is not, before `since`.
     Dying {
         pid: i32,
         stopped: BTreeSet<i32>,
@@ -244,8 +248,10 @@ impl Server {
             Err(_) => None,
         };
         match (said, &guest.role) {
-            (None, Role::Runs { pid, .. }) => {
-                guest.role = Role::Dying { pid: *pid, stopped: BTreeSet::new(), since: Instant::now() };
+            (None, Role::Runs { pid, ours, .. }) => {
+                // It sees the end of what is sent along, and takes away what it has begun.
+                let since = Instant::now() + if *ours { TIDY } else { Duration::ZERO };
+                guest.role = Role::Dying { pid: *pid, stopped: BTreeSet::new(), since };
                 true
             }
             (None, Role::Dying { .. }) => true,
@@ -268,6 +274,8 @@ impl Server {
             Ask::Exec { exclusive, .. } if alone || exclusive && (commands > 0 || self.children) => {
                 (Answer::Busy(count(commands)), None)
             }
+            Ask::Hand if alone => (Answer::Busy(count(commands)), None),
+            Ask::Hand => return self.start(index, ask, false, fds),
             Ask::Exec { exclusive, .. } => return self.start(index, ask, exclusive, fds),
             Ask::Keep => {
                 self.how.keep = true;
@@ -298,7 +306,9 @@ impl Server {
         if let Some(guest) = self.guests.get(index) {
             Answer::Taken.send(&guest.conn, &[]).ok();
         }
+        let ours = ask == Ask::Hand;
         let made = match clone::fork() {
+            Ok(None) if ours => hands::run(&self.plan, self.layers, fds),
             Ok(None) => mind(std::mem::take(&mut self.plan), self.layers, ask, fds),
             Ok(Some(pid)) => pidfd::open(pid).map(|pidfd| (pid, pidfd)),
             Err(e) => Err(e),
@@ -307,8 +317,9 @@ impl Server {
         match made {
             Ok((pid, pidfd)) => {
                 self.children = true;
-                self.first = None;
-                guest.role = Role::Runs { pid, exclusive };
+                // Whoever started the jail has a command for it, which may not be here yet.
+                self.first = self.first.filter(|_| ours);
+                guest.role = Role::Runs { pid, exclusive, ours };
                 // Whoever is not there any more is heard of next.
                 Answer::Forked(pid).send(&guest.conn, &[pidfd.as_fd()]).ok();
                 true
@@ -326,6 +337,9 @@ impl Server {
         let sees = self.layers.has(Layer::Proc);
         for guest in &mut self.guests {
             let Role::Dying { pid, stopped, since } = &mut guest.role else { continue };
+            if now < *since {
+                continue;
+            }
             let all = if sees { descendants(*pid) } else { Vec::new() };
             if all.is_empty() || now >= *since + LAST_MOMENTS {
                 kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();

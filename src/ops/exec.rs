@@ -43,7 +43,7 @@ mod home;
 mod layered;
 mod limits;
 mod lite;
-pub(super) mod live;
+pub(in crate::ops) mod live;
 mod missing;
 mod mode;
 mod offline;

@@ -8,6 +8,7 @@ pub mod events;
 pub mod exec;
 pub mod files;
 pub mod gc;
+mod inside;
 pub mod jobs;
 mod keep;
 pub mod ledger;

@@ -1,11 +1,13 @@
 //! What `aj fs`, `aj cp` and `aj search` show with `--json`.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 pub use super::changes::{FORMAT, FormatVersion};
 
 /// A path that may hold any bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// Printable: what is not is escaped.
     pub path: String,
@@ -61,7 +63,7 @@ pub struct Listing {
 }
 
 /// Something that could not be done, or was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// Where.
     #[serde(flatten)]
@@ -103,7 +105,7 @@ pub struct Content {
 }
 
 /// The answer of the commands that change one thing: `aj fs write`, `mkdir`, `rm` and `mv`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     /// [`FORMAT`].
     pub format_version: FormatVersion,
@@ -114,13 +116,13 @@ pub struct Done {
 }
 
 /// One thing that was changed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// Where.
     #[serde(flatten)]
     pub name: Name,
     /// `created`, `written`, `removed` or `moved`.
-    pub change: &'static str,
+    pub change: Cow<'static, str>,
     /// Bytes written.
     pub bytes: Option<u64>,
     /// BLAKE3 of the whole content, for `--if-hash`.
@@ -128,7 +130,7 @@ pub struct Changed {
 }
 
 /// The answer of `aj fs replace`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replaced {
     /// [`FORMAT`].
     pub format_version: FormatVersion,
@@ -145,7 +147,7 @@ pub struct Replaced {
 }
 
 /// Replacements in one file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplacedIn {
     /// Where.
     #[serde(flatten)]
@@ -155,14 +157,14 @@ pub struct ReplacedIn {
 }
 
 /// The answer of `aj cp`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Copied {
     /// [`FORMAT`].
     pub format_version: FormatVersion,
     /// Whose tree was read or written.
     pub target: String,
     /// `in` or `out`.
-    pub direction: &'static str,
+    pub direction: Cow<'static, str>,
     /// Files copied.
     pub files: u64,
     /// Directories made.

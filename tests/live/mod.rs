@@ -1,5 +1,6 @@
 //! Commands that share the jail of a workspace.
 
+mod files;
 mod fork;
 mod layers;
 mod limits;

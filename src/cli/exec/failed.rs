@@ -154,7 +154,7 @@ fn workspace(e: workspaces::Error) -> CommandError {
 }
 
 /// The jail of a workspace that cannot take the command.
-fn live(e: &NotLive) -> CommandError {
+pub(in crate::cli) fn live(e: &NotLive) -> CommandError {
     let (exit, code) = match e {
         NotLive::Busy { .. } => (exit::BUSY, "workspace_busy"),
         NotLive::Paused(_) => (exit::BUSY, "workspace_paused"),

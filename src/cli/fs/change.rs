@@ -8,8 +8,9 @@ use super::super::files::partial;
 use super::super::ui::Ui;
 use super::Which;
 use crate::ops::files::Target;
+use crate::ops::files::order::{Answer, Order};
 use crate::ops::files::replace::{self, Replacement};
-use crate::ops::files::write::{self, DIR_MODE, Writing};
+use crate::ops::files::write::{DIR_MODE, Writing};
 use crate::schema::files::Done;
 
 /// Permission bits, octal.
@@ -17,6 +18,19 @@ pub(in crate::cli) fn parse_mode(text: &str) -> Result<u32, String> {
     let bad = || "write it as octal digits, like `644`; setuid, setgid and sticky are not given".to_owned();
     let mode = u32::from_str_radix(text, 8).map_err(|_| bad())?;
     if mode > 0o777 { Err(bad()) } else { Ok(mode) }
+}
+
+/// Have it carried out, and say what was done.
+fn carry_out(ui: &Ui, which: &Which, order: Order) -> CmdResult {
+    match order.carry_out(&which.ws, &mut std::io::stdin().lock(), ui)? {
+        Answer::Done(done) => show(ui, &done),
+        Answer::Replaced(_) | Answer::Copied(_) => Err(unexpected()),
+    }
+}
+
+/// An answer to another question: a mistake of this program's.
+pub(in crate::cli) fn unexpected() -> CommandError {
+    CommandError::new(exit::BUG, "internal", "the answer is one to another question")
 }
 
 fn show(ui: &Ui, done: &Done) -> CmdResult {
@@ -62,10 +76,8 @@ pub(super) struct WriteArgs {
 }
 
 pub(super) fn write(ui: &Ui, args: WriteArgs) -> CmdResult {
-    let (target, staging) = Target::edit(&args.which.ws, ui)?;
     let how = Writing { mode: args.mode, append: args.append, if_hash: args.if_hash };
-    let done = write::write((&target, &staging), &args.path, &mut std::io::stdin().lock(), &how)?;
-    show(ui, &done)
+    carry_out(ui, &args.which, Order::Write { path: args.path, how })
 }
 
 /// Make directories
@@ -87,10 +99,9 @@ pub(super) struct MkdirArgs {
     mode: u32,
 }
 
-pub(super) fn mkdir(ui: &Ui, args: &MkdirArgs) -> CmdResult {
-    let (target, staging) = Target::edit(&args.which.ws, ui)?;
-    let done = write::make_directories((&target, &staging), &args.paths, (args.mode, args.parents))?;
-    show(ui, &done)
+pub(super) fn mkdir(ui: &Ui, args: MkdirArgs) -> CmdResult {
+    let order = Order::Mkdir { paths: args.paths, mode: args.mode, parents: args.parents };
+    carry_out(ui, &args.which, order)
 }
 
 /// Move a file, a link or a directory
@@ -115,10 +126,9 @@ pub(super) struct MvArgs {
     no_clobber: bool,
 }
 
-pub(super) fn mv(ui: &Ui, args: &MvArgs) -> CmdResult {
-    let (target, staging) = Target::edit(&args.which.ws, ui)?;
-    let done = write::rename((&target, &staging), (&args.from, &args.to), args.no_clobber)?;
-    show(ui, &done)
+pub(super) fn mv(ui: &Ui, args: MvArgs) -> CmdResult {
+    let order = Order::Rename { from: args.from, to: args.to, no_clobber: args.no_clobber };
+    carry_out(ui, &args.which, order)
 }
 
 /// Remove files, links and, with -r, directories with all that is in them
@@ -143,10 +153,9 @@ pub(super) struct RmArgs {
     force: bool,
 }
 
-pub(super) fn rm(ui: &Ui, args: &RmArgs) -> CmdResult {
-    let (target, staging) = Target::edit(&args.which.ws, ui)?;
-    let done = write::remove((&target, &staging), &args.paths, (args.recursive, args.force))?;
-    show(ui, &done)
+pub(super) fn rm(ui: &Ui, args: RmArgs) -> CmdResult {
+    let order = Order::Remove { paths: args.paths, recursive: args.recursive, force: args.force };
+    carry_out(ui, &args.which, order)
 }
 
 /// Replace a text in files
@@ -185,8 +194,11 @@ pub(super) fn replace(ui: &Ui, args: ReplaceArgs) -> CmdResult {
         let target = Target::read(&args.which.ws, ui)?;
         replace::replace((&target, None), &args.files, &what)?
     } else {
-        let (target, staging) = Target::edit(&args.which.ws, ui)?;
-        replace::replace((&target, Some(&staging)), &args.files, &what)?
+        let order = Order::Replace { paths: args.files, what };
+        match order.carry_out(&args.which.ws, &mut std::io::empty(), ui)? {
+            Answer::Replaced(done) => done,
+            Answer::Done(_) | Answer::Copied(_) => return Err(unexpected()),
+        }
     };
     if ui.json {
         ui.document(&done);

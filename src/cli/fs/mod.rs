@@ -8,7 +8,7 @@ use super::ui::Ui;
 mod change;
 mod look;
 
-pub(super) use change::parse_mode;
+pub(super) use change::{parse_mode, unexpected};
 
 /// Look at and change the files of a workspace, without starting a jail
 ///
@@ -18,8 +18,12 @@ pub(super) use change::parse_mode;
 /// next command in it, and for `aj apply`; the directory itself stays as it is.
 ///
 /// A relative PATH begins at the workspace, an absolute one is what it is in the jail: `/workspace/x`, the
-/// directory's own path, and of a workspace `/home/agent/x` and `/output/x`. Links are followed within the workspace and never out of it. While a jail is
-/// at work in it, files can be read (they may be half written) and not be changed.
+/// directory's own path, and of a workspace `/home/agent/x` and `/output/x`. Links are followed within the
+/// workspace and never out of it.
+///
+/// While a workspace's jail runs, files are read as they are (they may be half written), and it is the jail that
+/// changes them, at once and with its own rights: what is in the making lies beside its place as `.aj-…`. The
+/// tree of a run that has not ended is only read.
 ///
 /// Exit codes: 0 done; 1 failed, and for `test` no; 2 usage; 3 no such workspace or path; 4 the path is
 /// outside of the workspace; 5 busy, or it exists; 6 done in part.
@@ -66,9 +70,9 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::Test(args) => look::test(ui, &args),
         Command::Find(args) => look::find(ui, args),
         Command::Write(args) => change::write(ui, args),
-        Command::Mkdir(args) => change::mkdir(ui, &args),
-        Command::Mv(args) => change::mv(ui, &args),
-        Command::Rm(args) => change::rm(ui, &args),
+        Command::Mkdir(args) => change::mkdir(ui, args),
+        Command::Mv(args) => change::mv(ui, args),
+        Command::Rm(args) => change::rm(ui, args),
         Command::Replace(args) => change::replace(ui, args),
     }
 }

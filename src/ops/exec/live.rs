@@ -221,6 +221,19 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
+/// Whether what is written in it may land in the host's own directories or in a volume; `None`: it is of another
+/// version.
+pub(in crate::ops) fn writes_to_host(live: &Live) -> Option<bool> {
+    let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
+    let more = blueprint.shape.iter().any(|(key, value)| key == "rw" && value != "nothing");
+    Some(more || !blueprint.volumes.is_empty() || blueprint.policy()?.workspace == "rw")
+}
+
+/// Whether the jail of a workspace is paused.
+pub(in crate::ops) fn is_paused(state: &StateDir, id: Id) -> bool {
+    jail_of(state, id).is_some_and(|jail| pause::is_paused(state, jail))
+}
+
 /// The jail that ran in a workspace last.
 pub(in crate::ops) fn jail_of(state: &StateDir, id: Id) -> Option<Id> {
     let tree = trees::open_tree(state, id).ok().flatten()?;

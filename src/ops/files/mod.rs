@@ -12,6 +12,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::{Monitor, Silent};
+use crate::ops::exec::NotLive;
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
@@ -21,16 +22,19 @@ use crate::store::workspaces as store;
 use crate::store::{Error as StateError, edit, ledger, trees, volumes as store_volumes};
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
-use crate::workspace::view::edit::Owners;
+use crate::workspace::view::edit::{Owners, Staging};
 use crate::workspace::view::resolve::{Last, Place, components};
 use crate::workspace::view::{self, At, Dir, Editor, Entry, Spot, Stack, View};
 
 pub mod copy;
 mod ignored;
+pub mod inside;
+pub mod order;
 pub mod read;
 pub mod replace;
 pub mod search;
 pub mod volume;
+mod wire;
 pub mod write;
 
 /// Why there is no answer.
@@ -78,6 +82,30 @@ pub enum Error {
     /// What was asked for cannot be.
     #[error("{0}")]
     Asked(String),
+    /// The jail that is at work in it cannot be asked.
+    #[error(transparent)]
+    NotLive(#[from] NotLive),
+    /// It writes to the host's own directories.
+    #[error(
+        "the jail of workspace `{0}` writes to directories of the host's or to a volume, and cannot be asked to change files"
+    )]
+    WritesToHost(String),
+    /// It does not say what it did.
+    #[error("whether the jail of workspace `{title}` has done it is not known: {why}")]
+    Unsure {
+        /// The workspace.
+        title: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// It has not done it.
+    #[error("the jail of workspace `{title}` has not done it: {why}")]
+    Undone {
+        /// The workspace.
+        title: String,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Answers of this module.
@@ -105,6 +133,8 @@ enum Held {
     Edit(trees::Tree),
     ReadVolume(#[expect(dead_code, reason = "held")] store_volumes::Held),
     EditVolume(store_volumes::Held),
+    /// In the jail: it is there as long as we are.
+    Inside,
 }
 
 impl Target {
@@ -121,7 +151,7 @@ impl Target {
     }
 
     /// The same to change it. With the empty directory in which new things are made.
-    pub fn edit(word: &OsStr, monitor: &dyn Monitor) -> Result<(Target, OwnedFd)> {
+    pub fn edit(word: &OsStr, monitor: &dyn Monitor) -> Result<(Target, Staging)> {
         if let Some(volume) = volume::named(word) {
             return volume::edit(volume);
         }
@@ -141,6 +171,7 @@ impl Target {
             ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
         };
         let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
+        let staging = Staging::Apart(staging);
         let name = id.to_string();
         Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
     }
@@ -148,7 +179,7 @@ impl Target {
     /// Where it lies itself, when it is being changed.
     fn directory(&self) -> Result<Option<Meta>> {
         match &self._held {
-            Held::Read(_) => Ok(None),
+            Held::Read(_) | Held::Inside => Ok(None),
             Held::Edit(tree) => Ok(Some(at::fstat(tree).map_err(view::Error::sys("look at", b"."))?)),
             Held::ReadVolume(_) => Ok(None),
             Held::EditVolume(held) => {
@@ -168,9 +199,13 @@ impl Target {
     }
 
     /// One who changes the place that `spot` is in.
-    fn editor<'a>(&'a self, place: usize, staging: &OwnedFd) -> Result<Editor<'a>> {
-        let staging =
-            openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?;
+    fn editor<'a>(&'a self, place: usize, staging: &Staging) -> Result<Editor<'a>> {
+        let staging = match staging {
+            Staging::Apart(staging) => Staging::Apart(
+                openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?,
+            ),
+            Staging::Beside(start) => Staging::Beside(start.clone()),
+        };
         Ok(Editor::new(&self.view.places[place].stack, staging, self.owners[place]))
     }
 
@@ -222,11 +257,14 @@ struct Meant {
 }
 
 impl Meant {
+    fn is_jail(word: &OsStr) -> bool {
+        let start = word.as_bytes().get(..3).unwrap_or_default();
+        word == "@" || word == "latest" || start.eq_ignore_ascii_case(b"jl-")
+    }
+
     /// As for `aj exec`: `@` and `jl-…` are jails, everything else is a workspace.
     fn by(word: &OsStr, monitor: &dyn Monitor) -> Result<Meant> {
-        let start = word.as_bytes().get(..3).unwrap_or_default();
-        let is_jail = word == "@" || word == "latest" || start.eq_ignore_ascii_case(b"jl-");
-        if !is_jail {
+        if !Meant::is_jail(word) {
             let found = workspaces::find(Some(word))?;
             let (id, title) = (found.id(), found.name().to_string());
             let over = workspaces::life::is_over(&found.filed.record);
@@ -245,7 +283,7 @@ impl Drop for Target {
         match &self._held {
             Held::Edit(tree) => drop(edit::end(tree)),
             Held::EditVolume(held) => drop(held.unstage()),
-            Held::Read(_) | Held::ReadVolume(_) => {}
+            Held::Read(_) | Held::ReadVolume(_) | Held::Inside => {}
         }
     }
 }

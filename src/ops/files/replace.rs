@@ -7,19 +7,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use regex::bytes::{NoExpand, Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 use super::read::regular;
 use super::{Error, Result, Target, failed, format, name};
 use crate::base::text;
 use crate::schema::files::{Replaced, ReplacedIn};
 use crate::workspace::view;
+use crate::workspace::view::edit::Staging;
 use crate::workspace::view::resolve::Last;
 
 /// Bytes of one file at most: it is held in memory, and so is what becomes of it.
 const MOST: u64 = 64 << 20;
 
 /// What to replace.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Replacement {
     /// A text, or with `pattern` a regular expression.
     pub old: String,
@@ -32,7 +34,7 @@ pub struct Replacement {
 }
 
 /// Who changes the files: `None` when nothing is written.
-type Writer<'a> = Option<&'a OwnedFd>;
+type Writer<'a> = Option<&'a Staging>;
 
 /// Replace in every file of `paths`. Each is replaced in one step; one that cannot be is told, and the
 /// others are done all the same.
@@ -100,7 +102,7 @@ fn one(
     let editor = target.editor(spot.place, staging)?;
     let (dir, last) = view::split(&spot.path);
     let dir = editor.prepare(dir, None)?;
-    let staged = editor.stage()?;
+    let staged = editor.stage(&dir)?;
     let mut out = staged.fd.try_clone().map(File::from).map_err(host("write"))?;
     out.write_all(&new).map_err(host("write"))?;
     let like = OwnedFd::from(file);

@@ -1,7 +1,6 @@
 //! Volumes as trees: one plain directory, seen at the place that a jail has it at by default.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{Error, Held, Result, Target};
@@ -11,7 +10,7 @@ use crate::store::layout::StateDir;
 use crate::store::volumes as store;
 use crate::sys::at;
 use crate::sys::openat2::{self, For};
-use crate::workspace::view::edit::Owners;
+use crate::workspace::view::edit::{Owners, Staging};
 use crate::workspace::view::resolve::{Place, components};
 use crate::workspace::view::{self, Stack, View};
 
@@ -34,12 +33,12 @@ pub(super) fn read(word: &str) -> Result<Target> {
 }
 
 /// Open it to be changed, while no jail has it.
-pub(super) fn edit(word: &str) -> Result<(Target, OwnedFd)> {
+pub(super) fn edit(word: &str) -> Result<(Target, Staging)> {
     let (state, id) = find(word)?;
     let Some(held) = store::hold_alone(&state, id).map_err(volumes::Error::from)? else {
         return Err(Error::Live(format!("{START}{word}")));
     };
-    let staging = held.stage()?;
+    let staging = Staging::Apart(held.stage()?);
     Ok((target(held, false, Held::EditVolume)?, staging))
 }
 

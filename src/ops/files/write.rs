@@ -6,11 +6,14 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use serde::{Deserialize, Serialize};
+
 use super::read::regular;
 use super::{Error, Result, Target, format, name};
 use crate::base::text;
 use crate::schema::files::{Changed, Done};
 use crate::sys::at::FileKind;
+use crate::workspace::view::edit::Staging;
 use crate::workspace::view::resolve::Last;
 use crate::workspace::view::{self, At, Dir, Entry, Spot};
 
@@ -20,7 +23,7 @@ pub const FILE_MODE: u32 = 0o644;
 pub const DIR_MODE: u32 = 0o755;
 
 /// How to write a file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Writing {
     /// Its permission bits; those that it has, or 0644.
     pub mode: Option<u32>,
@@ -35,7 +38,7 @@ fn done(target: &Target, changed: Vec<Changed>) -> Done {
 }
 
 fn change(path: &[u8], change: &'static str) -> Changed {
-    Changed { name: name(path), change, bytes: None, hash: None }
+    Changed { name: name(path), change: change.into(), bytes: None, hash: None }
 }
 
 /// The entry of a spot, which is not the top of a place.
@@ -49,7 +52,7 @@ pub(super) fn entry(spot: &Spot, given: &OsStr) -> Result<Option<Entry>> {
 /// Write what `from` gives to the file at `path`, which is replaced in one step; directories on the way
 /// are made.
 pub fn write(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     path: &OsStr,
     from: &mut dyn Read,
     options: &Writing,
@@ -74,7 +77,7 @@ pub fn write(
     let editor = target.editor(spot.place, staging)?;
     let (dir, last) = view::split(&spot.path);
     let dir = editor.prepare(dir, Some(DIR_MODE))?;
-    let staged = editor.stage()?;
+    let staged = editor.stage(&dir)?;
     let out = staged.fd.try_clone().map(fs::File::from);
     let mut out = out.map_err(|source| Error::Host { what: "write", name: text::os(path), source })?;
     let mut hash = blake3::Hasher::new();
@@ -176,7 +179,7 @@ fn check_hash(path: &OsStr, opened: Option<&OwnedFd>, wanted: &str) -> Result<()
 
 /// Make directories. `parents`: those on the way, too, and one that is there is fine.
 pub fn make_directories(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     paths: &[OsString],
     (mode, parents): (u32, bool),
 ) -> Result<Done> {
@@ -204,7 +207,7 @@ pub fn make_directories(
 /// Remove what is at `paths`, links themselves. `recursive`: directories with what is in them. `force`:
 /// what is not there is fine.
 pub fn remove(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     paths: &[OsString],
     (recursive, force): (bool, bool),
 ) -> Result<Done> {
@@ -239,7 +242,7 @@ fn is_empty(target: &Target, spot: &Spot, dir: &Dir, last: &[u8]) -> Result<bool
 
 /// Move what is at `from` (a link itself) to `to`, into it if that is a directory.
 pub fn rename(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     (from, to): (&OsStr, &OsStr),
     no_clobber: bool,
 ) -> Result<Done> {

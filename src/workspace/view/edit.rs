@@ -5,9 +5,12 @@
 //! the old or the new, never half. What an overlay would do is done here: directories on the way are copied
 //! up with their bits, owner and times; what is removed from a layer below gets a whiteout; a directory in
 //! the place of something below is opaque.
+//!
+//! In a jail that runs, the same is done inside, over the mounted overlay, which is one plain directory there:
+//! see [`Staging::Beside`] and `beside`.
 
-use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -28,13 +31,26 @@ pub struct Owners {
     pub bottom: (u32, u32),
 }
 
+/// Where what is new is made before it has its name.
+#[derive(Debug)]
+pub enum Staging {
+    /// In an empty directory on the file system of the upper layer, of which no jail knows; whatever is left in
+    /// it afterwards is rubbish.
+    Apart(OwnedFd),
+    /// Beside its place, under a name that begins with this: from one directory of a mount to another nothing
+    /// can be moved that the mount does not show. Whoever is at work there sees it. What is left is taken away.
+    Beside(String),
+}
+
 /// One who edits.
 #[derive(Debug)]
 pub struct Editor<'a> {
     pub(super) stack: &'a Stack,
-    pub(super) staging: OwnedFd,
+    staging: Staging,
     owners: Owners,
     made: Cell<u64>,
+    /// Of [`Staging::Beside`]: what has no name of its own yet.
+    pub(super) left: RefCell<Vec<(OwnedFd, Vec<u8>)>>,
 }
 
 /// A file that has no name in the tree yet.
@@ -46,15 +62,30 @@ pub struct Staged {
 }
 
 impl<'a> Editor<'a> {
-    /// Edit `stack`. `staging`: an empty directory on the file system of its upper layer, of which no jail
-    /// knows; whatever is left in it afterwards is rubbish.
-    pub fn new(stack: &'a Stack, staging: OwnedFd, owners: Owners) -> Editor<'a> {
-        Editor { stack, staging, owners, made: Cell::new(0) }
+    /// Edit `stack`.
+    pub fn new(stack: &'a Stack, staging: Staging, owners: Owners) -> Editor<'a> {
+        Editor { stack, staging, owners, made: Cell::new(0), left: RefCell::default() }
     }
 
-    pub(super) fn temporary(&self) -> Vec<u8> {
+    /// Whether others are at work in what is edited.
+    pub(super) fn is_beside(&self) -> bool {
+        matches!(self.staging, Staging::Beside(_))
+    }
+
+    /// A new name for what is going to be in `dir`, and the directory in which it is made.
+    pub(super) fn temporary<'d>(&'d self, dir: &'d Dir) -> sys::Result<(BorrowedFd<'d>, Vec<u8>)> {
         self.made.set(self.made.get() + 1);
-        format!("t{}", self.made.get()).into_bytes()
+        let made = self.made.get();
+        match &self.staging {
+            Staging::Apart(staging) => Ok((staging.as_fd(), format!("t{made}").into_bytes())),
+            Staging::Beside(start) => {
+                let upper = dir.upper().ok_or_else(|| sys::Error::new("open", "", Errno::EROFS))?;
+                let name = format!("{start}-{made}").into_bytes();
+                let own = openat2::beneath(upper, b".", For::Passing)?;
+                self.left.borrow_mut().push((own, name.clone()));
+                Ok((upper, name))
+            }
+        }
     }
 
     /// The directory at `path`, with a part in the layer that is written to. With `make`, what is missing
@@ -87,14 +118,14 @@ impl<'a> Editor<'a> {
     fn copy_up(&self, dir: &Dir, name: &[u8], (entry, below): (&Entry, &Dir), path: &[u8]) -> Result<()> {
         let owner = self.owner_above(entry, path)?;
         let failed = |e| Error::sys("copy up", path)(e);
-        let temporary = self.temporary();
-        at::make_dir(&self.staging, &temporary, 0o700).map_err(failed)?;
-        let made = openat2::beneath(&self.staging, &temporary, For::Listing).map_err(failed)?;
+        let (staging, temporary) = self.temporary(dir).map_err(failed)?;
+        at::make_dir(staging, &temporary, 0o700).map_err(failed)?;
+        let made = openat2::beneath(staging, &temporary, For::Listing).map_err(failed)?;
         if let Some(top) = below.parts.first() {
             carry::attributes(&top.fd, &made).map_err(failed)?;
         }
         self.give(&made, owner).map_err(failed)?;
-        self.settle(dir, name, &temporary, FileKind::Dir).map_err(failed)?;
+        self.settle(dir, name, (staging, &temporary), FileKind::Dir).map_err(failed)?;
         // Only now: a directory without write permission cannot be moved.
         at::set_mode(&made, entry.meta.mode & 0o7777).map_err(failed)?;
         at::set_mtime_of(&made, entry.meta.mtime).ok();
@@ -123,23 +154,48 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Rename what is in the staging directory to `name` in `dir`, in place of what the upper layer has.
-    pub(super) fn settle(&self, dir: &Dir, name: &[u8], staged: &[u8], kind: FileKind) -> sys::Result<()> {
+    /// Rename what was made as `staged` to `name` in `dir`, in place of what the upper layer has.
+    pub(super) fn settle(
+        &self,
+        dir: &Dir,
+        name: &[u8],
+        staged: (BorrowedFd<'_>, &[u8]),
+        kind: FileKind,
+    ) -> sys::Result<()> {
         let upper = dir.upper().ok_or_else(|| sys::Error::new("rename", "", Errno::EROFS))?;
         let how = match at::stat_opt(upper, name)? {
             None => Replace::No,
             Some(old) if old.kind != FileKind::Dir && kind != FileKind::Dir => Replace::Yes,
+            // Somebody has just made it: the kernel says what is in the way.
+            Some(_) if self.is_beside() => Replace::No,
             // A directory in place of a whiteout, or the other way round. What was there is rubbish now.
             Some(_) => Replace::Exchange,
         };
-        at::rename_between((&self.staging, staged), (upper, name), how)
+        at::rename_between(staged, (upper, name), how)?;
+        self.settled(staged.1);
+        Ok(())
     }
 
-    /// A new file, that nobody can see yet.
-    pub fn stage(&self) -> Result<Staged> {
-        let name = self.temporary();
-        let fd = openat2::create(&self.staging, &name, 0o600).map_err(Error::sys("make", b"a file"))?;
-        Ok(Staged { fd, name })
+    /// What was made as `temporary` has a name of its own.
+    pub(super) fn settled(&self, temporary: &[u8]) {
+        self.left.borrow_mut().retain(|(_, name)| name != temporary);
+    }
+
+    /// A new file for `dir`, that has no name there yet.
+    pub fn stage(&self, dir: &Dir) -> Result<Staged> {
+        let make = || {
+            let (staging, name) = self.temporary(dir)?;
+            Ok(Staged { fd: openat2::create(staging, &name, 0o600)?, name })
+        };
+        make().map_err(Error::sys("make", b"a file"))
+    }
+
+    /// Where [`Editor::stage`] has made it.
+    fn staging<'d>(&'d self, dir: &'d Dir) -> sys::Result<BorrowedFd<'d>> {
+        match &self.staging {
+            Staging::Apart(staging) => Ok(staging.as_fd()),
+            Staging::Beside(_) => dir.upper().ok_or_else(|| sys::Error::new("open", "", Errno::EROFS)),
+        }
     }
 
     /// Give a staged file its bits, its time and its name. `like`: the file whose attributes it is to have.
@@ -160,7 +216,7 @@ impl<'a> Editor<'a> {
             if let Some(mtime) = mtime {
                 at::set_mtime_of(&staged.fd, mtime).ok();
             }
-            self.settle(dir, name, &staged.name, FileKind::File)
+            self.settle(dir, name, (self.staging(dir)?, &staged.name), FileKind::File)
         };
         finish().map_err(Error::sys("write", path))
     }
@@ -168,12 +224,12 @@ impl<'a> Editor<'a> {
     /// Make a directory where nothing shows.
     pub fn directory(&self, dir: &Dir, name: &[u8], mode: u32, path: &[u8]) -> Result<()> {
         let make = || {
-            let temporary = self.temporary();
-            at::make_dir(&self.staging, &temporary, 0o700)?;
-            let made = openat2::beneath(&self.staging, &temporary, For::Listing)?;
+            let (staging, temporary) = self.temporary(dir)?;
+            at::make_dir(staging, &temporary, 0o700)?;
+            let made = openat2::beneath(staging, &temporary, For::Listing)?;
             self.make_opaque(dir, name, &made)?;
             self.give(&made, self.owners.jail)?;
-            self.settle(dir, name, &temporary, FileKind::Dir)?;
+            self.settle(dir, name, (staging, &temporary), FileKind::Dir)?;
             // As in any directory with the bit, what is made in it is of its group.
             let inherited = dir.meta.mode & 0o2000;
             at::set_mode(&made, inherited | (mode & 0o1777))
@@ -203,16 +259,16 @@ impl<'a> Editor<'a> {
         path: &[u8],
     ) -> Result<()> {
         let make = || {
-            let temporary = self.temporary();
-            at::make_link(&self.staging, &temporary, target)?;
+            let (staging, temporary) = self.temporary(dir)?;
+            at::make_link(staging, &temporary, target)?;
             if let Some(mtime) = mtime {
-                at::set_mtime(&self.staging, &temporary, mtime).ok();
+                at::set_mtime(staging, &temporary, mtime).ok();
             }
             if self.owners.jail.is_some() {
-                let named = openat2::beneath(&self.staging, &temporary, For::Naming)?;
+                let named = openat2::beneath(staging, &temporary, For::Naming)?;
                 self.give(&named, self.owners.jail)?;
             }
-            self.settle(dir, name, &temporary, FileKind::Symlink)
+            self.settle(dir, name, (staging, &temporary), FileKind::Symlink)
         };
         make().map_err(Error::sys("make", path))
     }
@@ -232,15 +288,15 @@ impl<'a> Editor<'a> {
             (Some(old), false) => self.take_out(dir, name, &old),
             (Some(old), true) => {
                 // In one step where the device can be made; otherwise what is below shows for a moment.
-                let temporary = self.temporary();
+                let (staging, temporary) = self.temporary(dir)?;
                 let node = openat2::path(&temporary)?;
-                match mknodat(&self.staging, node.as_c_str(), SFlag::S_IFCHR, Mode::empty(), 0) {
+                match mknodat(staging, node.as_c_str(), SFlag::S_IFCHR, Mode::empty(), 0) {
                     Ok(()) => {
-                        self.give_named(&temporary)?;
+                        self.give_named(staging, &temporary)?;
                         if old.kind == FileKind::Dir {
                             self.unlock(dir, name)?;
                         }
-                        self.settle(dir, name, &temporary, FileKind::File)
+                        self.settle(dir, name, (staging, &temporary), FileKind::File)
                     }
                     Err(_) => {
                         self.take_out(dir, name, &old)?;
@@ -260,9 +316,9 @@ impl<'a> Editor<'a> {
         }
     }
 
-    fn give_named(&self, staged: &[u8]) -> sys::Result<()> {
+    fn give_named(&self, staging: BorrowedFd<'_>, staged: &[u8]) -> sys::Result<()> {
         match self.owners.jail {
-            Some(_) => self.give(openat2::beneath(&self.staging, staged, For::Naming)?, self.owners.jail),
+            Some(_) => self.give(openat2::beneath(staging, staged, For::Naming)?, self.owners.jail),
             None => Ok(()),
         }
     }
@@ -273,8 +329,12 @@ impl<'a> Editor<'a> {
         if old.kind != FileKind::Dir {
             return at::remove_file(upper, name);
         }
+        if self.is_beside() {
+            return self.take_out_beside(dir, name);
+        }
         self.unlock(dir, name)?;
-        at::rename_between((upper, name), (&self.staging, &self.temporary()), Replace::No)
+        let (staging, temporary) = self.temporary(dir)?;
+        at::rename_between((upper, name), (staging, &temporary), Replace::No)
     }
 
     /// A directory that its owner may not write to cannot be moved either.

@@ -18,6 +18,7 @@ use crate::sys;
 use crate::sys::at::Meta;
 use crate::sys::openat2::{self, For};
 
+mod beside;
 pub mod dir;
 pub mod edit;
 pub mod export;

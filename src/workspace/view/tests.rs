@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::edit::Owners;
+use super::edit::{Owners, Staging};
 use super::resolve::{Last, Place, components};
 use super::*;
 use crate::store::whiteout;
@@ -247,13 +247,13 @@ fn a_path_of_long_ways_ends() {
 
 fn editor<'a>(l: &Layers, stack: &'a Stack) -> Editor<'a> {
     let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    Editor::new(stack, l.open("staging"), Owners { jail: None, bottom: own })
+    Editor::new(stack, Staging::Apart(l.open("staging")), Owners { jail: None, bottom: own })
 }
 
 fn put(e: &Editor<'_>, path: &str, text: &str) {
     let (dir, name) = split(path.as_bytes());
     let dir = e.prepare(dir, Some(0o755)).unwrap();
-    let staged = e.stage().unwrap();
+    let staged = e.stage(&dir).unwrap();
     crate::sys::copy::bytes(text.as_bytes(), &staged.fd).unwrap();
     e.file((&dir, name), &staged, (0o640, None), None, path.as_bytes()).unwrap();
 }

@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
+
 use super::edit::Editor;
 use super::walk::{Step, Walk};
 use super::{Dir, Entry, Error, Result, join};
@@ -25,10 +27,17 @@ impl Editor<'_> {
         let failed = |e| Error::sys("move", path)(e);
         let whole = entry.meta.kind != FileKind::Dir
             || dir.enter(self.stack, name).map_err(failed)?.parts.iter().all(|part| part.layer == 0);
-        if entry.layer == 0 && whole {
-            self.move_upper(dir, name, (target, new), entry).map_err(failed)?;
-        } else {
-            self.copy(dir, name, (target, new), entry, path)?;
+        let moved = match entry.layer == 0 && whole {
+            true => self.move_upper(dir, name, (target, new), entry),
+            false => Err(sys::Error::new("rename", "", Errno::EXDEV)),
+        };
+        match moved {
+            Ok(()) => {}
+            // From inside, the kernel alone knows what shows through.
+            Err(e) if e.errno == Errno::EXDEV && (!whole || entry.layer > 0 || self.is_beside()) => {
+                self.copy(dir, name, (target, new), entry, path)?;
+            }
+            Err(e) => return Err(failed(e)),
         }
         // What is below shows again until it is hidden; a kill in between leaves both.
         self.remove(dir, name, path)
@@ -36,29 +45,42 @@ impl Editor<'_> {
 
     fn move_upper(&self, dir: &Dir, name: &[u8], to: (&Dir, &[u8]), entry: &Entry) -> sys::Result<()> {
         let (target, new) = to;
-        let upper = dir.upper().ok_or_else(|| sys::Error::new("rename", "", nix::errno::Errno::EROFS))?;
+        let upper = dir.upper().ok_or_else(|| sys::Error::new("rename", "", Errno::EROFS))?;
         let is_dir = entry.meta.kind == FileKind::Dir;
         if is_dir && self.stack.layers().len() > 1 {
             // Nothing below its new name may show through it.
             let made = openat2::beneath(upper, name, For::Listing)?;
             self.make_opaque(target, new, &made)?;
         }
-        let place = target.upper().ok_or_else(|| sys::Error::new("rename", "", nix::errno::Errno::EROFS))?;
-        if let Some(old) = at::stat_opt(place, new)?
-            && (is_dir || old.kind == FileKind::Dir)
-        {
-            self.take_out(target, new, &old)?;
+        let place = target.upper().ok_or_else(|| sys::Error::new("rename", "", Errno::EROFS))?;
+        let how = self.make_room(target, new, is_dir)?;
+        at::rename_between((upper, name), (place, new), how)
+    }
+
+    /// Take out what a directory, or what takes the place of one, cannot be renamed over.
+    fn make_room(&self, target: &Dir, new: &[u8], is_dir: bool) -> sys::Result<Replace> {
+        let place = target.upper().ok_or_else(|| sys::Error::new("rename", "", Errno::EROFS))?;
+        match at::stat_opt(place, new)? {
+            // Nothing that somebody makes there meanwhile is lost.
+            None => Ok(Replace::No),
+            // The kernel replaces an empty directory, and no other.
+            Some(_) if self.is_beside() => Ok(Replace::Yes),
+            Some(old) => {
+                if is_dir || old.kind == FileKind::Dir {
+                    self.take_out(target, new, &old)?;
+                }
+                Ok(Replace::Yes)
+            }
         }
-        at::rename_between((upper, name), (place, new), Replace::Yes)
     }
 
     fn copy(&self, dir: &Dir, name: &[u8], to: (&Dir, &[u8]), entry: &Entry, path: &[u8]) -> Result<()> {
         let (target, new) = to;
         let failed = |e| Error::sys("copy up", path)(e);
         // In a directory of its own, because what is copied keeps its name until it is in place.
-        let temporary = self.temporary();
-        at::make_dir(&self.staging, &temporary, 0o700).map_err(failed)?;
-        let staged = openat2::beneath(&self.staging, &temporary, For::Listing).map_err(failed)?;
+        let (staging, temporary) = self.temporary(target).map_err(failed)?;
+        at::make_dir(staging, &temporary, 0o700).map_err(failed)?;
+        let staged = openat2::beneath(staging, &temporary, For::Listing).map_err(failed)?;
         let mut top = None;
         if entry.meta.kind == FileKind::Dir {
             let bytes = at::free_bytes(&staged).map_err(failed)? / 2;
@@ -72,11 +94,8 @@ impl Editor<'_> {
             self.copy_entry(dir, name, entry, &staged, path)?;
         }
         let place = target.upper().ok_or_else(|| Error::NotDir(path.to_vec()))?;
-        let old = at::stat_opt(place, new).map_err(failed)?;
-        if let Some(old) = old.filter(|old| (old.kind == FileKind::Dir) || entry.meta.kind == FileKind::Dir) {
-            self.take_out(target, new, &old).map_err(failed)?;
-        }
-        at::rename_between((&staged, name), (place, new), Replace::Yes).map_err(failed)?;
+        let how = self.make_room(target, new, entry.meta.kind == FileKind::Dir).map_err(failed)?;
+        at::rename_between((&staged, name), (place, new), how).map_err(failed)?;
         if let Some(made) = top {
             at::set_mode(&made, entry.meta.mode & 0o7777).map_err(failed)?;
         }

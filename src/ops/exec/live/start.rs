@@ -19,7 +19,7 @@ use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
 use super::blueprint::{Blueprint, shape};
 use super::{HOLDER, NotLive, find, turn, wait_until_settled};
 use crate::jail::join::{self, Serve};
-use crate::ops::workspaces;
+use crate::ops::{inside, workspaces};
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
 use crate::store::atomic::{self, Durability};
@@ -198,6 +198,7 @@ fn hold_it(
     (dir, keep, ready): (&File, bool, OwnedFd),
 ) -> Result<Start, Error> {
     fault::enter(fault::Role::Holder);
+    inside::teach();
     nix::unistd::setsid().ok();
     sys::title::set(HOLDER, &format!("aj: workspace {}", seat.name()));
     fd::close_inherited();

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::write::{DIR_MODE, FILE_MODE, find_to_make};
 use super::super::{Error, Result, Target, why};
 use super::out::is_directory;
@@ -15,6 +17,7 @@ use crate::base::text;
 use crate::monitor::Monitor;
 use crate::schema::files::Copied;
 use crate::sys::at::{self, FileKind, Stamp};
+use crate::workspace::view::edit::Staging;
 use crate::workspace::view::{self, Dir, Editor, Stack, Step, Walk, join};
 
 /// Directories whose times are set at the end, at most: they change while things are made in them.
@@ -94,7 +97,7 @@ impl<'a> Sink<'a> {
         if !self.may_take(&dir, &name, path)? {
             return Ok(false);
         }
-        let staged = self.editor.stage()?;
+        let staged = self.editor.stage(&dir)?;
         let bytes = fill(&staged.fd).map_err(view::Error::sys("write", path))?;
         let mode = self.options.mode.unwrap_or(mode);
         self.editor.file((&dir, &name), &staged, (mode, mtime), None, path)?;
@@ -148,45 +151,108 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// Something of the host's that is to be copied.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// It is a directory.
+    pub(in crate::ops::files) directory: bool,
+    /// What it is called in a directory that it is copied to; `None`: what is in it is meant.
+    name: Option<Vec<u8>>,
+    /// Its permission bits, and when it changed, in seconds and nanoseconds.
+    mode: u32,
+    mtime: Option<(i64, u32)>,
+}
+
+impl Source {
+    fn mtime(&self) -> Option<Stamp> {
+        self.mtime.map(|(sec, nsec)| Stamp { sec, nsec })
+    }
+
+    /// Where it goes, below the top of the place that `spot` is in.
+    fn place(&self, spot: &view::Spot, to: &OsStr) -> Result<Vec<u8>> {
+        match &self.name {
+            Some(name) if is_directory(spot) && name.is_empty() => {
+                Err(Error::Asked("`/` has no name to copy it to".to_owned()))
+            }
+            Some(name) if is_directory(spot) => Ok(join(&spot.path, name)),
+            _ if !is_directory(spot) && to.as_bytes().ends_with(b"/") && !self.directory => {
+                Err(view::Error::NotDir(to.as_bytes().to_vec()).into())
+            }
+            Some(_) | None => Ok(spot.path.clone()),
+        }
+    }
+}
+
+/// Open what is to be copied.
+pub(in crate::ops::files) fn look(from: &Path) -> Result<(fs::File, fs::Metadata, Source)> {
+    let opened = fs::File::open(from).map_err(|e| host("read", from, e))?;
+    let meta = opened.metadata().map_err(|e| host("read", from, e))?;
+    // As for `cp`, `DIR/.` is what is in it.
+    let contents = meta.is_dir() && matches!(from.as_os_str().as_bytes(), b"." | b"..")
+        || from.as_os_str().as_bytes().ends_with(b"/.");
+    let real = if from.file_name().is_some() || contents { from.to_owned() } else { real(from)? };
+    let name = real.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+    let bits = std::os::unix::fs::MetadataExt::mode(&meta) & 0o777;
+    let known = meta.is_dir() || meta.is_file();
+    let source = Source {
+        directory: meta.is_dir(),
+        name: (!contents).then_some(name),
+        mode: if known { bits } else { FILE_MODE },
+        mtime: known.then(|| stamp(&meta)).map(|at| (at.sec, at.nsec)),
+    };
+    Ok((opened, meta, source))
+}
+
+pub(in crate::ops::files) fn needs_recursive(from: &Path) -> Error {
+    Error::Asked(format!("`{}` is a directory: `-r` copies it", text::os(from)))
+}
+
+/// Copy what is sent along of the host's: the bytes of a file, or a tar stream of what is in a directory.
+pub(in crate::ops::files) fn copy_sent(
+    (target, staging): (&Target, &Staging),
+    (source, data): (&Source, &mut dyn Read),
+    to: &OsStr,
+    options: &Options,
+) -> Result<Copied> {
+    let spot = find_to_make(target, to)?;
+    let top = source.place(&spot, to)?;
+    let editor = target.editor(spot.place, staging)?;
+    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), top);
+    if !source.directory {
+        if !sink.file(b"", &mut |fd| pour(data, fd, u64::MAX), (source.mode, source.mtime()))? {
+            sink.sum.skip(to.as_bytes(), "exists");
+        }
+        return sink.finish();
+    }
+    sink.directory(b"", source.mode, source.mtime())?;
+    super::stream::members(&mut sink, data, options, &crate::monitor::Silent)?;
+    sink.finish()
+}
+
 /// Copy the host's `from` to `to` in the tree, into it if that is a directory.
 pub fn copy_in(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     (from, to): (&Path, &OsStr),
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<Copied> {
-    let opened = fs::File::open(from).map_err(|e| host("read", from, e))?;
-    let meta = opened.metadata().map_err(|e| host("read", from, e))?;
+    let (opened, meta, source) = look(from)?;
     let spot = find_to_make(target, to)?;
-    let mut top = spot.path.clone();
-    // As for `cp`, `DIR/.` is what is in it.
-    let contents = meta.is_dir() && matches!(from.as_os_str().as_bytes(), b"." | b"..")
-        || from.as_os_str().as_bytes().ends_with(b"/.");
-    if is_directory(&spot) && !contents {
-        let real = if from.file_name().is_some() { from.to_owned() } else { real(from)? };
-        let name =
-            real.file_name().ok_or_else(|| Error::Asked("`/` has no name to copy it to".to_owned()))?;
-        top = join(&top, name.as_bytes());
-    } else if to.as_bytes().ends_with(b"/") && !meta.is_dir() {
-        return Err(view::Error::NotDir(to.as_bytes().to_vec()).into());
-    }
+    let top = source.place(&spot, to)?;
     monitor.phase("copying", 0);
     let editor = target.editor(spot.place, staging)?;
     let mut sink = Sink::new(editor, options, Sum::new(target, "in"), top);
-    let bits = std::os::unix::fs::MetadataExt::mode(&meta);
-    if !meta.is_dir() {
+    if !source.directory {
         let mut fill = |to: &OwnedFd| fill(&opened, meta.is_file(), to);
-        let mode = if meta.is_file() { bits & 0o777 } else { FILE_MODE };
-        let time = meta.is_file().then(|| stamp(&meta));
-        if !sink.file(b"", &mut fill, (mode, time))? {
+        if !sink.file(b"", &mut fill, (source.mode, source.mtime()))? {
             sink.sum.skip(to.as_bytes(), "exists");
         }
         return sink.finish();
     }
     if !options.recursive {
-        return Err(Error::Asked(format!("`{}` is a directory: `-r` copies it", text::os(from))));
+        return Err(needs_recursive(from));
     }
-    sink.directory(b"", bits & 0o777, Some(stamp(&meta)))?;
+    sink.directory(b"", source.mode, source.mtime())?;
     let stack = Stack::plain(opened.into());
     let read = |e: crate::sys::Error| host("read", from, io::Error::from(e.errno));
     let mut walk = stack.root().and_then(|root| Walk::new(&stack, &root)).map_err(read)?;
@@ -281,7 +347,7 @@ pub(super) fn pour(from: &mut dyn Read, to: &OwnedFd, most: u64) -> crate::sys::
 
 /// Copy one stream to the file at `to`.
 pub fn copy_stream_in(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     from: &mut dyn Read,
     to: &OsStr,
     options: &Options,

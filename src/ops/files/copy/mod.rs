@@ -27,6 +27,10 @@ pub struct Options {
     pub no_clobber: bool,
     /// Permission bits of files, instead of those that they have.
     pub mode: Option<u32>,
+    /// Patterns as they were given.
+    pub exclude: Vec<String>,
+    /// A tar stream has times to the nanosecond: what reads it is this program.
+    exact: bool,
     excluded: Gitignore,
 }
 
@@ -39,7 +43,14 @@ impl Options {
             excluded.add_line(None, pattern).map_err(bad)?;
         }
         let bad = |e: ignore::Error| Error::Asked(format!("the patterns of `--exclude` are too much: {e}"));
-        Ok(Options { recursive, no_clobber, mode, excluded: excluded.build().map_err(bad)? })
+        let excluded = excluded.build().map_err(bad)?;
+        Ok(Options { recursive, no_clobber, mode, exclude: exclude.to_vec(), exact: false, excluded })
+    }
+
+    /// The same for a tar stream that this program reads.
+    pub(in crate::ops::files) fn exact(&self) -> Result<Options> {
+        let same = Options::new(self.recursive, self.no_clobber, self.mode, &self.exclude)?;
+        Ok(Options { exact: true, ..same })
     }
 
     fn excludes(&self, path: &[u8], is_dir: bool) -> bool {
@@ -50,14 +61,14 @@ impl Options {
 
 /// What was done so far.
 #[derive(Debug)]
-struct Sum(Copied);
+pub(in crate::ops::files) struct Sum(pub(in crate::ops::files) Copied);
 
 impl Sum {
-    fn new(target: &Target, direction: &'static str) -> Sum {
+    pub(in crate::ops::files) fn new(target: &Target, direction: &'static str) -> Sum {
         Sum(Copied {
             format_version: format(),
             target: target.name.clone(),
-            direction,
+            direction: direction.into(),
             files: 0,
             directories: 0,
             links: 0,

@@ -21,6 +21,7 @@ use super::{Options, Sum, special};
 use crate::monitor::Monitor;
 use crate::schema::files::Copied;
 use crate::sys::at::{FileKind, Meta, Stamp};
+use crate::workspace::view::edit::Staging;
 use crate::workspace::view::resolve::Last;
 use crate::workspace::view::{self, Step, Walk, join};
 
@@ -53,7 +54,14 @@ pub fn copy_stream_out(
         let mut file = fs::File::from(file);
         if options.recursive {
             let meta = &entry.meta;
-            let of = Member { path: name, kind: EntryType::Regular, link: b"", size: meta.size, meta };
+            let of = Member {
+                path: name,
+                kind: EntryType::Regular,
+                link: b"",
+                size: meta.size,
+                meta,
+                exact: false,
+            };
             of.write(options, out).and_then(|()| content(&mut file, meta.size, out)).map_err(failed)?;
             end(out).map_err(failed)?;
             sum.0.bytes = entry.meta.size;
@@ -72,24 +80,73 @@ pub fn copy_stream_out(
     let mut walk = Walk::new(stack, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
     if !prefix.is_empty() {
         let path = join(&prefix, b"");
-        let of = Member { path: &path, kind: EntryType::Directory, link: b"", size: 0, meta: &dir.meta };
+        let of = Member {
+            path: &path,
+            kind: EntryType::Directory,
+            link: b"",
+            size: 0,
+            meta: &dir.meta,
+            exact: false,
+        };
         of.write(options, out).map_err(failed)?;
         sum.0.directories += 1;
     }
-    while let Some(step) = walk.step().map_err(view::Error::sys("read", from.as_bytes()))? {
+    pack(&mut walk, &prefix, (out, options), &mut sum, (monitor, &|_| false))
+        .map_err(|e| e.map_or_else(failed, |e| view::Error::sys("read", from.as_bytes())(e).into()))?;
+    Ok(sum.0)
+}
+
+/// Whether a walk that has just entered a directory turns back there.
+pub(in crate::ops::files) type Turns<'a> = dyn Fn(&Walk<'_>) -> bool + 'a;
+
+/// Write all that a walk comes to, and the end of the archive. What `turns` says of is left out, with what is
+/// in it. An error is one of the stream, or of the directory.
+pub(in crate::ops::files) fn pack(
+    walk: &mut Walk<'_>,
+    prefix: &[u8],
+    (out, options): (&mut dyn Write, &Options),
+    sum: &mut Sum,
+    (monitor, turns): (&dyn Monitor, &Turns<'_>),
+) -> std::result::Result<(), Broken> {
+    while let Some(step) = walk.step().map_err(Broken::Directory)? {
         match step {
             Step::Left => {}
             Step::Unreadable(e) => sum.fail(walk.path(), why(&e)),
             Step::Entry(entry) => {
                 monitor.step(1);
                 if !options.excludes(walk.path(), entry.meta.kind == FileKind::Dir) {
-                    one(&mut walk, &entry.meta, &prefix, (out, options), &mut sum).map_err(failed)?;
+                    one(walk, &entry.meta, prefix, (out, options), sum).map_err(Broken::Stream)?;
+                    if turns(walk) {
+                        walk.turn_back().map_err(Broken::Directory)?;
+                        sum.skip(walk.path(), "is where the copy goes");
+                    }
                 }
             }
         }
     }
-    end(out).map_err(failed)?;
-    Ok(sum.0)
+    end(out).map_err(Broken::Stream)
+}
+
+/// Why a stream is not whole.
+#[derive(Debug)]
+pub(in crate::ops::files) enum Broken {
+    /// It could not be written.
+    Stream(io::Error),
+    /// What is in it could not be read.
+    Directory(crate::sys::Error),
+}
+
+impl Broken {
+    fn map_or_else(
+        self,
+        stream: impl FnOnce(io::Error) -> Error,
+        directory: impl FnOnce(crate::sys::Error) -> Error,
+    ) -> Error {
+        match self {
+            Broken::Stream(e) => stream(e),
+            Broken::Directory(e) => directory(e),
+        }
+    }
 }
 
 /// Write the entry told last. An error is one of the stream.
@@ -105,7 +162,14 @@ fn one(
     match meta.kind {
         FileKind::Dir => {
             let name = join(&whole, b"");
-            let of = Member { path: &name, kind: EntryType::Directory, link: b"", size: 0, meta };
+            let of = Member {
+                path: &name,
+                kind: EntryType::Directory,
+                link: b"",
+                size: 0,
+                meta,
+                exact: options.exact,
+            };
             match walk.enter() {
                 Ok(()) => {
                     sum.0.directories += 1;
@@ -121,8 +185,14 @@ fn one(
                     sum.fail(&path, "has holes of more than 1 GiB, which a stream cannot have");
                 }
                 Ok((now, mut file)) => {
-                    let of =
-                        Member { path: &whole, kind: EntryType::Regular, link: b"", size: now.size, meta };
+                    let of = Member {
+                        path: &whole,
+                        kind: EntryType::Regular,
+                        link: b"",
+                        size: now.size,
+                        meta,
+                        exact: options.exact,
+                    };
                     of.write(options, out)?;
                     content(&mut file, now.size, out)?;
                     sum.0.files += 1;
@@ -133,8 +203,15 @@ fn one(
         }
         FileKind::Symlink => match walk.here().and_then(|here| here.link(walk.name())) {
             Ok(link) => {
-                Member { path: &whole, kind: EntryType::Symlink, link: &link, size: 0, meta }
-                    .write(options, out)?;
+                Member {
+                    path: &whole,
+                    kind: EntryType::Symlink,
+                    link: &link,
+                    size: 0,
+                    meta,
+                    exact: options.exact,
+                }
+                .write(options, out)?;
                 sum.link(&path, &link);
             }
             Err(e) => sum.fail(&path, why(&e)),
@@ -153,6 +230,8 @@ struct Member<'a> {
     link: &'a [u8],
     size: u64,
     meta: &'a Meta,
+    /// With the part of a second of its time, in a header that is ours alone.
+    exact: bool,
 }
 
 impl Member<'_> {
@@ -171,6 +250,20 @@ impl Member<'_> {
                 out.write_all(&[0])?;
                 pad(long.len() as u64 + 1, out)?;
             }
+        }
+        if self.exact {
+            let text = format!(" mtime={}.{:09}\n", self.meta.mtime.sec, self.meta.mtime.nsec);
+            // The number counts itself: two digits for all times that there are.
+            let record = format!("{}{text}", text.len() + 2);
+            let mut header = Header::new_ustar();
+            put(&mut header, 0, b"PaxHeader");
+            header.set_entry_type(EntryType::XHeader);
+            header.set_size(record.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            out.write_all(header.as_bytes())?;
+            out.write_all(record.as_bytes())?;
+            pad(record.len() as u64, out)?;
         }
         let mut header = Header::new_gnu();
         put(&mut header, 0, self.path);
@@ -214,7 +307,7 @@ fn end(out: &mut dyn Write) -> io::Result<()> {
 
 /// Put what a tar stream holds into the directory `to`, which is made when it is not there.
 pub fn unpack(
-    (target, staging): (&Target, &OwnedFd),
+    (target, staging): (&Target, &Staging),
     from: &mut dyn Read,
     to: &OsStr,
     options: &Options,
@@ -225,6 +318,17 @@ pub fn unpack(
     let editor = target.editor(spot.place, staging)?;
     let mut sink = Sink::new(editor, options, Sum::new(target, "in"), spot.path);
     sink.directory(b"", super::super::write::DIR_MODE, None)?;
+    members(&mut sink, from, options, monitor)?;
+    sink.finish()
+}
+
+/// Put every member of a tar stream into the sink.
+pub(super) fn members(
+    sink: &mut Sink<'_>,
+    from: &mut dyn Read,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<()> {
     let mut long = Long::default();
     let read = |e| host("read", e);
     while let Some(header) = next(from).map_err(read)? {
@@ -238,12 +342,12 @@ pub fn unpack(
         let about = std::mem::take(&mut long);
         let size = about.size.unwrap_or(size);
         let mut body = from.take(size);
-        member(&mut sink, &header, about, (&mut body, size), options)?;
+        member(sink, &header, about, (&mut body, size), options)?;
         let rest = body.limit();
         // What nobody wanted of it, and what fills the last block.
         skip(from, rest + (size.next_multiple_of(BLOCK) - size)).map_err(read)?;
     }
-    sink.finish()
+    Ok(())
 }
 
 /// The next header; `None` at the end of the archive, which is an empty block or that of the stream.
@@ -324,8 +428,7 @@ impl Long {
             match key {
                 b"size" => self.size = number().and_then(|n| n.parse().ok()),
                 b"mtime" => {
-                    let whole = number().and_then(|n| n.split('.').next()?.parse().ok());
-                    self.mtime = whole.map(|sec| Stamp { sec, nsec: 0 });
+                    self.mtime = number().and_then(|n| time(&n));
                 }
                 b"path" => self.path = Some(value),
                 b"linkpath" => self.link = Some(value),
@@ -334,6 +437,15 @@ impl Long {
             bytes = rest;
         }
     }
+}
+
+/// Seconds, with a part of one: less than a nanosecond of it is nothing. Before 1970, the whole ones.
+fn time(text: &str) -> Option<Stamp> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let sec: i64 = whole.parse().ok()?;
+    let digits: String = part.chars().chain("000000000".chars()).take(9).collect();
+    let nsec = if sec < 0 { 0 } else { digits.parse().unwrap_or(0) };
+    Some(Stamp { sec, nsec })
 }
 
 /// A name of a stream as a path below a directory. `None`: it would lead out of it.
