@@ -33,6 +33,7 @@ pub mod ledger;
 mod ledger_tests;
 pub mod live;
 pub mod lock;
+mod named;
 pub mod origin;
 pub mod paused;
 pub mod peek;

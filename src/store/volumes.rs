@@ -15,16 +15,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, readlinkat, renameat};
+use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
 use super::filed::{Filed, Recorded};
 use super::layout::StateDir;
+use super::named::{Named, Shelf};
 use super::remove::remove_dir_while;
-use super::workspaces::Named;
 use super::{fault, lock};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
@@ -33,8 +33,6 @@ use crate::schema::volume::{RECORD, Record};
 pub use super::filed::Unread;
 
 const DIR: &str = "volumes";
-const NAMES: &str = "names";
-const LOCK: &str = "lock";
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 const DATA: &str = "data";
@@ -82,15 +80,6 @@ pub fn data_of(state: &StateDir, id: Id) -> PathBuf {
     dir_of(state, id).join(DATA)
 }
 
-fn take_turn(state: &StateDir) -> Result<File> {
-    let all = state.subdir(DIR)?;
-    let path = state.path().join(DIR).join(LOCK);
-    let file = open_file(&all, LOCK, OFlag::O_RDWR | OFlag::O_CREAT);
-    let file = file.map_err(|e| Error::call("open", &path, e))?;
-    lock::acquire(&file, lock::Mode::Exclusive, lock::APPEND_WAIT, &path)?;
-    Ok(file)
-}
-
 fn open_dir(parent: impl std::os::fd::AsFd, name: &str) -> nix::Result<File> {
     open_file(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
@@ -126,14 +115,14 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
         }
         fault::point();
         Filed::new(record.clone(), String::new()).write_to(&dir, &path.join(&new))?;
-        let turn = take_turn(state)?;
-        if let Named::Taken(other) = link(state, &record.name, id)? {
+        let turn = SHELF.take_turn(state)?;
+        if let Named::Taken(other) = SHELF.link(state, &record.name, id)? {
             return Ok(Named::Taken(other));
         }
         fault::point();
         let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename", ""));
         if placed.is_err() {
-            unlink(state, &record.name, id);
+            SHELF.unlink(state, &record.name, id);
         }
         placed?;
         all.sync_all().ok();
@@ -147,86 +136,20 @@ pub fn create(state: &StateDir, record: &Record, owner: Option<(u32, u32)>) -> R
     made
 }
 
-fn names(state: &StateDir) -> Result<File> {
-    state.subdir(DIR)?;
-    state.subdir(&format!("{DIR}/{NAMES}"))
-}
+const SHELF: Shelf = Shelf { dir: DIR, kind: Kind::Volume, name_of };
 
-/// Give `name` to `id`. The caller has the turn.
-fn link(state: &StateDir, name: &Name, id: Id) -> Result<Named> {
-    let names = names(state)?;
-    let failed = |call| {
-        let path = state.path().join(DIR).join(NAMES).join(name.as_str());
-        move |e| Error::call(call, &path, e)
-    };
-    loop {
-        match symlinkat(id.as_str(), &names, name.as_str()) {
-            Ok(()) => return Ok(Named::Yes),
-            Err(Errno::EEXIST) => match holder(state, name)? {
-                Some(other) if other != id => return Ok(Named::Taken(other)),
-                Some(_) => return Ok(Named::Yes),
-                None => match unlinkat(&names, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-                    Ok(()) | Err(Errno::ENOENT) => {}
-                    Err(e) => return Err(failed("unlink")(e)),
-                },
-            },
-            Err(e) => return Err(failed("symlink")(e)),
-        }
-    }
-}
-
-fn unlink(state: &StateDir, name: &Name, id: Id) {
-    let Ok(names) = names(state) else { return };
-    if readlinkat(&names, name.as_str()).is_ok_and(|text| text.to_str() == Some(id.as_str())) {
-        unlinkat(&names, name.as_str(), UnlinkatFlags::NoRemoveDir).ok();
-    }
+fn name_of(state: &StateDir, id: Id) -> std::result::Result<Option<Name>, Unread> {
+    Ok(read(state, id)?.map(|record| record.name))
 }
 
 /// The volume of that name. Two small reads.
 pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
-    let below = format!("{DIR}/{NAMES}/{name}");
-    let id: Option<Id> = match readlinkat(state, below.as_str()) {
-        Ok(text) => text.to_str().and_then(|t| t.parse().ok()),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-        Err(Errno::EINVAL) => None,
-        Err(e) => return Err(Error::call("readlink", &state.path().join(below), e)),
-    };
-    let Some(id) = id.filter(|id| id.kind() == Kind::Volume) else { return Ok(None) };
-    match read(state, id) {
-        Ok(Some(record)) if record.name == *name => Ok(Some(id)),
-        // What cannot be read keeps its name: nobody may take it for a leftover.
-        Err(Unread::Damaged { .. } | Unread::Newer { .. }) => Ok(Some(id)),
-        Ok(_) => Ok(None),
-        Err(Unread::Store(e)) => Err(e),
-    }
+    SHELF.holder(state, name)
 }
 
 /// Names that lead to no volume, which killed processes left; they are taken away when `remove`.
 pub fn stale_names(state: &StateDir, remove: bool) -> Result<Vec<String>> {
-    if let Err(Errno::ENOENT) =
-        open_file(state, &format!("{DIR}/{NAMES}"), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-    {
-        return Ok(Vec::new());
-    }
-    // Nothing is half named while we have the turn.
-    let _turn = take_turn(state)?;
-    let names = names(state)?;
-    let mut stale = Vec::new();
-    let path = state.path().join(DIR).join(NAMES);
-    for name in dirfd::names(&names).map_err(|e| Error::call("readdir", &path, e))? {
-        // What is no name and no link is not ours.
-        let Some(text) = name.to_str().ok().and_then(|text| text.parse::<Name>().ok()) else { continue };
-        if readlinkat(&names, text.as_str()).is_err() || holder(state, &text)?.is_some() {
-            continue;
-        }
-        if remove {
-            fault::point();
-            dirfd::unlink(&names, &name, UnlinkatFlags::NoRemoveDir)
-                .map_err(|e| Error::call("unlink", &path.join(text.as_str()), e))?;
-        }
-        stale.push(text.to_string());
-    }
-    Ok(stale)
+    SHELF.stale_names(state, remove)
 }
 
 /// The record of volume `id`; `None`: there is none.
@@ -238,15 +161,7 @@ pub fn read(state: &StateDir, id: Id) -> std::result::Result<Option<Record>, Unr
 
 /// Ids of all volumes, in no order.
 pub fn list(state: &StateDir) -> Result<Vec<Id>> {
-    let path = state.path().join(DIR);
-    let dir = match open_dir(state, DIR) {
-        Ok(dir) => dir,
-        Err(Errno::ENOENT) => return Ok(Vec::new()),
-        Err(e) => return Err(Error::call("open", &path, e)),
-    };
-    let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;
-    let ids = names.iter().filter_map(|n| n.to_str().ok()?.parse::<Id>().ok());
-    Ok(ids.filter(|id| id.kind() == Kind::Volume).collect())
+    SHELF.list(state)
 }
 
 /// When it was last used, milliseconds since the epoch; and whether a jail has it, or somebody removes it.
@@ -355,7 +270,7 @@ pub fn take_away(state: &StateDir, id: Id, force: bool) -> Result<Taken> {
         Err(Error::Busy { .. }) => return Ok(Taken::InUse),
         Err(e) => return Err(e),
     }
-    let turn = take_turn(state)?;
+    let turn = SHELF.take_turn(state)?;
     let all = state.subdir(DIR)?;
     if !is_named(&all, id.as_str(), &dir) {
         return Ok(Taken::Missing);
@@ -370,7 +285,7 @@ pub fn take_away(state: &StateDir, id: Id, force: bool) -> Result<Taken> {
     }
     fault::point();
     if let Some(name) = name {
-        unlink(state, &name, id);
+        SHELF.unlink(state, &name, id);
     }
     all.sync_all().ok();
     drop(turn);

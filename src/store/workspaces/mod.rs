@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::dirfd::{self, open_file};
 use super::edit::STAGING;
@@ -36,6 +36,8 @@ mod record;
 mod seal;
 
 pub use super::filed::Unread;
+pub use super::named::Named;
+use super::named::Shelf;
 pub use fork::{since, take_over};
 pub use layer::{NewLayer, Placed};
 pub use record::{Filed, path_of as record_path};
@@ -46,8 +48,6 @@ pub use seal::{
 };
 
 pub(super) const DIR: &str = "workspaces";
-const NAMES: &str = "names";
-const LOCK: &str = "lock";
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 /// Of a workspace's directory.
@@ -82,15 +82,6 @@ pub struct Ground<'a> {
     pub owner: Option<(u32, u32)>,
 }
 
-/// What came of an attempt to give a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
-    /// It has it.
-    Yes,
-    /// This one has it.
-    Taken(Id),
-}
-
 /// Make the workspace of `filed`. With [`Named::Taken`] nothing was made.
 pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Named> {
     let all = state.subdir(DIR)?;
@@ -121,13 +112,13 @@ pub fn create(state: &StateDir, filed: &Filed, ground: Ground<'_>) -> Result<Nam
         filed.write_to(&dir, &path.join(&new))?;
         let turn = take_turn(state)?;
         sweep(&all, &path);
-        if let Named::Taken(other) = link(state, &filed.record.name, id)? {
+        if let Named::Taken(other) = SHELF.link(state, &filed.record.name, id)? {
             return Ok(Named::Taken(other));
         }
         fault::point();
         let placed = renameat(&all, new.as_str(), &all, id.as_str()).map_err(failed("rename"));
         if placed.is_err() {
-            unlink(state, &filed.record.name, id);
+            SHELF.unlink(state, &filed.record.name, id);
         }
         placed?;
         fault::point();
@@ -189,138 +180,35 @@ fn room(tree: &File, path: &Path, name: &str, (mode, owner): (u32, Option<(u32, 
     Ok(())
 }
 
-/// The turn of one process among those that give and take names, until it is dropped.
+const SHELF: Shelf = Shelf { dir: DIR, kind: Kind::Workspace, name_of };
+
+fn name_of(state: &StateDir, id: Id) -> std::result::Result<Option<Name>, Unread> {
+    Ok(Filed::read(state, id)?.map(|filed| filed.record.name))
+}
+
 fn take_turn(state: &StateDir) -> Result<File> {
-    let all = state.subdir(DIR)?;
-    let path = state.path().join(DIR).join(LOCK);
-    let file = open_file(&all, LOCK, OFlag::O_RDWR | OFlag::O_CREAT);
-    let file = file.map_err(|e| Error::call("open", &path, e))?;
-    lock::acquire(&file, lock::Mode::Exclusive, lock::APPEND_WAIT, &path)?;
-    Ok(file)
-}
-
-fn names(state: &StateDir) -> Result<File> {
-    state.subdir(DIR)?;
-    state.subdir(&format!("{DIR}/{NAMES}"))
-}
-
-/// Give `name` to `id`. The caller has the turn.
-fn link(state: &StateDir, name: &Name, id: Id) -> Result<Named> {
-    let names = names(state)?;
-    let failed = |call| {
-        let path = state.path().join(DIR).join(NAMES).join(name.as_str());
-        move |e| Error::call(call, &path, e)
-    };
-    loop {
-        fault::point();
-        match symlinkat(id.as_str(), &names, name.as_str()) {
-            Ok(()) => return Ok(Named::Yes),
-            Err(Errno::EEXIST) => match holder(state, name)? {
-                Some(other) if other != id => return Ok(Named::Taken(other)),
-                Some(_) => return Ok(Named::Yes),
-                None => remove_name(&names, name).map_err(failed("unlink"))?,
-            },
-            Err(e) => return Err(failed("symlink")(e)),
-        }
-    }
-}
-
-/// Take `name` from `id`, if it has it. Failing is no loss: a link that leads nowhere counts for nothing.
-fn unlink(state: &StateDir, name: &Name, id: Id) {
-    if let Ok(names) = names(state)
-        && target(&names, name) == Some(id)
-    {
-        remove_name(&names, name).ok();
-    }
-}
-
-fn remove_name(names: &File, name: &Name) -> std::result::Result<(), Errno> {
-    fault::point();
-    match unlinkat(names, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-fn target(names: &File, name: &Name) -> Option<Id> {
-    let id: Id = readlinkat(names, name.as_str()).ok()?.to_str()?.parse().ok()?;
-    (id.kind() == Kind::Workspace).then_some(id)
+    SHELF.take_turn(state)
 }
 
 /// The workspace of that name. Two small reads.
 pub fn holder(state: &StateDir, name: &Name) -> Result<Option<Id>> {
-    let Some(id) = linked(state, name)? else { return Ok(None) };
-    match named_so(state, id, name) {
-        Ok(filed) => Ok(filed.map(|_| id)),
-        // What cannot be read keeps its name: nobody may take it for a leftover.
-        Err(Unread::Damaged { .. } | Unread::Newer { .. }) => Ok(Some(id)),
-        Err(Unread::Store(e)) => Err(e),
-    }
+    SHELF.holder(state, name)
 }
 
 /// The same with its record.
 pub fn of_name(state: &StateDir, name: &Name) -> std::result::Result<Option<Filed>, Unread> {
-    let Some(id) = linked(state, name)? else { return Ok(None) };
-    named_so(state, id, name)
-}
-
-/// The record of `id`, if that has this name.
-fn named_so(state: &StateDir, id: Id, name: &Name) -> std::result::Result<Option<Filed>, Unread> {
+    let Some(id) = SHELF.linked(state, name)? else { return Ok(None) };
     Ok(Filed::read(state, id)?.filter(|filed| filed.record.name == *name))
-}
-
-/// Where the link of that name leads.
-fn linked(state: &StateDir, name: &Name) -> Result<Option<Id>> {
-    let below = format!("{DIR}/{NAMES}/{name}");
-    let id: Option<Id> = match readlinkat(state, below.as_str()) {
-        Ok(text) => text.to_str().and_then(|t| t.parse().ok()),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-        // Not ours: in the way, but nobody's name.
-        Err(Errno::EINVAL) => None,
-        Err(e) => return Err(Error::call("readlink", &state.path().join(below), e)),
-    };
-    Ok(id.filter(|id| id.kind() == Kind::Workspace))
 }
 
 /// Names that lead to no workspace, which killed processes left; they are taken away when `remove`.
 pub fn stale_names(state: &StateDir, remove: bool) -> Result<Vec<String>> {
-    if let Err(Errno::ENOENT) =
-        open_file(state, &format!("{DIR}/{NAMES}"), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-    {
-        return Ok(Vec::new());
-    }
-    // Nothing is half named while we have the turn.
-    let _turn = take_turn(state)?;
-    let names = names(state)?;
-    let mut stale = Vec::new();
-    let path = state.path().join(DIR).join(NAMES);
-    for name in dirfd::names(&names).map_err(|e| Error::call("readdir", &path, e))? {
-        // What is no name and no link is not ours.
-        let Some(text) = name.to_str().ok().and_then(|text| text.parse::<Name>().ok()) else { continue };
-        if readlinkat(&names, text.as_str()).is_err() || holder(state, &text)?.is_some() {
-            continue;
-        }
-        if remove {
-            fault::point();
-            dirfd::unlink(&names, &name, UnlinkatFlags::NoRemoveDir)
-                .map_err(|e| Error::call("unlink", &path.join(text.as_str()), e))?;
-        }
-        stale.push(text.to_string());
-    }
-    Ok(stale)
+    SHELF.stale_names(state, remove)
 }
 
 /// Ids of all workspaces, in no order.
 pub fn list(state: &StateDir) -> Result<Vec<Id>> {
-    let path = state.path().join(DIR);
-    let dir = match open_file(state, DIR, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
-        Ok(dir) => dir,
-        Err(Errno::ENOENT) => return Ok(Vec::new()),
-        Err(e) => return Err(Error::call("open", &path, e)),
-    };
-    let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;
-    let ids = names.iter().filter_map(|n| n.to_str().ok()?.parse::<Id>().ok());
-    Ok(ids.filter(|id| id.kind() == Kind::Workspace).collect())
+    SHELF.list(state)
 }
 
 /// Replace the record of a workspace by what `change` makes of it; `None`: there is no such workspace. The
@@ -343,18 +231,18 @@ pub fn amend(
 pub fn rename(state: &StateDir, id: Id, to: &Name) -> std::result::Result<Option<Named>, Unread> {
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, id)? else { return Ok(None) };
-    if let Named::Taken(other) = link(state, to, id)? {
+    if let Named::Taken(other) = SHELF.link(state, to, id)? {
         return Ok(Some(Named::Taken(other)));
     }
     let from = std::mem::replace(&mut filed.record.name, to.clone());
     if let Err(e) = filed.write_in(state) {
         if from != *to {
-            unlink(state, to, id);
+            SHELF.unlink(state, to, id);
         }
         return Err(e.into());
     }
     if from != *to {
-        unlink(state, &from, id);
+        SHELF.unlink(state, &from, id);
     }
     Ok(Some(Named::Yes))
 }
@@ -381,7 +269,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
         Err(e) => return Err(Error::call("rename", &dir_of(state, id), e)),
     }
     if let Some(name) = name {
-        unlink(state, &name, id);
+        SHELF.unlink(state, &name, id);
     }
     all.sync_all().ok();
     drop(turn);
