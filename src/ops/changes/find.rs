@@ -10,6 +10,7 @@ use super::{paths, workspace};
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::monitor::Monitor;
+use crate::ops::exec::live;
 use crate::ops::ledger::{CANDIDATES, MIN_DIGITS, StateError, prefix};
 use crate::ops::project;
 use crate::schema::ledger::Status;
@@ -308,7 +309,8 @@ fn newest(state: &StateDir, found: Vec<Found>, monitor: &dyn Monitor) -> Result<
 pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
     let damaged = |source| Error::Damaged { id: id.to_string(), source };
     let Some(held) = trees::open_tree(state, id).map_err(damaged)? else { return Ok(None) };
-    let running = !held.try_share()?;
+    // Who holds the lock is waited for, in case it is not a run.
+    let running = live::listens(state, id) || !held.try_share()?;
     match describe(&held).and_then(|tree| workspace::with_layers(state, tree)) {
         Ok(tree) => Ok(Some(Tree { running, _held: Some(held), ..tree })),
         // Removed since it was opened.

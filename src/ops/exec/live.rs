@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 
 use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
-use crate::base::id::Id;
+use crate::base::id::{Id, Kind};
 use crate::jail::join::{self, Live, Reached};
 use crate::ops::pause;
 use crate::store::layout::StateDir;
@@ -227,6 +227,13 @@ pub(in crate::ops) fn writes_to_host(live: &Live) -> Option<bool> {
     let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
     let more = blueprint.shape.iter().any(|(key, value)| key == "rw" && value != "nothing");
     Some(more || !blueprint.volumes.is_empty() || blueprint.policy()?.workspace == "rw")
+}
+
+/// Whether there is a live jail of this id's, as far as one call can tell.
+pub(in crate::ops) fn listens(state: &StateDir, id: Id) -> bool {
+    id.kind() == Kind::Workspace
+        && dir(state, id)
+            .is_ok_and(|dir| !matches!(join::reach(dir.as_fd(), WORD), Ok(Reached::None) | Err(_)))
 }
 
 /// Whether the jail of a workspace is paused.

@@ -65,6 +65,12 @@ pub(super) fn change<T>(
 ) -> Result<T> {
     let until = Instant::now() + PATIENCE;
     loop {
+        // First: who has the lock of a tree is waited for.
+        if let Some(jail) = find(word, monitor)?
+            && let Some(done) = f(Hands::Jail(jail))?
+        {
+            return Ok(done);
+        }
         let busy = match Target::edit(word, monitor) {
             Ok((target, staging)) => match f(Hands::Ours(target, staging))? {
                 Some(done) => return Ok(done),
@@ -73,11 +79,6 @@ pub(super) fn change<T>(
             Err(busy @ Error::Live(_)) => busy,
             Err(e) => return Err(e),
         };
-        if let Some(jail) = find(word, monitor)?
-            && let Some(done) = f(Hands::Jail(jail))?
-        {
-            return Ok(done);
-        }
         // One that ends puts its tree in order; one that starts does not listen yet.
         if !is_workspace(word) || Instant::now() >= until {
             return Err(busy);
