@@ -24,7 +24,7 @@ pub fn reflink(from: impl AsFd, to: impl AsFd) -> bool {
     unsafe { libc::ioctl(to, libc::FICLONE as _, from) == 0 }
 }
 
-/// As [`file`], without the attempt at a reflink.
+/// As [`file()`], without the attempt at a reflink.
 pub fn data(from: impl AsFd, to: impl AsFd, size: u64) -> Result<()> {
     let (from, to) = (from.as_fd(), to.as_fd());
     ftruncate(to, offset(size)?).map_err(|e| Error::new("ftruncate", "", e))?;

@@ -1,5 +1,5 @@
 //! What changes a tree, as a value: carried out here where no jail is at work in the tree, and in the jail
-//! otherwise (see [`inside`](super::inside)).
+//! otherwise (see [`super::inside`]).
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! `aj workspace fork`: further workspaces that begin with what is in one.
 //!
 //! What was written in it is sealed, in as many steps whatever its size, and all of them stand on that: no
-//! data is copied. While something runs in it, that is copied instead: see [`super::fork_live`].
+//! data is copied. While something runs in it, that is copied instead: see `fork_live`.
 
 use std::path::PathBuf;
 
