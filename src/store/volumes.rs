@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::dirfd::{self, open_file};
@@ -297,10 +297,16 @@ fn held(state: &StateDir, id: Id, mode: lock::Mode) -> std::result::Result<Optio
 }
 
 impl Held {
-    /// What jails see, opened.
+    /// What jails see, opened. Its owner inside may have taken every permission from it; ours is given back:
+    /// nothing else of aj would reach the files in it.
     pub fn data(&self) -> Result<std::os::fd::OwnedFd> {
-        let failed = |e| Error::call("open", Path::new(DATA), e);
-        dirfd::open_dir(&self.dir, &CString::new(DATA).unwrap_or_default()).map_err(failed)
+        let name = CString::new(DATA).unwrap_or_default();
+        let opened = match dirfd::open_dir(&self.dir, &name) {
+            Err(Errno::EACCES) => fchmodat(&self.dir, DATA, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
+                .and_then(|()| dirfd::open_dir(&self.dir, &name)),
+            other => other,
+        };
+        opened.map_err(|e| Error::call("open", Path::new(DATA), e))
     }
 
     /// The directory of the volume itself, which no jail sees.

@@ -73,6 +73,15 @@ fn forks_are_compared_with_what_they_began_as_and_with_each_other() {
     let link = paths.iter().find(|p| p["path"] == "l\\x1b[31m").unwrap_or_else(|| panic!("{told:#}"));
     assert!(link["path_base64"].is_string() && link["forks"][1]["status"] == "added");
     assert!(paths.iter().all(|p| p["differ"] == true) && paths.len() == 6, "{told:#}");
+    // Global flags may stand anywhere.
+    for words in [
+        &["--json", "fork", "compare", "api-1", "deeper"][..],
+        &["fork", "--color", "never", "--json", "compare", "api-1", "deeper"],
+    ] {
+        assert!(p.runs(words).stdout.contains("\"paths\""));
+    }
+    fails(&p, &["fork", "-n", "2", "compare", "api"], 2, &["come first"]);
+    fails(&p, &["fork", "api", "compare", "api"], 2, &["come first"]);
     fails(&p, &["fork", "compare", "nope"], 3, &["no workspace"]);
     p.runs(&["ws", "create", "alone"]);
     fails(&p, &["fork", "compare", "alone"], 3, &["no forks"]);

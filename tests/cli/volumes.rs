@@ -183,6 +183,10 @@ fn places_that_the_jail_needs_are_refused_with_the_reason() {
     fails(&p, &bound, 125, &["the directory", "is shown there"]);
     let twice = ["exec", "--vol", "a:/srv/x", "--vol", "b:/srv/x/y", "--", "true"];
     fails(&p, &twice, 125, &["the volume at `/srv/x` is shown there"]);
+    let (part, deep) = (format!("a:/srv/{}", "x".repeat(256)), format!("a:{}", "/xx".repeat(400)));
+    for long in [&part, &deep] {
+        fails(&p, &["exec", "--vol", long, "--", "true"], 125, &["is too long"]);
+    }
     for bad in ["a:x", "a:/x/../y", "a:/x:rx", "/x", "a:/\u{1b}[2J"] {
         let ran = p.aj(["exec", "--vol", bad, "--", "true"]);
         assert_eq!(ran.code, Some(125), "{ran:#?}");
@@ -285,6 +289,10 @@ fn hostile_content_is_neither_followed_nor_in_the_way_of_removal() {
         &["--vol", "data"],
         "chmod 755 /volumes/data; ls /volumes/data/l/ 2>/dev/null; chmod 0 /volumes/data",
     );
+    // Nor for whoever looks from outside.
+    let listed = p.runs(&["fs", "list", "vol:data"]).stdout;
+    assert!(listed.contains("l -> ") && listed.contains("d/"), "{listed}");
+    sh(&p, &["--vol", "data"], "chmod 0 /volumes/data");
     p.runs(&["volume", "rm", "data"]);
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
     assert_eq!(names(&p), [""; 0]);
