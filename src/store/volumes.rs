@@ -263,7 +263,8 @@ pub fn look(state: &StateDir, id: Id) -> (Option<u64>, bool) {
     (used, in_use)
 }
 
-/// Keep volume `id` from being removed, and note that it is used. `None`: there is none.
+/// Keep volume `id` from being removed, and note that it is used. `None`: there is none. [`Error::Busy`]: it is
+/// there, and somebody changes what is in it.
 pub fn hold(state: &StateDir, id: Id) -> std::result::Result<Option<Held>, Unread> {
     held(state, id, lock::Mode::Shared)
 }
@@ -283,7 +284,10 @@ fn held(state: &StateDir, id: Id, mode: lock::Mode) -> std::result::Result<Optio
     };
     match lock::acquire(&dir, mode, A_LOOK, &path) {
         Ok(()) => {}
-        // Whoever takes it away holds it to the end.
+        // Whoever takes it away holds it to the end, when it has lost its name.
+        Err(e @ Error::Busy { .. }) if mode == lock::Mode::Shared && is_named(state, &name, &dir) => {
+            return Err(e.into());
+        }
         Err(Error::Busy { .. }) => return Ok(None),
         Err(e) => return Err(e.into()),
     }

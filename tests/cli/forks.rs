@@ -109,7 +109,7 @@ fn forks_go_together_and_none_goes_while_one_is_used() {
     p.runs(&["fork", "rm", "api-3"]);
     assert_eq!(names(&p), ["api", "api-9", "api-x"]);
     for word in ["api", "api-9", "", "\x1b[31m", "fg-"] {
-        fails(&p, &["fork", "rm", word], 3, &["has no forks"]);
+        fails(&p, &["fork", "rm", word], 3, &["there are no forks"]);
     }
     // Words of their own, and a command as ever.
     p.runs(&["ws", "create", "rm"]);

@@ -248,6 +248,20 @@ fn a_workspace_has_its_volumes_in_every_command() {
 }
 
 #[test]
+fn one_that_is_gone_from_under_a_workspace_is_told_with_the_way_out() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["volume", "create", "data"]);
+    p.runs(&["ws", "create", "w", "--vol", "data"]);
+    let id = json(&p, &["volume", "show", "data"])["id"].as_str().unwrap().to_owned();
+    // As a killed `aj volume rm` leaves it.
+    std::fs::remove_dir_all(p.state().join("volumes").join(&id)).unwrap();
+    let way = format!("aj volume detach w {id}");
+    fails(&p, &["exec", "w", "--", "true"], 125, &["has a volume that is gone", &way]);
+    p.runs(&["volume", "detach", "w", &id]);
+    p.runs(&["exec", "w", "--", "true"]);
+}
+
+#[test]
 fn a_dry_run_shows_it_and_a_job_has_it() {
     let Some(p) = Project::in_jails() else { return };
     p.runs(&["volume", "create", "data"]);
@@ -413,6 +427,16 @@ fn its_files_are_read_and_written_without_a_jail() {
     assert!(ran.stdout == "more\n" && ran.stderr.contains("half written"), "{ran:#?}");
     jail.0.kill().unwrap();
     jail.end();
+    // Nor is it taken for one that is not there by whoever comes while it is written.
+    let mut writer = p.command(aj());
+    writer.args(["fs", "write", "vol:data", "slow"]);
+    writer.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut writer = writer.spawn().unwrap();
+    let written = || p.aj(["exec", "--vol", "data", "--", "true"]).stderr.contains("is being written");
+    eventually(Duration::from_secs(5), written);
+    fails(&p, &["fs", "list", "vol:data"], 5, &["`data` is being written", "hint:"]);
+    drop(writer.stdin.take());
+    assert!(writer.wait().unwrap().success());
     eventually(Duration::from_secs(5), || p.aj(["cp", "m.bin", "vol:data/x"]).code == Some(0));
     let ran = p.runs(&["fs", "cat", "vol:data", "x"]);
     assert!(ran.stderr.is_empty(), "{ran:#?}");
