@@ -127,6 +127,12 @@ pub fn start(request: Request) -> Result<Started, Error> {
 /// Start a job that has ended once more, with the settings that it was started with. One that runs is ended
 /// first, when `running` says so.
 pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
+    // First: what runs is not ended, and how it ended not forgotten, for one that cannot begin.
+    let dir = PathBuf::from(OsStr::from_bytes(&found.filed.record.dir.0));
+    let gone = |why| Error::Directory { job: found.name(), dir: text::os(&dir), why };
+    if !std::fs::metadata(&dir).map_err(gone)?.is_dir() {
+        return Err(gone(std::io::ErrorKind::NotADirectory.into()));
+    }
     if found.status()?.is_running() {
         if !running {
             return Err(Error::Running(found.name()));
@@ -139,9 +145,11 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
     if status(&filed.record).is_running() {
         return Err(Error::Running(found.name()));
     }
+    let before;
     {
         let _turn = jobs::take_turn(&found.state)?;
         check_name(&found.state, &filed.record)?;
+        before = filed.record.clone();
         let record = &mut filed.record;
         record.turn = record.turn.saturating_add(1);
         (record.phase, record.supervisor, record.runs) = (Phase::Starting, me(), 0);
@@ -149,10 +157,14 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
         found.home.write(&filed)?;
     }
     drop(lock);
-    let dir = PathBuf::from(OsStr::from_bytes(&filed.record.dir.0));
     let said = match launch(filed.record.id, filed.record.turn, &dir) {
         Ok(said) => hear(said),
-        Err(e) => return Err(e),
+        Err(e) => {
+            if let Some(_lock) = found.home.lock(&found.state)? {
+                found.home.write(&Filed::new(before, filed.policy().to_owned()))?;
+            }
+            return Err(e);
+        }
     };
     found.look()?;
     match said {
