@@ -276,6 +276,12 @@ fn a_dry_run_shows_it_and_a_job_has_it() {
     p.runs(&["job", "start", "--name", "j", "--vol", "data", "--", "sh", "-c", "echo job > /volumes/data/j"]);
     p.runs(&["job", "wait", "j"]);
     assert_eq!(sh(&p, &["--vol", "data:ro"], "cat /volumes/data/j"), "job\n");
+    // Another volume of that name is not the job's.
+    p.runs(&["volume", "rm", "data"]);
+    p.runs(&["volume", "create", "data"]);
+    let ran = p.aj(["job", "restart", "j"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("no volume `vl-"), "{ran:#?}");
+    assert_eq!(p.runs(&["fs", "list", "vol:data"]).stdout, "");
 }
 
 #[test]
