@@ -33,7 +33,6 @@ use crate::schema::workspace::Forked;
 /// not; 125 when aj could not do its part.
 #[derive(clap::Args, Debug)]
 #[command(
-    args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_long_help = "Examples:
   aj fork api -n 4 -- ./try-it
@@ -71,6 +70,12 @@ enum Verb {
 
 /// Run it.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
+    // clap's own `args_conflicts_with_subcommands` takes `--json` in front for an argument, too.
+    let others = args.workspace.is_some() || args.name.is_some() || args.timeout.is_some() || args.count != 1;
+    if args.verb.is_some() && others {
+        let said = "`compare` and `rm` come first: what is before them is for `aj fork WORKSPACE -- COMMAND`";
+        return Err(CommandError::new(exit::USAGE, "usage", said).hint("see `aj fork --help`"));
+    }
     match args.verb {
         Some(Verb::Compare(args)) => return fork_view::compare(ui, &args),
         Some(Verb::Rm(args)) => return fork_view::rm(ui, &args),

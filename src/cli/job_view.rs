@@ -114,6 +114,8 @@ impl From<Error> for CommandError {
                 .hint("name a workspace: `aj job start WORKSPACE -- COMMAND`, or none"),
             Error::Name(_) | Error::NotText(_) => new(exit::USAGE, "usage"),
             Error::CurrentDir(_) => new(exit::AJ_FAILED, "current_dir").hint(super::hints::CURRENT_DIR),
+            Error::Directory { .. } => new(exit::AJ_FAILED, "job_directory")
+                .hint("make the directory again, or start the command anew: `aj job start -- COMMAND`"),
             Error::Supervisor(_) | Error::Silent => new(exit::AJ_FAILED, "job_supervisor")
                 .hint("try it again; if that does not help: `aj exec -- COMMAND` says more"),
             Error::Signal { ref source, .. } => new(exit::FAILED, "job_signal").caused_by(source),

@@ -290,7 +290,8 @@ pub(super) fn shown(e: &Error) -> CommandError {
         Error::NotFound(_) => (exit::NOT_FOUND, "volume_not_found"),
         Error::Ambiguous { .. } => (exit::NOT_FOUND, "volume_ambiguous"),
         Error::Taken { .. } => (exit::BUSY, "volume_exists"),
-        Error::InUse(_) | Error::Attached { .. } => (exit::BUSY, "volume_busy"),
+        Error::Gone { .. } => (exit::NOT_FOUND, "volume_gone"),
+        Error::InUse(_) | Error::Attached { .. } | Error::Written(_) => (exit::BUSY, "volume_busy"),
         Error::NotAttached { .. } => (exit::NOT_FOUND, "volume_not_attached"),
         Error::Place { .. } => (exit::USAGE, "volume_place"),
         Error::Record(_) | Error::Damaged { .. } | Error::Attachment(_) => (exit::FAILED, "volume_damaged"),
@@ -309,6 +310,10 @@ pub(super) fn shown(e: &Error) -> CommandError {
         Error::InUse(name) => shown
             .hint("wait until the jail has ended: `aj jail list --status running`")
             .hint(format!("or take it away from under it: `aj volume rm {name} --force`")),
+        Error::Written(_) => shown.hint("try again when that `aj cp` or `aj fs` has ended"),
+        Error::Gone { workspace, id } => {
+            shown.hint(format!("go on without it: `aj volume detach {workspace} {id}`"))
+        }
         Error::Attached { name, workspaces } => shown
             .hint(format!(
                 "detach it first: `aj volume detach {} {name}`",

@@ -105,7 +105,7 @@ impl From<Error> for CommandError {
             }
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
-            Error::NoForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
+            Error::NoForks(_) | Error::NoSuchForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
             Error::NoFork(_) | Error::Unrelated { .. } | Error::OtherId { .. } => {
                 (exit::USAGE, "workspace_no_fork")
             }
@@ -170,7 +170,7 @@ impl From<Error> for CommandError {
             | Error::Random(_)
             | Error::Still(_)
             | Error::Changes(_) => shown,
-            Error::NoForks(_) => {
+            Error::NoForks(_) | Error::NoSuchForks(_) => {
                 shown.hint("`aj workspace list` shows which workspaces are forks, and of what")
             }
         }

@@ -103,17 +103,24 @@ impl Member {
         numbers.split_ascii_whitespace().skip(1).last()?.parse().ok()
     }
 
-    /// Its command line, words parted by NUL, at most `most` bytes; its short name when it has none.
+    /// Its command line, words parted by NUL, at most `most` bytes; its short name when it has none. A process
+    /// that gave itself a title leaves NULs behind it, where the old words were: they are no words.
     pub fn command(&self, most: usize) -> Vec<u8> {
         let read = |name: &str| {
             let file = std::fs::File::open(format!("/proc/{}/{name}", self.pid)).ok()?;
             let mut bytes = Vec::new();
             std::io::Read::read_to_end(&mut std::io::Read::take(file, most as u64), &mut bytes).ok()?;
+            bytes.truncate(words_end(&bytes));
             Some(bytes).filter(|b| !b.is_empty())
         };
         let name = || read("comm").map(|b| [b"[", b.trim_ascii_end(), b"]"].concat());
         read("cmdline").or_else(name).unwrap_or_default()
     }
+}
+
+/// Where the last word of a command line ends, with its NUL.
+fn words_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last.saturating_add(2))
 }
 
 /// The name of a program, in parentheses, may hold anything.
@@ -161,6 +168,21 @@ mod tests {
         assert_eq!((below(10), below(13), below(99)), (vec![11, 12, 13], vec![], vec![]));
         assert_eq!(below(30), [31], "circles end");
         assert_eq!((census.command_group(10), census.command_group(13)), (Some(12), None));
+    }
+
+    #[test]
+    fn what_a_title_left_behind_it_is_no_words() {
+        let shown = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes.truncate(words_end(&bytes));
+            bytes
+        };
+        assert_eq!(shown(b"aj: workspace w\0\0\0\0"), b"aj: workspace w\0");
+        assert_eq!(
+            (shown(b"sleep\x001\0"), shown(b"cut sho")),
+            (b"sleep\x001\0".to_vec(), b"cut sho".to_vec())
+        );
+        assert_eq!(shown(b"\0\0"), b"");
     }
 
     #[test]

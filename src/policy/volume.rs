@@ -9,6 +9,11 @@ use crate::base::text;
 /// Where a volume is seen when nobody says it.
 pub const PLACE: &str = "/volumes";
 
+/// The longest path, far below the kernel's: the jail makes it below another directory.
+const LONGEST: usize = 1024;
+/// The longest name in a path.
+const LONGEST_PART: usize = 255;
+
 /// A volume and where it is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -49,6 +54,9 @@ pub fn parse(value: &str) -> Result<Mount, String> {
             "ro" if !mount.read_only => mount.read_only = true,
             "rw" if !mount.read_only => {}
             path if path.starts_with('/') && mount.path.is_none() && !mount.read_only => {
+                if path.len() > LONGEST || path.split('/').any(|part| part.len() > LONGEST_PART) {
+                    return Err(format!("`{}` is too long for a path of a jail", shown(path)));
+                }
                 mount.path = Some(plain(path).ok_or_else(|| {
                     format!(
                         "`{}` is not an absolute path without `.`, `..` and control characters",

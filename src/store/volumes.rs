@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::dirfd::{self, open_file};
@@ -178,7 +178,8 @@ pub fn look(state: &StateDir, id: Id) -> (Option<u64>, bool) {
     (used, in_use)
 }
 
-/// Keep volume `id` from being removed, and note that it is used. `None`: there is none.
+/// Keep volume `id` from being removed, and note that it is used. `None`: there is none. [`Error::Busy`]: it is
+/// there, and somebody changes what is in it.
 pub fn hold(state: &StateDir, id: Id) -> std::result::Result<Option<Held>, Unread> {
     held(state, id, lock::Mode::Shared)
 }
@@ -198,7 +199,10 @@ fn held(state: &StateDir, id: Id, mode: lock::Mode) -> std::result::Result<Optio
     };
     match lock::acquire(&dir, mode, A_LOOK, &path) {
         Ok(()) => {}
-        // Whoever takes it away holds it to the end.
+        // Whoever takes it away holds it to the end, when it has lost its name.
+        Err(e @ Error::Busy { .. }) if mode == lock::Mode::Shared && is_named(state, &name, &dir) => {
+            return Err(e.into());
+        }
         Err(Error::Busy { .. }) => return Ok(None),
         Err(e) => return Err(e.into()),
     }
@@ -212,10 +216,16 @@ fn held(state: &StateDir, id: Id, mode: lock::Mode) -> std::result::Result<Optio
 }
 
 impl Held {
-    /// What jails see, opened.
+    /// What jails see, opened. Its owner inside may have taken every permission from it; ours is given back:
+    /// nothing else of aj would reach the files in it.
     pub fn data(&self) -> Result<std::os::fd::OwnedFd> {
-        let failed = |e| Error::call("open", Path::new(DATA), e);
-        dirfd::open_dir(&self.dir, &CString::new(DATA).unwrap_or_default()).map_err(failed)
+        let name = CString::new(DATA).unwrap_or_default();
+        let opened = match dirfd::open_dir(&self.dir, &name) {
+            Err(Errno::EACCES) => fchmodat(&self.dir, DATA, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
+                .and_then(|()| dirfd::open_dir(&self.dir, &name)),
+            other => other,
+        };
+        opened.map_err(|e| Error::call("open", Path::new(DATA), e))
     }
 
     /// The directory of the volume itself, which no jail sees.

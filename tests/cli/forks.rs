@@ -73,6 +73,15 @@ fn forks_are_compared_with_what_they_began_as_and_with_each_other() {
     let link = paths.iter().find(|p| p["path"] == "l\\x1b[31m").unwrap_or_else(|| panic!("{told:#}"));
     assert!(link["path_base64"].is_string() && link["forks"][1]["status"] == "added");
     assert!(paths.iter().all(|p| p["differ"] == true) && paths.len() == 6, "{told:#}");
+    // Global flags may stand anywhere.
+    for words in [
+        &["--json", "fork", "compare", "api-1", "deeper"][..],
+        &["fork", "--color", "never", "--json", "compare", "api-1", "deeper"],
+    ] {
+        assert!(p.runs(words).stdout.contains("\"paths\""));
+    }
+    fails(&p, &["fork", "-n", "2", "compare", "api"], 2, &["come first"]);
+    fails(&p, &["fork", "api", "compare", "api"], 2, &["come first"]);
     fails(&p, &["fork", "compare", "nope"], 3, &["no workspace"]);
     p.runs(&["ws", "create", "alone"]);
     fails(&p, &["fork", "compare", "alone"], 3, &["no forks"]);
@@ -100,7 +109,7 @@ fn forks_go_together_and_none_goes_while_one_is_used() {
     p.runs(&["fork", "rm", "api-3"]);
     assert_eq!(names(&p), ["api", "api-9", "api-x"]);
     for word in ["api", "api-9", "", "\x1b[31m", "fg-"] {
-        fails(&p, &["fork", "rm", word], 3, &["has no forks"]);
+        fails(&p, &["fork", "rm", word], 3, &["there are no forks"]);
     }
     // Words of their own, and a command as ever.
     p.runs(&["ws", "create", "rm"]);

@@ -90,6 +90,9 @@ fn an_expired_workspace_is_refused_kept_for_a_day_and_then_removed() {
     for way in ["aj workspace touch a --for 1h", "aj workspace set a --ttl none", "aj workspace rm a"] {
         assert!(ran.stderr.contains(way), "{ran:#?}");
     }
+    let ran = p.aj(["ws", "touch", "a"]);
+    assert_eq!(ran.code, Some(1), "a use does not make it younger: {ran:#?}");
+    assert!(ran.stderr.contains("has expired") && ran.stderr.contains("--for 1h"), "{ran:#?}");
     assert_eq!(gone(&p, &[]), [""; 0], "it is kept for a day");
     // Each way out is one.
     p.runs(&["ws", "touch", "a", "--for", "1h"]);

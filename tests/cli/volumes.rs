@@ -183,6 +183,10 @@ fn places_that_the_jail_needs_are_refused_with_the_reason() {
     fails(&p, &bound, 125, &["the directory", "is shown there"]);
     let twice = ["exec", "--vol", "a:/srv/x", "--vol", "b:/srv/x/y", "--", "true"];
     fails(&p, &twice, 125, &["the volume at `/srv/x` is shown there"]);
+    let (part, deep) = (format!("a:/srv/{}", "x".repeat(256)), format!("a:{}", "/xx".repeat(400)));
+    for long in [&part, &deep] {
+        fails(&p, &["exec", "--vol", long, "--", "true"], 125, &["is too long"]);
+    }
     for bad in ["a:x", "a:/x/../y", "a:/x:rx", "/x", "a:/\u{1b}[2J"] {
         let ran = p.aj(["exec", "--vol", bad, "--", "true"]);
         assert_eq!(ran.code, Some(125), "{ran:#?}");
@@ -244,6 +248,20 @@ fn a_workspace_has_its_volumes_in_every_command() {
 }
 
 #[test]
+fn one_that_is_gone_from_under_a_workspace_is_told_with_the_way_out() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["volume", "create", "data"]);
+    p.runs(&["ws", "create", "w", "--vol", "data"]);
+    let id = json(&p, &["volume", "show", "data"])["id"].as_str().unwrap().to_owned();
+    // As a killed `aj volume rm` leaves it.
+    std::fs::remove_dir_all(p.state().join("volumes").join(&id)).unwrap();
+    let way = format!("aj volume detach w {id}");
+    fails(&p, &["exec", "w", "--", "true"], 125, &["has a volume that is gone", &way]);
+    p.runs(&["volume", "detach", "w", &id]);
+    p.runs(&["exec", "w", "--", "true"]);
+}
+
+#[test]
 fn a_dry_run_shows_it_and_a_job_has_it() {
     let Some(p) = Project::in_jails() else { return };
     p.runs(&["volume", "create", "data"]);
@@ -258,6 +276,12 @@ fn a_dry_run_shows_it_and_a_job_has_it() {
     p.runs(&["job", "start", "--name", "j", "--vol", "data", "--", "sh", "-c", "echo job > /volumes/data/j"]);
     p.runs(&["job", "wait", "j"]);
     assert_eq!(sh(&p, &["--vol", "data:ro"], "cat /volumes/data/j"), "job\n");
+    // Another volume of that name is not the job's.
+    p.runs(&["volume", "rm", "data"]);
+    p.runs(&["volume", "create", "data"]);
+    let ran = p.aj(["job", "restart", "j"]);
+    assert!(ran.code == Some(125) && ran.stderr.contains("no volume `vl-"), "{ran:#?}");
+    assert_eq!(p.runs(&["fs", "list", "vol:data"]).stdout, "");
 }
 
 #[test]
@@ -285,6 +309,10 @@ fn hostile_content_is_neither_followed_nor_in_the_way_of_removal() {
         &["--vol", "data"],
         "chmod 755 /volumes/data; ls /volumes/data/l/ 2>/dev/null; chmod 0 /volumes/data",
     );
+    // Nor for whoever looks from outside.
+    let listed = p.runs(&["fs", "list", "vol:data"]).stdout;
+    assert!(listed.contains("l -> ") && listed.contains("d/"), "{listed}");
+    sh(&p, &["--vol", "data"], "chmod 0 /volumes/data");
     p.runs(&["volume", "rm", "data"]);
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
     assert_eq!(names(&p), [""; 0]);
@@ -405,6 +433,16 @@ fn its_files_are_read_and_written_without_a_jail() {
     assert!(ran.stdout == "more\n" && ran.stderr.contains("half written"), "{ran:#?}");
     jail.0.kill().unwrap();
     jail.end();
+    // Nor is it taken for one that is not there by whoever comes while it is written.
+    let mut writer = p.command(aj());
+    writer.args(["fs", "write", "vol:data", "slow"]);
+    writer.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut writer = writer.spawn().unwrap();
+    let written = || p.aj(["exec", "--vol", "data", "--", "true"]).stderr.contains("is being written");
+    eventually(Duration::from_secs(5), written);
+    fails(&p, &["fs", "list", "vol:data"], 5, &["`data` is being written", "hint:"]);
+    drop(writer.stdin.take());
+    assert!(writer.wait().unwrap().success());
     eventually(Duration::from_secs(5), || p.aj(["cp", "m.bin", "vol:data/x"]).code == Some(0));
     let ran = p.runs(&["fs", "cat", "vol:data", "x"]);
     assert!(ran.stderr.is_empty(), "{ran:#?}");

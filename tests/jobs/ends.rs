@@ -72,6 +72,22 @@ fn signals_reach_the_group_of_the_command_or_all_of_it() {
 }
 
 #[test]
+fn one_whose_directory_is_gone_is_not_restarted_and_stays_what_it_was() {
+    let Some(jobs) = Jobs::new() else { return };
+    let dir = jobs.0.ws.join("gone");
+    std::fs::create_dir(&dir).unwrap();
+    let mut start = jobs.aj(&["job", "start", "--here", "--", "sh", "-c", "exit 3"]);
+    let id = crate::yard::said(start.current_dir(&dir)).out.trim().to_owned();
+    assert_eq!(jobs.said(&["job", "wait", &id]).fate, 3);
+    std::fs::remove_dir(&dir).unwrap();
+    for flags in [&["job", "restart", &id][..], &["job", "restart", "--force", &id]] {
+        let said = jobs.said(flags);
+        assert!(said.fate == 125 && said.err.contains("cannot be used"), "{said:#?}");
+    }
+    assert_eq!((jobs.status(&id).as_str(), &jobs.show(&id)["exit_code"]), ("exited", &3.into()));
+}
+
+#[test]
 fn restarts_are_bounded_and_a_kill_ends_them() {
     let Some(jobs) = Jobs::new() else { return };
     let id = jobs.start(&["--restart", "on-failure:2"], "echo run; exit 9");

@@ -10,7 +10,7 @@ use crate::ops::volumes::{self, Error as Refused, place_of};
 use crate::policy::volume::Mount;
 use crate::schema::policy;
 use crate::store::layout::StateDir;
-use crate::store::volumes::{Held, data_of, hold};
+use crate::store::volumes::{Held, data_of};
 
 /// The volumes of a jail. None of them is removed while this lives.
 #[derive(Debug, Default)]
@@ -73,7 +73,13 @@ pub(super) fn add(
     let (kept, origin) = kept.unwrap_or_default();
     let asked = request.volumes.iter().map(|mount| (mount, "flag --vol", true));
     for (mount, origin, by_flag) in asked.chain(kept.iter().map(|mount| (mount, &*origin, false))) {
-        let (held, path) = held(state, mount)?;
+        let (held, path) = held(state, mount).map_err(|e| match (e, seat) {
+            // Removed while it was attached, or by one that was killed: it is not asked for by this command.
+            (Refused::NotFound(id), Some(seat)) if !by_flag => {
+                Refused::Gone { workspace: seat.name().to_string(), id }
+            }
+            (e, _) => e,
+        })?;
         let same = |one: &One| one.mount.path.as_ref() == Some(&path);
         if !by_flag && found.0.iter().any(same) {
             continue;
@@ -95,8 +101,7 @@ pub(super) fn add(
 
 /// Find a volume and hold it. With the path that it is to be seen at.
 fn held(state: &StateDir, mount: &Mount) -> Result<(Held, std::path::PathBuf), Refused> {
-    let id = volumes::find(state, &mount.volume)?.id;
-    let held = hold(state, id)?.ok_or_else(|| Refused::NotFound(mount.volume.clone()))?;
+    let held = volumes::hold(state, &mount.volume)?;
     let path = place_of(mount, &held.record.name);
     Ok((held, path))
 }

@@ -25,10 +25,9 @@ pub(super) fn named(word: &OsStr) -> Option<&str> {
 /// Open it to be read; jails may have it.
 pub(super) fn read(word: &str) -> Result<Target> {
     let (state, id) = find(word)?;
-    let gone = || volumes::Error::NotFound(word.to_owned());
     // Before it is held here, which would look the same.
     let running = store::look(&state, id).1;
-    let held = store::hold(&state, id).map_err(volumes::Error::from)?.ok_or_else(gone)?;
+    let held = volumes::hold(&state, word)?;
     target(held, running, Held::ReadVolume)
 }
 

@@ -98,6 +98,16 @@ pub enum Error {
     /// The current directory.
     #[error("the current directory cannot be used: {}", super::config::why(.0))]
     CurrentDir(std::io::Error),
+    /// Where it began is gone.
+    #[error("job `{job}` began in `{dir}`, which cannot be used: {}", super::config::why(.why))]
+    Directory {
+        /// Which.
+        job: String,
+        /// Where it began, printable.
+        dir: String,
+        /// Why.
+        why: std::io::Error,
+    },
     /// The supervisor could not be started.
     #[error("the supervisor of the job could not be started: {}", super::config::why(.0))]
     Supervisor(std::io::Error),

@@ -14,7 +14,7 @@ use crate::base::name::Name;
 use crate::base::{clock, env, text};
 use crate::job::ready::Condition;
 use crate::job::watch::Watch;
-use crate::ops::workspaces;
+use crate::ops::{volumes, workspaces};
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::stored;
@@ -89,7 +89,7 @@ pub(super) enum Word {
 pub fn start(request: Request) -> Result<Started, Error> {
     let dir = current_dir()?;
     let state = StateDir::open()?;
-    let filed = filed(&dir, request)?;
+    let filed = filed(&state, &dir, request)?;
     let home = {
         let _turn = jobs::take_turn(&state)?;
         check_name(&state, &filed.record)?;
@@ -127,6 +127,12 @@ pub fn start(request: Request) -> Result<Started, Error> {
 /// Start a job that has ended once more, with the settings that it was started with. One that runs is ended
 /// first, when `running` says so.
 pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
+    // First: what runs is not ended, and how it ended not forgotten, for one that cannot begin.
+    let dir = PathBuf::from(OsStr::from_bytes(&found.filed.record.dir.0));
+    let gone = |why| Error::Directory { job: found.name(), dir: text::os(&dir), why };
+    if !std::fs::metadata(&dir).map_err(gone)?.is_dir() {
+        return Err(gone(std::io::ErrorKind::NotADirectory.into()));
+    }
     if found.status()?.is_running() {
         if !running {
             return Err(Error::Running(found.name()));
@@ -139,9 +145,11 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
     if status(&filed.record).is_running() {
         return Err(Error::Running(found.name()));
     }
+    let before;
     {
         let _turn = jobs::take_turn(&found.state)?;
         check_name(&found.state, &filed.record)?;
+        before = filed.record.clone();
         let record = &mut filed.record;
         record.turn = record.turn.saturating_add(1);
         (record.phase, record.supervisor, record.runs) = (Phase::Starting, me(), 0);
@@ -149,10 +157,14 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
         found.home.write(&filed)?;
     }
     drop(lock);
-    let dir = PathBuf::from(OsStr::from_bytes(&filed.record.dir.0));
     let said = match launch(filed.record.id, filed.record.turn, &dir) {
         Ok(said) => hear(said),
-        Err(e) => return Err(e),
+        Err(e) => {
+            if let Some(_lock) = found.home.lock(&found.state)? {
+                found.home.write(&Filed::new(before, filed.policy().to_owned()))?;
+            }
+            return Err(e);
+        }
     };
     found.look()?;
     match said {
@@ -188,7 +200,15 @@ fn current_dir() -> Result<PathBuf, Error> {
     Ok(named.unwrap_or(real))
 }
 
-fn filed(dir: &Path, request: Request) -> Result<Filed, Error> {
+/// A volume by its id: another one that has the name when the job is started again is not taken for it. What is
+/// not found stays as it is, and is told of by whoever starts the command.
+fn by_id(state: &StateDir, mount: &Mount) -> Mount {
+    let Ok(record) = volumes::find(state, &mount.volume) else { return mount.clone() };
+    let path = Some(volumes::place_of(mount, &record.name));
+    Mount { volume: record.id.to_string(), path, ..mount.clone() }
+}
+
+fn filed(state: &StateDir, dir: &Path, request: Request) -> Result<Filed, Error> {
     let bytes = |text: &OsStr| Bytes(text.as_bytes().to_vec());
     let whole = |path: &Path| bytes(dir.join(path).components().collect::<PathBuf>().as_os_str());
     let mut flags = request.flags;
@@ -216,7 +236,7 @@ fn filed(dir: &Path, request: Request) -> Result<Filed, Error> {
         argv: request.argv.into_iter().map(|a| Bytes(a.into_vec())).collect(),
         env_files: request.env_files.iter().map(|f| whole(f)).collect(),
         gpu: request.gpus.as_ref().map(Gpus::to_string),
-        volumes: request.volumes.iter().map(Mount::to_string).collect(),
+        volumes: request.volumes.iter().map(|mount| by_id(state, mount).to_string()).collect(),
         restart: request.restart,
         ready: request.ready.as_ref().map(Condition::to_string),
         ready_timeout_ms: u64::try_from(request.ready_timeout.as_millis()).unwrap_or(u64::MAX),

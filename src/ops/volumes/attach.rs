@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::{Error, find, place_of, taken};
+use super::{Error, find, hold, place_of, taken};
 use crate::base::id::Id;
 use crate::base::text;
 use crate::ops::workspaces::{self, Found};
@@ -113,6 +113,8 @@ pub fn shown(state: &StateDir, kept: &str) -> String {
 pub fn attach(word: &OsStr, mount: &Mount) -> Result<Attached, Error> {
     let found = workspaces::find(Some(word))?;
     let base = found.filed.record.from_dir.clone();
+    // Removed meanwhile, it would stay in the record for good.
+    let _held = hold(&found.state, &mount.volume)?;
     let mut failed = None;
     let changed = records::amend(&found.state, found.id(), |filed| {
         failed = add(&found.state, base.as_deref().map(Path::new), mount, &mut filed.record.volumes).err();

@@ -71,6 +71,17 @@ pub enum Error {
     /// A jail has it.
     #[error("volume `{0}` is in use: a jail that runs has it")]
     InUse(String),
+    /// What is in it is changed by an aj without a jail.
+    #[error("volume `{0}` is being written by another `aj`")]
+    Written(String),
+    /// A workspace has it, and it is gone.
+    #[error("workspace `{workspace}` has a volume that is gone: `{id}`")]
+    Gone {
+        /// Its name.
+        workspace: String,
+        /// What is left of the volume.
+        id: String,
+    },
     /// Workspaces have it.
     #[error("volume `{name}` is attached to {}", text::brief(&workspaces.join(", ")))]
     Attached {
@@ -173,6 +184,17 @@ pub fn find(state: &StateDir, word: &str) -> Result<Record, Error> {
             let names = found.iter().take(8).map(|r| format!("{} ({})", r.name, r.id)).collect();
             Err(Error::Ambiguous { word: text::brief(&start), names })
         }
+    }
+}
+
+/// Keep the one that `word` means from being removed.
+pub(super) fn hold(state: &StateDir, word: &str) -> Result<store::Held, Error> {
+    let record = find(state, word)?;
+    match store::hold(state, record.id) {
+        Ok(Some(held)) => Ok(held),
+        Ok(None) => Err(Error::NotFound(text::brief(&text::printable(word.as_bytes())))),
+        Err(Unread::Store(crate::store::Error::Busy { .. })) => Err(Error::Written(record.name.to_string())),
+        Err(e) => Err(e.into()),
     }
 }
 

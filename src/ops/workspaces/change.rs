@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::list::detail;
-use super::{Error, Found};
+use super::{Error, Found, life};
 use crate::base::clock;
 use crate::base::name::Name;
 use crate::monitor::Monitor;
@@ -26,8 +26,12 @@ pub fn rename(found: Found, to: &Name) -> Result<WorkspaceDetail, Error> {
     }
 }
 
-/// Note that it is in use, and keep it `for_time` from now on whatever its age.
+/// Note that it is in use, and keep it `for_time` from now on whatever its age. Without that a use is no help to
+/// one that is too old: saying until when it lasts would tell of a time that is past.
 pub fn touch(found: Found, for_time: Option<Duration>) -> Result<WorkspaceDetail, Error> {
+    if for_time.is_none() && life::is_over(&found.filed.record) {
+        return Err(Error::Expired(found.name().to_string()));
+    }
     let now = clock::now_ms();
     let until = for_time.map(|d| now.saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)));
     let touched = workspaces::amend(&found.state, found.id(), |filed| {

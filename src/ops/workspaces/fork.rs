@@ -76,7 +76,7 @@ fn group() -> Result<String, Error> {
 /// after it. Those that `keep` names are not among them.
 pub fn meant(word: &str, keep: &[Name]) -> Result<Vec<Found>, Error> {
     let not_found =
-        || Error::NoForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
+        || Error::NoSuchForks(crate::base::text::brief(&crate::base::text::printable(word.as_bytes())));
     let state = crate::store::layout::StateDir::open_if_present()?.ok_or_else(not_found)?;
     let mut all = super::find::readable(&state)?;
     all.retain(|filed| filed.record.parent.is_some());

@@ -96,6 +96,9 @@ pub enum Error {
         /// For how long it may.
         most: std::time::Duration,
     },
+    /// No forks are meant.
+    #[error("there are no forks of the name or the group `{0}`")]
+    NoSuchForks(String),
     /// It has no forks.
     #[error("workspace `{0}` has no forks")]
     NoForks(String),
