@@ -214,7 +214,16 @@ impl Home {
             Err(Errno::ENOENT) => return Ok(false),
             Err(e) => return Err(Error::call("rename", &self.path, e)),
         }
-        remove_dir(&all, &CString::new(gone).unwrap_or_default(), &path)?;
+        let gone = CString::new(gone).unwrap_or_default();
+        // Another one that ends or removes it just now may make a file in it still: it has its descriptor.
+        let mut tries = 0;
+        loop {
+            match remove_dir(&all, &gone, &path) {
+                Err(e) if e.errno() == Some(Errno::ENOTEMPTY) && tries < 10 => tries += 1,
+                Ok(_) => break,
+                Err(e) => return Err(e),
+            }
+        }
         sweep(&all, &path);
         Ok(true)
     }
