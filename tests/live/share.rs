@@ -58,8 +58,11 @@ fn a_joined_command_is_relayed_as_any_other() {
     assert!(ran.out.starts_with("b c\n"), "{ran:#?}");
     let mut cat = shared.exec(&[], ["cat"]);
     let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    cat.stdin.take().unwrap().write_all(&[b'x'; 300_000]).unwrap();
+    let mut stdin = cat.stdin.take().unwrap();
+    // Beside reading: all the pipes together do not always hold as much.
+    let writer = std::thread::spawn(move || stdin.write_all(&[b'x'; 300_000]).unwrap());
     assert_eq!(cat.wait_with_output().unwrap().stdout.len(), 300_000);
+    writer.join().unwrap();
     let ran = said(shared.exec(&[], ["sh", "-c", "echo out; exit 3"]).arg("--json").args::<_, &str>([]));
     assert_eq!(ran.fate, 3, "what stands after `--` is the command's: {ran:#?}");
     let ran = said(&mut shared.aj(&["--json", "exec", "api", "--", "sh", "-c", "echo out; exit 3"]));
