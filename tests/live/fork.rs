@@ -17,8 +17,14 @@ impl Shared {
     /// `aj workspace fork api OPTIONS --json`.
     #[track_caller]
     fn fork(&self, options: &[&str], without: &str) -> Value {
-        let words = [&["workspace", "fork", NAME, "--json"], options].concat();
-        for _ in 0..20 {
+        self.fork_of(NAME, options, without)
+    }
+
+    /// The same of another workspace.
+    #[track_caller]
+    fn fork_of(&self, name: &str, options: &[&str], without: &str) -> Value {
+        let words = [&["workspace", "fork", name, "--json"], options].concat();
+        for _ in 0..60 {
             let ran = said(self.aj(&words).env("AJ_TEST_WITHOUT", without));
             // By signals nothing is held for certain while the machine makes many processes.
             if ran.fate != 0 && ran.err.contains("could not be paused") {
@@ -164,8 +170,7 @@ fn commands_come_and_go_while_it_is_forked() {
     // Deeper than there may be layers.
     let mut name = "api".to_owned();
     for turn in 0..9 {
-        let ran = shared.words(&["workspace", "fork", &name, "--name", &format!("at-{turn}")]);
-        assert_eq!(ran.fate, 0, "{ran:#?}");
+        shared.fork_of(&name, &["--name", &format!("at-{turn}")], "");
         name = format!("at-{turn}");
         let mut aj = shared.aj(&[
             "exec",
