@@ -1,12 +1,13 @@
 //! Where commands are run in jails, watched from outside: a workspace, a state directory of its own,
 //! and the helper `./life` (`tests/programs/life.c`). `tests/life` and `tests/io` use it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -270,14 +271,36 @@ pub fn mark() -> String {
     format!("mark-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Host pids of the processes with `mark` on their command line; pid 1 of a jail keeps that of `aj`.
+/// Host pids of the processes with `mark` on their command line, and of each pid 1 of a jail that belongs to one of
+/// them: what it shows is a title. One that was seen is known as long as it lives, whoever else is gone.
 pub fn marked(mark: &str) -> Vec<i32> {
-    let has = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|c| c.windows(mark.len()).any(|w| w == mark.as_bytes()))
+    static KNOWN: Mutex<BTreeSet<(String, i32, String)>> = Mutex::new(BTreeSet::new());
+    let read = |pid: i32, name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let pids: Vec<i32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    let has = |pid: i32| read(pid, "cmdline").windows(mark.len()).any(|w| w == mark.as_bytes());
+    let found: Vec<i32> = pids.iter().copied().filter(|pid| has(*pid)).collect();
+    // Parent and time of its start: fields 4 and 22 of proc(5). One that nobody has waited for yet is gone.
+    let stat = |pid: i32| {
+        let text = String::from_utf8_lossy(&read(pid, "stat")).into_owned();
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        (*fields.first()? != "Z").then_some(())?;
+        Some((fields.get(1)?.parse::<i32>().ok()?, (*fields.get(19)?).to_owned()))
     };
-    let pids = std::fs::read_dir("/proc").unwrap().flatten();
-    pids.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(has).collect()
+    let parents: BTreeSet<i32> = found.iter().filter_map(|pid| Some(stat(*pid)?.0)).collect();
+    let mut known = KNOWN.lock().unwrap();
+    let mut init = |pid: &i32| {
+        let Some((parent, born)) = stat(*pid) else { return false };
+        let key = (mark.to_owned(), *pid, born);
+        let ours = found.contains(&parent) || parents.contains(pid);
+        read(*pid, "comm") == b"aj-init\n" && (known.contains(&key) || ours && known.insert(key))
+    };
+    let inits: Vec<i32> =
+        pids.into_iter().filter(|pid| !found.contains(pid)).filter(|pid| init(pid)).collect();
+    [inits, found].concat()
 }
 
 /// Panics unless nothing with `mark` is left within `limit`.

@@ -95,7 +95,8 @@ pub struct PolicyArgs {
     /// Let what is written survive a power cut; slower
     #[arg(long, help_heading = "Jail")]
     pub durable: bool,
-    /// Set a variable, or copy it from here when there is no `=`
+    /// Set a variable, or copy it from here when there is no `=`. Everybody on this machine can read a command
+    /// line: give a secret as NAME alone, or in a file (--env-file)
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Jail",
           value_parser = OsStringValueParser::new())]
     pub env: Vec<OsString>,

@@ -17,7 +17,7 @@ use super::{lite, overlay};
 use crate::policy::settings::Net;
 use crate::sys::clone::{Cloned, Namespaces, clone3};
 use crate::sys::ns::{IdMap, Mapping};
-use crate::sys::{Error, Result, caps, cpu, fd, mount, ns, openat2, pidfd, signal, terminal};
+use crate::sys::{Error, Result, caps, cpu, fd, mount, ns, openat2, pidfd, signal, terminal, title};
 
 /// Descriptors that a start takes without any mount.
 const FEW: u64 = 64;
@@ -280,6 +280,11 @@ pub fn bear(birth: &Birth, streams: Streams, group: Option<BorrowedFd<'_>>) -> R
     match clone3(space, group)? {
         Cloned::Child => {
             drop((status, go_write, stdout, stderr, stdin));
+            // Whoever is in the jail may read it, and it is a copy of the caller's: names of the host, and values of
+            // variables. The holder of a workspace has given itself a title before.
+            if !matches!(stdio, Stdio::Serve(_)) {
+                title::set("aj-init", "aj: init");
+            }
             let hand = Hand { status: status_inside, go: go.into(), stdio, processors };
             if birth.lite { lite::run(hand) } else { init::run(birth, hand) }
         }

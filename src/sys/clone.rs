@@ -96,7 +96,7 @@ pub fn fork() -> Result<Option<i32>> {
 }
 
 /// One link for each of `.`, `..` and the threads: a check at the price of a stat.
-fn single_threaded() -> Result<()> {
+pub(super) fn single_threaded() -> Result<()> {
     let tasks =
         nix::sys::stat::stat(c"/proc/self/task").map_err(|e| Error::new("stat", "/proc/self/task", e))?;
     if tasks.st_nlink == 3 { Ok(()) } else { Err(Error::new("clone3", "with threads running", Errno::EBUSY)) }

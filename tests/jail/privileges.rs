@@ -172,3 +172,21 @@ fn pid_1_cannot_be_looked_into_or_touched() {
         }
     }
 }
+
+/// It is a copy of `aj`, whose command line is the caller's.
+#[test]
+fn nobody_in_the_jail_shows_the_command_line_of_aj() {
+    let Some(ground) = Ground::new() else { return };
+    let secret = "hunter2-of-the-caller";
+    let variable = format!("WORD={secret}");
+    let script =
+        "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || tr '\\0' ' ' <$p/cmdline; done; cat /proc/1/comm";
+    for flags in [&["--env", &variable][..], &["--env", &variable, "--as-root"]] {
+        let said = crate::probe::run(&mut ground.aj(flags, ["sh", "-c", script]));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.stdout.starts_with("aj: init ") && said.stdout.ends_with("aj-init\n"), "{said:?}");
+        for word in [secret, "--env", "exec", ground.ws.to_str().unwrap()] {
+            assert!(!said.stdout.contains(word), "{word}: {said:?}");
+        }
+    }
+}
