@@ -91,6 +91,8 @@ pub(super) struct State {
     /// Signals that came before the command could be sent any.
     pub(super) early: Vec<i32>,
     pub(super) deadline: Option<Instant>,
+    /// When it is looked whether it can be found.
+    pub(super) look_at: Option<Instant>,
     pub(super) kill_at: Option<Instant>,
     /// Since when pid 1 must be about to end: it was killed, or it has said its last word.
     pub(super) dying: Option<Instant>,

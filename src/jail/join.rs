@@ -67,6 +67,12 @@ pub fn is_left(dir: BorrowedFd<'_>) -> bool {
     fstatat(dir, NAME, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
+/// Whether nobody can find the jail that listens there: its name is gone. Not being able to look is no sign of it.
+pub fn is_lost(dir: BorrowedFd<'_>) -> bool {
+    let looked = fstatat(dir, NAME, AtFlags::AT_SYMLINK_NOFOLLOW);
+    matches!(looked, Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE))
+}
+
 /// When a jail began to listen, by what the file system says of its name.
 pub fn since(dir: BorrowedFd<'_>) -> Option<std::fs::Metadata> {
     std::fs::symlink_metadata(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd())).ok()

@@ -48,4 +48,5 @@ pub mod status;
 pub mod supervise;
 mod terminal;
 mod usage;
+mod watcher;
 pub mod wire;

@@ -19,45 +19,14 @@ use super::launch::Running;
 use super::limits::{Counted, Limits};
 use super::outbox::Outbox;
 use super::relay::{Receiver, Stream};
-use super::status::{Layer, Layers};
+use super::status::Layer;
 use super::terminal::Terminal;
 use super::usage::{self, DiskMeter, Meter, View};
+pub use super::watcher::Watcher;
 use super::wire::{Message, Received, receive};
 use crate::schema::jail::Usage;
 use crate::sys::pidfd::{self, End};
 use crate::sys::{self, fd, signal};
-
-/// What the supervisor tells while the jail runs. Bytes appended to `lines` are written to stdout in
-/// order, without ever holding up the jail's clock.
-pub trait Watcher {
-    /// Pid 1 is setting the jail up, on another processor if there is one, and will not be heard of
-    /// for a third of a millisecond. Called once, first.
-    fn meanwhile(&mut self) {}
-    /// The jail has lived for a moment: time for what no short command is to wait for. Called once, and only of
-    /// one that has control groups.
-    fn lives(&mut self) {}
-    /// The command is running.
-    fn started(&mut self, _layers: Layers, _pid: i32, _lines: &mut Vec<u8>) {}
-    /// Output, when it is captured instead of passed through. Characters of UTF-8 come whole.
-    fn output(&mut self, _stderr: bool, _bytes: &[u8], _lines: &mut Vec<u8>) {}
-    /// Twice a second while it runs and `lines` are being read.
-    fn tick(&mut self, _usage: Usage, _lines: &mut Vec<u8>) {}
-    /// The caller's terminal is about to be that of the command: the last moment to write to it.
-    fn attaching(&mut self) {}
-    /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
-    fn stopping(&mut self) {}
-    /// Bytes that it has written to disk, with [`Options::watch_disk`], and whether that is all or what a
-    /// look that is to be gone on with has seen so far; `None` when it cannot be told.
-    fn disk(&mut self) -> Option<(u64, bool)> {
-        None
-    }
-    /// How long it has been paused so far, the pause at hand included. Asked when its time is up.
-    fn paused(&mut self) -> Duration {
-        Duration::ZERO
-    }
-    /// It was killed a moment ago and is still there: it may be frozen. Called at most once.
-    fn lingers(&mut self) {}
-}
 
 /// Pid 1 of a jail that has said its last word: the command has ended, nothing else is left, all output is
 /// delivered. Its own end, with all its namespaces, takes the kernel a while.
@@ -118,9 +87,13 @@ pub struct Options<'a> {
     pub group: Option<&'a Limits>,
     /// Call [`Watcher::tick`].
     pub ticks: bool,
+    /// It ends as if its time were up when nobody can find it any more ([`Watcher::is_findable`]).
+    pub findable: bool,
 }
 
 const TICK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether a jail can be found.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait for the end of a jail that was killed before saying that it cannot be.
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// How long a command runs that is over at once.
@@ -223,6 +196,7 @@ pub fn supervise(
     let mut disk = DiskMeter::new(options.watch_disk, started);
     let mut shortage = options.group.and_then(Limits::on_memory_shortage);
     let mut next_tick = options.ticks.then(|| started + TICK_EVERY);
+    state.look_at = options.findable.then(|| started + LOOK_EVERY);
     let mut lives_at = options.group.map(|_| started + SHORT);
     loop {
         let now = Instant::now();
@@ -276,7 +250,7 @@ pub fn supervise(
             let patience = if state.lingered { GIVE_UP } else { MOMENT };
             let timers = [state.deadline_ahead(), state.kill_at, state.dying.map(|d| d + patience)];
             let input = flows.input.as_ref().and_then(Input::wake_at);
-            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input, lives_at];
+            let looks = [meter.wake_at(), disk.wake_at(), next_tick, input, lives_at, state.look_at];
             let terminal = [state.stop_by, flows.terminal.as_ref().and_then(Terminal::wake_at)];
             timers.into_iter().chain(looks).chain(terminal).flatten().min()
         };
@@ -366,6 +340,11 @@ fn on_time(
     now: Instant,
     watcher: &mut dyn Watcher,
 ) -> sys::Result<()> {
+    if state.look_at.is_some_and(|at| now >= at) {
+        let there = watcher.is_findable();
+        state.look_at = there.then(|| now + LOOK_EVERY);
+        state.deadline = if there { state.deadline } else { Some(now) };
+    }
     if state.deadline_ahead().is_some_and(|d| now >= d) {
         // The clock stands still while the jail is paused; nobody tells us when that begins and ends.
         let paused = watcher.paused();

@@ -378,6 +378,7 @@ fn attempt(
         watch_disk: limits.watch_disk,
         group: limits.group.as_ref(),
         ticks: request.ticks,
+        findable: request.hold.is_some(),
     };
     let below = beyond::Below::of(&spec);
     let mut relay = Relay::new(watcher, status, &state, tree, below.as_ref());

@@ -124,3 +124,32 @@ fn what_is_paused_stands_still_and_says_so() {
     assert_eq!(shared.ws("stop", &["--kill"]).fate, 0, "even so");
     assert!(eventually(SOON, || long.0.try_wait().unwrap().is_some()));
 }
+
+/// Nobody could stop it: its name is what it is found by. A paused one is no exception.
+#[test]
+fn a_jail_whose_state_was_removed_by_hand_ends_by_itself() {
+    let Some(shared) = Shared::new(&["--grace", "300ms"]) else { return };
+    for pause in [false, true] {
+        assert_eq!(shared.ws("start", &[]).fate, 0);
+        let mark = mark();
+        let script = format!("(trap '' TERM; setsid sh -c 'sleep 600; : {mark}' >/dev/null 2>&1) &");
+        assert_eq!(said(&mut shared.exec(&[], ["sh", "-c", &script])).fate, 0);
+        assert!(eventually(SOON, || !marked(&mark).is_empty()));
+        let holder = format!("/proc/{}/comm", shared.holder());
+        if pause {
+            let paused = said(&mut shared.aj(&["pause", "api"]));
+            assert_eq!(paused.fate, 0, "{paused:#?}");
+        }
+        let state = shared.yard.state();
+        // What overlays left in there may not be removed by an ordinary user: most of it goes.
+        drop(std::process::Command::new("rm").arg("-rf").arg(&state).stderr(Stdio::null()).status());
+        assert_gone(&mark, Duration::from_secs(15));
+        let gone = || std::fs::read_to_string(&holder).map_or(true, |name| name != "aj-live\n");
+        assert!(eventually(Duration::from_secs(15), gone), "its holder stays");
+        drop(std::process::Command::new("chmod").args(["-R", "u+rwX"]).arg(&state).output());
+        std::fs::remove_dir_all(&state).or_else(|e| if state.exists() { Err(e) } else { Ok(()) }).unwrap();
+        let made =
+            said(&mut shared.aj(&["workspace", "create", "api", "--from-dir", ".", "--grace", "300ms"]));
+        assert_eq!(made.fate, 0, "{made:#?}");
+    }
+}

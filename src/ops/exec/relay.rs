@@ -217,6 +217,10 @@ impl supervise::Watcher for Relay<'_> {
         self.run.map_or(Duration::ZERO, |(id, _)| pause::so_far(self.state, id))
     }
 
+    fn is_findable(&mut self) -> bool {
+        self.hold.as_ref().is_none_or(|(hold, _)| hold.is_findable())
+    }
+
     fn lingers(&mut self) {
         if let Some((id, _)) = self.run {
             pause::let_die(self.state, id);

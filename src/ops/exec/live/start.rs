@@ -118,6 +118,12 @@ impl Hold {
         join::forget(self.dir.as_fd());
     }
 
+    /// Whether the name by which commands find the jail is still there. Only its end takes it away, or somebody who
+    /// removes the state by hand: what nobody can find nobody could stop.
+    pub(in crate::ops::exec) fn is_findable(&self) -> bool {
+        !join::is_lost(self.dir.as_fd())
+    }
+
     /// What is to be said of the end, for whoever comes next: nobody is there to hear it.
     fn note(&self, report: &Report) {
         let lost = report
