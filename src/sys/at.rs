@@ -304,7 +304,8 @@ pub fn set_mode(fd: impl AsFd, mode: u32) -> Result<()> {
 
 /// Set the permission bits of what an `O_PATH` descriptor names; needs `/proc`.
 pub fn set_mode_by_path_fd(fd: impl AsFd, mode: u32) -> Result<()> {
-    let link = proc_link(fd);
+    // Of a borrowed one: one that is given away must stay open until it is used.
+    let link = proc_link(&fd);
     nix::sys::stat::fchmodat(
         nix::fcntl::AT_FDCWD,
         link.as_str(),
@@ -318,7 +319,7 @@ pub fn set_mode_by_path_fd(fd: impl AsFd, mode: u32) -> Result<()> {
 pub fn reopen(fd: impl AsFd) -> Result<std::os::fd::OwnedFd> {
     use nix::fcntl::OFlag;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    nix::fcntl::open(proc_link(fd).as_str(), flags, Mode::empty()).map_err(|e| Error::new("open", "", e))
+    nix::fcntl::open(proc_link(&fd).as_str(), flags, Mode::empty()).map_err(|e| Error::new("open", "", e))
 }
 
 fn proc_link(fd: impl AsFd) -> String {
@@ -391,6 +392,21 @@ mod tests {
         }
         assert_eq!(stat(&dir, b"d").unwrap().kind, FileKind::Dir);
         assert!(stat_opt(&dir, b"none").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_descriptor_that_is_given_away_is_open_until_the_mode_is_set() {
+        use std::os::unix::fs::PermissionsExt;
+        let t = tempfile::tempdir().unwrap();
+        let path = t.path().join("f");
+        std::fs::write(&path, "x").unwrap();
+        let named = || {
+            let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+            nix::fcntl::open(&path, flags, Mode::empty()).unwrap()
+        };
+        set_mode_by_path_fd(named(), 0o640).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(reopen(named()).is_ok());
     }
 
     #[test]
