@@ -101,6 +101,10 @@ pub fn leftovers(state: &StateDir) -> Vec<Leftover> {
             if !new && !gone {
                 continue;
             }
+            // We make directories only: `unknown` tells of it.
+            if !is_dir(&all, &name) {
+                continue;
+            }
             let dir = open_dir(&all, text);
             let age = dir.as_ref().and_then(|dir| dir.metadata().ok()?.modified().ok()?.elapsed().ok());
             if new && age.is_none_or(|age| age < MAKING) {
@@ -181,6 +185,10 @@ fn stat(dir: &File, name: &CStr) -> Option<std::fs::Metadata> {
         .ok()
 }
 
+fn is_dir(dir: &File, name: &CStr) -> bool {
+    stat(dir, name).is_some_and(|meta| meta.is_dir())
+}
+
 fn is_older(ms: u64, age: Duration) -> bool {
     u128::from(clock::now_ms().saturating_sub(ms)) >= age.as_millis()
 }
@@ -207,10 +215,13 @@ fn is_abandoned(name: &str, meta: &std::fs::Metadata) -> bool {
 /// What nobody knows, printable, with why it is noticed. It stays.
 pub fn unknown(state: &StateDir) -> Vec<(String, &'static str)> {
     let mut found = Vec::new();
+    let moved = |text: &str| text.starts_with(".new-") || text.starts_with(".gone-");
     let mut look = |within: &'static str, known: &dyn Fn(&str) -> bool| {
         let Some(dir) = open_dir(state, within) else { return };
         for name in names(&dir) {
-            if !name.to_str().is_ok_and(|text| known(text) || is_temporary(text)) {
+            let moved = name.to_str().is_ok_and(moved);
+            let known = name.to_str().is_ok_and(|text| known(text) || is_temporary(text));
+            if !known || moved && stat(&dir, &name).is_some_and(|meta| !meta.is_dir()) {
                 let shown = text::printable(name.to_bytes());
                 let shown = if within == "." { shown } else { format!("{within}/{shown}") };
                 found.push((shown, "aj did not make it"));
@@ -218,7 +229,6 @@ pub fn unknown(state: &StateDir) -> Vec<(String, &'static str)> {
         }
     };
     let of = |kind: Kind| move |text: &str| text.parse::<Id>().is_ok_and(|id| id.kind() == kind);
-    let moved = |text: &str| text.starts_with(".new-") || text.starts_with(".gone-");
     look(".", &|text| KNOWN.contains(&text) || set_aside_ms(text).is_some());
     look("trees", &|text| {
         of(Kind::Jail)(text) || moved(text) || text.starts_with(".spare") || text.starts_with(".ready")

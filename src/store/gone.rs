@@ -68,6 +68,12 @@ pub fn finish_all(state: &StateDir, go_on: &mut dyn FnMut() -> bool) -> Result<(
 /// The same for one of them.
 pub(super) fn finish(state: &StateDir, name: &CStr, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
     let trees = state.subdir(DIR)?;
+    // We make directories only: what else has such a name is told by `gc` and left alone.
+    if let Ok(meta) = nix::sys::stat::fstatat(&trees, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+        && meta.st_mode & nix::libc::S_IFMT != nix::libc::S_IFDIR
+    {
+        return Ok(true);
+    }
     if let Ok(dir) = open_tree_dir(&trees, &name.to_string_lossy())
         && !lock::try_acquire(&dir, lock::Mode::Exclusive, Path::new(DIR))?
     {

@@ -162,6 +162,35 @@ fn what_nobody_uses_is_idle_and_what_is_for_once_is_removed() {
 }
 
 #[test]
+fn what_has_the_name_of_a_leftover_and_is_none_is_told_and_the_rest_goes_on() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["ws", "create", "w"]);
+    p.runs(&["volume", "create", "v"]);
+    let s = p.state();
+    let outside = p.top().join("outside");
+    std::fs::create_dir_all(outside.join("mine")).unwrap();
+    let mut odd = Vec::new();
+    for within in ["trees", "workspaces", "volumes", "jobs", "layers"] {
+        std::fs::create_dir_all(s.join(within)).unwrap();
+        let (link, fifo) = (format!("{within}/.gone-x"), format!("{within}/.gone-y"));
+        std::os::unix::fs::symlink(&outside, s.join(&link)).unwrap();
+        nix::unistd::mkfifo(&s.join(&fifo), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        odd.extend([link, fifo]);
+    }
+    std::fs::create_dir_all(s.join("volumes/.gone-vl-0000000000000000/x")).unwrap();
+    let ran = p.aj(&["gc"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains(".gone-vl-0000000000000000"), "{ran:#?}");
+    for name in odd {
+        let said = format!("left alone: `{name}`: aj did not make it");
+        assert_eq!(ran.stderr.matches(&said).count(), 1, "{name}: {ran:#?}");
+        assert!(s.join(&name).symlink_metadata().is_ok(), "{name}");
+    }
+    assert!(!ran.stderr.contains("could not"), "{ran:#?}");
+    assert!(outside.join("mine").exists());
+}
+
+#[test]
 fn what_killed_processes_left_goes_and_what_nobody_knows_stays() {
     let Some(p) = Project::in_jails() else { return };
     p.runs(&["ws", "create", "w"]);
