@@ -96,7 +96,7 @@ struct ShowArgs {
 
 /// Remove volumes with everything in them
 ///
-/// Exit codes: 3 there is no such volume; 5 a jail that runs has it, or a workspace; 6 some were removed and
+/// Exit codes: 3 there is no such volume; 5 a jail, a workspace or another aj has it; 6 some were removed and
 /// others not.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
@@ -308,7 +308,7 @@ pub(super) fn shown(e: &Error) -> CommandError {
         Error::Ambiguous { .. } => shown.hint("write its name, or more of the id"),
         Error::Taken { name, .. } => shown.hint(format!("see that one: `aj volume show {name}`")),
         Error::InUse(name) => shown
-            .hint("wait until the jail has ended: `aj jail list --status running`")
+            .hint("wait until that has ended: `aj jail list --status running` shows the jails")
             .hint(format!("or take it away from under it: `aj volume rm {name} --force`")),
         Error::Written(_) => shown.hint("try again when that `aj cp` or `aj fs` has ended"),
         Error::Gone { workspace, id } => {

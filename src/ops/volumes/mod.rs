@@ -68,8 +68,8 @@ pub enum Error {
         /// Who has it.
         id: Id,
     },
-    /// A jail has it.
-    #[error("volume `{0}` is in use: a jail that runs has it")]
+    /// A jail has it, or somebody reads in it.
+    #[error("volume `{0}` is in use: a jail that runs has it, or an `aj` reads in it")]
     InUse(String),
     /// What is in it is changed by an aj without a jail.
     #[error("volume `{0}` is being written by another `aj`")]
@@ -329,7 +329,11 @@ pub fn remove(word: &str, force: bool, monitor: &dyn Monitor) -> Result<VolumeDe
         return Err(Error::Attached { name, workspaces: attached.clone() });
     }
     match store::take_away(&state, id, force)? {
-        Taken::InUse => return Err(Error::InUse(name)),
+        // A jail, or whoever reads, would let us hold it as well.
+        Taken::InUse => match store::hold(&state, id) {
+            Err(Unread::Store(crate::store::Error::Busy { .. })) => return Err(Error::Written(name)),
+            _ => return Err(Error::InUse(name)),
+        },
         Taken::Missing => return Err(none()),
         Taken::Away(gone) => {
             attach::forget(&state, id);
