@@ -50,6 +50,12 @@ pub(super) fn answer(e: &clap::Error, line: &Line, ui: &Ui, exit: u8) -> CmdResu
             let earlier = earlier(e, line);
             let taken = taken(e, line);
             let mut error = mistake(earlier.as_ref().unwrap_or(e), exit, taken);
+            // A complaint about a value names no command: the command line does.
+            if let Some((hint, page)) =
+                error.hints.iter_mut().find(|h| *h == "see `aj --help`").zip(page(line))
+            {
+                *hint = format!("see `{page} --help`");
+            }
             if let Some(message) = negative(e, line) {
                 error.message = message;
             }
@@ -172,6 +178,15 @@ fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
 }
 
 /// A word after `aj` that names no command: the command that was meant, if that can be guessed.
+/// The command of a line, with the subcommand of a group.
+fn page(line: &Line) -> Option<String> {
+    let name = line.command()?;
+    let command = commands::alone(commands::find(name)?);
+    let first = line.for_command().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let below = first.and_then(|word| command.find_subcommand(word)).map(|found| found.get_name().to_owned());
+    Some(["aj".to_owned(), text::os(name)].into_iter().chain(below).collect::<Vec<_>>().join(" "))
+}
+
 pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
     let shown = text::os(name);
     let mut error =

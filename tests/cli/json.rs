@@ -121,3 +121,16 @@ fn an_escape_and_the_text_that_stands_for_one_are_told_apart() {
         assert!(end("cwd_base64") && end("base_base64"), "{record}");
     }
 }
+
+/// A complaint about a value is one about one command.
+#[test]
+fn a_bad_value_leads_to_the_page_of_its_command() {
+    for (words, page) in [
+        (&["gc", "--keep-expired", "x"][..], "aj gc"),
+        (&["workspace", "create", "--ttl", "x"], "aj workspace create"),
+        (&["exec", "--mem", "x", "--", "true"], "aj exec"),
+    ] {
+        let ran = crate::common::run(words);
+        assert!(ran.stderr.ends_with(&format!("hint: see `{page} --help`\n")), "{words:?}: {ran:#?}");
+    }
+}
