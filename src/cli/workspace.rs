@@ -110,7 +110,8 @@ struct CreateArgs {
 /// List workspaces, newest first
 ///
 /// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing is
-/// shortened.
+/// shortened. Workspaces whose records cannot be read are not listed: stderr says so (with --json
+/// `unreadable` has them all), and the exit code stays 0.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj workspace list
@@ -328,6 +329,10 @@ fn list(ui: &Ui, args: ListArgs) -> CmdResult {
         cursor: args.cursor,
     };
     let found = list::list(&filter)?;
+    if let Some(first) = found.unreadable.first() {
+        let many = super::changes::plural(found.unreadable.len() as u64, "workspace");
+        ui.warn(&format!("{many} cannot be read, `{}` for one: {}", first.id, first.error));
+    }
     if ui.json {
         ui.document(&found);
     } else if ui.quiet > 0 {

@@ -168,6 +168,17 @@ pub struct WorkspaceList {
     pub workspaces: Vec<Workspace>,
     /// For `--cursor`, when there are more.
     pub next_cursor: Option<String>,
+    /// Those whose records cannot be read, whatever was asked for; nothing of them is known. Not after a cursor.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A workspace that cannot be listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// Which one.
+    pub id: Id,
+    /// Why, printable.
+    pub error: String,
 }
 
 /// `aj workspace show --json`.

@@ -290,10 +290,17 @@ fn a_damaged_record_hides_no_other_and_its_name_stays_taken() {
     make(&p, &["api"]);
     make(&p, &["web"]);
     let id = json(&p, &["ws", "show", "api"])["id"].as_str().unwrap().to_owned();
-    let record = p.state().join("workspaces").join(id).join("workspace.toml");
+    let record = p.state().join("workspaces").join(&id).join("workspace.toml");
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, "name = [").unwrap();
     assert_eq!(names(&p), ["web"]);
+    let listed = p.aj(&["ws", "list"]);
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    assert!(listed.stderr.contains(&format!("1 workspace cannot be read, `{id}` for one: ")), "{listed:#?}");
+    assert!(listed.stderr.contains("is damaged") && listed.stderr.lines().count() == 1, "{listed:#?}");
+    let listed = json(&p, &["ws", "list"]);
+    assert_eq!(listed["unreadable"][0]["id"], id, "{listed:#}");
+    assert!(listed["unreadable"][0]["error"].as_str().unwrap().contains("is damaged"), "{listed:#}");
     fails(&p, &["exec", "api", "--", "true"], 125, &["workspace.toml", "is damaged"]);
     fails(&p, &["ws", "create", "api"], 5, &[]);
     std::fs::write(&record, text.replace("format = 1", "format = 2")).unwrap();

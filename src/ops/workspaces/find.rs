@@ -11,7 +11,7 @@ use crate::base::text;
 use crate::ops::ledger::{self, start_of_id};
 use crate::schema::workspace::Record;
 use crate::store::layout::StateDir;
-use crate::store::workspaces::{self, Filed};
+use crate::store::workspaces::{self, Filed, Unread};
 
 /// Candidates that an ambiguous selector names.
 const CANDIDATES: usize = ledger::CANDIDATES as usize;
@@ -140,5 +140,17 @@ fn one(
 
 /// Every workspace whose record can be read: one damaged record must not hide the others.
 pub(super) fn readable(state: &StateDir) -> Result<Vec<Filed>, Error> {
-    Ok(workspaces::list(state)?.into_iter().filter_map(|id| Filed::read(state, id).ok().flatten()).collect())
+    Ok(sorted_out(state)?.0)
+}
+
+/// The same, and those that cannot be read, with the reason.
+pub(super) fn sorted_out(state: &StateDir) -> Result<(Vec<Filed>, Vec<(Id, Unread)>), Error> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for id in workspaces::list(state)? {
+        match Filed::read(state, id) {
+            Ok(filed) => good.extend(filed),
+            Err(e) => bad.push((id, e)),
+        }
+    }
+    Ok((good, bad))
 }

@@ -1,6 +1,6 @@
 //! `aj workspace list` and `show`.
 
-use super::find::readable;
+use super::find::sorted_out;
 use super::{Error, Found, life, live};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
@@ -9,7 +9,7 @@ use crate::ops::volumes;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
 use crate::schema::workspace::{
-    Kept as Setting, Live, Record, Status, Workspace, WorkspaceDetail, WorkspaceList,
+    Kept as Setting, Live, Record, Status, Unreadable, Workspace, WorkspaceDetail, WorkspaceList,
 };
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -32,10 +32,20 @@ pub struct Filter {
 
 /// Look at them, newest first.
 pub fn list(filter: &Filter) -> Result<WorkspaceList, Error> {
-    let mut answer = WorkspaceList { format_version: FORMAT, workspaces: Vec::new(), next_cursor: None };
+    let mut answer = WorkspaceList {
+        format_version: FORMAT,
+        workspaces: Vec::new(),
+        next_cursor: None,
+        unreadable: Vec::new(),
+    };
     let after = filter.cursor.as_deref().map(place).transpose()?;
     let Some(state) = StateDir::open_if_present()? else { return Ok(answer) };
-    let mut all = readable(&state)?;
+    let (mut all, bad) = sorted_out(&state)?;
+    if after.is_none() {
+        let told = |(id, e): (Id, _)| Unreadable { id, error: Error::from(e).to_string() };
+        answer.unreadable = bad.into_iter().map(told).collect();
+        answer.unreadable.sort_unstable_by_key(|u| u.id);
+    }
     all.sort_unstable_by_key(|f| std::cmp::Reverse((f.record.created_ms, f.record.id)));
     let text = filter.text.as_ref().map(|t| t.to_lowercase());
     let mut last = None;
