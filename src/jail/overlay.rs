@@ -216,11 +216,11 @@ pub(super) fn make_for(
         // Of our process group, and not to be stopped or ended apart from us. Our own signals are left as
         // they are: what is to end us ends the wait, and the process with us.
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).ok();
-        match make_inside(jail, plan, mapped, (ids, launcher)) {
-            Ok(made) => {
+        match make_inside(jail, plan, mapped, (ids, own_net, launcher)) {
+            Ok((made, in_net)) => {
                 stage = Stage::Lent(Errno::EINTR);
                 drop(wire::send_descriptors(&jail.status, &made));
-                if own_net && loopback_up(jail).is_ok() {
+                if in_net && net::loopback_up().is_ok() {
                     drop(wire::send_loopback(&jail.status));
                 }
                 stage = match wire::wait_root(&jail.status).map(detach) {
@@ -270,22 +270,18 @@ fn detach(pivoted: bool) -> Result<()> {
     if pivoted { mount::detach_root_above() } else { Ok(()) }
 }
 
-/// In the process that is lent, when pid 1 has overlays to attach. What is not done in time, or not at
-/// all, pid 1 does itself.
-fn loopback_up(jail: &Running) -> Result<()> {
-    ns::join_net(&jail.pidfd)?;
-    net::loopback_up()
-}
-
-/// In the process that is lent.
+/// In the process that is lent: the overlays, and whether we are in the jail's network namespace.
 fn make_inside(
     jail: &Running,
     plan: &Plan,
     mapped: &[OwnedFd],
-    (ids, launcher): (Option<u32>, Pid),
-) -> Result<Vec<OwnedFd>> {
+    (ids, own_net, launcher): (Option<u32>, bool, Pid),
+) -> Result<(Vec<OwnedFd>, bool)> {
     die_with(launcher)?;
     ns::join_files(&jail.pidfd)?;
+    // Now or never: once pid 1 has changed its ids it cannot be joined any more. Where it has no such
+    // namespace yet, or this fails, it brings up `lo` itself.
+    let in_net = own_net && ns::join_net(&jail.pidfd).is_ok();
     nix::sys::stat::umask(Mode::empty());
     let parts: Vec<Parts> = lent(plan).map(open_one).collect::<Result<_>>()?;
     if let Some(id) = ids {
@@ -301,7 +297,8 @@ fn make_inside(
         }
         make(overlay, parts, mapped, None)
     };
-    lent(plan).zip(parts).map(one).collect()
+    let made = lent(plan).zip(parts).map(one).collect::<Result<_>>()?;
+    Ok((made, in_net))
 }
 
 /// It has the launcher's end of the status socket: were it to outlive the launcher, on a file system that
