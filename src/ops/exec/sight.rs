@@ -90,7 +90,8 @@ impl Sight {
         };
         // Those of a terminal change with its window, and these variables would be believed before it.
         let fixed = |name: &OsStr| terminal && (name == "LINES" || name == "COLUMNS");
-        let caller = env::all().filter(|(name, _)| !fixed(name) || settings.pass.contains(name));
+        let caller =
+            env::all().filter(|(name, _)| !fixed(name) || settings.pass.iter().any(|passed| passed == name));
         let env = environment::build(settings, caller, &inside);
         let search = env
             .iter()
