@@ -10,13 +10,14 @@ use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::{clock, text};
 use crate::jail::spec::{RANGE_BASE, inside_id};
+use crate::monitor::Monitor;
 use crate::ops::{config, volumes};
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::settings::Access;
 use crate::policy::stored::{self, Stored};
 use crate::policy::volume::Mount;
-use crate::schema::workspace::{RECORD, Record, WorkspaceDetail};
+use crate::schema::workspace::{RECORD, RECORD_OF_IMPORT, Record, WorkspaceDetail};
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
 use crate::store::workspaces::{self, Filed, Ground, Named};
@@ -35,6 +36,10 @@ pub struct Request {
     pub name: Option<Name>,
     /// The host directory that it lies over; `None`: it begins empty.
     pub from_dir: Option<PathBuf>,
+    /// The host directory that it lies over a copy of.
+    pub import: Option<PathBuf>,
+    /// Where its tree is seen, when it is not the host's; `None`: at `/workspace`.
+    pub at: Option<PathBuf>,
     /// Settings for every command in it.
     pub flags: Layer,
     /// Files of variables for every command in it.
@@ -55,8 +60,8 @@ pub struct Request {
     pub meta: BTreeMap<String, String>,
 }
 
-/// Make it.
-pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
+/// Make it. `monitor` is told of what is copied.
+pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail, Error> {
     let cwd = std::env::current_dir().map_err(Error::CurrentDir)?;
     check_words(&request)?;
     let mut flags = request.flags;
@@ -69,15 +74,23 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
     }
     let policy = stored::print(&flags)?;
     let state = StateDir::open()?;
-    let from_dir = request.from_dir.as_deref().map(|dir| base(&state, dir)).transpose()?;
+    let from_dir = request.from_dir.as_deref().map(|dir| base(&state, dir, false)).transpose()?;
+    let import = request.import.as_deref().map(|dir| base(&state, dir, true)).transpose()?;
+    let at = request.at.as_deref().map(super::import::place).transpose()?.flatten();
     let env_files: Result<Vec<String>, Error> = request.env_files.iter().map(|f| env_file(&cwd, f)).collect();
-    let as_root = resolve(&flags, from_dir.as_deref(), &cwd, &request.env_files)?;
-    let volumes = volumes::attachments(&state, from_dir.as_deref(), &request.volumes)?;
+    let as_root = resolve(&flags, from_dir.as_deref().or(import.as_deref()), &cwd, &request.env_files)?;
+    let volumes =
+        volumes::attachments(&state, from_dir.as_deref().or(at.as_deref().map(Path::new)), &request.volumes)?;
     let made = request.name.is_none();
     let mut name = request.name.map_or_else(Name::random, Ok).map_err(Error::Random)?;
+    if !made && let Some(id) = workspaces::holder(&state, &name)? {
+        return Err(Error::Taken { name: name.to_string(), id });
+    }
+    let import =
+        import.map(|from| super::import::copy(&state, (&from, plain_path(&from)?), monitor)).transpose()?;
     for turn in 1.. {
         let record = Record {
-            format: RECORD,
+            format: if at.is_some() || import.is_some() { RECORD_OF_IMPORT } else { RECORD },
             id: Id::random(Kind::Workspace).map_err(Error::Random)?,
             name: name.clone(),
             created_ms: clock::now_ms(),
@@ -93,11 +106,19 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
             parent: None,
             group: None,
             layers: Vec::new(),
+            at: at.clone(),
+            import: import.as_ref().map(|copied| copied.import.clone()),
             labels: request.labels.clone(),
             meta: request.meta.clone(),
         };
         let filed = Filed::new(record, policy.clone());
-        let ground = Ground { fork_of: None, hidden: None, base: from_dir.as_deref(), owner: owner(as_root) };
+        let ground = Ground {
+            fork_of: None,
+            hidden: None,
+            base: from_dir.as_deref(),
+            import: import.as_ref().map(|copied| &copied.placed),
+            owner: owner(as_root),
+        };
         let taken = match workspaces::create(&state, &filed, ground)? {
             Named::Yes => return detail(&Found { state, filed }),
             Named::Taken(id) => Error::Taken { name: name.to_string(), id },
@@ -138,8 +159,8 @@ fn resolve(flags: &Layer, dir: Option<&Path>, cwd: &Path, env_files: &[PathBuf])
     Ok(resolved.settings.as_root)
 }
 
-/// The host directory of a workspace, without links.
-fn base(state: &StateDir, dir: &Path) -> Result<PathBuf, Error> {
+/// The host directory of a workspace, without links. `copied`: what of it is aj's own is left out.
+fn base(state: &StateDir, dir: &Path, copied: bool) -> Result<PathBuf, Error> {
     let refuse = |why: String| Error::Directory { path: dir.to_owned(), why };
     let real = std::fs::canonicalize(dir).map_err(|e| refuse(config::why(&e)))?;
     let meta = std::fs::metadata(&real).map_err(|e| refuse(config::why(&e)))?;
@@ -147,7 +168,7 @@ fn base(state: &StateDir, dir: &Path) -> Result<PathBuf, Error> {
         return Err(refuse("it is no directory".to_owned()));
     }
     let own = state.real_path();
-    if own.starts_with(&real) || real.starts_with(&own) {
+    if (own.starts_with(&real) && !copied) || real.starts_with(&own) {
         return Err(refuse("aj's state directory is in it, or it in that".to_owned()));
     }
     if let Some(why) = crate::ops::exec::is_private(&real, &meta) {

@@ -203,6 +203,7 @@ fn one(
             fork_of: Some(tree),
             hidden: hidden.as_deref(),
             base: base.as_deref(),
+            import: None,
             owner: super::create::owner_of(tree)?,
         };
         match workspaces::create(&found.state, &filed, ground)? {

@@ -24,9 +24,19 @@ const HIDDEN: &str = "hidden";
 const NOTES: [(&str, u64); 3] = [("places", 8 << 20), (HIDDEN, 8 << 20), ("applied", 16 << 20)];
 
 /// Make the layers of the fork in `tree`, which is at `path`, and take over what is known.
-pub(super) fn follow(tree: &File, path: &Path, parent: &Tree, hidden: Option<&[u8]>) -> Result<()> {
+///
+/// `copy`: what is to be its base instead, which is the same as that of its parent.
+pub(super) fn follow(
+    tree: &File,
+    path: &Path,
+    (parent, copy): (&Tree, Option<&Path>),
+    hidden: Option<&[u8]>,
+) -> Result<()> {
     let failed = |call, e| Error::call(call, path, e);
-    let base = PathBuf::from(readlinkat(parent, "base").map_err(|e| failed("readlink", e))?);
+    let base = match copy {
+        Some(copy) => copy.to_owned(),
+        None => PathBuf::from(readlinkat(parent, "base").map_err(|e| failed("readlink", e))?),
+    };
     let of = fstatat(parent, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| failed("stat", e))?;
     let owner = nix::unistd::geteuid().is_root().then_some((of.st_uid, of.st_gid));
     trees::populate_over(tree, path, (&base, of.st_mode & 0o7777), owner)?;
