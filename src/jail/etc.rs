@@ -17,6 +17,7 @@ use walkdir::WalkDir;
 use super::gitconfig;
 use super::ready::{self, Ready};
 use super::spec::Mask;
+use crate::base::stamp::Stamp;
 
 /// Format of the copy: a change here makes new ones.
 const FORMAT: u32 = 2;
@@ -178,22 +179,22 @@ pub fn named(host: &str) -> Vec<Mask> {
 
 /// The stamp of the host's `/etc` as it is now.
 fn stamp(host: &Path, git: &[String]) -> String {
-    let mut h = blake3::Hasher::new();
-    h.update(&FORMAT.to_le_bytes());
+    let mut h = Stamp::default();
+    h.put(&FORMAT.to_le_bytes());
     for text in git {
-        h.update(&(text.len() as u64).to_le_bytes());
-        h.update(text.as_bytes());
+        h.put(&(text.len() as u64).to_le_bytes());
+        h.put(text.as_bytes());
     }
-    h.update(env!("CARGO_PKG_VERSION").as_bytes());
+    h.put(env!("CARGO_PKG_VERSION").as_bytes());
     for name in WATCHED {
         if let Ok(m) = fs::symlink_metadata(host.join(name)) {
             for v in [m.ino() as i64, m.ctime(), m.ctime_nsec(), m.size() as i64] {
-                h.update(&v.to_le_bytes());
+                h.put(&v.to_le_bytes());
             }
         }
-        h.update(&[0]);
+        h.put(&[0]);
     }
-    h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
+    format!("{:016x}", h.value())
 }
 
 /// What a jail without namespaces may see of the host's own `/etc`, and which of it are directories.
