@@ -202,7 +202,7 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
         let y = Yard::new();
         fs::create_dir(y.from("d")).unwrap();
         fs::write(y.from("d/secret"), "").unwrap();
-        fs::set_permissions(y.from(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(y.from(name), fs::Permissions::from_mode(0o0)).unwrap();
         let e = y.copy().unwrap_err();
         assert_eq!((e.arg.as_str(), e.errno), (name, Errno::EACCES));
         if parent {

@@ -291,7 +291,7 @@ fn what_cannot_be_read_is_named_and_nothing_is_made() {
     }
     let p = Project::new();
     let file = p.write("d/locked", "");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o0)).unwrap();
     fails(&p, &["ws", "create", "api", "--import", "."], 1, &["d/locked", "EACCES", "chmod u+rX"]);
     assert_eq!((p.runs(&["ws", "list", "-q"]).stdout.as_str(), layers(&p).len()), ("", 0));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
