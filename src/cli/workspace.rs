@@ -161,7 +161,8 @@ struct ShowArgs {
 ///
 /// Each has the files, the home and the /output of the workspace as they are now, and its settings, and is
 /// on its own from then on: what one writes no other sees. Nothing is copied, however much there is. The
-/// directory of the host that they lie over is one and the same.
+/// directory of the host that they lie over is one and the same, and what happens there is seen in all of
+/// them; with --import they lie over a copy of it as it is now, at its path.
 ///
 /// While something runs in it, what was written in it is copied (shared, where the file system can). For the
 /// last of that its jail stands still, some milliseconds as a rule and two seconds at most: held by
@@ -174,7 +175,8 @@ struct ShowArgs {
 #[command(after_long_help = "Examples:
   aj workspace fork api
   aj workspace fork api -n 4
-  aj workspace fork api --name api-try")]
+  aj workspace fork api --name api-try
+  aj workspace fork api --import")]
 struct ForkArgs {
     #[command(flatten)]
     which: Which,
@@ -186,6 +188,9 @@ struct ForkArgs {
     /// number
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
+    /// Copy the directory of the host that the workspace lies over, instead of sharing it
+    #[arg(long)]
+    import: bool,
 }
 
 /// Give a workspace another name
@@ -264,8 +269,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::List(args) => list(ui, args),
         Command::Show(args) => show(ui, &args.which),
         Command::Fork(args) => {
-            let made =
-                fork::fork(op::find(args.which.workspace.as_deref())?, args.count, args.name.as_ref())?;
+            let (found, name) = (op::find(args.which.workspace.as_deref())?, args.name.as_ref());
+            let made = match args.import {
+                true => fork::fork_with_import(found, args.count, name, &ui.progress())?,
+                false => fork::fork(found, args.count, name)?,
+            };
             if ui.json {
                 ui.document(&made);
             } else {

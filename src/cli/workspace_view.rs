@@ -133,6 +133,8 @@ impl From<Error> for CommandError {
             | Error::Cursor(_)
             | Error::At { .. } => (exit::USAGE, "usage"),
             Error::Import { .. } => (exit::FAILED, "import_failed"),
+            Error::NoDirectory(_) => (exit::USAGE, "workspace_no_directory"),
+            Error::Conflicts { .. } => (exit::FAILED, "workspace_conflicts"),
             Error::CurrentDir(_) => (exit::FAILED, "current_dir"),
             Error::Random(_) => (exit::FAILED, "random"),
         };
@@ -178,6 +180,12 @@ impl From<Error> for CommandError {
                 .hint(format!("lose that: `aj promote {child} --into {parent} --overwrite`")),
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
+            Error::NoDirectory(name) => shown.hint(format!(
+                "leave out `--import`: `aj workspace fork {name}` shares nothing of the host's"
+            )),
+            Error::Conflicts { name, .. } => shown
+                .hint(format!("see them: `aj diff {name}`"))
+                .hint(format!("bring back what is not in conflict: `aj apply {name} --partial`")),
             Error::At { .. } => shown.hint("leave it out: the tree is at /workspace then"),
             Error::Import { source, .. } => match source.errno {
                 Errno::EACCES | Errno::EPERM => shown

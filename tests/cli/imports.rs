@@ -98,6 +98,38 @@ fn forks_share_the_copy_which_goes_with_the_last_of_them() {
 }
 
 #[test]
+fn a_fork_may_lie_over_a_copy_of_the_directory_that_its_parent_shares() {
+    let p = Project::new();
+    for f in ["f", "g", ".env"] {
+        p.write(f, "host\n");
+    }
+    let at = std::fs::canonicalize(p.dir()).unwrap();
+    p.runs(&["ws", "create", "api", "--from-dir", "."]);
+    within(&p, "api", "echo in >> f; echo h > ~/h");
+    p.runs(&["ws", "fork", "api", "--import", "--name", "fork"]);
+    p.write("g", "later\n");
+    let look = "pwd; cat f g ~/h; cat .env 2>/dev/null; ls";
+    let wanted = |g: &str| format!("{}\nhost\nin\n{g}\nh\nf\ng\n", at.display());
+    assert_eq!((within(&p, "fork", look), within(&p, "api", look)), (wanted("host"), wanted("later")));
+    assert_eq!(p.runs(&["diff", "fork"]).stdout, "M f\n", "nothing of the copy is taken for newer");
+    let text = p.runs(&["ws", "show", "fork"]).stdout;
+    assert!(text.contains(&format!("a copy of {} (3 files", at.display())), "{text}");
+    fails(&p, &["promote", "fork", "--into", "api"], 2, &["do not lie over the same directory"]);
+    // Changed on both sides, as far as the workspace knows: over a copy of that it would be no conflict.
+    within(&p, "fork", "echo mine > g");
+    refused(&p, &["apply", "-q", "fork"]);
+    p.write("g", "host\n");
+    assert_eq!(p.runs(&["apply", "fork"]).stdout, "M f\nM g\n");
+    assert_eq!((read(&p, "f"), read(&p, "g")), ("host\nin\n".to_owned(), "mine\n".to_owned()));
+    within(&p, "api", "echo theirs > g");
+    p.write("g", "host, later\n");
+    fails(&p, &["ws", "fork", "api", "--import"], 1, &["1 of its changes are in conflict", "aj diff api"]);
+    fails(&p, &["ws", "fork", "fork", "--import"], 2, &["no directory of the host's"]);
+    p.runs(&["ws", "rm", "api", "fork"]);
+    assert_eq!(layers(&p), [""; 0]);
+}
+
+#[test]
 fn changes_come_back_to_where_the_copy_was_made_of_what_nobody_touched_there() {
     let p = Project::new();
     for f in ["f", "both", "gone", "d/x", "d/y"] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::import::Copied;
 use super::list::{self, detail};
 use super::{Error, Found};
 use crate::base::id::{Id, Kind};
@@ -88,50 +89,55 @@ pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail
     }
     let import =
         import.map(|from| super::import::copy(&state, (&from, plain_path(&from)?), monitor)).transpose()?;
-    for turn in 1.. {
-        let record = Record {
-            format: if at.is_some() || import.is_some() { RECORD_OF_IMPORT } else { RECORD },
-            id: Id::random(Kind::Workspace).map_err(Error::Random)?,
-            name: name.clone(),
-            created_ms: clock::now_ms(),
-            from_dir: from_dir.as_deref().map(plain_path).transpose()?,
-            ttl_ms: request.ttl.map(ms),
-            idle_ms: request.idle.map(ms),
-            rm_idle_ms: request.rm_when_idle.map(ms),
-            touched_ms: None,
-            keep_until_ms: None,
-            env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
-            gpu: request.gpus.as_ref().map(Gpus::to_string),
-            volumes: volumes.clone(),
-            parent: None,
-            group: None,
-            layers: Vec::new(),
-            at: at.clone(),
-            import: import.as_ref().map(|copied| copied.import.clone()),
-            labels: request.labels.clone(),
-            meta: request.meta.clone(),
-        };
-        let filed = Filed::new(record, policy.clone());
-        let ground = Ground {
-            fork_of: None,
-            hidden: None,
-            base: from_dir.as_deref(),
-            import: import.as_ref().map(|copied| &copied.placed),
-            owner: owner(as_root),
-        };
-        let taken = match workspaces::create(&state, &filed, ground)? {
-            Named::Yes => return detail(&Found { state, filed }),
-            Named::Taken(id) => Error::Taken { name: name.to_string(), id },
-        };
-        if !made || turn > 2 * TRIES {
-            return Err(taken);
+    let mut over = |import: Option<&Copied>| {
+        for turn in 1.. {
+            let record = Record {
+                format: if at.is_some() || import.is_some() { RECORD_OF_IMPORT } else { RECORD },
+                id: Id::random(Kind::Workspace).map_err(Error::Random)?,
+                name: name.clone(),
+                created_ms: clock::now_ms(),
+                from_dir: from_dir.as_deref().map(plain_path).transpose()?,
+                ttl_ms: request.ttl.map(ms),
+                idle_ms: request.idle.map(ms),
+                rm_idle_ms: request.rm_when_idle.map(ms),
+                touched_ms: None,
+                keep_until_ms: None,
+                env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
+                gpu: request.gpus.as_ref().map(Gpus::to_string),
+                volumes: volumes.clone(),
+                parent: None,
+                group: None,
+                layers: Vec::new(),
+                at: at.clone(),
+                import: import.map(|copied| copied.import.clone()),
+                labels: request.labels.clone(),
+                meta: request.meta.clone(),
+            };
+            let filed = Filed::new(record, policy.clone());
+            let ground = Ground {
+                fork_of: None,
+                hidden: None,
+                base: from_dir.as_deref(),
+                import: import.map(|copied| &copied.placed),
+                owner: owner(as_root),
+            };
+            let taken = match workspaces::create(&state, &filed, ground)? {
+                Named::Yes => return Ok(filed),
+                Named::Taken(id) => Error::Taken { name: name.to_string(), id },
+            };
+            if !made || turn > 2 * TRIES {
+                return Err(taken);
+            }
+            name = Name::random().map_err(Error::Random)?;
+            if turn > TRIES {
+                name = name.numbered(turn);
+            }
         }
-        name = Name::random().map_err(Error::Random)?;
-        if turn > TRIES {
-            name = name.numbered(turn);
-        }
-    }
-    Err(Error::None)
+        Err(Error::None)
+    };
+    let done = over(import.as_ref());
+    let filed = Copied::settle(import, &state, done)?;
+    detail(&Found { state, filed })
 }
 
 /// Host ids of what is written in a workspace; `None`: the caller's own.

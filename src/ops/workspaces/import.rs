@@ -63,6 +63,22 @@ pub(super) fn copy(
     Ok(Copied { placed, import })
 }
 
+impl Copied {
+    /// What came of making what was to lie over it. Where that is nothing, the copy goes.
+    pub(super) fn settle<T>(
+        copied: Option<Copied>,
+        state: &StateDir,
+        made: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if copied.is_some() && made.is_err() {
+            drop(copied);
+            // Nobody stands on it. The error is what counts; the next sweep tries again.
+            release(state).ok();
+        }
+        made
+    }
+}
+
 fn fill(
     state: &StateDir,
     (source, from): (std::os::fd::OwnedFd, &Path),

@@ -153,6 +153,19 @@ pub enum Error {
         /// Why, with the path below it.
         source: crate::sys::Error,
     },
+    /// There is nothing of the host's to copy.
+    #[error("workspace `{0}` lies over no directory of the host's that could be copied")]
+    NoDirectory(String),
+    /// A copy would hide that the host has changed what was changed in it.
+    #[error(
+        "workspace `{name}` cannot be forked with a copy of its directory: {conflicts} of its changes are in conflict with the host's"
+    )]
+    Conflicts {
+        /// Its name.
+        name: String,
+        /// How many.
+        conflicts: u64,
+    },
     /// A path that its tree cannot be seen at.
     #[error("`--at {}`: {why}", text::os(.path))]
     At {
