@@ -26,6 +26,8 @@ pub(super) struct Sight {
     pub(super) some: Vec<OsString>,
     /// Other names, and what they lead to.
     pub(super) aliases: Vec<(OsString, OsString)>,
+    /// The name of the machine that it is.
+    pub(super) host: String,
     /// Variables of the tools that are seen.
     pub(super) variables: Vec<(OsString, OsString)>,
 }
@@ -76,7 +78,7 @@ impl Sight {
         let chosen = request.argv.is_empty().then(|| shell::choose(&visible));
         let mut variables = self.variables.clone();
         if let Some(shell) = chosen.as_deref().filter(|_| terminal) {
-            variables.extend(shell::prompt(shell));
+            variables.extend(shell::prompt(shell, &self.host));
         }
         let inside = environment::Inside {
             user: if settings.as_root { "root" } else { "agent" },
