@@ -8,4 +8,5 @@ pub mod id;
 pub mod name;
 pub mod quote;
 pub mod size;
+pub mod stamp;
 pub mod text;

@@ -10,7 +10,7 @@ use super::ui::Ui;
 use crate::base::id::Id;
 use crate::base::quote::command_line;
 use crate::base::text;
-use crate::ops::changes::{self, ApplyOptions, DiffOptions};
+use crate::ops::changes::{self, ApplyOptions, DiffOptions, To};
 use crate::schema::changes::Applied;
 use crate::workspace::diff::Conflict;
 
@@ -35,6 +35,9 @@ Examples:
 /// whose changes are kept is meant, also while it is running: its changes are not whole before it has
 /// ended, so it is refused, never passed over for an older one.
 ///
+/// The changes of a workspace over a copy (`aj workspace create --import DIR`) come back into DIR, where it
+/// still has what was copied; what is different there was changed on the host meanwhile.
+///
 /// Exit codes: 0 everything was applied; 1 nothing was, because of conflicts or a failure; 3 no such
 /// jail, no changes kept, or no such path; 4 files that the host would execute were left out; 5 the
 /// jail is still running, or another apply is at work; 6 a part was left out. With --json the result
@@ -58,15 +61,15 @@ pub struct Args {
     /// Let the jail's version win over changes made on the host meanwhile
     #[arg(long)]
     overwrite: bool,
-    /// Bring the changes of a workspace that began empty into this directory; what is there already and
-    /// differs is in conflict
+    /// Bring the changes of a workspace that began empty, or with a copy (`--import`), into this directory.
+    /// What is there already is in conflict where it is neither what the jail has nor what was copied
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     to: Option<PathBuf>,
 }
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let chosen = changes::choose(&args.arguments, args.to.as_deref(), ui)?;
+    let chosen = changes::choose(&args.arguments, args.to.as_deref().map_or(To::Home, To::Dir), ui)?;
     let asked = Asked::new(&args, chosen.tree.id, &chosen.paths);
     let options = ApplyOptions {
         diff: DiffOptions { only: chosen.only },

@@ -57,7 +57,8 @@ pub(super) fn workspaces(typed: &OsStr) -> Vec<CompletionCandidate> {
     let found = list::list(&list::Filter::default()).map(|l| l.workspaces).unwrap_or_default();
     let newest = (typed.is_empty() && !found.is_empty()).then(|| candidate("@", "the newest"));
     let one = |w: crate::schema::workspace::Workspace| {
-        let help = w.from_dir.unwrap_or_else(|| "an empty one".to_owned());
+        let help =
+            w.from_dir.or(w.imported.map(|copy| copy.from)).unwrap_or_else(|| "an empty one".to_owned());
         let by_id = !typed.is_empty() && w.id.as_str().starts_with(typed);
         let word = if by_id { w.id.to_string() } else { w.name.to_string() };
         word.starts_with(typed).then(|| candidate(word, &help))

@@ -7,7 +7,7 @@ use super::error::{CmdResult, CommandError};
 use super::exit::{self, Exit};
 use super::ui::Ui;
 use crate::base::text;
-use crate::ops::changes::{self, Chosen, DiffOptions, Tree};
+use crate::ops::changes::{self, Chosen, DiffOptions, To, Tree};
 use crate::schema::changes::{Change, Diff};
 
 const EXAMPLES: &str = "\
@@ -67,7 +67,7 @@ pub struct Args {
 
 /// Run the command.
 pub fn run(ui: &Ui, args: Args) -> CmdResult {
-    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, None, ui)?;
+    let Chosen { tree, only, here, .. } = changes::choose(&args.arguments, To::Base, ui)?;
     let here = Here::new(here);
     if tree.running {
         let what = if tree.id.as_str().starts_with("ws-") { "workspace" } else { "jail" };

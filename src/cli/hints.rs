@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::error::CommandError;
 use super::exit;
 use crate::base::quote::command_line;
@@ -25,6 +27,10 @@ pub(super) fn for_step(e: CommandError, step: &str, errno: &str) -> CommandError
 /// `e` with what to do about an error that came before the command.
 pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
     match error {
+        // Somebody has killed the process of ours that was to do it.
+        exec::Error::Launch(failed) if failed.call == "umount2" && failed.errno == Errno::EINTR => {
+            e.hint("try again")
+        }
         exec::Error::Launch(failed) => for_step(e, &crate::host::facts::step_of(failed), &failed.name()),
         exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
         exec::Error::Place(project::Error::CurrentDir(_)) => e.hint(CURRENT_DIR),

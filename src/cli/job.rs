@@ -73,7 +73,9 @@ enum Command {
 /// `aj exec`. When it was not ready in time it is ended (exit code 124), and when it ended before it was ready
 /// the exit code is 1; then the job is kept, with its log.
 ///
-/// --ready port:3000 waits until something in the jail listens on that TCP port, log:REGEX until a line of
+/// --ready port:3000 waits until something in the jail listens on that TCP port, http:3000/path (or
+/// http://localhost:3000/path) until a GET of that path over the jail's loopback is answered with 2xx or 3xx,
+/// http:/path the same on any port that is listened on, and log:REGEX until a line of
 /// its output matches.
 ///
 /// With --restart on-failure a command that ends with another code than 0, or is killed by something else than
@@ -88,6 +90,7 @@ enum Command {
   aj job start api --name web --ready port:3000 --ready-timeout 1m -- npm run dev
   aj job start --group ci --timeout 10m -- make check
   aj job start --restart on-failure:5 -- ./worker
+  aj job start --ready http:3000/healthz -- npm start
   id=$(aj job start --ready 'log:listening on' -- ./server)")]
 struct StartArgs {
     #[command(flatten)]
@@ -116,7 +119,7 @@ struct StartArgs {
     /// Start it again: `no`, `on-failure`, or `on-failure:N` for N times in a row at most
     #[arg(long, value_name = "WHEN", value_parser = restart, default_value = "no", help_heading = "Job")]
     restart: Restart,
-    /// When it is ready: `port:3000` or `log:REGEX`
+    /// When it is ready: `port:3000`, `http:3000/path` or `log:REGEX`
     #[arg(long, value_name = "WHEN", value_parser = condition, help_heading = "Job")]
     ready: Option<crate::ops::jobs::Condition>,
     /// How long that may take

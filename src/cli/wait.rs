@@ -31,7 +31,7 @@ pub struct Args {
     /// Jobs (id, start of one, name, or `@`), or jails (`jl-…`)
     #[arg(value_name = "ID", required = true, add = ArgValueCompleter::new(complete::jobs))]
     ids: Vec<OsString>,
-    /// What for: `exit`, `ready`, `port:3000` or `log:REGEX`
+    /// What for: `exit`, `ready`, `port:3000`, `http:3000/path` or `log:REGEX`
     #[arg(long = "for", value_name = "WHAT", value_parser = what, default_value = "exit")]
     what: For,
     /// Wait no longer than this, for all of them together
@@ -44,7 +44,6 @@ fn what(text: &str) -> Result<For, String> {
         "exit" => Ok(For::Exit),
         "ready" => Ok(For::Ready),
         other => match other.parse::<Condition>() {
-            Ok(Condition::Http { .. }) => Err("http: is not supported yet; wait for `port:3000`".to_owned()),
             Ok(condition) => Ok(For::Condition(condition)),
             Err(e) => Err(e.to_string()),
         },
@@ -88,7 +87,7 @@ impl From<WaitError> for CommandError {
             // These commands answer for another program.
             WaitError::Job(e) => CommandError { exit: exit::AJ_FAILED, ..e.into() },
             WaitError::NoReady(_) => CommandError::new(exit::AJ_FAILED, "no_ready", message)
-                .hint("say what to wait for: `--for port:3000`, `--for log:REGEX`"),
+                .hint("say what to wait for: `--for port:3000`, `--for http:3000/`, `--for log:REGEX`"),
             WaitError::OnlyEnd(_) => {
                 CommandError::new(exit::AJ_FAILED, "usage", message).hint("leave out `--for`")
             }

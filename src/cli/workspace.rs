@@ -67,7 +67,12 @@ enum Command {
 ///
 /// With --from-dir it lies over that directory of the host as a run of `aj exec` does: commands see it at
 /// its own path, what they write stays apart, and what the host changes there later may or may not be
-/// seen. Without, it begins empty, at /workspace.
+/// seen. With --import it lies over a copy of the directory, at /workspace: nothing that happens there later
+/// is seen, and forks share the copy. Blocks are shared with the original where the file system can. Secrets
+/// in it are hidden from commands as those of any directory are; fifos, sockets, devices and what is mounted
+/// in it are left out and named; everything belongs to the jail's user, without setuid bits. `aj diff` shows
+/// what changed since, `aj apply` brings it back into the directory, or into another one (`--to DIR`). With
+/// neither it begins empty, at /workspace.
 ///
 /// Flags that say what a command may do are kept and hold for every command in it, below the flags of
 /// that command and above `aj.toml` and the user's own configuration.
@@ -76,6 +81,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj workspace create api --from-dir .
+  aj workspace create api --import ~/src/api
   aj workspace create scratch --mem 1G --ttl 2h
   aj ws create --label ci --meta branch=main
   id=$(aj ws create --json | jq -r .id)")]
@@ -86,6 +92,12 @@ struct CreateArgs {
     /// The directory of the host that it lies over
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     from_dir: Option<PathBuf>,
+    /// The directory of the host that it lies over a copy of: what happens there later is not seen
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "from_dir")]
+    import: Option<PathBuf>,
+    /// Where commands see its tree, instead of at /workspace, which is a link to it then
+    #[arg(long, value_name = "PATH", conflicts_with = "from_dir")]
+    at: Option<PathBuf>,
     /// How long it lasts (`90m`, `7d`); for ever when left out. Then no command runs in it any more, and it
     /// is removed a day later (`keep.expired` of config.toml)
     #[arg(long, value_name = "TIME", value_parser = lasting)]
@@ -150,7 +162,8 @@ struct ShowArgs {
 ///
 /// Each has the files, the home and the /output of the workspace as they are now, and its settings, and is
 /// on its own from then on: what one writes no other sees. Nothing is copied, however much there is. The
-/// directory of the host that they lie over is one and the same.
+/// directory of the host that they lie over is one and the same, and what happens there is seen in all of
+/// them; with --import they lie over a copy of it as it is now, at its path.
 ///
 /// While something runs in it, what was written in it is copied (shared, where the file system can). For the
 /// last of that its jail stands still, some milliseconds as a rule and two seconds at most: held by
@@ -163,7 +176,8 @@ struct ShowArgs {
 #[command(after_long_help = "Examples:
   aj workspace fork api
   aj workspace fork api -n 4
-  aj workspace fork api --name api-try")]
+  aj workspace fork api --name api-try
+  aj workspace fork api --import")]
 struct ForkArgs {
     #[command(flatten)]
     which: Which,
@@ -175,6 +189,9 @@ struct ForkArgs {
     /// number
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
+    /// Copy the directory of the host that the workspace lies over, instead of sharing it
+    #[arg(long)]
+    import: bool,
 }
 
 /// Give a workspace another name
@@ -253,8 +270,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         Command::List(args) => list(ui, args),
         Command::Show(args) => show(ui, &args.which),
         Command::Fork(args) => {
-            let made =
-                fork::fork(op::find(args.which.workspace.as_deref())?, args.count, args.name.as_ref())?;
+            let (found, name) = (op::find(args.which.workspace.as_deref())?, args.name.as_ref());
+            let made = match args.import {
+                true => fork::fork_with_import(found, args.count, name, &ui.progress())?,
+                false => fork::fork(found, args.count, name)?,
+            };
             if ui.json {
                 ui.document(&made);
             } else {
@@ -297,9 +317,11 @@ fn create(ui: &Ui, args: CreateArgs) -> CmdResult {
     }
     // These flags belong to commands that answer for another program; this one does not.
     let flags = args.policy.into_flags().map_err(|e| CommandError { exit: exit::USAGE, ..e })?;
-    let made = create::create(create::Request {
+    let request = create::Request {
         name: args.name,
         from_dir: args.from_dir,
+        import: args.import,
+        at: args.at,
         flags: flags.layer,
         env_files: flags.env_files,
         gpus: flags.gpus,
@@ -309,7 +331,10 @@ fn create(ui: &Ui, args: CreateArgs) -> CmdResult {
         rm_when_idle: args.rm_when_idle,
         labels: args.label,
         meta,
-    })?;
+    };
+    let progress = ui.progress();
+    let made = create::create(request, &progress)?;
+    drop(progress);
     if ui.json {
         ui.document(&made);
     } else {

@@ -1,5 +1,7 @@
 //! Workspaces as people see them, and what is wrong with them in words with a way out.
 
+use nix::errno::Errno;
+
 use super::error::CommandError;
 use super::policy_flags::policy_error;
 use super::ui::human;
@@ -20,7 +22,7 @@ pub(super) fn row(w: &Workspace, terminal: bool, now: u64) -> Vec<String> {
         w.status.as_str().to_owned(),
         if terminal { ago(&w.used_at, now) } else { w.used_at.clone() },
         w.bytes.map_or_else(dash, |n| if terminal { size::human(n) } else { n.to_string() }),
-        w.from_dir.clone().unwrap_or_else(dash),
+        w.from_dir.clone().or_else(|| w.imported.as_ref().map(|copy| copy.from.clone())).unwrap_or_else(dash),
     ]
 }
 
@@ -38,7 +40,7 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
         ("name", w.name.to_string()),
         ("id", w.id.to_string()),
         ("status", status(w)),
-        ("directory", w.from_dir.clone().unwrap_or_else(|| "none: it began empty".to_owned())),
+        ("directory", directory(w)),
         ("seen at", w.path.clone()),
         ("created", w.created_at.clone()),
         ("used", w.used_at.clone()),
@@ -59,6 +61,17 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.push(("lies in", detail.directory.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+fn directory(w: &Workspace) -> String {
+    match (&w.from_dir, &w.imported) {
+        (Some(dir), _) => format!("{dir} (the host's own, shared as it is)"),
+        (None, Some(copy)) => {
+            let count = if copy.files == 1 { "file" } else { "files" };
+            format!("a copy of {} ({} {count}, {})", copy.from, copy.files, size::human(copy.bytes))
+        }
+        (None, None) => "none: it began empty".to_owned(),
+    }
 }
 
 fn status(w: &Workspace) -> String {
@@ -114,13 +127,21 @@ impl From<Error> for CommandError {
             Error::Record(_) | Error::Settings(_) => (exit::FAILED, "workspace_damaged"),
             Error::Name(_) => (exit::USAGE, "usage"),
             Error::Directory { .. } => (exit::FAILED, "workspace_refused"),
-            Error::NotText(_) | Error::Setting { .. } | Error::Word { .. } | Error::Cursor(_) => {
-                (exit::USAGE, "usage")
-            }
+            Error::NotText(_)
+            | Error::Setting { .. }
+            | Error::Word { .. }
+            | Error::Cursor(_)
+            | Error::At { .. } => (exit::USAGE, "usage"),
+            Error::Import { .. } => (exit::FAILED, "import_failed"),
+            Error::NoDirectory(_) => (exit::USAGE, "workspace_no_directory"),
+            Error::Conflicts { .. } => (exit::FAILED, "workspace_conflicts"),
             Error::CurrentDir(_) => (exit::FAILED, "current_dir"),
             Error::Random(_) => (exit::FAILED, "random"),
         };
-        let shown = CommandError::new(exit, code, e.to_string());
+        let mut shown = CommandError::new(exit, code, e.to_string());
+        if let Error::Import { source, .. } = &e {
+            shown = shown.caused_by(source);
+        }
         match &e {
             Error::NotFound(_) => shown.hint("`aj workspace list` shows the workspaces"),
             Error::NoneHere(_) => shown
@@ -159,6 +180,21 @@ impl From<Error> for CommandError {
                 .hint(format!("lose that: `aj promote {child} --into {parent} --overwrite`")),
             Error::CurrentDir(_) => shown.hint(hints::CURRENT_DIR),
             Error::Directory { .. } => shown.hint("use a project directory"),
+            Error::NoDirectory(name) => shown.hint(format!(
+                "leave out `--import`: `aj workspace fork {name}` shares nothing of the host's"
+            )),
+            Error::Conflicts { name, .. } => shown
+                .hint(format!("see them: `aj diff {name}`"))
+                .hint(format!("bring back what is not in conflict: `aj apply {name} --partial`")),
+            Error::At { .. } => shown.hint("leave it out: the tree is at /workspace then"),
+            Error::Import { source, .. } => match source.errno {
+                Errno::EACCES | Errno::EPERM => shown
+                    .hint("let yourself read it (`chmod u+rX`), or move it out of the directory")
+                    .hint("or leave the directory where it is: `aj workspace create --from-dir DIR`"),
+                Errno::ENOSPC | Errno::EDQUOT => shown
+                    .hint("make room (`aj gc`), or set AJ_STATE_DIR to a directory on a larger file system"),
+                _ => shown,
+            },
             Error::State(_)
             | Error::Volume(_)
             | Error::Policy(_)

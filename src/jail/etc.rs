@@ -16,6 +16,8 @@ use walkdir::WalkDir;
 
 use super::gitconfig;
 use super::ready::{self, Ready};
+use super::spec::Mask;
+use crate::base::stamp::Stamp;
 
 /// Format of the copy: a change here makes new ones.
 const FORMAT: u32 = 2;
@@ -145,24 +147,54 @@ const OWN: &[(&str, &str)] = &[
 /// Host name of a one-shot jail: what `/etc/hosts` resolves.
 pub const HOSTNAME: &str = "agentjail";
 
+/// Host name of the jail of the workspace `name`: the same, as host names are spelled.
+pub fn host_name(name: &str) -> String {
+    let plain = name.replace('_', "-");
+    let plain = plain.trim_matches('-');
+    // Resolvers take a number for an address.
+    let number = plain.bytes().all(|b| b.is_ascii_digit()) || plain.starts_with("0x");
+    match plain {
+        "" => HOSTNAME.to_owned(),
+        _ if number => format!("ws-{plain}").chars().take(LABEL).collect(),
+        _ => plain.to_owned(),
+    }
+}
+
+/// Characters of a host name at most.
+const LABEL: usize = 63;
+
+/// What says the host name in the jail's `/etc`, when it is another one than in the ready-made one. The files are
+/// shown in the place of those: a copy of all of `/etc` for each name would cost more.
+pub fn named(host: &str) -> Vec<Mask> {
+    if host == HOSTNAME {
+        return Vec::new();
+    }
+    let own = OWN.iter().filter(|(file, _)| matches!(*file, "hosts" | "hostname"));
+    let shown = own.map(|(file, text)| Mask {
+        path: Path::new("/etc").join(file),
+        shows: Some(text.replace(HOSTNAME, host).into_bytes()),
+    });
+    shown.collect()
+}
+
 /// The stamp of the host's `/etc` as it is now.
 fn stamp(host: &Path, git: &[String]) -> String {
-    let mut h = blake3::Hasher::new();
-    h.update(&FORMAT.to_le_bytes());
+    let mut h = Stamp::default();
+    h.put(&FORMAT.to_le_bytes());
     for text in git {
-        h.update(&(text.len() as u64).to_le_bytes());
-        h.update(text.as_bytes());
+        h.put(&(text.len() as u64).to_le_bytes());
+        h.put(text.as_bytes());
     }
-    h.update(env!("CARGO_PKG_VERSION").as_bytes());
+    h.put(env!("CARGO_PKG_VERSION").as_bytes());
     for name in WATCHED {
         if let Ok(m) = fs::symlink_metadata(host.join(name)) {
             for v in [m.ino() as i64, m.ctime(), m.ctime_nsec(), m.size() as i64] {
-                h.update(&v.to_le_bytes());
+                h.put(&v.to_le_bytes());
             }
         }
-        h.update(&[0]);
+        h.put(&[0]);
     }
-    h.finalize().to_hex().as_str().get(..16).unwrap_or_default().to_owned()
+    format!("{:016x}", h.value())
 }
 
 /// What a jail without namespaces may see of the host's own `/etc`, and which of it are directories.
@@ -298,6 +330,28 @@ fn copy_file(source: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_workspace_is_made_one_of_a_host() {
+        for (name, host) in [
+            ("api", "api"),
+            ("a_b-c_", "a-b-c"),
+            ("1234", "ws-1234"),
+            ("0x7f", "ws-0x7f"),
+            ("0-", "ws-0"),
+            ("4u", "4u"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(host_name(name), host);
+        }
+        assert_eq!(host_name(&"1".repeat(63)).len(), 63);
+        assert_eq!(named(HOSTNAME), []);
+        let texts = named("api").into_iter().map(|m| (m.path, String::from_utf8(m.shows.unwrap()).unwrap()));
+        let texts: Vec<_> = texts.collect();
+        assert_eq!(texts[0].0, Path::new("/etc/hosts"));
+        assert!(texts[0].1.contains("127.0.0.1 localhost api\n") && !texts[0].1.contains("agentjail"));
+        assert_eq!(texts[1], (Path::new("/etc/hostname").to_owned(), "api\n".to_owned()));
+    }
 
     fn host() -> tempfile::TempDir {
         let d = tempfile::tempdir().unwrap();

@@ -399,7 +399,7 @@ fn files(
         mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     }
     let pivoted = if plan.confinement.without.keeps("pivot_root") {
-        mount::pivot_into(root)
+        overlays.pivot(root)
     } else {
         Err(Error::new("pivot_root", "", Errno::EINVAL))
     };
@@ -407,7 +407,7 @@ fn files(
         Ok(()) => true,
         // The kernel's first file system, or a chroot.
         Err(e) if plan.nested && e.errno == Errno::EINVAL => {
-            mount::move_over_root(root)?;
+            overlays.cover_root(root)?;
             false
         }
         Err(e) => return Err(e),

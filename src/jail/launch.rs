@@ -203,12 +203,12 @@ impl Held {
     }
 
     /// Let it go on, with the plan that it has: the tree exists. `lend`: make its overlays for it.
-    pub fn release(self, plan: &Plan, lend: bool) -> Result<Released> {
+    pub fn release(mut self, plan: &Plan, lend: bool) -> Result<Released> {
         if !lend || !overlay::any_to_lend(plan) {
             handover::release(&self.go, Word::Go)?;
         } else {
             handover::release(&self.go, Word::Lending)?;
-            overlay::make_for(&self.running, plan, &self.mapped, (self.inside, self.own_net))?;
+            overlay::make_for(&mut self.running, plan, &self.mapped, (self.inside, self.own_net))?;
         }
         Ok(Released { running: self.running, mappings: self.mappings })
     }

@@ -6,6 +6,10 @@
 //! makes the overlays while pid 1 attaches everything else, and sends them over. It shares the
 //! launcher's memory, and the launcher waits for it. Where that does not work for any reason, pid 1
 //! makes them itself, and says what is wrong.
+//!
+//! The same process then brings up `lo`, and detaches the old root once pid 1 has pivoted, for which the
+//! kernel has to wait for every processor: meanwhile pid 1 gives up its privileges. The command cannot start
+//! before: the launcher says the word for it when all this is done.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,7 +23,7 @@ use nix::unistd::Pid;
 use super::cover::place;
 use super::launch::Running;
 use super::plan::{Mount, Overlay, Plan, What};
-use super::wire;
+use super::wire::{self, Message, Received};
 use crate::base::text;
 use crate::sys::mount::{self, Attr, NewFs};
 use crate::sys::openat2::resolved;
@@ -129,6 +133,8 @@ pub(super) struct Overlays<'a> {
     expected: usize,
     status: &'a OwnedFd,
     lent: std::vec::IntoIter<OwnedFd>,
+    /// They came from the launcher.
+    are_lent: bool,
     /// Opened before pid 1 changed its ids.
     parts: std::vec::IntoIter<Parts>,
 }
@@ -137,7 +143,27 @@ impl<'a> Overlays<'a> {
     /// Those of `plan`. `lending`: the launcher said that it makes some. `parts`: of all, or none.
     pub(super) fn new(plan: &Plan, lending: bool, status: &'a OwnedFd, parts: Vec<Parts>) -> Overlays<'a> {
         let expected = if lending { lent(plan).count() } else { 0 };
-        Overlays { expected, status, lent: Vec::new().into_iter(), parts: parts.into_iter() }
+        let (lent, parts) = (Vec::new().into_iter(), parts.into_iter());
+        Overlays { expected, status, lent, are_lent: false, parts }
+    }
+
+    /// Make `root` ours, with all in place. Whoever has lent overlays detaches the old root, while we go on to
+    /// give up our privileges: the launcher says that the command may start when that is done.
+    pub(super) fn pivot(&self, root: &OwnedFd) -> Result<()> {
+        if !self.are_lent {
+            return mount::pivot_into(root);
+        }
+        mount::pivot_onto(root)?;
+        wire::send(self.status, &Message::Root { pivoted: true }, None)
+    }
+
+    /// Put `root` over the old one, where it cannot be made ours.
+    pub(super) fn cover_root(&self, root: &OwnedFd) -> Result<()> {
+        mount::move_over_root(root)?;
+        if !self.are_lent {
+            return Ok(());
+        }
+        wire::send(self.status, &Message::Root { pivoted: false }, None)
     }
 
     /// The next one, which is to be attached at `m`.
@@ -155,6 +181,7 @@ impl<'a> Overlays<'a> {
                 };
                 if lent.len() == self.expected {
                     self.lent = lent.into_iter();
+                    self.are_lent = true;
                 }
                 self.expected = 0;
             }
@@ -175,23 +202,32 @@ impl<'a> Overlays<'a> {
 /// Make the overlays of `jail` for it. `ids`: those of the jail's user inside, where it is not the
 /// caller's own. Call it when pid 1 has been told to expect them; it hears of a failure, too.
 /// `own_net`: it has a network namespace of its own, and a moment later its `lo` is up.
+///
+/// An error means that the old root is still there: the command must not start.
 pub(super) fn make_for(
-    jail: &Running,
+    jail: &mut Running,
     plan: &Plan,
     mapped: &[OwnedFd],
     (ids, own_net): (Option<u32>, bool),
 ) -> Result<()> {
     let launcher = nix::unistd::getpid();
+    let mut stage = Stage::Making;
     let mut lent = || {
         // Of our process group, and not to be stopped or ended apart from us. Our own signals are left as
         // they are: what is to end us ends the wait, and the process with us.
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).ok();
-        match make_inside(jail, plan, mapped, (ids, launcher)) {
-            Ok(made) => {
+        match make_inside(jail, plan, mapped, (ids, own_net, launcher)) {
+            Ok((made, in_net)) => {
+                stage = Stage::Lent(Errno::EINTR);
                 drop(wire::send_descriptors(&jail.status, &made));
-                if own_net && loopback_up(jail).is_ok() {
+                if in_net && net::loopback_up().is_ok() {
                     drop(wire::send_loopback(&jail.status));
                 }
+                stage = match wire::wait_root(&jail.status).map(detach) {
+                    Some(Ok(())) => Stage::Detached,
+                    Some(Err(e)) => Stage::Lent(e.errno),
+                    None => Stage::Lent(Errno::ECONNRESET),
+                };
             }
             Err(_) => drop(wire::send_none(&jail.status)),
         }
@@ -201,30 +237,51 @@ pub(super) fn make_for(
     let started = clone::vfork_start(&mut lent);
     // A change of ids there has marked the memory, which is ours.
     caps::set_dumpable(dumpable)?;
-    match started.and_then(pidfd::wait4) {
-        Ok((End::Exited(0), _)) => Ok(()),
+    match (started.and_then(pidfd::wait4), stage) {
+        (_, Stage::Detached) | (Ok((End::Exited(0), _)), Stage::Making) => Ok(()),
         // No more processes for us, or it was killed before it said anything (by a filter of the caller's
         // that kills whoever asks for `setns`): pid 1 can do without, but must not wait for it.
-        Ok(_) | Err(_) => wire::send_none(&jail.status),
+        (_, Stage::Making) => wire::send_none(&jail.status),
+        (_, Stage::Lent(errno)) => match wire::receive(&jail.status, false)? {
+            Received::Closed => Ok(()),
+            // Pid 1 has failed: its own word for why.
+            Received::Message(word @ Message::Failed { .. }, _) => {
+                jail.said = Some(word);
+                Ok(())
+            }
+            Received::Message(..) | Received::Nothing => Err(Error::new("umount2", "old root", errno)),
+        },
     }
 }
 
-/// In the process that is lent, when pid 1 has overlays to attach. What is not done in time, or not at
-/// all, pid 1 does itself.
-fn loopback_up(jail: &Running) -> Result<()> {
-    ns::join_net(&jail.pidfd)?;
-    net::loopback_up()
+/// How far the process that is lent has come. It writes this into our memory.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Pid 1 has heard nothing, or that nothing comes.
+    Making,
+    /// Pid 1 has the overlays and leaves its old root to us. Why that is not detached.
+    Lent(Errno),
+    /// All is done.
+    Detached,
 }
 
-/// In the process that is lent.
+/// In the process that is lent, which has the root that pid 1 has.
+fn detach(pivoted: bool) -> Result<()> {
+    if pivoted { mount::detach_root_above() } else { Ok(()) }
+}
+
+/// In the process that is lent: the overlays, and whether we are in the jail's network namespace.
 fn make_inside(
     jail: &Running,
     plan: &Plan,
     mapped: &[OwnedFd],
-    (ids, launcher): (Option<u32>, Pid),
-) -> Result<Vec<OwnedFd>> {
+    (ids, own_net, launcher): (Option<u32>, bool, Pid),
+) -> Result<(Vec<OwnedFd>, bool)> {
     die_with(launcher)?;
     ns::join_files(&jail.pidfd)?;
+    // Now or never: once pid 1 has changed its ids it cannot be joined any more. Where it has no such
+    // namespace yet, or this fails, it brings up `lo` itself.
+    let in_net = own_net && ns::join_net(&jail.pidfd).is_ok();
     nix::sys::stat::umask(Mode::empty());
     let parts: Vec<Parts> = lent(plan).map(open_one).collect::<Result<_>>()?;
     if let Some(id) = ids {
@@ -240,7 +297,8 @@ fn make_inside(
         }
         make(overlay, parts, mapped, None)
     };
-    lent(plan).zip(parts).map(one).collect()
+    let made = lent(plan).zip(parts).map(one).collect::<Result<_>>()?;
+    Ok((made, in_net))
 }
 
 /// It has the launcher's end of the status socket: were it to outlive the launcher, on a file system that

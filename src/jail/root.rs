@@ -22,6 +22,7 @@ use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use super::plan::{Plan, What};
 use super::ready::{self, Ready};
 use crate::base::clock;
+use crate::base::stamp::Stamp;
 
 /// Format of the directory: a change here makes new ones.
 const FORMAT: u32 = 1;
@@ -160,9 +161,9 @@ fn name(stamp: u64) -> String {
 }
 
 fn stamp(plan: &Plan, owner: Option<u32>) -> u64 {
-    let mut h = blake3::Hasher::new();
-    h.update(&FORMAT.to_le_bytes());
-    h.update(&owner.unwrap_or(u32::MAX).to_le_bytes());
+    let mut h = Stamp::default();
+    h.put(&FORMAT.to_le_bytes());
+    h.put(&owner.unwrap_or(u32::MAX).to_le_bytes());
     // With their NUL bytes, which no name has, texts cannot run into each other.
     let links = plan.links.iter().flat_map(|(to, at)| [to, at]);
     for (kind, path) in plan
@@ -172,10 +173,10 @@ fn stamp(plan: &Plan, owner: Option<u32>) -> u64 {
         .chain(plan.files.iter().map(|p| (b"f", p)))
         .chain(links.map(|p| (b"l", p)))
     {
-        h.update(kind);
-        h.update(path.to_bytes_with_nul());
+        h.put(kind);
+        h.put(path.to_bytes_with_nul());
     }
-    h.finalize().as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    h.value()
 }
 
 impl Wanted {

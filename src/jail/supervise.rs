@@ -477,7 +477,7 @@ fn take_message(
             watcher.started(layers, pid, lines);
         }
         // Asked for and taken before.
-        Received::Message(Message::Uppers, _) => {}
+        Received::Message(Message::Uppers | Message::Root { .. }, _) => {}
         Received::Message(Message::Terminal, Some(master)) => state.master = Some(master),
         // Its descriptor was lost on the way.
         Received::Message(Message::Terminal, None) => {

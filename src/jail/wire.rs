@@ -37,6 +37,12 @@ pub enum Message {
     /// The jail's tmpfs is made; the upper layers that it holds follow as descriptors, and are waited for to
     /// be filled.
     Uppers,
+    /// The root of the jail is in place, with the overlays that were lent. `pivoted`: the old one lies over it,
+    /// for the one that has lent them to detach, which is before the command may start.
+    Root {
+        /// Otherwise the old one lies below, and stays.
+        pivoted: bool,
+    },
     /// The command is running, with these layers in force. The jail's `/proc` travels with it;
     /// sockets made in the jail's network namespace can travel the same way.
     Started(Layers),
@@ -75,6 +81,7 @@ impl Message {
                 out.extend_from_slice(step.as_bytes().get(..step.len().min(MAX - 6)).unwrap_or_default());
             }
             Message::Uppers => out.push(7),
+            Message::Root { pivoted } => out.extend_from_slice(&[8, u8::from(*pivoted)]),
             Message::Started(layers) => {
                 out.push(2);
                 out.extend_from_slice(&layers.to_bits().to_le_bytes());
@@ -116,6 +123,7 @@ impl Message {
                 Message::Started(layers)
             }
             7 if rest.is_empty() => Message::Uppers,
+            8 if rest.len() == 1 => Message::Root { pivoted: rest == [1] },
             3 | 4 if rest.len() == 29 => {
                 let end = if *tag == 3 { End::Exited(int()?) } else { End::Signaled(int()?) };
                 let time = |at| word(at).map(Duration::from_micros);
@@ -200,6 +208,23 @@ pub fn is_loopback_up(socket: impl AsFd) -> bool {
         if recv(socket, &mut byte, MsgFlags::MSG_DONTWAIT).is_ok() && up {
             return true;
         }
+    }
+}
+
+/// Wait for [`Message::Root`] of pid 1, and take it. `None`: it has failed or ended, which is for others to hear.
+pub fn wait_root(socket: impl AsFd) -> Option<bool> {
+    let socket = socket.as_fd();
+    let mut bytes = [0u8; 2];
+    loop {
+        match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK) {
+            Err(Errno::EINTR) => {}
+            Ok(2) if bytes[0] == 8 => break,
+            _ => return None,
+        }
+    }
+    match receive(socket, false) {
+        Ok(Received::Message(Message::Root { pivoted }, _)) => Some(pivoted),
+        _ => None,
     }
 }
 
@@ -391,6 +416,8 @@ mod tests {
         without.without_caches(1 << 63 | 2);
         for m in [
             Message::Uppers,
+            Message::Root { pivoted: true },
+            Message::Root { pivoted: false },
             Message::Started(without),
             Message::Failed { step: "mount `proc`".into(), errno: 1, exec: false },
             Message::Started(Layers::from_bits(0x1ff)),
@@ -409,7 +436,7 @@ mod tests {
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }
-        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08"] {
+        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08", b"\x09"] {
             assert_eq!(Message::decode(bad), None);
         }
     }

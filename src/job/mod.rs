@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod frame;
+pub mod http;
 pub mod read;
 pub mod ready;
 mod segments;

@@ -18,7 +18,7 @@ const LINE: usize = 64 * 1024;
 pub enum Condition {
     /// Something in its jail listens on this TCP port.
     Port(u16),
-    /// A GET of this path, on this port or on whatever port is listened on, is answered with 2xx or 3xx.
+    /// A GET of this path, on this port or on any that is listened on, is answered with 2xx or 3xx.
     Http {
         /// The port.
         port: Option<u16>,
@@ -33,11 +33,14 @@ pub enum Condition {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotACondition {
     /// It is of no kind that there is.
-    #[error("`{0}` is nothing to wait for: write `port:3000` or `log:REGEX`")]
+    #[error("`{0}` is nothing to wait for: write `port:3000`, `http:3000/path` or `log:REGEX`")]
     Kind(String),
     /// The port is none.
     #[error("`{0}` is not a port: a number from 1 to 65535")]
     Port(String),
+    /// The address is another machine's.
+    #[error("`{0}` is not in the jail: write `http:PORT/path`, or `http://localhost:PORT/path`")]
+    Host(String),
     /// The path is none.
     #[error("`{0}` is not a path of an address: it has blanks or control characters in it")]
     Path(String),
@@ -63,12 +66,29 @@ impl FromStr for Condition {
         match given.split_once(':') {
             Some(("port", rest)) => Ok(Condition::Port(port(rest)?)),
             Some(("http", rest)) => {
+                // As an address is written: of this machine, which inside is the jail.
+                let (rest, whole) = match rest.strip_prefix("//") {
+                    Some(address) => {
+                        let own = ["localhost", "127.0.0.1", "[::1]"];
+                        let after = own.iter().find_map(|host| address.strip_prefix(host));
+                        let after = after.ok_or_else(|| NotACondition::Host(shown(address)))?;
+                        (after.strip_prefix(':').unwrap_or(after), Some(after.starts_with(':')))
+                    }
+                    None => (rest, None),
+                };
+                if whole == Some(false) && !rest.starts_with('/') {
+                    return Err(NotACondition::Host(shown(given)));
+                }
                 let at = rest.find('/').ok_or_else(|| NotACondition::Kind(shown(given)))?;
                 let (number, path) = rest.split_at(at);
                 if path.len() > 2048 || !path.bytes().all(|b| b.is_ascii_graphic()) {
                     return Err(NotACondition::Path(shown(path)));
                 }
-                let port = if number.is_empty() { None } else { Some(port(number)?) };
+                let port = match (number, whole) {
+                    ("", None) => None,
+                    ("", Some(false)) => Some(80),
+                    (number, _) => Some(port(number)?),
+                };
                 Ok(Condition::Http { port, path: path.to_owned() })
             }
             Some(("log", pattern)) => Ok(Condition::Log(compile(pattern)?)),
@@ -176,6 +196,14 @@ mod tests {
         for text in ["port:3000", "http:/", "http:8080/healthz?a=b", "log:listening on .*:\\d+", "log:"] {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
         }
+        for (address, same) in [
+            ("http://localhost:3000/a", "http:3000/a"),
+            ("http://127.0.0.1:3000/", "http:3000/"),
+            ("http://[::1]:3000/", "http:3000/"),
+            ("http://localhost/a//b", "http:80/a//b"),
+        ] {
+            assert_eq!(address.parse::<Condition>().unwrap().to_string(), same);
+        }
         for bad in [
             "",
             "port",
@@ -189,6 +217,12 @@ mod tests {
             "http:/a b",
             "http:/\u{1b}",
             "https:/",
+            "http://example.org/",
+            "http://localhost.example.org/",
+            "http://localhost@x/",
+            "http://localhost:/",
+            "http://localhost",
+            "http://127.0.0.1:0/",
             "log",
             "log:(",
             "log:\u{1b}[",

@@ -20,7 +20,7 @@ use crate::sys;
 use crate::sys::at::Stamp;
 use crate::workspace::{Uppers, apply as merge, diff as compare};
 
-pub use find::{Chosen, choose, open_tree, tree_of_run, tree_of_run_in};
+pub use find::{Chosen, To, choose, open_tree, tree_of_run, tree_of_run_in};
 pub(super) use find::{newest_of_project, selected};
 pub use patch::{LeftOut, patch};
 mod base;
@@ -48,8 +48,14 @@ pub struct Tree {
     pub started: Stamp,
     /// What it has over further directories.
     pub parts: Vec<Part>,
-    /// It lies over an empty directory of its own: there is nothing to bring its changes into.
+    /// It lies over a directory of its own, empty or a copy: there is nothing to bring its changes into.
     pub homeless: bool,
+    /// The host directory that it lies over a copy of.
+    pub imported: Option<PathBuf>,
+    /// Where its jails see it, when that is neither the path of its base nor `/workspace`.
+    pub seen_at: Option<PathBuf>,
+    /// It is judged by another directory than the one that it lies over: what of that is known to be as it was.
+    pub elsewhere: Option<Vec<(u64, Stamp)>>,
     /// Its jail has not ended: what is in it may be half written.
     pub running: bool,
     /// Keeps it from being removed meanwhile.
@@ -482,6 +488,9 @@ mod tests {
             started: Stamp::default(),
             parts: Vec::new(),
             homeless: false,
+            imported: None,
+            seen_at: None,
+            elsewhere: None,
             running: false,
             _held: None,
         }

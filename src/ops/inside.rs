@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::files;
+use super::{files, jobs};
 use crate::jail::hands;
 use crate::jail::join::{Handed, Live};
 use crate::sys::{self, fd};
@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) enum Kind {
     /// Changes of files: `files::inside::Told`.
     Files,
+    /// A question to a server in it: `jobs::knock`.
+    Http,
 }
 
 /// What came of asking.
@@ -70,6 +72,7 @@ fn work(order: &[u8], input: File, output: File) {
     let mut data = Data { input, output: &output, asked: false, left: 0, ended: false };
     let answer = match kind {
         b'f' => files::inside::carry_out(order, &mut data),
+        b'h' => jobs::knock::carry_out(order),
         _ => return,
     };
     let Ok(length) = u32::try_from(answer.len()) else { return };
@@ -129,6 +132,7 @@ pub(super) fn ask(
     let (from, output) = fd::pipe()?;
     let tag: &[u8] = match kind {
         Kind::Files => b"f",
+        Kind::Http => b"h",
     };
     let hand = match live.hand(&[tag, order].concat(), &input, &output)? {
         Handed::Taken(hand) => hand,

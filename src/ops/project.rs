@@ -118,9 +118,10 @@ pub fn over(root: PathBuf) -> Result<Place, Error> {
     kept(root, "the kept tree", None)
 }
 
-/// The tree of a workspace, over the directory `root`; `empty`: one of the workspace's own.
-pub fn of_workspace(root: PathBuf, empty: bool) -> Result<Place, Error> {
-    kept(root, "the workspace", empty.then(|| PathBuf::from("/workspace")))
+/// The tree of a workspace, over the directory `root`, which is seen at `at`; `None`: at its own path, because
+/// it is one of the host's.
+pub fn of_workspace(root: PathBuf, at: Option<PathBuf>) -> Result<Place, Error> {
+    kept(root, "the workspace", at)
 }
 
 fn kept(root: PathBuf, why: &'static str, shown_at: Option<PathBuf>) -> Result<Place, Error> {

@@ -4,7 +4,6 @@
 //! cloud keys, loader hooks. Names that look harmless are added here one by one; everything else
 //! comes in only when the user passes it by name.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -84,9 +83,9 @@ impl std::fmt::Debug for Inside<'_> {
 ///
 /// Order of precedence, weakest first: fixed values, the allow-list, `tools`, `pass`, `env`. `caller` is the
 /// environment of `aj`. No value holds a NUL byte if none of the inputs does.
-pub fn build(
+pub fn build<'c>(
     settings: &Settings,
-    caller: impl IntoIterator<Item = (OsString, OsString)>,
+    caller: impl IntoIterator<Item = (&'c OsStr, &'c OsStr)>,
     inside: &Inside<'_>,
 ) -> Vec<(OsString, OsString)> {
     let mut out: Vec<(OsString, OsString)> = Vec::with_capacity(24);
@@ -94,12 +93,12 @@ pub fn build(
     let mut passed = Vec::new();
     for (name, value) in caller {
         if name == "PATH" {
-            path = Some(reduced_path(&value, inside));
-        } else if is_copied(&name) || is_certificate(&name, &value, inside) {
-            out.push((name.clone(), value.clone()));
+            path = Some(reduced_path(value, inside));
+        } else if is_copied(name) || is_certificate(name, value, inside) {
+            out.push((name.to_owned(), value.to_owned()));
         }
-        if settings.pass.contains(&name) {
-            passed.push((name, value));
+        if settings.pass.iter().any(|wanted| wanted == name) {
+            passed.push((name.to_owned(), value.to_owned()));
         }
     }
     for (name, value) in [
@@ -151,12 +150,13 @@ fn is_certificate(name: &OsStr, value: &OsStr, inside: &Inside<'_>) -> bool {
 /// Relative and empty entries are dropped: they mean "the current directory", which in a jail is
 /// the tree nobody trusts.
 fn reduced_path(caller: &OsStr, inside: &Inside<'_>) -> OsString {
-    let mut seen: HashSet<&[u8]> = HashSet::new();
+    let mut seen: Vec<&[u8]> = Vec::new();
     let mut out: Vec<u8> = Vec::with_capacity(caller.len());
     let entries = caller.as_bytes().split(|b| *b == b':').filter(|e| e.starts_with(b"/"));
     let visible = entries.filter(|e| (inside.visible)(Path::new(OsStr::from_bytes(e))));
     for entry in inside.path_first.iter().map(|p| p.as_os_str().as_bytes()).chain(visible) {
-        if seen.insert(entry) {
+        if !seen.contains(&entry) {
+            seen.push(entry);
             if !out.is_empty() {
                 out.push(b':');
             }
@@ -172,8 +172,8 @@ fn reduced_path(caller: &OsStr, inside: &Inside<'_>) -> OsString {
     OsString::from(OsStr::from_bytes(&out))
 }
 
-fn has_system_directory(seen: &HashSet<&[u8]>) -> bool {
-    FALLBACK_PATH.split(':').any(|d| seen.contains(d.as_bytes()))
+fn has_system_directory(seen: &[&[u8]]) -> bool {
+    FALLBACK_PATH.split(':').any(|d| seen.contains(&d.as_bytes()))
 }
 
 /// Whether a value given on the command line looks like a real secret: argv is visible to every
@@ -241,7 +241,7 @@ mod tests {
             path_first: &[],
             visible: &|p| p.starts_with("/usr"),
         };
-        build(settings, caller.iter().map(|(n, v)| (OsString::from(n), OsString::from(v))), &inside)
+        build(settings, caller.iter().map(|(n, v)| (OsStr::new(n), OsStr::new(v))), &inside)
     }
 
     fn get(env: &[(OsString, OsString)], name: &str) -> Option<String> {

@@ -10,6 +10,9 @@ use crate::base::name::Name;
 
 /// Format of [`Record`]; an older `aj` refuses a newer one.
 pub const RECORD: u32 = 1;
+/// The same of one with an [`Import`] or a path of its own: an older `aj` would take the layer for one that
+/// nobody uses.
+pub const RECORD_OF_IMPORT: u32 = 2;
 
 /// `workspaces/ID/workspace.toml`, but for its section `[policy]`, which `policy::stored` reads and writes.
 /// Times are milliseconds since the epoch, durations milliseconds.
@@ -62,9 +65,28 @@ pub struct Record {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// Where its tree is seen, when that is neither the host directory's path nor `/workspace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The copy of a host directory that its tree lies over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
     /// What the user noted about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
+}
+
+/// A copy of a host directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// The directory.
+    pub from: String,
+    /// The layer that it was copied into.
+    pub layer: String,
+    /// Files and links in it.
+    pub files: u64,
+    /// Bytes in them, holes apart.
+    pub bytes: u64,
 }
 
 /// What a workspace is doing.
@@ -130,6 +152,8 @@ pub struct Workspace {
     pub live: Option<Live>,
     /// The host directory that it lies over; `null`: it began empty.
     pub from_dir: Option<String>,
+    /// The host directory that its tree lies over a copy of.
+    pub imported: Option<Imported>,
     /// Where it is seen inside.
     pub path: String,
     /// When it was made, RFC 3339.
@@ -157,6 +181,17 @@ pub struct Workspace {
     pub labels: Vec<String>,
     /// What the user noted about it.
     pub meta: BTreeMap<String, String>,
+}
+
+/// A copy of a host directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// The directory.
+    pub from: String,
+    /// Files and links in it.
+    pub files: u64,
+    /// Bytes in them, holes apart.
+    pub bytes: u64,
 }
 
 /// `aj workspace list --json`.

@@ -32,6 +32,13 @@ impl Applied {
         !self.0.is_empty() && self.0.contains(&(ino, time))
     }
 
+    /// The same and further ones.
+    #[must_use]
+    pub fn with<'a>(mut self, more: impl IntoIterator<Item = &'a (u64, Stamp)>) -> Applied {
+        self.0.extend(more);
+        self
+    }
+
     /// Those noted in the directory of a tree; none when they cannot be read.
     pub fn read(tree: impl AsFd) -> Applied {
         let most = (HEAD.len() + MOST * SIZE) as u64;

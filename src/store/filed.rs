@@ -21,8 +21,10 @@ pub trait Recorded: Serialize + DeserializeOwned {
     const FILE: &'static str;
     /// Bytes of that at most.
     const LIMIT: u64;
-    /// The format that this `aj` writes.
+    /// The newest format that this `aj` writes.
     const FORMAT: u32;
+    /// The oldest one that it reads.
+    const OLDEST: u32 = Self::FORMAT;
     /// The format that it has.
     fn format(&self) -> u32;
     /// Whose it is.
@@ -148,7 +150,7 @@ fn decode<R: Recorded>(bytes: Vec<u8>) -> std::result::Result<Filed<R>, Undecode
     };
     match record.format() {
         found if found > R::FORMAT => return Err(Undecoded::Newer(found)),
-        found if found < R::FORMAT => return Err(damaged("its format is none")),
+        found if found < R::OLDEST => return Err(damaged("its format is none")),
         _ => {}
     }
     let policy = text.find(POLICY).map(|at| text[at + 1..].to_owned()).unwrap_or_default();
@@ -185,6 +187,8 @@ mod tests {
             parent: None,
             group: None,
             layers: vec![],
+            at: None,
+            import: None,
             labels: vec!["a".into(), "b=c".into()],
             meta: [("k".to_owned(), "v [policy] w".to_owned())].into(),
         }

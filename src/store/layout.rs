@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -29,6 +29,7 @@ use super::atomic::{self, Durability};
 use super::dirfd;
 use super::error::{Error, Result};
 use crate::base::{env, text};
+use crate::sys::{openat2, xattr};
 
 /// Format of the state directory. An older `aj` refuses a newer one.
 pub const VERSION: u32 = 1;
@@ -54,6 +55,8 @@ fn locate_from(own: Option<OsString>, xdg: Option<PathBuf>, home: Option<PathBuf
 pub struct StateDir {
     dir: File,
     path: PathBuf,
+    /// No component of the path is a link, or `..`.
+    direct: bool,
 }
 
 impl StateDir {
@@ -92,10 +95,15 @@ impl StateDir {
     }
 
     fn open_dir(path: &Path) -> Result<Option<StateDir>> {
-        let opened = File::options()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(path);
+        use std::os::unix::ffi::OsStrExt;
+        let without_links = openat2::absolute(path.as_os_str().as_bytes(), openat2::For::Listing);
+        let direct = without_links.is_ok() && !path.components().any(|c| c == Component::ParentDir);
+        let opened = without_links.map(File::from).or_else(|_| {
+            File::options()
+                .read(true)
+                .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+                .open(path)
+        });
         let dir = match opened {
             Ok(dir) => dir,
             Err(e) => return StateDir::explain(path, &e),
@@ -109,7 +117,7 @@ impl StateDir {
         if meta.mode() & 0o077 != 0 {
             return Err(Error::Exposed { path: text::os(path), mode: meta.mode() & 0o7777 });
         }
-        Ok(Some(StateDir { dir, path: path.to_owned() }))
+        Ok(Some(StateDir { dir, path: path.to_owned(), direct }))
     }
 
     /// A refused open, told apart only once it has failed.
@@ -169,6 +177,9 @@ impl StateDir {
 
     /// Its path without links, as the kernel knows it: for comparing with other such paths.
     pub fn real_path(&self) -> PathBuf {
+        if self.direct {
+            return self.path.components().collect();
+        }
         use std::os::fd::AsRawFd;
         let link = format!("/proc/self/fd/{}", self.dir.as_raw_fd());
         std::fs::read_link(link).unwrap_or_else(|_| self.path.clone())
@@ -185,7 +196,14 @@ impl StateDir {
             other => return other.map_err(fail),
         }
         match mkdirat(&self.dir, name, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => open().map_err(fail),
+            Ok(()) => {
+                let made = open().map_err(fail)?;
+                // Without a journal ext4 takes no inode again for a minute, and looks at each of those in a block group
+                // whenever it makes another: where much comes and goes beside us, a start would wait for that.
+                xattr::spread_children(&made);
+                Ok(made)
+            }
+            Err(Errno::EEXIST) => open().map_err(fail),
             Err(e) => Err(Error::call("mkdir", &self.path.join(name), e)),
         }
     }
@@ -238,6 +256,31 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_real_path_has_no_links_and_nothing_that_stands_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        let real = top.join("real/state");
+        drop(StateDir::open_at(&real).unwrap());
+        symlink("real", top.join("link")).unwrap();
+        for name in ["real/state", "link/state", "real/../real/state", "real//./state/", "link/../real/state"]
+        {
+            let state = StateDir::open_at(&top.join(name)).unwrap();
+            assert_eq!(state.real_path().as_os_str(), real.as_os_str(), "{name}");
+        }
+    }
+
+    #[test]
+    fn directories_in_it_are_spread_where_the_file_system_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open_at(&dir.path().join("state")).unwrap();
+        let made = state.subdir("trees").unwrap();
+        let ext4 =
+            nix::sys::statfs::fstatfs(&made).unwrap().filesystem_type() == nix::sys::statfs::EXT4_SUPER_MAGIC;
+        let spread = xattr::flags(&made).is_some_and(|flags| flags & 0x20000 != 0);
+        assert_eq!(spread, ext4 && xattr::flags(&made).is_some());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::atomic::{self, Durability};
+use crate::base::stamp;
 use crate::sys::at::{Identity, Stamp};
 use crate::sys::{errno, xattr};
 
@@ -56,8 +57,7 @@ pub fn noted(tree: impl AsFd, base: &Path) -> Option<Identity> {
 
 /// A digest of the path.
 fn bind(base: &Path) -> u64 {
-    let hash = blake3::hash(base.as_os_str().as_bytes());
-    hash.as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    stamp::of(base.as_os_str().as_bytes())
 }
 
 fn print(identity: &Identity) -> String {

@@ -24,6 +24,7 @@ use super::remove::remove_dir;
 use super::sides::Side;
 use super::trees::{Tree, open_tree_dir, upper_mode};
 use crate::base::id::Id;
+use crate::base::stamp;
 use crate::sys::xattr;
 
 /// How many are kept.
@@ -43,8 +44,7 @@ impl Shelf {
 
     /// Of parts over `base`.
     pub(super) fn of(base: &Path) -> Shelf {
-        let hash = blake3::hash(base.as_os_str().as_encoded_bytes()).to_hex();
-        Shelf(format!("{SIDE}{}", hash.as_str().get(..16).unwrap_or_default()))
+        Shelf(format!("{SIDE}{:016x}", stamp::of(base.as_os_str().as_encoded_bytes())))
     }
 
     fn spare(&self, n: u32) -> String {

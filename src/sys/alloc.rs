@@ -55,7 +55,10 @@ impl Arena {
                 Ok(_) => {
                     // Whoever had these bytes raised the mark before giving them back, and giving
                     // back is a release that the exchange above acquired.
-                    let touched = TOUCHED.fetch_max(end, Ordering::AcqRel);
+                    let mut touched = TOUCHED.load(Ordering::Acquire);
+                    if touched < end {
+                        touched = TOUCHED.fetch_max(end, Ordering::AcqRel);
+                    }
                     // SAFETY: `start` is at most SIZE, so the pointer stays within the arena (or
                     // one past its end for an empty block there).
                     let ptr = unsafe { Arena::base().add(start) };
@@ -109,7 +112,9 @@ unsafe impl GlobalAlloc for Arena {
         };
         let (old, new) = (start + layout.size(), start.saturating_add(size));
         if new <= SIZE && USED.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            TOUCHED.fetch_max(new, Ordering::AcqRel);
+            if TOUCHED.load(Ordering::Acquire) < new {
+                TOUCHED.fetch_max(new, Ordering::AcqRel);
+            }
             return ptr;
         }
         // SAFETY: the size is the caller's, who guarantees that it does not overflow with this

@@ -14,6 +14,8 @@ mod error;
 pub mod exchange;
 pub mod fd;
 pub mod landlock;
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
+mod memory;
 pub mod mount;
 pub mod net;
 pub mod ns;

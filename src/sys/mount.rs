@@ -179,15 +179,28 @@ impl NewFs {
 
 /// `pivot_root(".", ".")` into `new_root` and detach the old root from under it.
 pub fn pivot_into(new_root: impl AsFd) -> Result<()> {
+    pivot_onto(new_root)?;
+    detach_root_above()?;
+    nix::unistd::chdir("/").map_err(|e| Error::new("chdir", "/", e))
+}
+
+/// Make `new_root` the root and working directory of this process, and of every other one of the mount
+/// namespace that had the old one. That one lies over the new one until [`detach_root_above`], where `/..`
+/// leads into it.
+pub fn pivot_onto(new_root: impl AsFd) -> Result<()> {
     nix::unistd::fchdir(new_root.as_fd()).map_err(|e| Error::new("fchdir", "new root", e))?;
     // SAFETY: both paths are null-terminated.
     let r = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
-    check("pivot_root", r)?;
+    check("pivot_root", r).map(drop)
+}
+
+/// Detach the old root, the working directory being the new one. The kernel waits until nobody looks up
+/// anything in it, for some 50 µs.
+pub fn detach_root_above() -> Result<()> {
     // pivot_root stacked the old root over ".": what umount(".") reaches is the old root.
     // SAFETY: the path is null-terminated.
     let r = unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) };
-    check("umount2", libc::c_long::from(r))?;
-    nix::unistd::chdir("/").map_err(|e| Error::new("chdir", "/", e))
+    check("umount2", libc::c_long::from(r)).map(drop)
 }
 
 /// Put the attached mount `new_root` over the root of this mount namespace and make it ours: what is left

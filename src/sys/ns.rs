@@ -72,6 +72,14 @@ pub fn join_net(process: &OwnedFd) -> Result<()> {
     check("setns", libc::c_long::from(r)).map(drop)
 }
 
+/// Join the network namespace of a process by way of its user namespace, which the caller has made, with every
+/// capability there. The caller is alone in its process. `EINVAL` before Linux 5.8.
+pub fn join_net_of_user(process: &OwnedFd) -> Result<()> {
+    // SAFETY: takes a descriptor and flags.
+    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER | libc::CLONE_NEWNET) };
+    check("setns", libc::c_long::from(r)).map(drop)
+}
+
 /// Forbid further user namespaces below ours (`user.max_user_namespaces`, counted per namespace).
 pub fn forbid_nested() -> Result<()> {
     write_file("write max_user_namespaces", "/proc/sys/user/max_user_namespaces", "0")
@@ -86,11 +94,11 @@ pub fn limit_inotify(instances: u64, watches: u64) -> Result<()> {
 }
 
 /// A user namespace that exists only to describe an id mapping to `mount_setattr`, and the process
-/// that it was made with, already killed: to be reaped when there is time.
+/// that it was made with, which sleeps: to be ended when there is time. It goes with us in any case.
 #[derive(Debug)]
 pub struct Mapping {
     userns: OwnedFd,
-    process: OwnedFd,
+    process: Option<OwnedFd>,
 }
 
 impl Mapping {
@@ -103,11 +111,10 @@ impl Mapping {
             openat(AT_FDCWD, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
                 .map_err(|e| Error::new("open", path, e))
         });
-        pidfd::signal(process.as_fd(), libc::SIGKILL)?;
         match made {
-            Ok(userns) => Ok(Mapping { userns, process }),
+            Ok(userns) => Ok(Mapping { userns, process: Some(process) }),
             Err(e) => {
-                pidfd::reap(process.as_fd())?;
+                end(&process)?;
                 Err(e)
             }
         }
@@ -118,8 +125,21 @@ impl Mapping {
         self.userns.as_fd()
     }
 
-    /// Reap the process.
-    pub fn finish(self) -> Result<()> {
-        pidfd::reap(self.process.as_fd())
+    /// End the process. Nobody has needed it since the namespace was open, but a start has no time for its end.
+    pub fn finish(mut self) -> Result<()> {
+        self.process.take().as_ref().map_or(Ok(()), end)
     }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            end(&process).ok();
+        }
+    }
+}
+
+fn end(process: &OwnedFd) -> Result<()> {
+    pidfd::signal(process.as_fd(), libc::SIGKILL)?;
+    pidfd::reap(process.as_fd())
 }

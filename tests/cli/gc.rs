@@ -178,7 +178,7 @@ fn what_has_the_name_of_a_leftover_and_is_none_is_told_and_the_rest_goes_on() {
         odd.extend([link, fifo]);
     }
     std::fs::create_dir_all(s.join("volumes/.gone-vl-0000000000000000/x")).unwrap();
-    let ran = p.aj(&["gc"]);
+    let ran = p.aj(["gc"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(ran.stdout.contains(".gone-vl-0000000000000000"), "{ran:#?}");
     for name in odd {

@@ -6,6 +6,7 @@ mod changes;
 mod doctor;
 mod forks;
 mod gc;
+mod imports;
 mod install;
 mod json;
 mod kept;

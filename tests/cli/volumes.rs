@@ -115,7 +115,7 @@ fn who_only_writes_in_it_is_not_called_a_jail() {
     writer.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut writer = crate::yard::Running::start(&mut writer);
     assert_eq!(writer.first_line().0, "has it");
-    let ran = p.aj(&["volume", "rm", "data"]);
+    let ran = p.aj(["volume", "rm", "data"]);
     assert_eq!(ran.code, Some(5), "{ran:#?}");
     assert!(ran.stderr.contains("is being written by another `aj`"), "{ran:#?}");
     assert!(!ran.stderr.contains("jail"), "{ran:#?}");

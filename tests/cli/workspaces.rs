@@ -67,6 +67,20 @@ fn what_one_command_leaves_the_next_one_finds() {
 }
 
 #[test]
+fn its_name_is_that_of_the_machine_inside() {
+    let p = Project::new();
+    make(&p, &["my_api"]);
+    let look = "hostname; cat /etc/hostname; getent hosts my-api | grep -c ' my-api$'; getent hosts localhost | wc -l; \
+                grep agentjail /etc/hosts /etc/hostname; (echo x > /etc/hosts) 2>/dev/null || echo read-only";
+    let said = "my-api\nmy-api\n1\n1\nread-only\n";
+    assert_eq!(within(&p, "my_api", look), said);
+    p.runs(&["ws", "start", "my_api"]);
+    assert_eq!(within(&p, "my_api", look), said, "in a jail that was there before");
+    p.runs(&["ws", "stop", "my_api"]);
+    assert_eq!(p.runs(&["exec", "--", "hostname"]).stdout, "agentjail\n", "a one-shot has no name");
+}
+
+#[test]
 fn an_empty_one_has_a_place_of_its_own_and_is_applied_where_it_is_told() {
     let p = Project::new();
     let name = make(&p, &[]);
@@ -294,7 +308,7 @@ fn a_damaged_record_hides_no_other_and_its_name_stays_taken() {
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, "name = [").unwrap();
     assert_eq!(names(&p), ["web"]);
-    let listed = p.aj(&["ws", "list"]);
+    let listed = p.aj(["ws", "list"]);
     assert_eq!(listed.code, Some(0), "{listed:#?}");
     assert!(listed.stderr.contains(&format!("1 workspace cannot be read, `{id}` for one: ")), "{listed:#?}");
     assert!(listed.stderr.contains("is damaged") && listed.stderr.lines().count() == 1, "{listed:#?}");
@@ -303,7 +317,7 @@ fn a_damaged_record_hides_no_other_and_its_name_stays_taken() {
     assert!(listed["unreadable"][0]["error"].as_str().unwrap().contains("is damaged"), "{listed:#}");
     fails(&p, &["exec", "api", "--", "true"], 125, &["workspace.toml", "is damaged"]);
     fails(&p, &["ws", "create", "api"], 5, &[]);
-    std::fs::write(&record, text.replace("format = 1", "format = 2")).unwrap();
+    std::fs::write(&record, text.replace("format = 1", "format = 3")).unwrap();
     fails(&p, &["ws", "show", "api"], 1, &["made by a newer aj"]);
 }
 
@@ -524,7 +538,7 @@ fn one_command_runs_in_every_fork_and_each_line_says_where() {
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
     for (n, fork) in answer["forks"].as_array().unwrap().iter().enumerate() {
         assert_eq!((&fork["name"], &fork["exit_code"]), (&format!("try-{}", n + 1).into(), &7.into()));
-        assert_eq!(fork["result"]["stdout"], "agentjail\n");
+        assert_eq!(fork["result"]["stdout"], format!("try-{}\n", n + 1));
     }
     let ran = p.aj(["fork", "nope", "--", "true"]);
     assert_eq!(ran.code, Some(125), "{ran:#?}");

@@ -10,6 +10,7 @@ use crate::yard::{Said, Yard, eventually, said};
 
 mod ends;
 mod events;
+mod http;
 mod log;
 mod start;
 

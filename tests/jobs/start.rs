@@ -40,7 +40,6 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
         (&["--restart", "on-failure", "--", "no-such-program"], 127, "no-such-program"),
         (&["no-such-workspace", "--", "true"], 3, "no-such-workspace"),
         (&["@", "--", "true"], 125, "kept changes"),
-        (&["--ready", "http:/x", "--", "true"], 69, "not supported"),
         (&["--ready", "log:(", "--", "true"], 2, "not a pattern"),
         (&["--log-max", "1", "--", "true"], 2, "1M is the least"),
     ] {

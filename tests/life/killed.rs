@@ -71,6 +71,24 @@ fn a_jail_starts_whatever_becomes_of_the_process_that_is_lent_to_it() {
     }
 }
 
+/// The root that pid 1 has left lies over its new one until the lent process has detached it: were the
+/// command to start before, `/..` would lead out.
+#[test]
+fn no_command_starts_while_the_old_root_is_in_reach() {
+    let Some(yard) = Yard::new() else { return };
+    for fault in ["error=EBUSY", "signal=KILL"] {
+        let inject = format!("-e trace=umount2 -e inject=umount2:{fault}");
+        let log = yard.path("trace");
+        let script = format!("strace -f {inject} -o {} \"$AJ\" exec -- echo ran", log.display());
+        let said = said(&mut yard.sh(&script));
+        if !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("umount2")) {
+            return crate::yard::skip("no strace, or it cannot trace here");
+        }
+        assert_eq!((said.fate, said.out.as_str()), (125, ""), "{fault}: {said:#?}");
+        assert!(said.err.contains("umount2 `old root`"), "{fault}: {said:#?}");
+    }
+}
+
 /// The one instant that chance does not find: after pid 1 has been told to go on, before it has asked
 /// to be told of our death. A tracer holds it there.
 #[test]

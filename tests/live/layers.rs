@@ -37,7 +37,8 @@ impl Drop for Joined<'_> {
 
 /// What differs from run to run, or must: numbers of processes.
 fn comparable(said: &Said) -> BTreeMap<String, String> {
-    let own = ["Pid", "PPid", "Tgid", "Ngid", "NStgid", "NSpid", "NSpgid", "NSsid", "Name"];
+    // That of a workspace has its name.
+    let own = ["hostname", "Pid", "PPid", "Tgid", "Ngid", "NStgid", "NSpid", "NSpgid", "NSsid", "Name"];
     let counts =
         |name: &str| name.starts_with("Vm") || name.starts_with("Rss") || name.contains("ctxt_switches");
     let taken = said.all().filter(|(name, _)| !own.contains(name) && !counts(name));

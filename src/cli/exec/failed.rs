@@ -174,7 +174,8 @@ pub(in crate::cli) fn live(e: &NotLive) -> CommandError {
         NotLive::Paused(name) => shown.hint(format!("let it go on: `aj resume {name}`")),
         NotLive::Differs { name, .. } => shown
             .hint("leave out what the jail is not: it is the same for all commands in it")
-            .hint(format!("or end it first: `aj workspace stop {name}`")),
+            .hint(format!("or end it first: `aj workspace stop {name}`"))
+            .hint(format!("or run it on a fork, in a jail of its own: `aj exec --isolated {name} …`")),
         NotLive::Silent { name, .. } | NotLive::Strange(name) => {
             shown.hint(format!("end it: `aj workspace stop {name}`"))
         }

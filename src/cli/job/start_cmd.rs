@@ -8,7 +8,6 @@ use crate::cli::exec;
 use crate::cli::exit::{self, Exit};
 use crate::cli::ui::Ui;
 use crate::ops::exec::{Error as ExecError, Report};
-use crate::ops::jobs::Condition;
 use crate::ops::jobs::start::{self, Started};
 use crate::ops::jobs::supervise::Explain;
 use crate::schema::jail::Outcome;
@@ -23,15 +22,6 @@ pub(super) fn start(ui: &Ui, args: StartArgs) -> CmdResult {
     if argv.first().is_none_or(|program| program.is_empty()) {
         return Err(CommandError::new(exit::AJ_FAILED, "usage", "the command is empty")
             .hint("name a program after `--`, as in `aj job start -- npm run dev`"));
-    }
-    if let Some(Condition::Http { .. }) = &args.ready {
-        return Err(CommandError::new(
-            exit::UNAVAILABLE,
-            "ready_unsupported",
-            "`--ready http:…` is not supported yet: nothing outside of a jail can connect into it",
-        )
-        .hint("wait for the port: `--ready port:3000`")
-        .hint("or for a line of its output: `--ready 'log:listening'`"));
     }
     let request = Request {
         flags: flags.layer,

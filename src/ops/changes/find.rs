@@ -34,9 +34,20 @@ pub struct Chosen {
     pub here: Vec<u8>,
 }
 
+/// Which directory a tree is compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum To<'a> {
+    /// The one that it lies over.
+    Base,
+    /// The same, or the one that this is a copy of.
+    Home,
+    /// Another one; only for a tree that has none on the host.
+    Dir(&'a Path),
+}
+
 /// The tree and the paths that `arguments` mean: a jail or a workspace first, if the first word is one,
-/// then paths. Both for the state directory and the current directory of the caller. `to`: compared with,
-/// and brought into, this directory, when the tree has none of its own.
+/// then paths. Both for the state directory and the current directory of the caller. `to`: what it is compared
+/// with, and brought into.
 ///
 /// A word that begins with `ws-`, or is the name of a workspace, is that. Where it could be a path of the
 /// newest tree as well, nobody guesses.
@@ -44,7 +55,7 @@ pub struct Chosen {
 /// start of one; another word is a path where there is such a path, and an id otherwise. Without a
 /// jail the newest tree over the current directory or a directory above it is meant, whether its
 /// jail has ended or not: what is meant must not depend on how fast a jail is.
-pub fn choose(arguments: &[OsString], to: Option<&Path>, monitor: &dyn Monitor) -> Result<Chosen, Error> {
+pub fn choose(arguments: &[OsString], to: To<'_>, monitor: &dyn Monitor) -> Result<Chosen, Error> {
     let cwd = std::env::current_dir();
     let state = StateDir::open_if_present()?;
     let chosen = choose_in(state.as_ref(), (cwd, to), arguments, monitor)?;
@@ -116,7 +127,7 @@ impl Word {
 
 pub(super) fn choose_in(
     state: Option<&StateDir>,
-    (cwd, to): (io::Result<PathBuf>, Option<&Path>),
+    (cwd, to): (io::Result<PathBuf>, To<'_>),
     arguments: &[OsString],
     monitor: &dyn Monitor,
 ) -> Result<Chosen, Error> {
@@ -164,14 +175,14 @@ pub(super) fn choose_in(
     keep_to(tree.ok_or_else(|| Error::NoTree(text::os(&cwd)))?, Some(&cwd), arguments)
 }
 
-fn keep_to(
-    tree: Tree,
-    (cwd, to): (Option<&Path>, Option<&Path>),
-    paths: &[OsString],
-) -> Result<Chosen, Error> {
+fn keep_to(tree: Tree, (cwd, to): (Option<&Path>, To<'_>), paths: &[OsString]) -> Result<Chosen, Error> {
     let tree = match to {
-        Some(to) => workspace::over_dir(tree, to)?,
-        None => tree,
+        To::Dir(to) => workspace::over_dir(tree, to)?,
+        To::Home => match tree.imported.clone() {
+            Some(from) => workspace::over_dir(tree, &from)?,
+            None => tree,
+        },
+        To::Base => tree,
     };
     let only = paths::check(&tree, cwd, paths)?;
     let here = paths::below(&tree.base, cwd);
@@ -334,7 +345,19 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     };
     let parts = sides::all(tree, sides::Kind::Part)?;
     let parts = parts.into_iter().map(part).collect::<Result<_, StateError>>()?;
-    let homeless = workspaces::is_empty_based(tree);
-    let below = Vec::new();
-    Ok(Tree { id: tree.id(), base, upper, below, started, parts, homeless, running: false, _held: None })
+    let homeless = workspaces::is_empty_based(tree) || workspaces::is_over_import(tree);
+    Ok(Tree {
+        id: tree.id(),
+        base,
+        upper,
+        below: Vec::new(),
+        started,
+        parts,
+        homeless,
+        imported: None,
+        seen_at: None,
+        elsewhere: None,
+        running: false,
+        _held: None,
+    })
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::find::{Chosen, Word, choose_in};
+use super::find::{Chosen, To, Word, choose_in};
 use crate::base::id::Id;
 use crate::monitor::{Recording, Silent};
 use crate::schema::jail::Start;
@@ -39,7 +39,7 @@ fn record(state: &StateDir, id: &str) {
 
 fn ask(state: &StateDir, cwd: &Path, words: &[&str]) -> Result<Chosen, Error> {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    choose_in(Some(state), (Ok(cwd.to_owned()), None), &words, &Silent)
+    choose_in(Some(state), (Ok(cwd.to_owned()), To::Base), &words, &Silent)
 }
 
 /// The jail and the paths, or the error.
@@ -209,7 +209,7 @@ fn without_a_state_directory_there_is_nothing() {
     let gone = || Err(io::Error::from_raw_os_error(nix::libc::ENOENT));
     let ask = |cwd: io::Result<PathBuf>, words: &[&str]| {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        choose_in(None, (cwd, None), &words, &Silent).unwrap_err().to_string()
+        choose_in(None, (cwd, To::Base), &words, &Silent).unwrap_err().to_string()
     };
     assert_eq!(ask(Ok("/p".into()), &[]), "no changes are kept for `/p`");
     assert_eq!(ask(Ok("/p".into()), &["jl-7k3m"]), "no jail `jl-7k3m`");
@@ -225,7 +225,7 @@ fn a_damaged_ledger_is_replaced_and_told() {
     assert_eq!(meant(&state, &p, &[]), jail(B, &[]));
     fs::write(state.path().join("ledger.db"), vec![7; 9000]).unwrap();
     let monitor = Recording::default();
-    let chosen = choose_in(Some(&state), (Ok(p.clone()), None), &[], &monitor).unwrap();
+    let chosen = choose_in(Some(&state), (Ok(p.clone()), To::Base), &[], &monitor).unwrap();
     assert_eq!(chosen.tree.id.as_str(), B);
     assert!(monitor.warnings()[0].contains("was damaged"), "{:?}", monitor.warnings());
     // A full id needs none at all.

@@ -103,8 +103,9 @@ impl<'a> Layer<'a> {
             started: self.started,
             base: self.base.to_owned(),
             only,
-            places: base::places(*self),
-            applied: base::applied(*self),
+            // What is noted is about the directory that the jail ran over.
+            places: base::places(*self).filter(|_| tree.elsewhere.is_none()),
+            applied: base::applied(*self).with(tree.elsewhere.iter().flatten()),
             hidden: base::hidden(*self, tree)?,
             git_directory: self.part,
         }))

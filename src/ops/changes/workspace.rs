@@ -1,6 +1,7 @@
 //! Workspaces among what `aj diff` and `aj apply` can mean.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use crate::store::layout::StateDir;
 use crate::store::workspaces as store;
 use crate::sys::at::Stamp;
 use crate::sys::openat2::{self, For};
+use crate::workspace::diff::{self, Status};
+use crate::workspace::original;
 
 /// Whether a word can be nothing but the id of a workspace.
 pub(super) fn is_id(word: &OsStr) -> bool {
@@ -45,12 +48,17 @@ pub(super) fn with_layers(state: &StateDir, tree: Tree) -> Result<Tree, StateErr
     if tree.id.kind() != Kind::Workspace {
         return Ok(tree);
     }
-    let layers = match store::Filed::read(state, tree.id) {
-        Ok(Some(filed)) => filed.record.layers,
-        Ok(None) => Vec::new(),
+    let record = match store::Filed::read(state, tree.id) {
+        Ok(Some(filed)) => filed.record,
+        Ok(None) => return Ok(tree),
         Err(e) => return Err(unread(e)),
     };
-    Ok(Tree { below: store::open_layers(state, &layers, c"upper")?, ..tree })
+    Ok(Tree {
+        below: store::open_layers(state, &record.layers, c"upper")?,
+        imported: record.import.map(|import| import.from.into()),
+        seen_at: record.at.map(Into::into),
+        ..tree
+    })
 }
 
 /// A record that cannot be read: what it says of the layers is needed.
@@ -63,8 +71,8 @@ fn unread(e: store::Unread) -> StateError {
     }
 }
 
-/// A tree that lies over no directory of the host's, as one over `dir`. It never had anything of it: what
-/// is there is the host's own, and newer than whatever the tree could know.
+/// A tree that lies over no directory of the host's, as one over `dir`. What is there is the host's own, and newer
+/// than whatever the tree could know, but for what is still as it was when it was imported.
 pub(super) fn over_dir(tree: Tree, dir: &Path) -> Result<Tree, Error> {
     if !tree.homeless {
         return Err(Error::HasBase { base: crate::base::text::os(&tree.base) });
@@ -73,7 +81,28 @@ pub(super) fn over_dir(tree: Tree, dir: &Path) -> Result<Tree, Error> {
     let base = std::fs::canonicalize(dir).map_err(|e| {
         failed(crate::sys::Error::new("open", crate::base::text::os(dir), crate::sys::errno(&e)))
     })?;
-    openat2::absolute(base.as_os_str().as_bytes(), For::Listing).map_err(failed)?;
+    let there = openat2::absolute(base.as_os_str().as_bytes(), For::Listing).map_err(failed)?;
+    let known = match tree.imported {
+        Some(_) => as_imported(&tree, there)?,
+        None => Vec::new(),
+    };
     let started = Stamp { sec: i64::MIN, nsec: 0 };
-    Ok(Tree { base, started, homeless: false, ..tree })
+    Ok(Tree { base, started, homeless: false, elsewhere: Some(known), ..tree })
+}
+
+/// What of the directory `there` is as it was imported, where the tree has changes.
+fn as_imported(tree: &Tree, there: OwnedFd) -> Result<Vec<(u64, Stamp)>, Error> {
+    let mut paths = original::Paths::default();
+    let layer = tree.main();
+    let Some(options) = layer.options(tree, &super::DiffOptions::default())? else { return Ok(Vec::new()) };
+    let failed = |e| super::not_compared(tree, layer, e);
+    let found =
+        diff::diff(super::listing(tree, layer)?, super::base::open(layer)?, &options).map_err(failed)?;
+    for change in found.changes {
+        match change.status {
+            Status::Deleted | Status::TypeChanged => paths.whole.insert(change.path),
+            Status::Added | Status::Modified | Status::ModeChanged => paths.single.insert(change.path),
+        };
+    }
+    original::unchanged(super::base::open(layer)?, there, &paths).map_err(failed)
 }

@@ -63,8 +63,8 @@ fn sit_down(request: &Request, seat: &Seat) -> Result<(Tree, Place), Error> {
     };
     let described = changes::tree_of_run(&tree)?;
     changes::check_base(&described)?;
-    let empty = seat.found.filed.record.from_dir.is_none();
-    Ok((tree, project::of_workspace(described.base, empty)?))
+    let at = workspaces::own_place(&seat.found.filed.record);
+    Ok((tree, project::of_workspace(described.base, at)?))
 }
 
 /// `@` is the newest tree of this project, whether over all of it or over a part that the current

@@ -90,6 +90,7 @@ pub(super) fn prepare(
         storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
+    let host = seat.map_or_else(|| etc::HOSTNAME.to_owned(), |seat| etc::host_name(&seat.name()));
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, place.at(), Some(&real), warnings)?;
     let names = shown.tools.names();
@@ -97,7 +98,7 @@ pub(super) fn prepare(
     let caches = std::mem::take(&mut shown.caches.found);
     let (names, shown_caches) = ((names, cache_names(&caches)), std::mem::take(&mut shown.caches.shown));
     let (mut spec, sight) =
-        spec::spec(request, settings, id, (place, alias, owner), birth, shown, etc.path.clone())?;
+        spec::spec(request, settings, id, (place, alias, owner, host), birth, shown, etc.path.clone())?;
     (spec.umask, spec.storage) = (umask, storage);
     spec.pids = limits.rlimit_pids(spec.pids);
     if older.is_some() && storage == Storage::Copy {
@@ -141,6 +142,7 @@ pub(super) fn prepare(
         Some(mut plan) => {
             plan.cover(&covered)?;
             plan.mask(&masks)?;
+            plan.mask(&etc::named(&spec.hostname))?;
             plan
         }
     };

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::base::env;
-use crate::jail::etc;
 
 /// Tried in this order after the user's own.
 const SHELLS: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/bin/sh"];
@@ -26,11 +25,11 @@ pub(super) fn choose(visible: &dyn Fn(&Path) -> bool) -> PathBuf {
 
 /// A prompt for shells that have none of their own in the jail's home or in /etc: the host name says that it
 /// is a jail.
-pub(super) fn prompt(shell: &Path) -> Option<(OsString, OsString)> {
+pub(super) fn prompt(shell: &Path, host: &str) -> Option<(OsString, OsString)> {
     let prompt = match shell.file_name()?.to_str()? {
         "bash" => r"\u@\h:\w\$ ".to_owned(),
         "zsh" => "%n@%m:%~%# ".to_owned(),
-        "sh" | "dash" | "ash" | "ksh" | "mksh" => format!("$USER@{}:$PWD$ ", etc::HOSTNAME),
+        "sh" | "dash" | "ash" | "ksh" | "mksh" => format!("$USER@{host}:$PWD$ "),
         _ => return None,
     };
     Some(("PS1".into(), prompt.into()))
@@ -49,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_shell_that_is_not_known_keeps_its_own_prompt() {
-        assert_eq!(prompt(Path::new("/usr/bin/fish")), None);
-        assert!(prompt(Path::new("/bin/bash")).is_some());
+        assert_eq!(prompt(Path::new("/usr/bin/fish"), "api"), None);
+        assert!(prompt(Path::new("/bin/bash"), "api").is_some());
     }
 }

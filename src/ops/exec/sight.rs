@@ -26,6 +26,8 @@ pub(super) struct Sight {
     pub(super) some: Vec<OsString>,
     /// Other names, and what they lead to.
     pub(super) aliases: Vec<(OsString, OsString)>,
+    /// The name of the machine that it is.
+    pub(super) host: String,
     /// Variables of the tools that are seen.
     pub(super) variables: Vec<(OsString, OsString)>,
 }
@@ -76,7 +78,7 @@ impl Sight {
         let chosen = request.argv.is_empty().then(|| shell::choose(&visible));
         let mut variables = self.variables.clone();
         if let Some(shell) = chosen.as_deref().filter(|_| terminal) {
-            variables.extend(shell::prompt(shell));
+            variables.extend(shell::prompt(shell, &self.host));
         }
         let inside = environment::Inside {
             user: if settings.as_root { "root" } else { "agent" },
@@ -90,7 +92,8 @@ impl Sight {
         };
         // Those of a terminal change with its window, and these variables would be believed before it.
         let fixed = |name: &OsStr| terminal && (name == "LINES" || name == "COLUMNS");
-        let caller = env::all().filter(|(name, _)| !fixed(name) || settings.pass.contains(name));
+        let caller =
+            env::all().filter(|(name, _)| !fixed(name) || settings.pass.iter().any(|passed| passed == name));
         let env = environment::build(settings, caller, &inside);
         let search = env
             .iter()

@@ -7,7 +7,6 @@ use super::sight::{Sight, Started};
 use super::{Error, Request, check};
 use crate::base::env;
 use crate::base::id::Id;
-use crate::jail::etc;
 use crate::jail::spec::{Birth, Owner, Spec, Storage, Without};
 use crate::jail::status::Required;
 use crate::ops::project::Place;
@@ -19,7 +18,7 @@ pub(super) fn spec(
     request: &Request,
     settings: &Settings,
     id: Id,
-    (place, alias, owner): (Place, Option<PathBuf>, Owner),
+    (place, alias, owner, host): (Place, Option<PathBuf>, Owner, String),
     birth: Birth,
     shown: Shown,
     etc: PathBuf,
@@ -37,12 +36,13 @@ pub(super) fn spec(
         whole: paths(&mut binds.iter().map(|b| &*b.path).chain(tools.shown.iter().map(|t| &*t.path))),
         some: paths(&mut tools.of_programs.iter().map(|p| &**p)),
         aliases: aliases.iter().map(|(name, target)| (name.into(), target.into())).collect(),
+        host: host.clone(),
         variables,
     };
     let Started { env, search, argv } = sight.start(request, settings, &logical, id)?;
     let spec = Spec {
         id,
-        hostname: etc::HOSTNAME.to_owned(),
+        hostname: host,
         argv,
         env,
         search,

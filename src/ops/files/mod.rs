@@ -308,9 +308,10 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
         if first {
             beside = openat2::parent(&opened.upper, For::Listing).ok();
         }
-        let at = match tree.homeless && first {
-            true => workspace.clone(),
-            false => components(opened.at.as_os_str().as_bytes()).collect(),
+        let at = match &tree.seen_at {
+            Some(at) if first => components(at.as_os_str().as_bytes()).collect(),
+            None if tree.homeless && first => workspace.clone(),
+            _ => components(opened.at.as_os_str().as_bytes()).collect(),
         };
         places.push(Place { at, stack: Stack::overlay(opened.upper, opened.sealed, opened.base) });
     }
@@ -333,7 +334,8 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
             places.push(Place { at: components(at).collect(), stack });
         }
     }
-    let aliases = if tree.homeless { Vec::new() } else { vec![(workspace, places[0].at.clone())] };
+    let elsewhere = places.first().filter(|place| place.at != workspace).map(|place| place.at.clone());
+    let aliases = elsewhere.map(|at| (workspace, at)).into_iter().collect();
     Ok((View { places, aliases }, owners))
 }
 

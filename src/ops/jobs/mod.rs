@@ -18,6 +18,7 @@ use crate::store::jobs::{self, Filed, Home, Unread};
 use crate::store::layout::StateDir;
 
 pub mod kill;
+pub(in crate::ops) mod knock;
 pub mod list;
 pub mod logs;
 pub mod probe;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Found, is_alive};
+use super::{Error, Found, is_alive, knock};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::job::read::Reader;
@@ -73,10 +73,17 @@ pub(super) fn until(
                 }
             }
         } else if let Some(pid) = jail(found) {
-            let ports = listening(pid);
+            let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(began.elapsed()));
+            let mut ports = listening(pid);
             let met = match condition {
                 Condition::Port(port) => ports.contains(port),
-                Condition::Http { .. } | Condition::Log(_) => false,
+                Condition::Http { port, path } => {
+                    // Nobody is asked before something listens.
+                    ports.retain(|listened| port.is_none_or(|port| port == *listened));
+                    let job = (found.filed.record.workspace, pid);
+                    !ports.is_empty() && knock::answers(&found.state, job, (&ports, path), left)
+                }
+                Condition::Log(_) => false,
             };
             if met {
                 return Ok(Met::Yes);

@@ -112,7 +112,8 @@ pub fn shown(state: &StateDir, kept: &str) -> String {
 /// Give a volume to every later command of a workspace.
 pub fn attach(word: &OsStr, mount: &Mount) -> Result<Attached, Error> {
     let found = workspaces::find(Some(word))?;
-    let base = found.filed.record.from_dir.clone();
+    let record = &found.filed.record;
+    let base = record.from_dir.clone().or_else(|| record.at.clone());
     // Removed meanwhile, it would stay in the record for good.
     let _held = hold(&found.state, &mount.volume)?;
     let mut failed = None;

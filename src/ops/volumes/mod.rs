@@ -352,7 +352,7 @@ pub(super) fn place_of(mount: &Mount, name: &Name) -> PathBuf {
 }
 
 /// What every jail has at a place, or needs around it, that a volume would cover.
-pub(super) fn taken(at: &Path) -> Option<String> {
+pub(in crate::ops) fn taken(at: &Path) -> Option<String> {
     let own = |what: &str| Some(format!("the jail has its own `{what}`"));
     for within in ["/usr", "/dev", "/workspace", "/output", "/sys", "/var/run"] {
         if at.starts_with(within) {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
-use super::{Error, Found, find};
+use super::{Error, Found, find, have_one_base};
 use crate::ops::changes;
 use crate::ops::files::name;
 use crate::schema::changes::FORMAT;
@@ -37,7 +37,7 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
     }
     let unrelated =
         |a: &Found, b: &Found| Error::Unrelated { child: b.name().to_string(), parent: a.name().to_string() };
-    if let Some(other) = forks.iter().find(|f| f.filed.record.from_dir != forks[0].filed.record.from_dir) {
+    if let Some(other) = forks.iter().find(|f| !have_one_base(&f.filed.record, &forks[0].filed.record)) {
         return Err(unrelated(&forks[0], other));
     }
     let trees: Vec<changes::Tree> =

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::import::Copied;
 use super::list::{self, detail};
 use super::{Error, Found};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::{clock, text};
 use crate::jail::spec::{RANGE_BASE, inside_id};
+use crate::monitor::Monitor;
 use crate::ops::{config, volumes};
 use crate::policy::gpu::Gpus;
 use crate::policy::layer::Layer;
 use crate::policy::settings::Access;
 use crate::policy::stored::{self, Stored};
 use crate::policy::volume::Mount;
-use crate::schema::workspace::{RECORD, Record, WorkspaceDetail};
+use crate::schema::workspace::{RECORD, RECORD_OF_IMPORT, Record, WorkspaceDetail};
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
 use crate::store::workspaces::{self, Filed, Ground, Named};
@@ -35,6 +37,10 @@ pub struct Request {
     pub name: Option<Name>,
     /// The host directory that it lies over; `None`: it begins empty.
     pub from_dir: Option<PathBuf>,
+    /// The host directory that it lies over a copy of.
+    pub import: Option<PathBuf>,
+    /// Where its tree is seen, when it is not the host's; `None`: at `/workspace`.
+    pub at: Option<PathBuf>,
     /// Settings for every command in it.
     pub flags: Layer,
     /// Files of variables for every command in it.
@@ -55,8 +61,8 @@ pub struct Request {
     pub meta: BTreeMap<String, String>,
 }
 
-/// Make it.
-pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
+/// Make it. `monitor` is told of what is copied.
+pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail, Error> {
     let cwd = std::env::current_dir().map_err(Error::CurrentDir)?;
     check_words(&request)?;
     let mut flags = request.flags;
@@ -69,48 +75,69 @@ pub fn create(request: Request) -> Result<WorkspaceDetail, Error> {
     }
     let policy = stored::print(&flags)?;
     let state = StateDir::open()?;
-    let from_dir = request.from_dir.as_deref().map(|dir| base(&state, dir)).transpose()?;
+    let from_dir = request.from_dir.as_deref().map(|dir| base(&state, dir, false)).transpose()?;
+    let import = request.import.as_deref().map(|dir| base(&state, dir, true)).transpose()?;
+    let at = request.at.as_deref().map(super::import::place).transpose()?.flatten();
     let env_files: Result<Vec<String>, Error> = request.env_files.iter().map(|f| env_file(&cwd, f)).collect();
-    let as_root = resolve(&flags, from_dir.as_deref(), &cwd, &request.env_files)?;
-    let volumes = volumes::attachments(&state, from_dir.as_deref(), &request.volumes)?;
+    let as_root = resolve(&flags, from_dir.as_deref().or(import.as_deref()), &cwd, &request.env_files)?;
+    let volumes =
+        volumes::attachments(&state, from_dir.as_deref().or(at.as_deref().map(Path::new)), &request.volumes)?;
     let made = request.name.is_none();
     let mut name = request.name.map_or_else(Name::random, Ok).map_err(Error::Random)?;
-    for turn in 1.. {
-        let record = Record {
-            format: RECORD,
-            id: Id::random(Kind::Workspace).map_err(Error::Random)?,
-            name: name.clone(),
-            created_ms: clock::now_ms(),
-            from_dir: from_dir.as_deref().map(plain_path).transpose()?,
-            ttl_ms: request.ttl.map(ms),
-            idle_ms: request.idle.map(ms),
-            rm_idle_ms: request.rm_when_idle.map(ms),
-            touched_ms: None,
-            keep_until_ms: None,
-            env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
-            gpu: request.gpus.as_ref().map(Gpus::to_string),
-            volumes: volumes.clone(),
-            parent: None,
-            group: None,
-            layers: Vec::new(),
-            labels: request.labels.clone(),
-            meta: request.meta.clone(),
-        };
-        let filed = Filed::new(record, policy.clone());
-        let ground = Ground { fork_of: None, hidden: None, base: from_dir.as_deref(), owner: owner(as_root) };
-        let taken = match workspaces::create(&state, &filed, ground)? {
-            Named::Yes => return detail(&Found { state, filed }),
-            Named::Taken(id) => Error::Taken { name: name.to_string(), id },
-        };
-        if !made || turn > 2 * TRIES {
-            return Err(taken);
-        }
-        name = Name::random().map_err(Error::Random)?;
-        if turn > TRIES {
-            name = name.numbered(turn);
-        }
+    if !made && let Some(id) = workspaces::holder(&state, &name)? {
+        return Err(Error::Taken { name: name.to_string(), id });
     }
-    Err(Error::None)
+    let import =
+        import.map(|from| super::import::copy(&state, (&from, plain_path(&from)?), monitor)).transpose()?;
+    let mut over = |import: Option<&Copied>| {
+        for turn in 1.. {
+            let record = Record {
+                format: if at.is_some() || import.is_some() { RECORD_OF_IMPORT } else { RECORD },
+                id: Id::random(Kind::Workspace).map_err(Error::Random)?,
+                name: name.clone(),
+                created_ms: clock::now_ms(),
+                from_dir: from_dir.as_deref().map(plain_path).transpose()?,
+                ttl_ms: request.ttl.map(ms),
+                idle_ms: request.idle.map(ms),
+                rm_idle_ms: request.rm_when_idle.map(ms),
+                touched_ms: None,
+                keep_until_ms: None,
+                env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
+                gpu: request.gpus.as_ref().map(Gpus::to_string),
+                volumes: volumes.clone(),
+                parent: None,
+                group: None,
+                layers: Vec::new(),
+                at: at.clone(),
+                import: import.map(|copied| copied.import.clone()),
+                labels: request.labels.clone(),
+                meta: request.meta.clone(),
+            };
+            let filed = Filed::new(record, policy.clone());
+            let ground = Ground {
+                fork_of: None,
+                hidden: None,
+                base: from_dir.as_deref(),
+                import: import.map(|copied| &copied.placed),
+                owner: owner(as_root),
+            };
+            let taken = match workspaces::create(&state, &filed, ground)? {
+                Named::Yes => return Ok(filed),
+                Named::Taken(id) => Error::Taken { name: name.to_string(), id },
+            };
+            if !made || turn > 2 * TRIES {
+                return Err(taken);
+            }
+            name = Name::random().map_err(Error::Random)?;
+            if turn > TRIES {
+                name = name.numbered(turn);
+            }
+        }
+        Err(Error::None)
+    };
+    let done = over(import.as_ref());
+    let filed = Copied::settle(import, &state, done)?;
+    detail(&Found { state, filed })
 }
 
 /// Host ids of what is written in a workspace; `None`: the caller's own.
@@ -138,8 +165,8 @@ fn resolve(flags: &Layer, dir: Option<&Path>, cwd: &Path, env_files: &[PathBuf])
     Ok(resolved.settings.as_root)
 }
 
-/// The host directory of a workspace, without links.
-fn base(state: &StateDir, dir: &Path) -> Result<PathBuf, Error> {
+/// The host directory of a workspace, without links. `copied`: what of it is aj's own is left out.
+fn base(state: &StateDir, dir: &Path, copied: bool) -> Result<PathBuf, Error> {
     let refuse = |why: String| Error::Directory { path: dir.to_owned(), why };
     let real = std::fs::canonicalize(dir).map_err(|e| refuse(config::why(&e)))?;
     let meta = std::fs::metadata(&real).map_err(|e| refuse(config::why(&e)))?;
@@ -147,7 +174,7 @@ fn base(state: &StateDir, dir: &Path) -> Result<PathBuf, Error> {
         return Err(refuse("it is no directory".to_owned()));
     }
     let own = state.real_path();
-    if own.starts_with(&real) || real.starts_with(&own) {
+    if (own.starts_with(&real) && !copied) || real.starts_with(&own) {
         return Err(refuse("aj's state directory is in it, or it in that".to_owned()));
     }
     if let Some(why) = crate::ops::exec::is_private(&real, &meta) {

@@ -143,8 +143,11 @@ pub(super) fn readable(state: &StateDir) -> Result<Vec<Filed>, Error> {
     Ok(sorted_out(state)?.0)
 }
 
-/// The same, and those that cannot be read, with the reason.
-pub(super) fn sorted_out(state: &StateDir) -> Result<(Vec<Filed>, Vec<(Id, Unread)>), Error> {
+/// One that cannot be read, and why.
+pub(super) type Damaged = (Id, Unread);
+
+/// The same, and those that cannot be read.
+pub(super) fn sorted_out(state: &StateDir) -> Result<(Vec<Filed>, Vec<Damaged>), Error> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for id in workspaces::list(state)? {
         match Filed::read(state, id) {

@@ -6,13 +6,16 @@
 use std::path::PathBuf;
 
 use super::list::detail;
-use super::{Error, Found, fork_live};
+use super::{Error, Found, fork_live, import};
 use crate::base::clock;
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
+use crate::monitor::Monitor;
+use crate::ops::changes;
 use crate::schema::changes::FORMAT;
-use crate::schema::workspace::{Forked, Method, Record};
+use crate::schema::workspace::{Forked, Method, RECORD_OF_IMPORT, Record};
 use crate::store::again::{self, Taken, User};
+use crate::store::layout::StateDir;
 use crate::store::trees::{self, Tree};
 use crate::store::workspaces::{self, Filed, Ground, MOST_LAYERS, Named};
 
@@ -36,9 +39,56 @@ struct Source {
 /// Make `count` forks of a workspace. Their names are `name` or that of the workspace with a number; one
 /// fork alone is called `name`.
 pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Error> {
+    fork_over(found, count, name, None)
+}
+
+/// The same over a copy of the host directory that it lies over, whose path they keep. `monitor` is told of what is
+/// copied.
+pub fn fork_with_import(
+    found: Found,
+    count: u32,
+    name: Option<&Name>,
+    monitor: &dyn Monitor,
+) -> Result<Forked, Error> {
+    let record = &found.filed.record;
+    let Some(from) = record.from_dir.clone() else {
+        return Err(Error::NoDirectory(record.name.to_string()));
+    };
+    let state = StateDir::open()?;
+    let copied = import::copy(&state, (&PathBuf::from(&from), from), monitor)?;
+    let made = over(found, count, name, &copied);
+    import::Copied::settle(Some(copied), &state, made)
+}
+
+fn over(found: Found, count: u32, name: Option<&Name>, copied: &import::Copied) -> Result<Forked, Error> {
+    let record = &found.filed.record;
+    // Looked at now: what the host changes later is not in the copy. Over it, nobody could tell any more what was
+    // in conflict.
+    let tree = changes::open_tree(record.id).map_err(Box::new)?;
+    let conflicts =
+        changes::diff(&tree, &changes::DiffOptions::default()).map_err(Box::new)?.totals.conflicts;
+    drop(tree);
+    if conflicts > 0 {
+        return Err(Error::Conflicts { name: record.name.to_string(), conflicts });
+    }
+    fork_over(found, count, name, Some(copied))
+}
+
+fn fork_over(
+    found: Found,
+    count: u32,
+    name: Option<&Name>,
+    copied: Option<&import::Copied>,
+) -> Result<Forked, Error> {
     let started = std::time::Instant::now();
     let state = &found.state;
-    let source = source(&found)?;
+    let mut source = source(&found)?;
+    if let Some(copied) = copied {
+        let record = &mut source.parent.record;
+        record.format = RECORD_OF_IMPORT;
+        record.at = record.from_dir.take();
+        record.import = Some(copied.import.clone());
+    }
     let mut answer = Forked {
         format_version: FORMAT,
         parent: source.parent.record.id,
@@ -48,7 +98,7 @@ pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Err
         how: source.how.clone(),
     };
     for number in 1..=count {
-        let made = one(&found, &source, &answer.group, (name, (count > 1).then_some(number)))?;
+        let made = one(&found, &source, &answer.group, (name, (count > 1).then_some(number)), copied)?;
         answer.forks.push(made);
     }
     answer.clone_ms = ms(started.elapsed());
@@ -178,6 +228,7 @@ fn one(
     source: &Source,
     group: &str,
     (wish, number): (Option<&Name>, Option<u32>),
+    copied: Option<&import::Copied>,
 ) -> Result<crate::schema::workspace::Workspace, Error> {
     let Source { parent, tree, hidden, .. } = source;
     let stem = wish.unwrap_or(found.name());
@@ -203,6 +254,7 @@ fn one(
             fork_of: Some(tree),
             hidden: hidden.as_deref(),
             base: base.as_deref(),
+            import: copied.map(|copied| &copied.placed),
             owner: super::create::owner_of(tree)?,
         };
         match workspaces::create(&found.state, &filed, ground)? {

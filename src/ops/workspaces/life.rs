@@ -106,6 +106,8 @@ mod tests {
             parent: None,
             group: None,
             layers: vec![],
+            at: None,
+            import: None,
             labels: vec![],
             meta: Default::default(),
         }

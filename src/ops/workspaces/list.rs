@@ -1,7 +1,7 @@
 //! `aj workspace list` and `show`.
 
 use super::find::sorted_out;
-use super::{Error, Found, life, live};
+use super::{Error, Found, life, live, own_place};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
 use crate::base::text;
@@ -9,7 +9,7 @@ use crate::ops::volumes;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
 use crate::schema::workspace::{
-    Kept as Setting, Live, Record, Status, Unreadable, Workspace, WorkspaceDetail, WorkspaceList,
+    Imported, Kept as Setting, Live, Record, Status, Unreadable, Workspace, WorkspaceDetail, WorkspaceList,
 };
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -76,6 +76,7 @@ fn wanted(record: &Record, filter: &Filter, text: Option<&str>) -> bool {
         record.name.as_str().contains(text)
             || record.id.as_str().contains(text)
             || record.from_dir.as_ref().is_some_and(|dir| dir.to_lowercase().contains(text))
+            || record.import.as_ref().is_some_and(|import| import.from.to_lowercase().contains(text))
     };
     filter.labels.iter().all(has) && text.is_none_or(within)
 }
@@ -161,10 +162,15 @@ pub(super) fn view(state: &StateDir, record: &Record) -> Workspace {
         status,
         live: live.map(shown),
         from_dir: record.from_dir.as_ref().map(|dir| text::printable(dir.as_bytes())),
-        path: record
-            .from_dir
-            .as_ref()
-            .map_or_else(|| "/workspace".to_owned(), |d| text::printable(d.as_bytes())),
+        imported: record.import.as_ref().map(|import| Imported {
+            from: text::printable(import.from.as_bytes()),
+            files: import.files,
+            bytes: import.bytes,
+        }),
+        path: own_place(record)
+            .map(|at| text::os(&at))
+            .or_else(|| record.from_dir.as_ref().map(|dir| text::printable(dir.as_bytes())))
+            .unwrap_or_default(),
         created_at: rfc3339(record.created_ms),
         used_at: rfc3339(used),
         expires_at: ends.map(rfc3339),

@@ -12,6 +12,7 @@ use crate::base::name::NotAName;
 use crate::base::text;
 use crate::policy::file::FileError;
 use crate::policy::stored::NotText;
+use crate::schema::workspace::Record;
 use crate::store::workspaces::Unread;
 
 pub mod change;
@@ -21,6 +22,7 @@ mod find;
 mod flatten;
 pub mod fork;
 mod fork_live;
+pub mod import;
 pub mod isolated;
 pub mod life;
 pub mod list;
@@ -143,6 +145,35 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A host directory that could not be copied.
+    #[error("could not copy `{}`", text::os(.from))]
+    Import {
+        /// The directory.
+        from: PathBuf,
+        /// Why, with the path below it.
+        source: crate::sys::Error,
+    },
+    /// There is nothing of the host's to copy.
+    #[error("workspace `{0}` lies over no directory of the host's that could be copied")]
+    NoDirectory(String),
+    /// A copy would hide that the host has changed what was changed in it.
+    #[error(
+        "workspace `{name}` cannot be forked with a copy of its directory: {conflicts} of its changes are in conflict with the host's"
+    )]
+    Conflicts {
+        /// Its name.
+        name: String,
+        /// How many.
+        conflicts: u64,
+    },
+    /// A path that its tree cannot be seen at.
+    #[error("`--at {}`: {why}", text::os(.path))]
+    At {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A setting that a record cannot hold.
     #[error(transparent)]
     NotText(#[from] NotText),
@@ -197,6 +228,18 @@ impl From<Unread> for Error {
             e => Error::Record(e),
         }
     }
+}
+
+/// Where the tree of a workspace is seen when it is not one of the host's, which keep their own path.
+pub fn own_place(record: &Record) -> Option<PathBuf> {
+    let own = || record.from_dir.is_none().then(|| PathBuf::from("/workspace"));
+    record.at.as_ref().map(PathBuf::from).or_else(own)
+}
+
+/// Whether two workspaces lie over the same, so that what is in one can be compared with what is in the other.
+fn have_one_base(a: &Record, b: &Record) -> bool {
+    let layer = |record: &Record| record.import.as_ref().map(|import| import.layer.clone());
+    (&a.from_dir, layer(a)) == (&b.from_dir, layer(b))
 }
 
 fn not_found(word: &OsStr) -> Error {

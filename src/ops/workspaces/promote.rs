@@ -1,7 +1,7 @@
 //! `aj promote`: what a fork made of it becomes the workspace's own.
 
 use super::list::detail;
-use super::{Error, Found, find, fork};
+use super::{Error, Found, find, fork, have_one_base};
 use crate::schema::workspace::WorkspaceDetail;
 use crate::store::layout::StateDir;
 use crate::store::workspaces::{self, Filed};
@@ -17,7 +17,7 @@ pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<Wo
     let state = &child.state;
     let unrelated =
         || Error::Unrelated { child: child.name().to_string(), parent: parent.name().to_string() };
-    if parent.id() == child.id() || parent.filed.record.from_dir != child.filed.record.from_dir {
+    if parent.id() == child.id() || !have_one_base(&parent.filed.record, &child.filed.record) {
         return Err(unrelated());
     }
     // In one order, so that two of us never wait for each other: nobody waits at all.

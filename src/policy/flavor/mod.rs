@@ -21,6 +21,52 @@ pub use read::parse;
 /// The variables of all, then the built-in ones, a line each: fields between tabs, items between `|`,
 /// in the order of [`Flavor`]'s.
 const TABLE: &str = include_str!("table.txt");
+/// Fields of a line.
+const FIELDS: usize = 9;
+/// Where each line begins, and where each of its fields ends, found by the compiler: a start looks at all lines.
+static ENDS: [[u16; FIELDS + 1]; LINES] = ends();
+const LINES: usize = lines();
+
+const fn lines() -> usize {
+    let (mut count, mut at) = (0, 0);
+    while at < TABLE.len() {
+        count += (TABLE.as_bytes()[at] == b'\n') as usize;
+        at += 1;
+    }
+    // The first one holds the variables.
+    count - 1
+}
+
+const fn ends() -> [[u16; FIELDS + 1]; LINES] {
+    let bytes = TABLE.as_bytes();
+    assert!(bytes.len() < u16::MAX as usize);
+    let mut ends = [[0; FIELDS + 1]; LINES];
+    let (mut at, mut line, mut field) = (0, 0, 0);
+    while bytes[at] != b'\n' {
+        at += 1;
+    }
+    while line < LINES {
+        at += 1;
+        match bytes[at] {
+            _ if field == 0 => {
+                ends[line][0] = at as u16;
+                field = 1;
+                // The first field is a name, and not empty.
+            }
+            b'\t' => {
+                ends[line][field] = at as u16;
+                field += 1;
+            }
+            b'\n' => {
+                assert!(field == FIELDS, "a line has another number of fields");
+                ends[line][field] = at as u16;
+                (line, field) = (line + 1, 0);
+            }
+            _ => {}
+        }
+    }
+    ends
+}
 
 /// Items of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,9 +146,15 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
 
 /// The built-in ones, by name.
 pub fn built_in() -> impl Iterator<Item = Flavor> {
-    TABLE.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split('\t');
-        let mut field = || fields.next();
+    ENDS.iter().filter_map(|ends| {
+        let mut begin = usize::from(ends[0]);
+        let mut fields = ends[1..].iter();
+        let mut field = || {
+            let end = usize::from(*fields.next()?);
+            let field = TABLE.get(begin..end);
+            begin = end + 1;
+            field
+        };
         Some(Flavor {
             name: Cow::Borrowed(field()?),
             about: Cow::Borrowed(field()?),

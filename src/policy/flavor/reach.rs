@@ -83,6 +83,44 @@ pub fn expand(flavor: &Flavor, pattern: &str, caller: &Caller<'_>, at: Option<&P
     }
 }
 
+/// Spell into `out` what [`expand`] makes of a pattern that does not begin with `@`: one buffer for all of them.
+fn spell(out: &mut Vec<u8>, flavor: &Flavor, pattern: &str, caller: &Caller<'_>) -> Option<()> {
+    out.clear();
+    let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let Some(name) = first.strip_prefix('$') else {
+        return if first == "@" { None } else { spell_below_home(out, pattern, caller) };
+    };
+    match caller.variable(name) {
+        Some(value) => out.extend_from_slice(value.as_os_str().as_bytes()),
+        None => {
+            let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
+            spell_below_home(out, usual, caller)?;
+        }
+    }
+    spell_rest(out, rest);
+    Some(())
+}
+
+fn spell_below_home(out: &mut Vec<u8>, text: &str, caller: &Caller<'_>) -> Option<()> {
+    match text.strip_prefix('~') {
+        Some(rest) => {
+            out.extend_from_slice(caller.home?.as_os_str().as_bytes());
+            spell_rest(out, rest.trim_start_matches('/'));
+        }
+        None => out.extend_from_slice(text.as_bytes()),
+    }
+    Some(())
+}
+
+fn spell_rest(out: &mut Vec<u8>, rest: &str) {
+    if !rest.is_empty() {
+        if out.last() != Some(&b'/') {
+            out.push(b'/');
+        }
+        out.extend_from_slice(rest.as_bytes());
+    }
+}
+
 /// How much of `entry`, a plain path, is matched by `pattern` when it lies at or below it.
 pub fn lead<'e>(pattern: &[u8], entry: &'e [u8]) -> Option<&'e [u8]> {
     if !pattern.contains(&b'*') {
@@ -118,12 +156,11 @@ pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Opt
             at.push(path);
         }
     };
+    let mut place = Vec::with_capacity(96);
     for pattern in flavor.path.iter() {
-        let Some(place) = expand(flavor, pattern, caller, None) else { continue };
+        let Some(()) = spell(&mut place, flavor, pattern, caller) else { continue };
         for entry in entries {
-            let Some(found) = lead(place.as_os_str().as_bytes(), entry.as_os_str().as_bytes()) else {
-                continue;
-            };
+            let Some(found) = lead(&place, entry.as_os_str().as_bytes()) else { continue };
             by.get_or_insert_with(|| crate::base::text::os(entry));
             add(PathBuf::from(OsString::from_vec(found.to_vec())));
         }
@@ -141,4 +178,37 @@ pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Opt
         }
     }
     Some(Reached { by: by?, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::built_in;
+    use super::*;
+
+    #[test]
+    fn what_is_spelled_is_what_is_expanded() {
+        let variables = [("NVM_DIR", "/data/nvm"), ("GOPATH", "/"), ("CARGO_HOME", "/c")]
+            .map(|(n, v)| (n.to_owned(), PathBuf::from(v)));
+        let (mut count, mut out) = (0, Vec::new());
+        for home in [None, Some(Path::new("/home/me")), Some(Path::new("/"))] {
+            for variables in [&[][..], &variables] {
+                let caller = Caller { home, variables };
+                for flavor in built_in() {
+                    for pattern in flavor
+                        .path
+                        .iter()
+                        .chain(flavor.show.iter())
+                        .chain(["@", "@/x", "/abs/x", "~", "$NONE/x"])
+                    {
+                        let spelled = spell(&mut out, &flavor, pattern, &caller).map(|()| out.as_slice());
+                        let expanded = expand(&flavor, pattern, &caller, None);
+                        let expanded = expanded.as_ref().map(|path| path.as_os_str().as_bytes());
+                        assert_eq!(spelled, expanded, "{pattern} of {}, {caller:?}", flavor.name);
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert!(count > 500, "{count}");
+    }
 }

@@ -20,13 +20,24 @@ use crate::sys::at::{self, Stamp};
 /// the host changed since then, none of them has seen.
 const SINCE: &str = "since";
 const HIDDEN: &str = "hidden";
+const PLACES: &str = "places";
 /// Files of a tree that are about its base and its changes. Bytes of one at most.
-const NOTES: [(&str, u64); 3] = [("places", 8 << 20), (HIDDEN, 8 << 20), ("applied", 16 << 20)];
+const NOTES: [(&str, u64); 3] = [(PLACES, 8 << 20), (HIDDEN, 8 << 20), ("applied", 16 << 20)];
 
 /// Make the layers of the fork in `tree`, which is at `path`, and take over what is known.
-pub(super) fn follow(tree: &File, path: &Path, parent: &Tree, hidden: Option<&[u8]>) -> Result<()> {
+///
+/// `copy`: what is to be its base instead, which is the same as that of its parent.
+pub(super) fn follow(
+    tree: &File,
+    path: &Path,
+    (parent, copy): (&Tree, Option<&Path>),
+    hidden: Option<&[u8]>,
+) -> Result<()> {
     let failed = |call, e| Error::call(call, path, e);
-    let base = PathBuf::from(readlinkat(parent, "base").map_err(|e| failed("readlink", e))?);
+    let base = match copy {
+        Some(copy) => copy.to_owned(),
+        None => PathBuf::from(readlinkat(parent, "base").map_err(|e| failed("readlink", e))?),
+    };
     let of = fstatat(parent, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| failed("stat", e))?;
     let owner = nix::unistd::geteuid().is_root().then_some((of.st_uid, of.st_gid));
     trees::populate_over(tree, path, (&base, of.st_mode & 0o7777), owner)?;
@@ -35,8 +46,11 @@ pub(super) fn follow(tree: &File, path: &Path, parent: &Tree, hidden: Option<&[u
         // That of the directory that the parent lies over, whatever stands there now.
         origin::hand_on(parent, tree);
     }
-    note_since(tree, started(parent)?).map_err(|e| failed("write", e))?;
-    for (name, most) in NOTES {
+    // A copy is as old as this tree, and its directories are not those that were noted.
+    if copy.is_none() {
+        note_since(tree, started(parent)?).map_err(|e| failed("write", e))?;
+    }
+    for (name, most) in NOTES.into_iter().filter(|(name, _)| copy.is_none() || *name != PLACES) {
         let read = match hidden.filter(|_| name == HIDDEN) {
             Some(bytes) => Some(bytes.to_vec()),
             None => atomic::read(parent, name, most).map_err(|e| failed("read", e))?,

@@ -15,7 +15,10 @@ use super::super::layout::StateDir;
 use super::super::remove::remove_dir;
 use super::super::trees::Tree;
 use super::super::{fault, lock, planted};
-use super::{ROOMS, seal, take_turn};
+use super::{ROOMS, UPPER, seal, take_turn};
+
+/// Where layers are, from the tree of a workspace.
+pub(super) const FROM_TREE: &str = "../../../layers";
 
 /// One that has no name yet.
 #[derive(Debug)]
@@ -37,8 +40,25 @@ pub struct Placed {
 impl NewLayer {
     /// Make one, with empty directories like those of `tree`.
     pub fn make(state: &StateDir, tree: &Tree) -> Result<NewLayer> {
+        let made = NewLayer::begin(state)?;
+        for room in ROOMS {
+            let of = seal::stat(tree, room).map_err(|e| Error::call("stat", tree.path(), e))?;
+            fault::point();
+            seal::twin(&made.dir, room, &of).map_err(|e| Error::call("mkdir", &made.path, e))?;
+        }
+        Ok(made)
+    }
+
+    /// Make one that will be what workspaces lie over: with an empty [`UPPER`], and nothing else.
+    pub fn ground(state: &StateDir) -> Result<NewLayer> {
+        let made = NewLayer::begin(state)?;
+        made.scratch(UPPER)?;
+        Ok(made)
+    }
+
+    fn begin(state: &StateDir) -> Result<NewLayer> {
         let all = state.subdir(seal::DIR)?;
-        let name = seal::fresh(tree)?;
+        let name = seal::fresh(state.path())?;
         let path = state.path().join(seal::DIR).join(&name);
         let shown = path.clone();
         let failed = |call| {
@@ -54,13 +74,7 @@ impl NewLayer {
         let held = lock::try_acquire(&dir, lock::Mode::Exclusive, &path)?;
         debug_assert!(held, "nobody else knows it");
         drop(turn);
-        let made = NewLayer { all, dir, name, path };
-        for room in ROOMS {
-            let of = seal::stat(tree, room).map_err(|e| Error::call("stat", tree.path(), e))?;
-            fault::point();
-            seal::twin(&made.dir, room, &of).map_err(failed("mkdir"))?;
-        }
-        Ok(made)
+        Ok(NewLayer { all, dir, name, path })
     }
 
     /// Its directory.
@@ -122,5 +136,12 @@ impl NewLayer {
     pub fn discard(self) -> Result<()> {
         let new = format!("{}{}", super::GONE, self.name);
         remove_dir(&self.all, &CString::new(new).unwrap_or_default(), &self.path)
+    }
+}
+
+impl Placed {
+    /// What was copied into it, as the `base` of a tree names it: the state directory may be moved.
+    pub(super) fn seen_from_tree(&self) -> PathBuf {
+        PathBuf::from(FROM_TREE).join(&self.name).join("upper")
     }
 }

@@ -12,7 +12,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat, renameat};
@@ -54,6 +55,8 @@ const GONE: &str = ".gone-";
 const TREE: &str = "tree";
 /// Of its tree: what one without a host directory lies over.
 const EMPTY: &str = "empty";
+/// Of a tree and of a layer: what was written.
+pub const UPPER: &std::ffi::CStr = c"upper";
 /// Of its tree: what is seen at `/home/agent`.
 pub const HOME: &str = "home";
 /// Of its tree: what is seen at `/output`.
@@ -76,8 +79,10 @@ pub struct Ground<'a> {
     pub fork_of: Option<&'a Tree>,
     /// What is noted for it about what is hidden; `None`: what is noted in that tree.
     pub hidden: Option<&'a [u8]>,
-    /// The host directory; `None`: an empty directory of its own.
+    /// The host directory; `None`: what was imported, or an empty directory of its own.
     pub base: Option<&'a Path>,
+    /// The layer that a host directory was copied into.
+    pub import: Option<&'a Placed>,
     /// As in [`trees::create_tree`].
     pub owner: Option<(u32, u32)>,
 }
@@ -147,18 +152,26 @@ fn furnish(dir: &File, path: &Path, ground: Ground<'_>) -> Result<()> {
         room(&tree, &path, name, (mode, ground.owner))?;
     }
     mkdirat(&tree, STAGING, Mode::S_IRWXU).map_err(failed("mkdir"))?;
-    if ground.base.is_none() {
-        room(&tree, &path, EMPTY, (0o755, None))?;
-    }
+    let import = ground.import.map(Placed::seen_from_tree);
     if let Some(parent) = ground.fork_of {
-        return fork::follow(&tree, &path, parent, ground.hidden);
+        if is_empty_based(parent) {
+            room(&tree, &path, EMPTY, (0o755, None))?;
+        }
+        return fork::follow(&tree, &path, (parent, import.as_deref()), ground.hidden);
     }
-    match ground.base {
-        Some(base) => {
+    match (ground.base, import) {
+        (_, Some(copy)) => {
+            let mode = trees::upper_mode(&path.join(&copy));
+            trees::populate_over(&tree, &path, (&copy, mode), ground.owner)?;
+        }
+        (Some(base), None) => {
             trees::populate(&tree, &path, base, ground.owner)?;
             origin::note(&tree, base);
         }
-        None => trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?,
+        (None, None) => {
+            room(&tree, &path, EMPTY, (0o755, None))?;
+            trees::populate_over(&tree, &path, (Path::new(EMPTY), 0o755), ground.owner)?;
+        }
     }
     Ok(())
 }
@@ -322,11 +335,23 @@ pub(super) fn base_in(tree: &File, path: &Path, target: PathBuf) -> PathBuf {
     }
     // Without links, as the kernel knows it.
     let real = std::fs::read_link(format!("/proc/self/fd/{}", tree.as_raw_fd()));
-    real.unwrap_or_else(|_| path.to_owned()).join(target)
+    let mut whole = real.unwrap_or_else(|_| path.to_owned());
+    for part in target.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole
+}
+
+/// Whether the tree of a workspace lies over a copy of a host directory.
+pub fn is_over_import(tree: &Tree) -> bool {
+    readlinkat(tree, "base").is_ok_and(|target| Path::new(&target).starts_with(layer::FROM_TREE))
 }
 
 /// Whether the tree of a workspace lies over an empty directory of its own.
-pub fn is_empty_based(tree: &Tree) -> bool {
+pub fn is_empty_based(tree: impl AsFd) -> bool {
     readlinkat(tree, "base").is_ok_and(|target| Path::new(&target) == Path::new(EMPTY))
 }
 

@@ -7,7 +7,7 @@ use super::super::filed::{self, Recorded, Unread};
 use super::super::layout::StateDir;
 use super::{DIR, dir_of};
 use crate::base::id::Id;
-use crate::schema::workspace::{RECORD, Record};
+use crate::schema::workspace::{RECORD, RECORD_OF_IMPORT, Record};
 
 /// A record with its settings.
 pub type Filed = filed::Filed<Record>;
@@ -15,7 +15,8 @@ pub type Filed = filed::Filed<Record>;
 impl Recorded for Record {
     const FILE: &'static str = "workspace.toml";
     const LIMIT: u64 = 1 << 20;
-    const FORMAT: u32 = RECORD;
+    const FORMAT: u32 = RECORD_OF_IMPORT;
+    const OLDEST: u32 = RECORD;
 
     fn format(&self) -> u32 {
         self.format

@@ -77,7 +77,7 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
         return Ok(Some(filed));
     }
     let all = state.subdir(DIR)?;
-    let name = fresh(tree)?;
+    let name = fresh(tree.path())?;
     let path = state.path().join(DIR).join(&name);
     let failed = |call| {
         let path = path.clone();
@@ -173,8 +173,8 @@ pub fn open_room(layer: &File, room: &CStr) -> Result<std::os::fd::OwnedFd> {
 }
 
 /// A name for a layer.
-pub(super) fn fresh(tree: &Tree) -> Result<String> {
-    let id = Id::random(Kind::Workspace).map_err(|_| Error::call("getrandom", tree.path(), Errno::EIO))?;
+pub(super) fn fresh(for_path: &Path) -> Result<String> {
+    let id = Id::random(Kind::Workspace).map_err(|_| Error::call("getrandom", for_path, Errno::EIO))?;
     Ok(id.as_str().trim_start_matches(Kind::Workspace.prefix()).to_owned())
 }
 
@@ -337,7 +337,10 @@ fn used(state: &StateDir) -> Result<Option<(File, std::collections::BTreeSet<Str
     let mut used = std::collections::BTreeSet::new();
     for id in super::list(state)? {
         match Filed::read(state, id) {
-            Ok(Some(filed)) => used.extend(filed.record.layers),
+            Ok(Some(filed)) => {
+                used.extend(filed.record.import.map(|import| import.layer));
+                used.extend(filed.record.layers);
+            }
             Ok(None) => {}
             Err(_) => return Ok(None),
         }

@@ -44,7 +44,8 @@ pub(super) fn exec(
     let blueprint = Blueprint::parse(&live.blueprint).ok_or_else(strange)?;
     let jail: Id = blueprint.id.parse().map_err(|_| strange())?;
     let mut policy = blueprint.policy().ok_or_else(strange)?;
-    let place = project::of_workspace(PathBuf::from(&blueprint.base), blueprint.elsewhere)?;
+    let elsewhere = blueprint.elsewhere.then(|| PathBuf::from(&blueprint.sight.at));
+    let place = project::of_workspace(PathBuf::from(&blueprint.base), elsewhere)?;
     let at = (&*place.root, &*place.cwd);
     let kept = Some(&seat.kept.stored);
     let resolved = config::policy_with(config::user()?, at, kept, request.flags.clone(), &request.env_files)?;

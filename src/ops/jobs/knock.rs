@@ -1,0 +1,117 @@
+//! A GET of a server in the network of a job.
+//!
+//! In a workspace a process of ours in its jail sends it (`jail::hands`). A jail of its own has nobody in it that
+//! could be asked; a copy of this process goes into its network instead, and into nothing else: no process in
+//! there sees it, and what it reads is the first line of an answer.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::base::id::Id;
+use crate::job::http;
+use crate::ops::exec::live;
+use crate::ops::inside::{self, Asked};
+use crate::store::layout::StateDir;
+use crate::sys::{clone, ns, pidfd};
+
+/// How long one knock takes at most.
+const ONCE: Duration = Duration::from_secs(5);
+/// Ports that are tried at most: a jail may listen on many.
+const MOST: usize = 16;
+/// Processes of a jail whose network is tried.
+const PROCESSES: usize = 16;
+
+/// What a jail is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
+    ports: Vec<u16>,
+    path: String,
+    ms: u64,
+}
+
+/// Whether a server on one of `ports` answers a GET of `path` as one does that is ready, in the network of the job
+/// whose pid 1 is `init`. Whatever is in the way means no.
+pub(super) fn answers(
+    state: &StateDir,
+    (workspace, init): (Option<Id>, i32),
+    (ports, path): (&[u16], &str),
+    left: Duration,
+) -> bool {
+    let ports = ports.get(..MOST).unwrap_or(ports);
+    let left = left.min(ONCE);
+    match workspace {
+        Some(id) => from_inside(state, id, (ports, path), left),
+        None => from_beside(init, (ports, path), left),
+    }
+}
+
+fn from_inside(state: &StateDir, id: Id, (ports, path): (&[u16], &str), left: Duration) -> bool {
+    let ms = u64::try_from(left.as_millis()).unwrap_or(0);
+    let told = Told { ports: ports.to_vec(), path: path.to_owned(), ms };
+    let Ok(order) = serde_json::to_vec(&told) else { return false };
+    let Ok(dir) = live::dir(state, id) else { return false };
+    let Ok(Some(live)) = live::find(state, id, &dir, id.as_str()) else { return false };
+    let paused = || live::is_paused(state, id);
+    let asked = inside::ask(live, inside::Kind::Http, &order, None, &paused);
+    matches!(asked, Ok(Asked::Answer(answer)) if answer == b"y")
+}
+
+/// In the jail: do what is told, and say what came of it.
+pub(in crate::ops) fn carry_out(told: &[u8]) -> Vec<u8> {
+    let Ok(told) = serde_json::from_slice::<Told>(told) else { return b"n".to_vec() };
+    let deadline = Instant::now() + Duration::from_millis(told.ms).min(ONCE);
+    let plain = told.path.starts_with('/') && told.path.bytes().all(|b| b.is_ascii_graphic());
+    if plain && http::answers(&told.ports, &told.path, deadline) { b"y".to_vec() } else { b"n".to_vec() }
+}
+
+fn from_beside(init: i32, (ports, path): (&[u16], &str), left: Duration) -> bool {
+    match clone::fork() {
+        Ok(None) => {
+            let there = join(init);
+            let ready = there && http::answers(ports, path, Instant::now() + left);
+            clone::exit_now(i32::from(!ready))
+        }
+        Ok(Some(child)) => loop {
+            match waitpid(Pid::from_raw(child), None) {
+                Ok(WaitStatus::Exited(_, code)) => return code == 0,
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) | Err(_) => return false,
+            }
+        },
+        Err(_) => false,
+    }
+}
+
+/// Enter the network of the jail of `init`.
+fn join(init: i32) -> bool {
+    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let own = network("self");
+    let enter = |process: &OwnedFd| match nix::unistd::geteuid().is_root() {
+        true => ns::join_net(process),
+        // By way of the user namespace that it belongs to, which is ours.
+        false => ns::join_net_of_user(process),
+    };
+    let all = std::iter::once(init).chain(children(init)).take(PROCESSES);
+    for pid in all {
+        // Opened before it is looked at: a number may come to mean another process.
+        let Ok(process) = pidfd::open(pid) else { continue };
+        match network(&pid.to_string()) {
+            // That of the host, as was asked for.
+            Some(theirs) if Some(&theirs) == own.as_ref() => return true,
+            // Not ours to look at, pid 1 for example; what it started may be.
+            None => continue,
+            Some(_) if enter(&process).is_ok() => return true,
+            Some(_) => {}
+        }
+    }
+    false
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}

@@ -1,0 +1,101 @@
+//! `--ready http:…`: a server in the jail is asked, and a hostile one has a hard time to make anything of it.
+
+use std::time::{Duration, Instant};
+
+use super::Jobs;
+use crate::real::project::has;
+
+/// A server on port 8123 that says this to whoever connects, and nothing before `after` seconds are over but 503.
+fn server(after: f64, says: &str) -> String {
+    format!(
+        "exec python3 -c '
+import socket, threading, time
+began = time.time()
+listener = socket.create_server((\"127.0.0.1\", 8123))
+def serve(c):
+    try:
+        line = c.recv(4096).split(b\"\\r\\n\")[0]
+        print(line.decode(), flush=True)
+        if time.time() - began < {after}:
+            c.sendall(b\"HTTP/1.1 503 Not yet\\r\\n\\r\\n\")
+        else:
+            {says}
+        c.close()
+    except OSError:
+        pass
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+'"
+    )
+}
+
+const FINE: &str = "c.sendall(b\"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n\")";
+
+fn jobs() -> Option<Jobs> {
+    if !has("python3") {
+        crate::real::project::skip("there is no python3");
+        return None;
+    }
+    Jobs::new()
+}
+
+#[test]
+fn a_job_is_ready_once_its_server_says_so() {
+    let Some(jobs) = jobs() else { return };
+    jobs.out(&["ws", "create", "api"]);
+    for place in [&["api"][..], &[], &["--net", "host"]] {
+        // One after the other: the last one has the host's ports.
+        for ready in ["http:8123/up?x=1", "http:/up?x=1", "http://localhost:8123/up?x=1"] {
+            let began = Instant::now();
+            let flags = [place, &["--ready", ready, "--ready-timeout", "20s"]].concat();
+            let id = jobs.start(&flags, &server(0.7, FINE));
+            assert!(began.elapsed() >= Duration::from_millis(700), "{place:?} {ready}: 503 is not ready");
+            assert_eq!(jobs.show(&id)["ready"], true, "{place:?} {ready}");
+            let log = jobs.out(&["job", "logs", &id]);
+            assert!(log.contains("GET /up?x=1 HTTP/1.1"), "{place:?} {ready}: {log}");
+            jobs.out(&["wait", &id, "--for", "http:8123/later", "--timeout", "20s"]);
+            assert!(jobs.out(&["job", "logs", &id]).contains("GET /later HTTP/1.1"), "{place:?}");
+            let said = jobs.said(&["wait", &id, "--for", "http:8124/", "--timeout", "300ms"]);
+            assert_eq!(said.fate, 124, "nothing listens there: {said:#?}");
+            jobs.out(&["job", "rm", "--force", &id]);
+            if place == ["--net", "host"] {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hostile_server_is_not_ready_and_costs_no_more_than_the_time() {
+    let Some(jobs) = jobs() else { return };
+    jobs.out(&["ws", "create", "api"]);
+    for says in [
+        "time.sleep(60)",
+        "[(c.sendall(b\"HTTP/1.1 200 OK\"[n % 15:][:1]), time.sleep(0.05)) for n in range(10000)]",
+        "[c.sendall(b\"HTTP/1.1 \" * 10000) for n in range(100000)]",
+        "c.sendall(b\"HTTP/1.1 404 No\\r\\n\")",
+        "c.sendall(b\"\\x1b]0;owned\\x07\\r\\n\")",
+    ] {
+        for place in [&["api"][..], &[]] {
+            let began = Instant::now();
+            let flags =
+                [&["job", "start"], place, &["--ready", "http:8123/", "--ready-timeout", "900ms"]].concat();
+            let script = server(0.0, says);
+            let said = jobs.said(&[&flags[..], &["--", "sh", "-c", &script]].concat());
+            assert_eq!(said.fate, 124, "{says} {place:?}: {said:#?}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{says} {place:?}");
+            assert!(!said.err.contains('\x1b'), "{said:#?}");
+        }
+    }
+}
+
+#[test]
+fn who_has_nobody_listening_is_not_asked_and_the_end_of_a_job_is_told() {
+    let Some(jobs) = jobs() else { return };
+    let said = jobs.said(&["job", "start", "--ready", "http:8123/", "--", "sh", "-c", "sleep 0.3; exit 7"]);
+    assert!(said.fate != 0 && said.fate != 124, "it ended before it was ready: {said:#?}");
+    for bad in ["http:", "http:3000", "http://example.org/", "https:/"] {
+        let said = jobs.said(&["job", "start", "--ready", bad, "--", "true"]);
+        assert!(said.fate != 0 && said.err.contains("--ready"), "{bad}: {said:#?}");
+    }
+}
