@@ -13,7 +13,8 @@ use std::sync::OnceLock;
 use nix::sys::stat::Mode;
 
 use super::confine::confine_hand;
-use super::init::{enter, leave};
+use super::cwd::enter;
+use super::init::leave;
 use super::live::LARGEST;
 use super::plan::Plan;
 use super::status::Layers;

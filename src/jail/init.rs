@@ -8,11 +8,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::confine::{Stdio, confine};
 use super::cover::{cover, place, place_of, veil};
+use super::cwd;
 use super::handover::{self, Word};
 use super::mask::{mask, texts};
 use super::nested;
@@ -398,6 +399,9 @@ fn files(
     if plan.root.is_none() {
         mount::set_attr(root, Attr::RDONLY, false).map_err(|e| e.on("new root"))?;
     }
+    // Before the old root lies over this one, where a link in the tree that climbs out (`../../..`) would lead
+    // into it.
+    let cwd = cwd::find(root, &plan.cwd)?;
     let pivoted = if plan.confinement.without.keeps("pivot_root") {
         overlays.pivot(root)
     } else {
@@ -412,7 +416,7 @@ fn files(
         }
         Err(e) => return Err(e),
     };
-    enter(&plan.cwd)?;
+    cwd::go_to(cwd, &plan.cwd)?;
     Ok(shown)
 }
 
@@ -438,17 +442,6 @@ fn hide(cache: &Otherwise, (store, root): (&OwnedFd, &OwnedFd)) -> Result<()> {
         mount::attach(cover, place_of(root, &hidden.at)?, c"").map_err(fail)?;
     }
     Ok(())
-}
-
-/// Go to the working directory. Descriptors that the caller left open are still ours here, the
-/// host's directories among them, so no link of `/proc` may be part of the way (CVE-2024-21626).
-pub(super) fn enter(cwd: &CStr) -> Result<()> {
-    let fail = |e| Error::new("chdir", text::c(cwd), e);
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let dir = openat2(open_dir(c"/")?, cwd, how).map_err(fail)?;
-    nix::unistd::fchdir(dir).map_err(fail)
 }
 
 pub(super) fn attach(tree: &OwnedFd, root: &OwnedFd, m: &Mount) -> Result<()> {

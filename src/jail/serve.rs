@@ -22,8 +22,9 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::unistd::Pid;
 
 use super::confine::{LISTENER, Stdio, confine_joined};
+use super::cwd::enter;
 use super::hands;
-use super::init::{await_start, command, enter, fail, leave};
+use super::init::{await_start, command, fail, leave};
 use super::lite::descendants;
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
 use super::plan::{Plan, What};

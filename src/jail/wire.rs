@@ -217,7 +217,8 @@ pub fn wait_root(socket: impl AsFd) -> Option<bool> {
     let mut bytes = [0u8; 2];
     loop {
         match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK) {
-            Err(Errno::EINTR) => {}
+            // See `receive`: what it sent before it ended is still to be heard.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Ok(2) if bytes[0] == 8 => break,
             _ => return None,
         }
@@ -489,6 +490,20 @@ mod tests {
         let Received::Message(said, None) = receive(&a, true).unwrap() else { panic!("nothing said") };
         assert_eq!(said, failed);
         assert!(matches!(receive(&a, true).unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn one_that_ends_after_its_root_is_in_place_is_heard_to_the_end() {
+        let (a, b) = pair().unwrap();
+        send_loopback(&a).unwrap();
+        let failed = Message::Failed { step: "sethostname".into(), errno: 1, exec: false };
+        send(&b, &Message::Root { pivoted: true }, None).unwrap();
+        send(&b, &failed, None).unwrap();
+        drop(b);
+        assert_eq!(wait_root(&a), Some(true));
+        assert_eq!(wait_root(&a), None);
+        let Received::Message(said, None) = receive(&a, true).unwrap() else { panic!("nothing said") };
+        assert_eq!(said, failed);
     }
 
     #[test]

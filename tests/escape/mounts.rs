@@ -112,6 +112,20 @@ fn chroot_and_pivot_root_lead_nowhere() {
     assert_eq!(up.stdout, "home\nusr\nworkspace\n1\n", "{up:?}");
 }
 
+/// By `--cwd` a command starts behind a link that an earlier one may have left in the tree. Without the file rules of
+/// Landlock it sees what is there.
+#[test]
+fn a_link_that_climbs_out_leads_to_the_jails_own_root() {
+    let Some(ground) = Ground::new() else { return };
+    std::os::unix::fs::symlink("../".repeat(32), ground.ws.join("up")).unwrap();
+    for flags in [&[][..], &["--as-root"], &["--nested-userns"], &["--rw"], &["--ro"], &["--net", "host"]] {
+        let flags = [flags, &["--cwd", "up"]].concat();
+        let script = "[ . -ef / ] && pwd -P && ls -d workspace";
+        let there = run(&mut ground.aj(&flags, ["sh", "-c", script]));
+        assert_eq!(there.stdout, "/\nworkspace\n", "{flags:?}: {there:?}");
+    }
+}
+
 /// A release agent is a program that the host runs as root; it is set in a cgroup v1 hierarchy.
 #[test]
 fn no_cgroup_file_system_is_in_sight() {
