@@ -218,15 +218,19 @@ pub(super) fn make_for(
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).ok();
         match make_inside(jail, plan, mapped, (ids, own_net, launcher)) {
             Ok((made, in_net)) => {
-                stage = Stage::Lent(Errno::EINTR);
-                drop(wire::send_descriptors(&jail.status, &made));
+                stage = Stage::Lent(undone(Errno::EINTR));
+                if let Err(e) = wire::send_descriptors(&jail.status, &made) {
+                    // Pid 1 cannot do without: their upper layers are marked as used.
+                    stage = Stage::Lent(e);
+                    return 0;
+                }
                 if in_net && net::loopback_up().is_ok() {
                     drop(wire::send_loopback(&jail.status));
                 }
                 stage = match wire::wait_root(&jail.status).map(detach) {
                     Some(Ok(())) => Stage::Detached,
-                    Some(Err(e)) => Stage::Lent(e.errno),
-                    None => Stage::Lent(Errno::ECONNRESET),
+                    Some(Err(e)) => Stage::Lent(undone(e.errno)),
+                    None => Stage::Lent(undone(Errno::ECONNRESET)),
                 };
             }
             Err(_) => drop(wire::send_none(&jail.status)),
@@ -242,27 +246,31 @@ pub(super) fn make_for(
         // No more processes for us, or it was killed before it said anything (by a filter of the caller's
         // that kills whoever asks for `setns`): pid 1 can do without, but must not wait for it.
         (_, Stage::Making) => wire::send_none(&jail.status),
-        (_, Stage::Lent(errno)) => match wire::receive(&jail.status, false)? {
+        (_, Stage::Lent(e)) => match wire::receive(&jail.status, false)? {
             Received::Closed => Ok(()),
             // Pid 1 has failed: its own word for why.
             Received::Message(word @ Message::Failed { .. }, _) => {
                 jail.said = Some(word);
                 Ok(())
             }
-            Received::Message(..) | Received::Nothing => Err(Error::new("umount2", "old root", errno)),
+            Received::Message(..) | Received::Nothing => Err(e),
         },
     }
 }
 
 /// How far the process that is lent has come. It writes this into our memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Stage {
     /// Pid 1 has heard nothing, or that nothing comes.
     Making,
-    /// Pid 1 has the overlays and leaves its old root to us. Why that is not detached.
-    Lent(Errno),
+    /// Pid 1 has the overlays, or waits for them, and leaves its old root to us. Why that is not detached.
+    Lent(Error),
     /// All is done.
     Detached,
+}
+
+fn undone(errno: Errno) -> Error {
+    Error::new("umount2", "old root", errno)
 }
 
 /// In the process that is lent, which has the root that pid 1 has.

@@ -89,6 +89,22 @@ fn no_command_starts_while_the_old_root_is_in_reach() {
     }
 }
 
+/// The kernel sends no descriptors for a user who has too many on their way, which a command in any jail can see to:
+/// then nobody waits for what does not come.
+#[test]
+fn overlays_that_cannot_be_sent_are_not_waited_for() {
+    let Some(yard) = Yard::new() else { return };
+    let inject = "-e trace=sendmsg -e inject=sendmsg:error=ETOOMANYREFS:when=1";
+    let log = yard.path("trace");
+    let strace = format!("timeout -k 1 20 strace -f {inject} -o {}", log.display());
+    let said = said(&mut yard.sh(&format!("{strace} \"$AJ\" exec --net host -- echo ran")));
+    if !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("INJECTED")) {
+        return crate::yard::skip("no strace, or it cannot trace here");
+    }
+    assert_eq!((said.fate, said.out.as_str()), (125, ""), "{said:#?}");
+    assert!(said.err.contains("sendmsg `descriptors`"), "{said:#?}");
+}
+
 /// The one instant that chance does not find: after pid 1 has been told to go on, before it has asked
 /// to be told of our death. A tracer holds it there.
 #[test]
