@@ -24,8 +24,8 @@ pub trait Watcher {
     fn attaching(&mut self) {}
     /// The first Ctrl-C was passed on. Not with a terminal, which passes it on itself.
     fn stopping(&mut self) {}
-    /// Bytes that it has written to disk, with [`Options::watch_disk`](super::supervise::Options::watch_disk), and whether that is all or what a
-    /// look that is to be gone on with has seen so far; `None` when it cannot be told.
+    /// Bytes that it has written to disk, with [`Options::watch_disk`](super::supervise::Options::watch_disk), and
+    /// whether that is all or what a look that is to be gone on with has seen so far; `None` when it cannot be told.
     fn disk(&mut self) -> Option<(u64, bool)> {
         None
     }

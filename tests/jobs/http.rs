@@ -4,14 +4,20 @@ use std::time::{Duration, Instant};
 
 use super::Jobs;
 use crate::real::project::has;
+use crate::yard::eventually;
 
-/// A server on port 8123 that says this to whoever connects, and nothing before `after` seconds are over but 503.
-fn server(after: f64, says: &str) -> String {
+/// A port that nobody has, of the host's as well.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server on `port` that says this to whoever connects, and nothing before `after` seconds are over but 503.
+fn server(port: u16, after: f64, says: &str) -> String {
     format!(
         "exec python3 -c '
 import socket, threading, time
 began = time.time()
-listener = socket.create_server((\"127.0.0.1\", 8123))
+listener = socket.create_server((\"127.0.0.1\", {port}))
 def serve(c):
     try:
         line = c.recv(4096).split(b\"\\r\\n\")[0]
@@ -44,23 +50,32 @@ fn a_job_is_ready_once_its_server_says_so() {
     let Some(jobs) = jobs() else { return };
     jobs.out(&["ws", "create", "api"]);
     for place in [&["api"][..], &[], &["--net", "host"]] {
-        // One after the other: the last one has the host's ports.
-        for ready in ["http:8123/up?x=1", "http:/up?x=1", "http://localhost:8123/up?x=1"] {
+        for ready in ["http:PORT/up?x=1", "http:/up?x=1", "http://localhost:PORT/up?x=1"] {
+            let port = free_port();
+            let ready = &ready.replace("PORT", &port.to_string());
+            if ready == "http:/up?x=1" && place == ["--net", "host"] {
+                continue; // Whose server answers there is not ours to say.
+            }
             let began = Instant::now();
             let flags = [place, &["--ready", ready, "--ready-timeout", "20s"]].concat();
-            let id = jobs.start(&flags, &server(0.7, FINE));
+            let id = jobs.start(&flags, &server(port, 0.7, FINE));
             assert!(began.elapsed() >= Duration::from_millis(700), "{place:?} {ready}: 503 is not ready");
             assert_eq!(jobs.show(&id)["ready"], true, "{place:?} {ready}");
-            let log = jobs.out(&["job", "logs", &id]);
-            assert!(log.contains("GET /up?x=1 HTTP/1.1"), "{place:?} {ready}: {log}");
-            jobs.out(&["wait", &id, "--for", "http:8123/later", "--timeout", "20s"]);
-            assert!(jobs.out(&["job", "logs", &id]).contains("GET /later HTTP/1.1"), "{place:?}");
-            let said = jobs.said(&["wait", &id, "--for", "http:8124/", "--timeout", "300ms"]);
+            // The answer may be heard before the line of the log is written.
+            let logged = |line: &str| jobs.out(&["job", "logs", &id]).contains(line);
+            assert!(
+                eventually(Duration::from_secs(5), || logged("GET /up?x=1 HTTP/1.1")),
+                "{place:?} {ready}"
+            );
+            jobs.out(&["wait", &id, "--for", &format!("http:{port}/later"), "--timeout", "20s"]);
+            assert!(
+                eventually(Duration::from_secs(5), || logged("GET /later HTTP/1.1")),
+                "{place:?} {ready}"
+            );
+            let nobody = format!("http:{}/", free_port());
+            let said = jobs.said(&["wait", &id, "--for", &nobody, "--timeout", "300ms"]);
             assert_eq!(said.fate, 124, "nothing listens there: {said:#?}");
             jobs.out(&["job", "rm", "--force", &id]);
-            if place == ["--net", "host"] {
-                break;
-            }
         }
     }
 }
@@ -80,7 +95,7 @@ fn a_hostile_server_is_not_ready_and_costs_no_more_than_the_time() {
             let began = Instant::now();
             let flags =
                 [&["job", "start"], place, &["--ready", "http:8123/", "--ready-timeout", "900ms"]].concat();
-            let script = server(0.0, says);
+            let script = server(8123, 0.0, says);
             let said = jobs.said(&[&flags[..], &["--", "sh", "-c", &script]].concat());
             assert_eq!(said.fate, 124, "{says} {place:?}: {said:#?}");
             assert!(began.elapsed() < Duration::from_secs(20), "{says} {place:?}");
