@@ -52,12 +52,19 @@ pub(super) fn hand_on(from: impl AsFd, to: impl AsFd) {
 pub fn noted(tree: impl AsFd, base: &Path) -> Option<Identity> {
     let value = xattr::get(tree, ATTRIBUTE).ok().flatten()?;
     let (bound, identity) = std::str::from_utf8(&value).ok()?.split_once(' ')?;
-    (u64::from_str_radix(bound, 16).ok()? == bind(base)).then(|| parse(identity)).flatten()
+    let bound = u64::from_str_radix(bound, 16).ok()?;
+    (bound == bind(base) || bound == bound_before(base)).then(|| parse(identity)).flatten()
 }
 
 /// A digest of the path.
 fn bind(base: &Path) -> u64 {
     stamp::of(base.as_os_str().as_bytes())
+}
+
+/// That of older versions, whose kept changes are still there.
+fn bound_before(base: &Path) -> u64 {
+    let hash = blake3::hash(base.as_os_str().as_bytes());
+    hash.as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
 fn print(identity: &Identity) -> String {
@@ -252,6 +259,9 @@ mod tests {
         }
         assert_eq!(noted(&tree, &a), Some(is(&a)));
         assert_eq!(noted(&tree, &b), None, "noted for another path");
+        let older = format!("{:x} {}", bound_before(&a), print(&is(&a)));
+        xattr::set(&tree, ATTRIBUTE, older.as_bytes()).unwrap();
+        assert_eq!((noted(&tree, &a), noted(&tree, &b)), (Some(is(&a)), None), "noted by an older version");
         for base in [&b, &a] {
             let tree = make(base);
             tree.retire(&state).unwrap();
