@@ -1,8 +1,8 @@
 //! Short digests by which a thing is known again: of a path, of what something was made from.
 //!
 //! SipHash-2-4 and not BLAKE3, which asks the processor what it can do: on a virtual machine each
-//! such question is an exit to the host, 12 µs in all and before every start. Nothing trusts a stamp alone:
-//! who finds something by it looks at what it found.
+//! such question is an exit to the host, 12 µs in all and before every start. A stamp proves nothing: a repository
+//! that chose its paths for it might make two roots share one. A start of either then fails, and the root is set aside.
 
 use std::hash::Hasher;
 

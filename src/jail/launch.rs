@@ -204,7 +204,8 @@ impl Held {
 
     /// Let it go on, with the plan that it has: the tree exists. `lend`: make its overlays for it.
     pub fn release(mut self, plan: &Plan, lend: bool) -> Result<Released> {
-        if !lend || !overlay::any_to_lend(plan) {
+        // Pid 1 expects none when it has upper layers in memory.
+        if !lend || !plan.uppers.is_empty() || !overlay::any_to_lend(plan) {
             handover::release(&self.go, Word::Go)?;
         } else {
             handover::release(&self.go, Word::Lending)?;
