@@ -218,7 +218,7 @@ fn only_the_jails_processes_are_listed_and_pid_1_is_ajs() {
     let list = run(&mut ground.aj(&[], ["sh", "-c", "ls /proc; cat /proc/1/comm"])).stdout;
     let pids: Vec<u32> = list.lines().filter_map(|l| l.parse().ok()).collect();
     assert!(pids.contains(&1) && pids.len() <= 4 && pids.iter().all(|p| *p < 10), "{pids:?}");
-    assert_eq!(list.lines().last(), Some("aj"));
+    assert_eq!(list.lines().last(), Some("aj-init"));
     assert!(host.lives());
     // A mount of proc in the jail's pid namespace, not the host's with names left out.
     let outside = std::fs::read_dir("/proc").unwrap().flatten();
