@@ -3,6 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::common::{Ran, aj};
 use crate::real::project::Project;
@@ -201,10 +202,14 @@ fn running() {
             assert!(said_so, "{role}{n}: {ran:#?}");
             // One that came while what was killed still went down is told so, and nothing of it ran.
             let look = ["exec", "w", "--", "sh", "-c", "cat f keep ~/h; ls -A; cat n 2>/dev/null || :"];
-            let next = (0..3)
+            // While the jail of the killed one lasts, processes are made in it that die as that one did.
+            let mut told = Vec::new();
+            let next = (0..20)
+                .inspect(|tried| std::thread::sleep(Duration::from_millis(50) * *tried))
                 .map(|_| Ran::from(p.command(aj()).args(look).output().unwrap()))
+                .inspect(|next| told.push(next.stderr.clone()))
                 .find(|next| !(next.code == Some(125) && next.stderr.contains("try again")))
-                .expect("it goes on");
+                .unwrap_or_else(|| panic!("{role}{n}: it does not go on: {ran:#?} {told:#?}"));
             assert_eq!(next.code, Some(0), "{role}{n}: {next:#?}");
             let now =
                 next.stdout.strip_prefix("host\ndata\nhome\nf\nkeep\n").map(|s| s.trim_start_matches("n\n"));
