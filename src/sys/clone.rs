@@ -1,6 +1,7 @@
 //! `clone3` into new namespaces, and the `vfork`-like start of the command inside.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 
@@ -79,7 +80,10 @@ pub fn clone3(ns: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> 
     // is passed, so the child continues on a copy of this one (fork semantics).
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match check("clone3", pid).map_err(|e| e.on("new namespaces"))? {
-        0 => Ok(Cloned::Child),
+        0 => {
+            ALONE.store(true, Ordering::Relaxed);
+            Ok(Cloned::Child)
+        }
         // SAFETY: on success in the parent the kernel stored a new descriptor that only we hold.
         pid => Ok(Cloned::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
@@ -92,11 +96,23 @@ pub fn fork() -> Result<Option<i32>> {
     // SAFETY: with one thread the child has a whole and consistent copy of this process.
     let pid = unsafe { libc::fork() };
     let pid = check("fork", libc::c_long::from(pid))? as i32;
+    if pid == 0 {
+        ALONE.store(true, Ordering::Relaxed);
+    }
     Ok((pid != 0).then_some(pid))
 }
 
+/// This process was made by [`clone3`] or [`fork`].
+static ALONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a copy that was made with a single thread. To look would cost thirty microseconds in a
+/// process that is as young: the kernel has no entry in `/proc` for it yet.
+pub(super) fn is_copy() -> bool {
+    ALONE.load(Ordering::Relaxed)
+}
+
 /// One link for each of `.`, `..` and the threads: a check at the price of a stat.
-pub(super) fn single_threaded() -> Result<()> {
+fn single_threaded() -> Result<()> {
     let tasks =
         nix::sys::stat::stat(c"/proc/self/task").map_err(|e| Error::new("stat", "/proc/self/task", e))?;
     if tasks.st_nlink == 3 { Ok(()) } else { Err(Error::new("clone3", "with threads running", Errno::EBUSY)) }

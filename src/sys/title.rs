@@ -11,10 +11,11 @@ unsafe extern "C" {
 /// something else, with words in it that are nobody's business. `name` is what `top` shows, 15 bytes of it.
 /// Failing is no loss but for that. Nothing is opened or called for it, so that the start of a jail pays nothing.
 ///
-/// This process must have a single thread, as one that was just cloned has: otherwise only the name is set.
+/// For copies of this program that are made by [`super::clone`], which have a single thread, and make no other one
+/// before this: in any other process only the name is set.
 pub fn set(name: &str, title: &str) {
     super::caps::name_process(name);
-    if super::clone::single_threaded().is_err() {
+    if !super::clone::is_copy() {
         return;
     }
     // SAFETY: nobody else runs, and the standard library keeps no reference to these bytes: it copies them whenever
