@@ -200,7 +200,10 @@ impl Copy<'_, '_> {
         let bytes = if meta.kind == FileKind::File {
             self.file((from, to), name)?
         } else {
-            at::make_link(to, name, &at::read_link(from, name)?)?;
+            // What is no link any more is something else now.
+            let replaced =
+                |e: Error| if e.errno == Errno::EINVAL { Error { errno: Errno::ESTALE, ..e } } else { e };
+            at::make_link(to, name, &at::read_link(from, name).map_err(replaced)?)?;
             at::set_mtime(to, name, meta.mtime).ok();
             0
         };

@@ -248,8 +248,16 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
     fs::create_dir(y.top.join("secret")).unwrap();
     fs::write(y.top.join("secret/key"), "secret").unwrap();
     symlink(y.top.join("secret"), y.top.join("link")).unwrap();
+    /// Also when a test fails: the other thread would go on for ever.
+    struct AtEnd<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for AtEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
     let end = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _at_end = AtEnd(&end);
         scope.spawn(|| {
             while !end.load(std::sync::atomic::Ordering::Relaxed) {
                 crate::sys::exchange::exchange((&open(&y.from("")), c"d"), (&open(&y.top), c"link")).unwrap();
@@ -262,6 +270,5 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
             let copied = fs::symlink_metadata(y.to("d"));
             assert!(!copied.is_ok_and(|m| m.is_dir() && y.to("d/key").exists()), "the link was followed");
         }
-        end.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
