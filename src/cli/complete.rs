@@ -57,11 +57,10 @@ pub(super) fn workspaces(typed: &OsStr) -> Vec<CompletionCandidate> {
     let found = list::list(&list::Filter::default()).map(|l| l.workspaces).unwrap_or_default();
     let newest = (typed.is_empty() && !found.is_empty()).then(|| candidate("@", "the newest"));
     let one = |w: crate::schema::workspace::Workspace| {
-        let help =
-            w.from_dir.or(w.imported.map(|copy| copy.from)).unwrap_or_else(|| "an empty one".to_owned());
+        let help = w.began_with().unwrap_or("an empty one");
         let by_id = !typed.is_empty() && w.id.as_str().starts_with(typed);
         let word = if by_id { w.id.to_string() } else { w.name.to_string() };
-        word.starts_with(typed).then(|| candidate(word, &help))
+        word.starts_with(typed).then(|| candidate(word, help))
     };
     newest.into_iter().chain(found.into_iter().filter_map(one).take(MOST)).collect()
 }

@@ -49,13 +49,7 @@ pub(super) fn answer(e: &clap::Error, line: &Line, ui: &Ui, exit: u8) -> CmdResu
         _ => {
             let earlier = earlier(e, line);
             let taken = taken(e, line);
-            let mut error = mistake(earlier.as_ref().unwrap_or(e), exit, taken);
-            // A complaint about a value names no command: the command line does.
-            if let Some((hint, page)) =
-                error.hints.iter_mut().find(|h| *h == "see `aj --help`").zip(page(line))
-            {
-                *hint = format!("see `{page} --help`");
-            }
+            let mut error = mistake(earlier.as_ref().unwrap_or(e), exit, taken, || page(line));
             if let Some(message) = negative(e, line) {
                 error.message = message;
             }
@@ -118,7 +112,12 @@ fn negative(e: &clap::Error, line: &Line) -> Option<String> {
 /// A usage error in the form of every other error.
 ///
 /// clap knows no name for the command that failed other than the one in its usage line.
-fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
+fn mistake(
+    e: &clap::Error,
+    exit: u8,
+    taken: Option<String>,
+    page: impl FnOnce() -> Option<String>,
+) -> CommandError {
     // clap's text is `error: WHAT` (some lines), then paragraphs `  tip: …`, `Usage: …`, `For more …`.
     let text = text::printable_lines(e.render().to_string().as_bytes());
     let mut paragraphs = text.trim().split("\n\n");
@@ -132,18 +131,21 @@ fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
             .extend(FOREIGN_FLAGS.iter().filter(|(f, _)| *f == flag).map(|(_, hint)| (*hint).to_owned()));
     }
     let answers_for_another = exit == exit::AJ_FAILED;
-    // A complaint about a value names no command.
     let mut command = String::from(if answers_for_another { "aj exec" } else { "aj" });
-    for line in paragraphs.flat_map(str::lines).map(str::trim) {
-        if let Some(tip) = line.strip_prefix("tip: ") {
+    for text in paragraphs.flat_map(str::lines).map(str::trim) {
+        if let Some(tip) = text.strip_prefix("tip: ") {
             // After `--` comes the command: what clap proposes would run the flag as a program.
             if !(answers_for_another && tip.contains("'-- -")) {
                 error.hints.push(tip.to_owned());
             }
-        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+        } else if let Some(usage) = text.strip_prefix("Usage: ") {
             let words = usage.split(' ').take_while(|w| !w.starts_with(['[', '<', '-', '(']));
             command = words.collect::<Vec<_>>().join(" ");
         }
+    }
+    // A complaint about a value names no command: the command line does.
+    if command == "aj" {
+        command = page().unwrap_or(command);
     }
     let missing = context(e, ContextKind::InvalidArg).pop().filter(|_| is_missing(e));
     if let Some(flag) = missing.filter(|w| w.starts_with("--")) {
@@ -177,7 +179,6 @@ fn mistake(e: &clap::Error, exit: u8, taken: Option<String>) -> CommandError {
     error.hint(format!("see `{command} --help`"))
 }
 
-/// A word after `aj` that names no command: the command that was meant, if that can be guessed.
 /// The command of a line, with the subcommand of a group.
 fn page(line: &Line) -> Option<String> {
     let name = line.command()?;
@@ -187,6 +188,7 @@ fn page(line: &Line) -> Option<String> {
     Some(["aj".to_owned(), text::os(name)].into_iter().chain(below).collect::<Vec<_>>().join(" "))
 }
 
+/// A word after `aj` that names no command: the command that was meant, if that can be guessed.
 pub(super) fn unknown_command(line: &Line, name: &OsStr) -> CommandError {
     let shown = text::os(name);
     let mut error =
@@ -306,20 +308,24 @@ mod tests {
             let line = line(words);
             let e = exec().try_get_matches_from(line.for_command()).unwrap_err();
             let taken = taken(&e, &line);
-            assert_eq!(mistake(&e, 125, taken).hints[0], "put `--` before the command: `aj exec -- make`");
+            assert_eq!(
+                mistake(&e, 125, taken, || None).hints[0],
+                "put `--` before the command: `aj exec -- make`"
+            );
         }
-        let e = mistake(&exec().try_get_matches_from(["aj", "./make"]).unwrap_err(), 125, None);
+        let e = mistake(&exec().try_get_matches_from(["aj", "./make"]).unwrap_err(), 125, None, || None);
         assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- ./make`");
-        let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125, None);
+        let e = mistake(&exec().try_get_matches_from(["aj"]).unwrap_err(), 125, None, || None);
         assert_eq!(e.hints[0], "put `--` before the command: `aj exec -- COMMAND`");
         // A shell in a jail runs none: neither is `aj shell -- id` the way, nor `aj exec -- -c`.
         let shell = || commands::alone(commands::find(OsStr::new("shell")).unwrap());
         for (words, named) in [(&["aj", "@", "id"][..], "id"), (&["aj", "--", "-c"], "COMMAND")] {
-            let e = mistake(&shell().try_get_matches_from(words).unwrap_err(), 125, None);
+            let e = mistake(&shell().try_get_matches_from(words).unwrap_err(), 125, None, || None);
             assert_eq!(e.hints[0], format!("put `--` before the command: `aj exec -- {named}`"));
         }
         // What clap proposes would run the flag as a program.
-        let e = mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125, None);
+        let e =
+            mistake(&exec().try_get_matches_from(["aj", "--frobnicate"]).unwrap_err(), 125, None, || None);
         assert!(!e.hints.iter().any(|h| h.contains("-- --frobnicate")), "{e:?}");
     }
 
@@ -327,11 +333,14 @@ mod tests {
     fn a_flag_that_needs_another_names_it() {
         let exec = || commands::alone(commands::find(OsStr::new("exec")).unwrap());
         let words = ["aj", "--allow-exec-files", "--", "true"];
-        let e = mistake(&exec().try_get_matches_from(words).unwrap_err(), 125, None);
+        let e = mistake(&exec().try_get_matches_from(words).unwrap_err(), 125, None, || None);
         assert_eq!(e.message, "the following required arguments were not provided: --apply");
         assert_eq!(e.hints, ["add `--apply`", "see `aj exec --help`"]);
         let jail = || commands::alone(commands::find(OsStr::new("jail")).unwrap());
-        let e = mistake(&jail().try_get_matches_from(["aj", "show", "--raw", "@"]).unwrap_err(), 2, None);
+        let e =
+            mistake(&jail().try_get_matches_from(["aj", "show", "--raw", "@"]).unwrap_err(), 2, None, || {
+                None
+            });
         assert!(e.hints[0].starts_with("add `--output"), "{e:?}");
     }
 
@@ -353,7 +362,7 @@ mod tests {
         let e = command.try_get_matches_from(line.for_command()).unwrap_err();
         assert_eq!(negative(&e, &line), None);
         assert!(
-            mistake(&e, 125, None).message.starts_with("a value is required for '--timeout <TIME>'"),
+            mistake(&e, 125, None, || None).message.starts_with("a value is required for '--timeout <TIME>'"),
             "{e}"
         );
     }
@@ -361,13 +370,14 @@ mod tests {
     #[test]
     fn clap_errors_become_ours() {
         let command = || commands::alone(commands::find(OsStr::new("completions")).unwrap());
-        let e = mistake(&command().try_get_matches_from(["aj"]).unwrap_err(), 2, None);
+        let e = mistake(&command().try_get_matches_from(["aj"]).unwrap_err(), 2, None, || None);
         assert_eq!(e.message, "the following required arguments were not provided: <SHELL>");
         assert!(e.hints.iter().any(|h| h == "see `aj completions --help`"), "{e:?}");
-        let e = mistake(&command().try_get_matches_from(["aj", "tcsh"]).unwrap_err(), 125, None);
+        let e = mistake(&command().try_get_matches_from(["aj", "tcsh"]).unwrap_err(), 125, None, || None);
         assert_eq!(e.exit, 125);
         assert!(e.message.contains("[possible values: bash, zsh, fish]"), "{e:?}");
-        let e = mistake(&command().try_get_matches_from(["aj", "bash", "--rm"]).unwrap_err(), 2, None);
+        let e =
+            mistake(&command().try_get_matches_from(["aj", "bash", "--rm"]).unwrap_err(), 2, None, || None);
         assert_eq!(e.hints[0], "a jail is always gone when its command ends");
     }
 }

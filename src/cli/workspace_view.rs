@@ -22,7 +22,7 @@ pub(super) fn row(w: &Workspace, terminal: bool, now: u64) -> Vec<String> {
         w.status.as_str().to_owned(),
         if terminal { ago(&w.used_at, now) } else { w.used_at.clone() },
         w.bytes.map_or_else(dash, |n| if terminal { size::human(n) } else { n.to_string() }),
-        w.from_dir.clone().or_else(|| w.imported.as_ref().map(|copy| copy.from.clone())).unwrap_or_else(dash),
+        w.began_with().map_or_else(dash, str::to_owned),
     ]
 }
 

@@ -219,7 +219,7 @@ pub fn wait_root(socket: impl AsFd) -> Option<bool> {
         match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK) {
             // See `receive`: what it sent before it ended is still to be heard.
             Err(Errno::EINTR | Errno::ECONNRESET) => {}
-            Ok(2) if bytes[0] == 8 => break,
+            Ok(2) if matches!(Message::decode(&bytes), Some(Message::Root { .. })) => break,
             _ => return None,
         }
     }
@@ -437,7 +437,7 @@ mod tests {
         ] {
             assert_eq!(Message::decode(&m.encode()), Some(m));
         }
-        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08", b"\x09"] {
+        for bad in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x02", b"\x05\x01", b"\x08"] {
             assert_eq!(Message::decode(bad), None);
         }
     }

@@ -20,7 +20,6 @@ use crate::policy::layer::Layer;
 use crate::policy::settings::{Access, Settings, Tools};
 use crate::schema::changes::{Applied, Diff};
 use crate::schema::jail::{Effective, Outcome};
-use crate::schema::workspace::Record;
 use crate::store::spool;
 use crate::store::trees::Tree;
 use crate::sys;
@@ -442,8 +441,8 @@ fn attempt(
         }
     };
     let changes = left.as_ref().map(|left| &left.diff);
-    let has_base = |record: &Record| record.from_dir.is_some() || record.import.is_some();
-    let compared = seat.as_ref().is_none_or(|seat| has_base(&seat.found.filed.record));
+    let compared =
+        seat.as_ref().is_none_or(|seat| crate::ops::workspaces::has_base(&seat.found.filed.record));
     let files_changed = (overlay && compared).then(|| changes.map_or(0, |d| d.totals.changes));
     end::record(&state, (id, &ended), files_changed, &mut policy, &mut warnings);
     // Meanwhile the kernel has taken most of the jail down.

@@ -183,6 +183,13 @@ pub struct Workspace {
     pub meta: BTreeMap<String, String>,
 }
 
+impl Workspace {
+    /// The host directory that it began with, shared or copied.
+    pub fn began_with(&self) -> Option<&str> {
+        self.from_dir.as_deref().or_else(|| self.imported.as_ref().map(|copy| copy.from.as_str()))
+    }
+}
+
 /// A copy of a host directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Imported {

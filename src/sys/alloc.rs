@@ -22,6 +22,12 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 /// Everything from here up has never been handed out, so it is still zero and no page of it exists.
 static TOUCHED: AtomicUsize = AtomicUsize::new(0);
 
+/// Raise the mark to `end`, mostly for the price of a look; where it was.
+fn touch(end: usize) -> usize {
+    let touched = TOUCHED.load(Ordering::Acquire);
+    if touched < end { TOUCHED.fetch_max(end, Ordering::AcqRel) } else { touched }
+}
+
 /// Bump arena first, system allocator after it.
 #[derive(Debug)]
 pub struct Arena;
@@ -55,10 +61,7 @@ impl Arena {
                 Ok(_) => {
                     // Whoever had these bytes raised the mark before giving them back, and giving
                     // back is a release that the exchange above acquired.
-                    let mut touched = TOUCHED.load(Ordering::Acquire);
-                    if touched < end {
-                        touched = TOUCHED.fetch_max(end, Ordering::AcqRel);
-                    }
+                    let touched = touch(end);
                     // SAFETY: `start` is at most SIZE, so the pointer stays within the arena (or
                     // one past its end for an empty block there).
                     let ptr = unsafe { Arena::base().add(start) };
@@ -112,9 +115,7 @@ unsafe impl GlobalAlloc for Arena {
         };
         let (old, new) = (start + layout.size(), start.saturating_add(size));
         if new <= SIZE && USED.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            if TOUCHED.load(Ordering::Acquire) < new {
-                TOUCHED.fetch_max(new, Ordering::AcqRel);
-            }
+            touch(new);
             return ptr;
         }
         // SAFETY: the size is the caller's, who guarantees that it does not overflow with this

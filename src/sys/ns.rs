@@ -60,23 +60,23 @@ fn map(process: &str, uids: &[IdMap], gids: &[IdMap], deny_setgroups: bool) -> R
 /// Join the user and mount namespaces of a process, with every capability there. The caller is alone in
 /// its process and has made the user namespace. `EINVAL` before Linux 5.8.
 pub fn join_files(process: &OwnedFd) -> Result<()> {
-    // SAFETY: takes a descriptor and flags.
-    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER | libc::CLONE_NEWNS) };
-    check("setns", libc::c_long::from(r)).map(drop)
+    join(process, libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
 }
 
 /// Join the network namespace of a process, if it is one of our user namespace's own: EPERM otherwise.
 pub fn join_net(process: &OwnedFd) -> Result<()> {
-    // SAFETY: takes a descriptor and flags.
-    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWNET) };
-    check("setns", libc::c_long::from(r)).map(drop)
+    join(process, libc::CLONE_NEWNET)
 }
 
 /// Join the network namespace of a process by way of its user namespace, which the caller has made, with every
 /// capability there. The caller is alone in its process. `EINVAL` before Linux 5.8.
 pub fn join_net_of_user(process: &OwnedFd) -> Result<()> {
+    join(process, libc::CLONE_NEWUSER | libc::CLONE_NEWNET)
+}
+
+fn join(process: &OwnedFd, namespaces: libc::c_int) -> Result<()> {
     // SAFETY: takes a descriptor and flags.
-    let r = unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER | libc::CLONE_NEWNET) };
+    let r = unsafe { libc::setns(process.as_raw_fd(), namespaces) };
     check("setns", libc::c_long::from(r)).map(drop)
 }
 

@@ -7,15 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::json;
 use crate::common::aj;
 use crate::real::project::{Project, is_root};
 use crate::yard::{Running, eventually};
-
-#[track_caller]
-fn json(p: &Project, words: &[&str]) -> Value {
-    let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
-    serde_json::from_str(&p.runs(&words).stdout).unwrap()
-}
 
 /// `KIND NAME` of all that went, or would.
 #[track_caller]

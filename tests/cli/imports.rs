@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use super::fails;
 use crate::common::{Ran, aj};
 use crate::input::in_mount_namespace;
 use crate::real::project::{Project, is_root, os, skip};
@@ -15,15 +16,6 @@ use crate::yard::eventually;
 #[track_caller]
 fn within(p: &Project, name: &str, script: &str) -> String {
     p.runs(&["exec", "-q", name, "--", "sh", "-c", script]).stdout
-}
-
-#[track_caller]
-fn fails(p: &Project, words: &[&str], code: i32, said: &[&str]) {
-    let ran = p.aj(words);
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:#?}");
-    for word in said {
-        assert!(ran.stderr.contains(word), "no {word:?} in {ran:#?}");
-    }
 }
 
 /// Nothing is applied, because of one conflict.

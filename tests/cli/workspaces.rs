@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::{fails, json};
 use crate::common::{Ran, aj};
 use crate::real::project::{Project, is_root};
 use crate::yard::{Running, eventually};
@@ -13,21 +14,6 @@ use crate::yard::{Running, eventually};
 #[track_caller]
 fn within(p: &Project, name: &str, script: &str) -> String {
     p.runs(&["exec", name, "--", "sh", "-c", script]).stdout
-}
-
-#[track_caller]
-fn json(p: &Project, words: &[&str]) -> Value {
-    let words: Vec<&str> = ["--json"].iter().chain(words).copied().collect();
-    serde_json::from_str(&p.runs(&words).stdout).unwrap()
-}
-
-#[track_caller]
-fn fails(p: &Project, words: &[&str], code: i32, said: &[&str]) {
-    let ran = p.aj(words);
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:#?}");
-    for word in said {
-        assert!(ran.stderr.contains(word), "no {word:?} in {ran:#?}");
-    }
 }
 
 #[track_caller]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::yard::{Running, Yard, assert_gone, eventually, fate, mark, marked, mounts_of, run, said};
+use crate::yard::{Running, Said, Yard, assert_gone, eventually, fate, mark, marked, mounts_of, run, said};
 
 /// How long a start takes here and now, so that instants can be spread over all of it. Not the first:
 /// that one prepares the state directory.
@@ -77,18 +77,25 @@ fn a_jail_starts_whatever_becomes_of_the_process_that_is_lent_to_it() {
 fn no_command_starts_while_the_old_root_is_in_reach() {
     let Some(yard) = Yard::new() else { return };
     for fault in ["error=EBUSY", "signal=KILL"] {
-        let inject = format!("-e trace=umount2 -e inject=umount2:{fault}");
-        let log = yard.path("trace");
-        // In the common way of a start, whatever else is tried in this run of the tests.
-        let strace = format!("unset AJ_TEST_WAYS; strace -f {inject} -o {}", log.display());
-        let script = format!("{strace} \"$AJ\" exec -- echo ran");
-        let said = said(&mut yard.sh(&script));
-        if !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("umount2")) {
-            return crate::yard::skip("no strace, or it cannot trace here");
-        }
+        let Some(said) = started_with(&yard, &format!("umount2:{fault}"), "") else { return };
         assert_eq!((said.fate, said.out.as_str()), (125, ""), "{fault}: {said:#?}");
         assert!(said.err.contains("umount2 `old root`"), "{fault}: {said:#?}");
     }
+}
+
+/// `aj exec FLAGS -- echo ran`, with one of its calls injected by strace: `CALL:WHAT`. In the common way of a start,
+/// whatever else is tried in this run of the tests. `None`: it could not be, and that is said.
+fn started_with(yard: &Yard, inject: &str, flags: &str) -> Option<Said> {
+    let log = yard.path("trace");
+    let call = inject.split(':').next().unwrap();
+    let strace = format!("timeout -k 1 20 strace -f -e trace={call} -e inject={inject} -o {}", log.display());
+    let said = said(&mut yard.sh(&format!("unset AJ_TEST_WAYS; {strace} \"$AJ\" exec {flags} -- echo ran")));
+    let traced = std::fs::read_to_string(&log).unwrap_or_default();
+    if traced.contains(call) {
+        return Some(said);
+    }
+    crate::yard::skip("no strace, or it cannot trace here");
+    None
 }
 
 /// The kernel sends no descriptors for a user who has too many on their way, which a command in any jail can see to:
@@ -96,13 +103,8 @@ fn no_command_starts_while_the_old_root_is_in_reach() {
 #[test]
 fn overlays_that_cannot_be_sent_are_not_waited_for() {
     let Some(yard) = Yard::new() else { return };
-    let inject = "-e trace=sendmsg -e inject=sendmsg:error=ETOOMANYREFS:when=1";
-    let log = yard.path("trace");
-    let strace = format!("unset AJ_TEST_WAYS; timeout -k 1 20 strace -f {inject} -o {}", log.display());
-    let said = said(&mut yard.sh(&format!("{strace} \"$AJ\" exec --net host -- echo ran")));
-    if !std::fs::read_to_string(&log).is_ok_and(|log| log.contains("INJECTED")) {
-        return crate::yard::skip("no strace, or it cannot trace here");
-    }
+    let inject = "sendmsg:error=ETOOMANYREFS:when=1";
+    let Some(said) = started_with(&yard, inject, "--net host") else { return };
     assert_eq!((said.fate, said.out.as_str()), (125, ""), "{said:#?}");
     assert!(said.err.contains("sendmsg `descriptors`"), "{said:#?}");
 }

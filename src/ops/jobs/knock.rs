@@ -7,8 +7,6 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::Id;
@@ -16,7 +14,8 @@ use crate::job::http;
 use crate::ops::exec::live;
 use crate::ops::inside::{self, Asked};
 use crate::store::layout::StateDir;
-use crate::sys::{clone, ns, pidfd};
+use crate::sys::pidfd::{self, End};
+use crate::sys::{clone, ns};
 
 /// How long one knock takes at most.
 const ONCE: Duration = Duration::from_secs(5);
@@ -75,13 +74,7 @@ fn from_beside(init: i32, (ports, path): (&[u16], &str), left: Duration) -> bool
             let ready = there && http::answers(ports, path, Instant::now() + left);
             clone::exit_now(i32::from(!ready))
         }
-        Ok(Some(child)) => loop {
-            match waitpid(Pid::from_raw(child), None) {
-                Ok(WaitStatus::Exited(_, code)) => return code == 0,
-                Err(nix::errno::Errno::EINTR) => {}
-                Ok(_) | Err(_) => return false,
-            }
-        },
+        Ok(Some(child)) => matches!(pidfd::wait4(child), Ok((End::Exited(0), _))),
         Err(_) => false,
     }
 }

@@ -236,6 +236,11 @@ pub fn own_place(record: &Record) -> Option<PathBuf> {
     record.at.as_ref().map(PathBuf::from).or_else(own)
 }
 
+/// Whether a workspace began with something that its changes are told against: a directory of the host's or a copy.
+pub fn has_base(record: &Record) -> bool {
+    record.from_dir.is_some() || record.import.is_some()
+}
+
 /// Whether two workspaces lie over the same, so that what is in one can be compared with what is in the other.
 fn have_one_base(a: &Record, b: &Record) -> bool {
     let layer = |record: &Record| record.import.as_ref().map(|import| import.layer.clone());

@@ -65,10 +65,10 @@ impl Cache {
         // A variable with options is named by its first word.
         let (key, usual) = self.places.iter().find(|(key, _)| variable_of(key).0 == name)?;
         if let Some(value) = caller.variable(key) {
-            return join(value, rest);
+            return Some(join(value, rest));
         }
         let usual = (!usual.is_empty() && deep > 0).then_some(usual)?;
-        join(&self.expand_below(usual, caller, deep - 1)?, rest)
+        Some(join(&self.expand_below(usual, caller, deep - 1)?, rest))
     }
 }
 

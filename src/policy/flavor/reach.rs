@@ -52,50 +52,50 @@ pub fn is_below(path: &[u8], dir: &[u8]) -> bool {
     }
 }
 
-/// Where the variable of `flavor` leads: the caller's value or the usual one.
-fn place(flavor: &Flavor, name: &str, caller: &Caller<'_>) -> Option<PathBuf> {
-    if let Some(value) = caller.variable(name) {
-        return Some(value.to_owned());
-    }
-    let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
-    below_home(usual, caller)
-}
-
 pub(super) fn below_home(text: &str, caller: &Caller<'_>) -> Option<PathBuf> {
-    match text.strip_prefix('~') {
-        Some(rest) => join(caller.home?, rest.trim_start_matches('/')),
-        None => Some(PathBuf::from(text)),
-    }
+    let mut out = Vec::new();
+    spell_below_home(&mut out, text, caller)?;
+    Some(path(out))
 }
 
-pub(super) fn join(dir: &Path, rest: &str) -> Option<PathBuf> {
-    Some(if rest.is_empty() { dir.to_owned() } else { dir.join(rest) })
+pub(super) fn join(dir: &Path, rest: &str) -> PathBuf {
+    let mut out = dir.as_os_str().as_bytes().to_vec();
+    spell_rest(&mut out, rest);
+    path(out)
 }
 
 /// The place that `pattern` means, with its `*`s. `None`: it needs a variable or a home that is not
 /// there.
 pub fn expand(flavor: &Flavor, pattern: &str, caller: &Caller<'_>, at: Option<&Path>) -> Option<PathBuf> {
-    let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
-    match (first.strip_prefix('$'), first) {
-        (Some(name), _) => join(&place(flavor, name, caller)?, rest),
-        (None, "@") => join(at?, rest),
-        (None, _) => below_home(pattern, caller),
-    }
+    let mut out = Vec::new();
+    spell(&mut out, flavor, pattern, caller, at)?;
+    Some(path(out))
 }
 
-/// Spell into `out` what [`expand`] makes of a pattern that does not begin with `@`: one buffer for all of them.
-fn spell(out: &mut Vec<u8>, flavor: &Flavor, pattern: &str, caller: &Caller<'_>) -> Option<()> {
+fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The same, spelled into `out`: one buffer for many.
+fn spell(
+    out: &mut Vec<u8>,
+    flavor: &Flavor,
+    pattern: &str,
+    caller: &Caller<'_>,
+    at: Option<&Path>,
+) -> Option<()> {
     out.clear();
     let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
-    let Some(name) = first.strip_prefix('$') else {
-        return if first == "@" { None } else { spell_below_home(out, pattern, caller) };
-    };
-    match caller.variable(name) {
-        Some(value) => out.extend_from_slice(value.as_os_str().as_bytes()),
-        None => {
-            let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
-            spell_below_home(out, usual, caller)?;
-        }
+    match (first.strip_prefix('$'), first) {
+        (Some(name), _) => match caller.variable(name) {
+            Some(value) => out.extend_from_slice(value.as_os_str().as_bytes()),
+            None => {
+                let usual = flavor.places.get(name).filter(|usual| !usual.is_empty())?;
+                spell_below_home(out, usual, caller)?;
+            }
+        },
+        (None, "@") => out.extend_from_slice(at?.as_os_str().as_bytes()),
+        (None, _) => return spell_below_home(out, pattern, caller),
     }
     spell_rest(out, rest);
     Some(())
@@ -158,11 +158,11 @@ pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Opt
     };
     let mut place = Vec::with_capacity(96);
     for pattern in flavor.path.iter() {
-        let Some(()) = spell(&mut place, flavor, pattern, caller) else { continue };
+        let Some(()) = spell(&mut place, flavor, pattern, caller, None) else { continue };
         for entry in entries {
             let Some(found) = lead(&place, entry.as_os_str().as_bytes()) else { continue };
             by.get_or_insert_with(|| crate::base::text::os(entry));
-            add(PathBuf::from(OsString::from_vec(found.to_vec())));
+            add(path(found.to_vec()));
         }
     }
     for (name, _) in flavor.places.iter() {
@@ -174,7 +174,7 @@ pub fn reached(flavor: &Flavor, entries: &[PathBuf], caller: &Caller<'_>) -> Opt
         };
         for pattern in flavor.path.iter().filter(starts) {
             let rest = pattern.split_once('/').map_or("", |(_, rest)| rest);
-            join(value, rest).into_iter().for_each(&mut add);
+            add(join(value, rest));
         }
     }
     Some(Reached { by: by?, at })
@@ -185,8 +185,27 @@ mod tests {
     use super::super::built_in;
     use super::*;
 
+    /// What a pattern means, by the rules for paths of the standard library.
+    fn meant(flavor: &Flavor, pattern: &str, caller: &Caller<'_>) -> Option<PathBuf> {
+        let below_home = |text: &str| match text.strip_prefix('~').map(|rest| rest.trim_start_matches('/')) {
+            Some("") => caller.home.map(Path::to_owned),
+            Some(rest) => Some(caller.home?.join(rest)),
+            None => Some(PathBuf::from(text)),
+        };
+        let (first, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
+        let place = match first.strip_prefix('$') {
+            Some(name) => match caller.variable(name) {
+                Some(value) => value.to_owned(),
+                None => below_home(flavor.places.get(name).filter(|usual| !usual.is_empty())?)?,
+            },
+            None if first == "@" => return None,
+            None => return below_home(pattern),
+        };
+        Some(if rest.is_empty() { place } else { place.join(rest) })
+    }
+
     #[test]
-    fn what_is_spelled_is_what_is_expanded() {
+    fn what_is_spelled_is_what_is_meant() {
         let variables = [("NVM_DIR", "/data/nvm"), ("GOPATH", "/"), ("CARGO_HOME", "/c")]
             .map(|(n, v)| (n.to_owned(), PathBuf::from(v)));
         let (mut count, mut out) = (0, Vec::new());
@@ -200,10 +219,11 @@ mod tests {
                         .chain(flavor.show.iter())
                         .chain(["@", "@/x", "/abs/x", "~", "$NONE/x"])
                     {
-                        let spelled = spell(&mut out, &flavor, pattern, &caller).map(|()| out.as_slice());
-                        let expanded = expand(&flavor, pattern, &caller, None);
-                        let expanded = expanded.as_ref().map(|path| path.as_os_str().as_bytes());
-                        assert_eq!(spelled, expanded, "{pattern} of {}, {caller:?}", flavor.name);
+                        let spelled =
+                            spell(&mut out, &flavor, pattern, &caller, None).map(|()| out.as_slice());
+                        let meant = meant(&flavor, pattern, &caller);
+                        let meant = meant.as_ref().map(|path| path.as_os_str().as_bytes());
+                        assert_eq!(spelled, meant, "{pattern} of {}, {caller:?}", flavor.name);
                         count += 1;
                     }
                 }
