@@ -17,8 +17,9 @@ use super::super::prepare::Prepared;
 use super::super::seat::{self, Seat};
 use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
 use super::blueprint::{Blueprint, shape};
-use super::{HOLDER, NotLive, find, turn, wait_until_settled};
+use super::{HOLDER, NotLive, find, own, turn, wait_until_settled};
 use crate::jail::join::{self, Serve};
+use crate::jail::limits::nested;
 use crate::ops::{inside, workspaces};
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
@@ -247,7 +248,11 @@ fn hold_it(
     if let Ok(report) = &done {
         hold.note(report);
     }
+    let jail = done.as_ref().ok().map(|report| report.id);
     drop(done);
+    if let Some(jail) = jail.filter(|_| own::were_there(&hold.dir)) {
+        nested::remove(&jail);
+    }
     bring_to_disk(&hold.dir);
     clone::exit_now(0)
 }
