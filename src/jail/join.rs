@@ -14,8 +14,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::confine::Stdio;
-use super::limits::Limits;
 use super::launch::{self, Joined, Outside, Running, Streams};
+use super::limits::Limits;
 use super::live::{Answer, Ask, LARGEST, VERSION};
 pub use super::live::{Job, Serve};
 use super::spec::Birth;

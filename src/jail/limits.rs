@@ -423,7 +423,8 @@ impl Limits {
             };
             let number = |file| group.read(file).ok().and_then(|c| c.number());
             (counted.memory, counted.peak) = (number(now), number(peak));
-            let kills = |group: &Group| group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+            let kills =
+                |group: &Group| group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
             // Whom the limit of the jail has killed may have been in any leaf; that it was the jail's is known.
             let short = u64::from(self.main.is_some() && self.was_short());
             counted.oom_kills = short.max(kills(group) + self.main.as_ref().map_or(0, kills));

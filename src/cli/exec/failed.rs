@@ -179,7 +179,9 @@ pub(in crate::cli) fn live(e: &NotLive) -> CommandError {
             .hint(format!("or run it on a fork, in a jail of its own: `aj exec --isolated {name} …`")),
         NotLive::Unheld { name, .. } => shown
             .hint("see what this machine can hold: `aj doctor`")
-            .hint(format!("end it first, to have the limits for a jail of its own: `aj workspace stop {name}`"))
+            .hint(format!(
+                "end it first, to have the limits for a jail of its own: `aj workspace stop {name}`"
+            ))
             .hint(format!("or run it on a fork, in a jail of its own: `aj exec --isolated {name} …`")),
         NotLive::Silent { name, .. } | NotLive::Strange(name) => {
             shown.hint(format!("end it: `aj workspace stop {name}`"))

@@ -58,7 +58,10 @@ impl Limits {
     /// `None`: whoever holds it cannot be seen from here.
     pub fn nested(wants: &Wants, id: &Id, jail: Option<&Jail<'_>>) -> std::result::Result<Limits, Missing> {
         let Some(jail) = jail else {
-            return Err(Missing::new(wants.needed(), "the process that holds the jail cannot be seen from here"));
+            return Err(Missing::new(
+                wants.needed(),
+                "the process that holds the jail cannot be seen from here",
+            ));
         };
         if jail.limits_by.starts_with(Backend::Scope.name()) {
             let why = "those of its jail are held by a scope of systemd's, which is not ours to divide";
@@ -148,8 +151,7 @@ fn in_v2(
     hierarchies: &Hierarchies,
 ) -> std::result::Result<Limits, Missing> {
     let needed = wants.needed();
-    let hierarchy =
-        hierarchies.v2().ok_or_else(|| Missing::new(needed.clone(), hierarchies.trouble()))?;
+    let hierarchy = hierarchies.v2().ok_or_else(|| Missing::new(needed.clone(), hierarchies.trouble()))?;
     let there = |place: &Path| Group::open(&place.join(jail.group())).ok().map(|g| (g, place.to_owned()));
     let failed = |e: Error, path: &Path| Missing::new(needed.clone(), on(e, path).to_string());
     let (group, place) = match hierarchy.upwards().find_map(there) {
@@ -200,9 +202,7 @@ fn in_v1(
     let mut held = place::v1(hierarchies, wants)?;
     for one in &mut held {
         let path = one.path.join(jail.group());
-        let failed = |e: Error| {
-            Missing::new(one.controller.into_iter().collect(), on(e, &path).to_string())
-        };
+        let failed = |e: Error| Missing::new(one.controller.into_iter().collect(), on(e, &path).to_string());
         let group = open_or_make(&one.parent, &jail.group()).map_err(failed)?;
         if one.controller == Some(Controller::Memory) {
             count_below(&group).map_err(failed)?;

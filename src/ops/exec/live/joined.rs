@@ -12,8 +12,8 @@ use nix::sys::stat::Mode;
 use super::super::relay::Relay;
 use super::super::seat::{self, Seat};
 use super::super::{
-    Error, Report, Request, Watcher, born, check, end, give_code, limits, mode, offline, patience, record, streams,
-    volumes,
+    Error, Report, Request, Watcher, born, check, end, give_code, limits, mode, offline, patience, record,
+    streams, volumes,
 };
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES, own};

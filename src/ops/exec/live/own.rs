@@ -55,7 +55,8 @@ impl Own {
             }
         };
         let mem = less(Key::Mem, settings.mem, policy.mem, size::human);
-        let cpu_millis = less(Key::Cpus, settings.cpu_millis, policy.cpu_millis, |n| format!("{}", n as f64 / 1000.0));
+        let cpu_millis =
+            less(Key::Cpus, settings.cpu_millis, policy.cpu_millis, |n| format!("{}", n as f64 / 1000.0));
         let pids = less(Key::Pids, settings.pids, policy.pids, |n| n.to_string());
         own.wants = Wants { mem, cpu_millis, pids, only_group: true, ..Wants::default() };
         own
