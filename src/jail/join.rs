@@ -242,7 +242,10 @@ impl Waiting {
                 // Gone already: it says why on the status socket.
                 let pid = pidfd::number(pidfd.as_fd()).unwrap_or(0);
                 match limits {
-                    Some(limits) if pid > 0 => wire::send_start(&status, &limits.open(pid)?)?,
+                    Some(limits) if pid > 0 => match limits.open(pid) {
+                        Err(e) if e.errno == Errno::ESRCH => hang_up(status.as_fd()),
+                        doors => wire::send_start(&status, &doors?)?,
+                    },
                     // It is not to begin without them.
                     Some(_) => hang_up(status.as_fd()),
                     None => {}

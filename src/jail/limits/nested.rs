@@ -109,15 +109,15 @@ impl Limits {
         }
         for held in &self.held {
             let Some(group) = &held.group else { continue };
-            if group.write("cgroup.kill", "1").is_ok() {
-                return;
-            }
+            let killed = group.write("cgroup.kill", "1").is_ok();
             for _ in 0..ROUNDS {
                 let all = group.processes().unwrap_or_default();
                 if all.is_empty() {
                     break;
                 }
-                all.iter().for_each(|pid| end(group, *pid));
+                if !killed {
+                    all.iter().for_each(|pid| end(group, *pid));
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

@@ -37,7 +37,7 @@ fn is_stale(name: &str) -> bool {
 /// the others it is told by them whether memory ran out. Whether nothing is left of it.
 pub(crate) fn with_those_below(parent: &Group, name: &str) -> bool {
     match parent.remove(name) {
-        Err(e) if e.errno == Errno::EBUSY => {}
+        Err(e) if matches!(e.errno, Errno::EBUSY | Errno::ENOTEMPTY) => {}
         removed => return removed.is_ok(),
     }
     let Ok(group) = parent.child(name) else { return false };
@@ -71,6 +71,27 @@ pub fn everywhere(hierarchies: &Hierarchies) -> usize {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_jails_group_goes_with_those_of_its_commands_but_for_what_somebody_looks_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (dead, me) = (child.id(), std::process::id());
+        child.wait().unwrap();
+        let name = |id: u32, pid| format!("aj-jl-7k3m00000000000{id}.{pid}");
+        let (jail, left, looked_at) = (name(0, dead), name(1, dead), name(2, me));
+        for below in [&left, &looked_at, "main"] {
+            fs::create_dir_all(path.join(&jail).join(below)).unwrap();
+        }
+        let parent = Group::open(&path).unwrap();
+        assert_eq!(beside(&parent, 99), 0);
+        let there = fs::read_dir(path.join(&jail)).unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!(there.collect::<Vec<_>>(), [&*looked_at]);
+        fs::remove_dir(path.join(&jail).join(&looked_at)).unwrap();
+        assert_eq!(beside(&parent, 99), 1);
+        assert!(!path.join(&jail).exists());
+    }
 
     #[test]
     fn only_groups_of_a_jail_whose_aj_is_gone_are_removed() {

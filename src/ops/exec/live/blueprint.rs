@@ -26,6 +26,9 @@ pub(in crate::ops::exec) struct Blueprint {
     pub(super) volumes: Vec<String>,
     /// What all commands in it share: see [`shape`].
     pub(super) shape: Vec<(String, String)>,
+    /// What was asked for it of what a command may have less of: memory, thousandths of a processor, processes. Not
+    /// all of it is held everywhere.
+    pub(super) asked: [Option<u64>; 3],
 }
 
 impl Blueprint {

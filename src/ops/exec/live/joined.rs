@@ -62,7 +62,7 @@ pub(super) fn exec(
     let alias = check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
     let logical = check::known_as(alias.as_deref(), inside, &cwd);
     let started = blueprint.sight.start(request, settings, &logical, id)?;
-    let mut own = own::Own::of(&resolved, &policy);
+    let mut own = own::Own::of(&resolved, (&blueprint.asked, &policy));
     (policy.timeout_ms, policy.nofile) =
         (settings.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)), settings.nofile);
     policy.env = record::variables(settings);

@@ -17,6 +17,7 @@ use crate::jail::limits::nested::Jail;
 use crate::jail::limits::{Limits, Missing, Wants};
 use crate::policy::key::Key;
 use crate::policy::resolve::Resolved;
+use crate::policy::settings::Settings;
 use crate::schema::jail::Effective;
 use crate::sys;
 
@@ -32,33 +33,39 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// What `resolved` asks for, in a jail with the limits of `policy`.
-    pub(super) fn of(resolved: &Resolved, policy: &Effective) -> Own {
-        let settings = &resolved.settings;
+    /// What `resolved` asks for, in a jail that was asked to have `jail` and has the limits of `policy`.
+    pub(super) fn of(resolved: &Resolved, (jail, policy): (&[Option<u64>; 3], &Effective)) -> Own {
         let mut own = Own::default();
-        let mut less = |key, asked: Option<u64>, has: Option<u64>, shown: fn(u64) -> String| {
-            // A default is that of the jail.
-            let named = resolved.is_named(key);
+        let [mem, cpu_millis, pids] = asked(&resolved.settings);
+        let [jail_mem, jail_cpu, jail_pids] = *jail;
+        let mut less = |key, asked: Option<u64>, (jail, has): (Option<u64>, Option<u64>)| {
+            // What all of its commands ask for is the jail's affair, whatever this machine makes of it.
+            if asked == jail {
+                return None;
+            }
             match (asked, has) {
-                (asked, has) if asked == has => None,
-                (Some(asked), None) => named.then_some(asked),
-                (Some(asked), Some(has)) if asked < has => named.then_some(asked),
-                (_, Some(has)) => {
+                (Some(asked), has) if has.is_none_or(|has| asked < has) => {
+                    // A default is that of the jail.
+                    Some(asked).filter(|_| resolved.is_named(key))
+                }
+                (_, Some(has)) if asked != Some(has) => {
                     own.words.push(format!(
                         "`{}`: the limit of the workspace's jail holds, which is {}",
                         key.flag(),
-                        shown(has)
+                        shown(key, has)
                     ));
                     None
                 }
-                (None, None) => None,
+                _ => None,
             }
         };
-        let mem = less(Key::Mem, settings.mem, policy.mem, size::human);
-        let cpu_millis =
-            less(Key::Cpus, settings.cpu_millis, policy.cpu_millis, |n| format!("{}", n as f64 / 1000.0));
-        let pids = less(Key::Pids, settings.pids, policy.pids, |n| n.to_string());
-        own.wants = Wants { mem, cpu_millis, pids, only_group: true, ..Wants::default() };
+        own.wants = Wants {
+            mem: less(Key::Mem, mem, (jail_mem, policy.mem)),
+            cpu_millis: less(Key::Cpus, cpu_millis, (jail_cpu, policy.cpu_millis)),
+            pids: less(Key::Pids, pids, (jail_pids, policy.pids)),
+            only_group: true,
+            ..Wants::default()
+        };
         own
     }
 
@@ -129,6 +136,21 @@ impl Own {
         if self.wants == before {
             self.wants = Wants::default();
         }
+    }
+}
+
+/// What is asked for of what a command may have less of than its jail.
+pub(super) fn asked(settings: &Settings) -> [Option<u64>; 3] {
+    [settings.mem, settings.cpu_millis, settings.pids]
+}
+
+fn shown(key: Key, value: u64) -> String {
+    match key {
+        Key::Mem => size::human(value),
+        Key::Cpus => {
+            format!("{}.{:03}", value / 1000, value % 1000).trim_end_matches('0').trim_end_matches('.').into()
+        }
+        _ => value.to_string(),
     }
 }
 

@@ -93,6 +93,7 @@ impl Hold {
             policy: serde_json::to_string(&prepared.policy).unwrap_or_default(),
             volumes: prepared.volumes.ids(),
             shape: shape(settings, seat::gpus(request, seat)),
+            asked: own::asked(settings),
         };
         let grace_ms = u64::try_from(settings.grace.as_millis()).unwrap_or(u64::MAX);
         Serve { blueprint: blueprint.print(), grace_ms, keep: self.keep }
