@@ -26,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   aj exec -- npm test                    run over a copy-on-write view of this directory
   aj exec api -- npm ci                  in a workspace that was made before
+  aj exec api --pids 50 -- npm test      with limits of its own in the jail of that workspace
   aj exec @ -- npm start                 go on in what the last run left
   aj exec --rw -- make                   let it write here for real
   aj exec --timeout 5m -- ./fuzz         stop it after five minutes (exit code 124)

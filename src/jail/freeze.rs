@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::limits::PREFIX;
+use super::limits::{PREFIX, nested, sweep};
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
-use crate::sys::cgroup::Group;
+use crate::sys::cgroup::{self, Group};
 use crate::sys::entries::Entries;
 use crate::sys::{self, Error, Result, pidfd};
 
 /// How long it may take until everything stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Leaves of a jail's group that are looked at.
+const MOST: usize = 65_536;
 
 /// How a jail is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +52,14 @@ impl Jail {
         let hierarchies = self.hierarchies();
         let name = format!("{PREFIX}{}.{}", self.id, self.aj);
         let group = |h: &Hierarchy| {
-            // The one that it is in, if that is its own; otherwise one beside or below that.
-            if h.own.file_name().is_some_and(|n| n == name.as_str()) {
-                return Some(h.own.clone());
+            // The one that it is in, if that is its own, or one that commands in it have limits below; otherwise one
+            // beside or below that.
+            if let Some(own) = nested::named(&h.own, |n| n == name) {
+                return Some(own.to_owned());
             }
+            let there = h.upwards().map(|place| place.join(&name)).find(|group| group.is_dir());
             let ours = |path: &&Path| Group::open(path).is_ok_and(|g| g.is_ours());
-            h.upwards().find(ours).map(|parent| parent.join(&name))
+            there.or_else(|| h.upwards().find(ours).map(|parent| parent.join(&name)))
         };
         let v2 = hierarchies.v2().and_then(group).map(Hold::Freeze);
         let v1 = hierarchies.v1(Controller::Freezer).and_then(group).map(Hold::Freezer);
@@ -74,7 +78,12 @@ impl Jail {
             Hold::Freeze(path) => {
                 let group = open_or_make(path)?;
                 group.write("cgroup.freeze", "1")?;
-                self.gather(&group, until)?;
+                // Where commands have limits below it, or may come to have, it holds no processes itself.
+                let into = match self.hierarchies().v2.is_some_and(|h| h.own == *path) {
+                    true => None,
+                    false => Some(open_or_make(&path.join(nested::MAIN))?),
+                };
+                self.gather((&group, into.as_ref().unwrap_or(&group)), until)?;
                 self.settle(until, "cgroup.freeze", || {
                     Ok(group.read("cgroup.events")?.value("frozen") == Some(1))
                 })
@@ -82,7 +91,7 @@ impl Jail {
             Hold::Freezer(path) => {
                 let group = open_or_make(path)?;
                 group.write("freezer.state", "FROZEN")?;
-                self.gather(&group, until)?;
+                self.gather((&group, &group), until)?;
                 self.settle(until, "freezer.state", || Ok(group.read("freezer.state")?.text() == "FROZEN"))
             }
             Hold::Signal => {
@@ -165,18 +174,23 @@ impl Jail {
         Ok(Process { pid: self.init, start: stat.start, stopped: stat.stopped })
     }
 
-    /// Move all processes of the jail into `group`: what is in it can make no more.
-    fn gather(&self, group: &Group, until: Instant) -> Result<()> {
+    /// Move all processes of the jail that are neither in `group` nor in a leaf of it `into` that or such a leaf: what
+    /// is in it can make no more.
+    fn gather(&self, (group, into): (&Group, &Group), until: Instant) -> Result<()> {
         let mut before = None;
         wait(until, "cgroup.procs", || {
-            let inside: HashSet<i32> = group.processes()?.into_iter().collect();
+            let mut inside: HashSet<i32> = group.processes()?.into_iter().collect();
+            for leaf in cgroup::children(group, MOST)? {
+                // One that is gone had nobody in it.
+                inside.extend(group.child(&leaf).and_then(|leaf| leaf.processes()).unwrap_or_default());
+            }
             let mut all = true;
             let seen = self.look(&mut |process| {
                 if inside.contains(&process.pid) {
                     return Ok(());
                 }
                 all = false;
-                match group.enter(process.pid) {
+                match into.enter(process.pid) {
                     Err(e) if e.errno != Errno::ESRCH => Err(e),
                     _ => Ok(()),
                 }
@@ -309,7 +323,7 @@ pub fn remove(how: &Hold) {
         && let Ok(parent) = Group::open(parent)
     {
         // Its limits' own group is removed by its own aj.
-        drop(parent.remove(name));
+        sweep::with_those_below(&parent, name);
     }
 }
 

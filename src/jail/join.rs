@@ -15,6 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::confine::Stdio;
 use super::launch::{self, Joined, Outside, Running, Streams};
+use super::limits::Limits;
 use super::live::{Answer, Ask, LARGEST, VERSION};
 pub use super::live::{Job, Serve};
 use super::spec::Birth;
@@ -227,10 +228,12 @@ pub enum Begun {
 }
 
 impl Waiting {
-    /// Let the command run: its start is recorded.
-    pub fn start(self) -> Result<Begun> {
+    /// Let the command run, in groups of its own where it has `limits`: its start is recorded.
+    pub fn start(self, limits: Option<&mut Limits>) -> Result<Begun> {
         let Waiting { conn, status, outside: Outside { stdout, stderr, stdin }, started } = self;
-        wire::send_start(&status, &[])?;
+        if limits.is_none() {
+            wire::send_start(&status, &[])?;
+        }
         match hear(&conn, None)? {
             Heard::Answer(Answer::Forked(inner), fds) => {
                 let Some(pidfd) = fds.into_iter().next() else {
@@ -238,6 +241,15 @@ impl Waiting {
                 };
                 // Gone already: it says why on the status socket.
                 let pid = pidfd::number(pidfd.as_fd()).unwrap_or(0);
+                match limits {
+                    Some(limits) if pid > 0 => match limits.open(pid) {
+                        Err(e) if e.errno == Errno::ESRCH => hang_up(status.as_fd()),
+                        doors => wire::send_start(&status, &doors?)?,
+                    },
+                    // It is not to begin without them.
+                    Some(_) => hang_up(status.as_fd()),
+                    None => {}
+                }
                 let joined = Some(Joined { conn, inner });
                 Ok(Begun::Running(Running {
                     pid,
@@ -398,7 +410,7 @@ impl Live {
 /// How long the answer to a small question is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// End all of a command that has joined: the jail's pid 1 does.
+/// Say nothing more. The jail's pid 1 ends all of a command that has joined, whose connection this is.
 pub(super) fn hang_up(conn: BorrowedFd<'_>) {
     nix::sys::socket::shutdown(conn.as_raw_fd(), nix::sys::socket::Shutdown::Write).ok();
 }

@@ -20,6 +20,7 @@ use crate::host::cgroups::{Controller, Hierarchies};
 use crate::sys::cgroup::Group;
 use crate::sys::{Error, Result};
 
+pub mod nested;
 mod place;
 mod scope;
 pub mod sweep;
@@ -33,8 +34,10 @@ pub struct Wants {
     pub mem: Option<u64>,
     /// Thousandths of a processor.
     pub cpu_millis: Option<u64>,
-    /// Processes and threads, pid 1 not counted. Never a reason to fail: `RLIMIT_NPROC` holds as well.
+    /// Processes and threads, pid 1 not counted. No reason to fail where `RLIMIT_NPROC` holds as well.
     pub pids: Option<u64>,
+    /// It does not: the processes of others count for it too.
+    pub only_group: bool,
     /// Bytes read in a second from each of `disks`.
     pub io_read: Option<u64>,
     /// Bytes written in a second to each of `disks`.
@@ -51,6 +54,7 @@ impl Wants {
             (self.mem.is_some(), Controller::Memory),
             (self.cpu_millis.is_some(), Controller::Cpu),
             (io, Controller::Io),
+            (self.only_group && self.pids.is_some(), Controller::Pids),
         ];
         of.into_iter().filter_map(|(wanted, c)| wanted.then_some(c)).collect()
     }
@@ -129,6 +133,12 @@ pub struct Limits {
     wants: Wants,
     name: String,
     held: Vec<Held>,
+    /// Of a live jail with cgroup v2: the leaf that its pid 1 is in.
+    main: Option<Group>,
+    /// They are those of one command in a live jail, below the jail's.
+    nested: bool,
+    /// The jail has ended, and its group is to go as well.
+    last: bool,
 }
 
 /// A group, or where it is about to be made.
@@ -171,6 +181,11 @@ pub struct Counted {
 }
 
 impl Limits {
+    fn new(backend: Backend, wants: &Wants, name: &str, held: Vec<Held>) -> Limits {
+        let (wants, name) = (wants.clone(), name.to_owned());
+        Limits { backend, wants, name, held, main: None, nested: false, last: false }
+    }
+
     /// Find a place for what `wants` asks of the jail `id`; with cgroup v2 make the group, ready for
     /// [`Limits::to_be_born_in`]. `Err` names what cannot be had.
     pub fn prepare(
@@ -190,7 +205,7 @@ impl Limits {
             return Ok(limits);
         }
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
+            Ok(held) => Ok(Limits::new(Backend::V1, wants, &name, held)),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
@@ -215,7 +230,7 @@ impl Limits {
         }
         let held = Held { controller: None, parent, path: manager.group, group: None };
         let name = format!("{PREFIX}{id}.scope");
-        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
+        Some(Limits::new(Backend::Scope, wants, &name, vec![held]))
     }
 
     /// Have pid 1 put into its scope, and look at what was made of it.
@@ -274,8 +289,7 @@ impl Limits {
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
         let group = parent.make(name)?;
         let held = Held { controller: None, parent, path, group: Some(group) };
-        let limits =
-            Limits { backend: Backend::V2, wants: wants.clone(), name: name.to_owned(), held: vec![held] };
+        let limits = Limits::new(Backend::V2, wants, name, vec![held]);
         limits.apply_v2()?;
         Ok(limits)
     }
@@ -307,15 +321,22 @@ impl Limits {
     /// The group that pid 1 is to be born in, where it can be.
     pub fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
-            Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
+            Backend::V2 => self.main.as_ref().or(self.held.first()?.group.as_ref()).map(AsFd::as_fd),
             Backend::Scope | Backend::V1 => None,
         }
     }
 
     /// Make what is still to be made, while pid 1 prepares itself, and set the limits. With cgroup v1 the answer
-    /// is what it steps into the groups with before it starts anything; into a scope it is put now.
+    /// is what it steps into the groups with before it starts anything; into a scope it is put now, and so is the
+    /// process `pid` that minds a command in a live jail into a group of cgroup v2.
     pub fn open(&mut self, pid: i32) -> Result<Vec<OwnedFd>> {
         match self.backend {
+            Backend::V2 if self.nested => {
+                // 0 would be ourselves.
+                let gone = || Error::new("write", "cgroup.procs", Errno::ESRCH);
+                let group = self.held.first().and_then(|h| h.group.as_ref()).filter(|_| pid > 0);
+                group.ok_or_else(gone)?.enter(pid)?;
+            }
             Backend::V2 => {}
             Backend::Scope => self.enter_scope(pid)?,
             Backend::V1 => return self.open_v1(),
@@ -380,9 +401,15 @@ impl Limits {
                 peak.zip(self.wants.mem).is_none_or(|(peak, limit)| peak.saturating_add(CHARGE) >= limit)
             }
             Backend::V2 | Backend::Scope => {
-                group.read("memory.events").ok().and_then(|c| c.value("oom")).is_none_or(|n| n > 0)
+                group.read(self.events()).ok().and_then(|c| c.value("oom")).is_none_or(|n| n > 0)
             }
         }
+    }
+
+    /// Where cgroup v2 tells of shortages of memory. Those of commands that have limits of their own, below the
+    /// group of a live jail, are not the jail's.
+    fn events(&self) -> &'static str {
+        if self.main.is_some() { "memory.events.local" } else { "memory.events" }
     }
 
     /// What has been counted so far.
@@ -391,12 +418,16 @@ impl Limits {
         let v2 = self.backend != Backend::V1;
         if let Some(group) = self.of(Controller::Memory).filter(|_| self.wants.mem.is_some()) {
             let [now, peak, events] = match v2 {
-                true => ["memory.current", "memory.peak", "memory.events"],
+                true => ["memory.current", "memory.peak", self.events()],
                 false => ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"],
             };
             let number = |file| group.read(file).ok().and_then(|c| c.number());
             (counted.memory, counted.peak) = (number(now), number(peak));
-            counted.oom_kills = group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+            let kills =
+                |group: &Group| group.read(events).ok().and_then(|c| c.value("oom_kill")).unwrap_or(0);
+            // Whom the limit of the jail has killed may have been in any leaf; that it was the jail's is known.
+            let short = u64::from(self.main.is_some() && self.was_short());
+            counted.oom_kills = short.max(kills(group) + self.main.as_ref().map_or(0, kills));
             counted.elsewhere = counted.oom_kills > 0 && !self.was_short();
         }
         if let Some(group) = self.of(Controller::Pids).filter(|_| self.wants.pids.is_some()) {
@@ -421,11 +452,18 @@ impl Limits {
 
     /// Remove the groups, which are empty once pid 1 has been reaped.
     fn remove(&mut self) {
+        self.main = None;
         for held in &mut self.held {
             // A scope that is empty is removed by who made it.
             if held.group.take().is_some() && self.backend != Backend::Scope {
                 // What is left is swept by a later run.
-                drop(held.parent.remove(&self.name));
+                sweep::with_those_below(&held.parent, &self.name);
+            }
+            if self.last
+                && let (Some(place), Some(jail)) = (held.path.parent(), held.path.file_name())
+                && let (Ok(place), Some(jail)) = (Group::open(place), jail.to_str())
+            {
+                sweep::with_those_below(&place, jail);
             }
         }
     }

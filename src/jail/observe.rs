@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::limits::PREFIX;
+use super::limits::{PREFIX, nested};
 use super::usage;
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies};
@@ -117,8 +117,7 @@ impl Groups {
         let found = Hierarchies::parse(cgroup, mounts);
         let name = format!("{PREFIX}{}.", jail.id);
         let own = |path: &PathBuf| {
-            let is_own = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&name));
-            is_own.then(|| Group::open(path).ok()).flatten()
+            nested::named(path, |n| n.starts_with(&name)).and_then(|path| Group::open(path).ok())
         };
         let v1 = found.v1.into_iter().filter_map(|(names, h)| Some((names, own(&h.own)?))).collect();
         Groups { v2: found.v2.and_then(|h| own(&h.own)), v1 }

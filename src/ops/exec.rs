@@ -269,7 +269,10 @@ fn attempt(
         if lite {
             lite::check(&asked.resolved.settings)?;
         }
-        let limits = limits::choose(&asked.resolved, &id, &asked.place.root, reserved, &mut warnings)?;
+        let mut limits = limits::choose(&asked.resolved, &id, &asked.place.root, reserved, &mut warnings)?;
+        if let Some(group) = limits.group.as_mut().filter(|_| request.hold.is_some()) {
+            group.divide().map_err(Error::Launch)?;
+        }
         Ok((asked, limits))
     });
     let (Asked { older, place, resolved }, mut limits) = match asked {

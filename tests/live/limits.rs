@@ -12,8 +12,8 @@ fn settings_of_the_jail_are_those_of_all_its_commands() {
     for (options, named) in [
         (&["--net", "host"][..], "net is none, not host"),
         (&["--as-root"], "as_root is false, not true"),
-        (&["--mem", "64M"], "mem is"),
-        (&["--pids", "7"], "pids is"),
+        (&["--disk", "1G"], "disk is none"),
+        (&["--io-read", "1M"], "io_read is none"),
         (&["--tmp", "1M"], "tmp is"),
         (&["--ro", "/var/lib"], "ro is nothing, not /var/lib"),
         (&["--seccomp", "strict"], "seccomp is standard, not strict"),

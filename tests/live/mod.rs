@@ -4,6 +4,7 @@ mod files;
 mod fork;
 mod layers;
 mod limits;
+mod limits_own;
 mod races;
 mod share;
 mod stop;

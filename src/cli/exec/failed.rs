@@ -159,6 +159,7 @@ pub(in crate::cli) fn live(e: &NotLive) -> CommandError {
         NotLive::Busy { .. } => (exit::BUSY, "workspace_busy"),
         NotLive::Paused(_) => (exit::BUSY, "workspace_paused"),
         NotLive::Differs { .. } => (exit::AJ_FAILED, "workspace_differs"),
+        NotLive::Unheld { .. } => (exit::AJ_FAILED, "limit"),
         NotLive::Silent { .. }
         | NotLive::Strange(_)
         | NotLive::Refused { .. }
@@ -175,6 +176,12 @@ pub(in crate::cli) fn live(e: &NotLive) -> CommandError {
         NotLive::Differs { name, .. } => shown
             .hint("leave out what the jail is not: it is the same for all commands in it")
             .hint(format!("or end it first: `aj workspace stop {name}`"))
+            .hint(format!("or run it on a fork, in a jail of its own: `aj exec --isolated {name} …`")),
+        NotLive::Unheld { name, .. } => shown
+            .hint("see what this machine can hold: `aj doctor`")
+            .hint(format!(
+                "end it first, to have the limits for a jail of its own: `aj workspace stop {name}`"
+            ))
             .hint(format!("or run it on a fork, in a jail of its own: `aj exec --isolated {name} …`")),
         NotLive::Silent { name, .. } | NotLive::Strange(name) => {
             shown.hint(format!("end it: `aj workspace stop {name}`"))

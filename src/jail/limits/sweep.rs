@@ -1,10 +1,18 @@
 //! Groups that killed runs left behind.
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use crate::base::id::Id;
 use crate::host::cgroups::Hierarchies;
 use crate::sys::cgroup::{self, Group};
 
 use super::PREFIX;
+use super::nested::MAIN;
+
+/// Groups that one sweep of a place looks at.
+const MOST: usize = 4096;
 
 /// The jail and the pid of the `aj` that a group of this name was made by.
 pub(crate) fn maker(name: &str) -> Option<(Id, i32)> {
@@ -16,25 +24,74 @@ pub(crate) fn maker(name: &str) -> Option<(Id, i32)> {
 /// `most`. One of another pid namespace is at worst made again: the kernel removes none that is in use.
 pub(super) fn beside(parent: &Group, most: usize) -> usize {
     let names = cgroup::children(parent, most).unwrap_or_default();
-    let gone =
-        |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH);
-    let stale = |name: &&String| maker(name).is_some_and(|(_, pid)| gone(pid));
-    names.iter().filter(stale).filter(|name| parent.remove(name).is_ok()).count()
+    names.iter().filter(|name| is_stale(name)).filter(|name| with_those_below(parent, name)).count()
+}
+
+/// Whether the `aj` that made a group of this name is gone.
+fn is_stale(name: &str) -> bool {
+    let gone = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+    maker(name).is_some_and(|(_, pid)| gone(pid))
+}
+
+/// Remove the group `name` of a jail that has ended, with the groups of its commands whose `aj` is gone, too: of
+/// the others it is told by them whether memory ran out. Whether nothing is left of it.
+pub(crate) fn with_those_below(parent: &Group, name: &str) -> bool {
+    match parent.remove(name) {
+        Err(e) if matches!(e.errno, Errno::EBUSY | Errno::ENOTEMPTY) => {}
+        removed => return removed.is_ok(),
+    }
+    let Ok(group) = parent.child(name) else { return false };
+    group.remove(MAIN).ok();
+    beside_in(&group);
+    parent.remove(name).is_ok()
+}
+
+/// The same of the commands of a jail that lives.
+fn beside_in(group: &Group) -> usize {
+    let names = cgroup::children(group, MOST).unwrap_or_default();
+    names.iter().filter(|name| is_stale(name)).filter(|name| group.remove(name).is_ok()).count()
 }
 
 /// Do so wherever a run could have made one. Returns how many were removed.
 pub fn everywhere(hierarchies: &Hierarchies) -> usize {
-    const MOST: usize = 4096;
     let v1 = hierarchies.v1.iter().map(|(_, h)| h.own.as_path());
     let v2 = hierarchies.v2().into_iter().flat_map(|h| h.upwards());
     let open = |path| Group::open(path).ok().filter(Group::is_ours);
-    v1.chain(v2).filter_map(open).map(|group| beside(&group, MOST)).sum()
+    let lives = |group: &Group| {
+        let names = cgroup::children(group, MOST).unwrap_or_default();
+        names.into_iter().filter(|name| maker(name).is_some()).collect::<Vec<_>>()
+    };
+    let below = |group: &Group| -> usize {
+        lives(group).iter().filter_map(|name| group.child(name).ok()).map(|jail| beside_in(&jail)).sum()
+    };
+    v1.chain(v2).filter_map(open).map(|group| beside(&group, MOST) + below(&group)).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_jails_group_goes_with_those_of_its_commands_but_for_what_somebody_looks_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (dead, me) = (child.id(), std::process::id());
+        child.wait().unwrap();
+        let name = |id: u32, pid| format!("aj-jl-7k3m00000000000{id}.{pid}");
+        let (jail, left, looked_at) = (name(0, dead), name(1, dead), name(2, me));
+        for below in [&left, &looked_at, "main"] {
+            fs::create_dir_all(path.join(&jail).join(below)).unwrap();
+        }
+        let parent = Group::open(&path).unwrap();
+        assert_eq!(beside(&parent, 99), 0);
+        let there = fs::read_dir(path.join(&jail)).unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!(there.collect::<Vec<_>>(), [&*looked_at]);
+        fs::remove_dir(path.join(&jail).join(&looked_at)).unwrap();
+        assert_eq!(beside(&parent, 99), 1);
+        assert!(!path.join(&jail).exists());
+    }
 
     #[test]
     fn only_groups_of_a_jail_whose_aj_is_gone_are_removed() {

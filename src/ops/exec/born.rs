@@ -110,7 +110,12 @@ pub(super) fn reserve(
         io_read: io,
         ..Wants::default()
     };
-    Limits::reserve(&guess, id, &limits::here())
+    let mut group = Limits::reserve(&guess, id, &limits::here())?;
+    match request.hold {
+        // What joins it may have limits of its own.
+        Some(_) => group.divide().is_ok().then_some(group),
+        None => Some(group),
+    }
 }
 
 /// What is asked for, as far as it is known before any file is read.

@@ -69,6 +69,7 @@ pub(super) fn choose(
         mem: s.mem.filter(|_| resolved.is_named(Key::Mem)),
         cpu_millis: s.cpu_millis,
         pids: s.pids.filter(|_| resolved.is_named(Key::Pids)),
+        only_group: false,
         io_read: s.io_read,
         io_write: s.io_write,
         disks: Vec::new(),

@@ -24,6 +24,7 @@ use crate::sys;
 
 mod blueprint;
 mod joined;
+mod own;
 mod start;
 
 pub use start::Hold;
@@ -74,6 +75,16 @@ pub enum NotLive {
         name: String,
         /// Each setting that differs, with both values.
         differ: Vec<String>,
+    },
+    /// The command's own limits cannot be held.
+    #[error("{what} cannot be held for one command in the live jail of workspace `{name}`: {why}")]
+    Unheld {
+        /// The workspace.
+        name: String,
+        /// The flags, or the settings and where they stand.
+        what: String,
+        /// Why.
+        why: String,
     },
     /// It has no process to give.
     #[error("the jail of workspace `{name}` could not make a process ({errno:?})")]
@@ -142,7 +153,7 @@ pub(super) fn exec(
                 Start::Holder(report) => return Ok(Came::Holder(report)),
             },
         };
-        let done = joined::exec(request, seat, live, (watcher, umask), &mut said);
+        let done = joined::exec(request, seat, (live, &dir), (watcher, umask), &mut said);
         // Since when nobody uses it, where its jail goes on.
         dir.set_modified(std::time::SystemTime::now()).ok();
         let done = done?;

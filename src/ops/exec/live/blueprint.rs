@@ -26,6 +26,9 @@ pub(in crate::ops::exec) struct Blueprint {
     pub(super) volumes: Vec<String>,
     /// What all commands in it share: see [`shape`].
     pub(super) shape: Vec<(String, String)>,
+    /// What was asked for it of what a command may have less of: memory, thousandths of a processor, processes. Not
+    /// all of it is held everywhere.
+    pub(super) asked: [Option<u64>; 3],
 }
 
 impl Blueprint {
@@ -67,9 +70,10 @@ pub(in crate::ops::exec) fn shape(settings: &Settings, gpus: Option<&Gpus>) -> V
         caches,
         timeout: _,
         grace: _,
-        mem,
-        cpu_millis,
-        pids,
+        // What a command may have less of than its jail: see `super::own`.
+        mem: _,
+        cpu_millis: _,
+        pids: _,
         nofile: _,
         tmp,
         disk,
@@ -104,9 +108,6 @@ pub(in crate::ops::exec) fn shape(settings: &Settings, gpus: Option<&Gpus>) -> V
         row("as_root", as_root.to_string()),
         row("tools", tools.to_string()),
         row("caches", caches.to_string()),
-        row("mem", number(mem)),
-        row("cpus (in thousandths)", number(cpu_millis)),
-        row("pids", number(pids)),
         row("tmp", tmp.to_string()),
         row("disk", number(disk)),
         row("io_read", number(io_read)),

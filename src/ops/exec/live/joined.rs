@@ -1,6 +1,7 @@
 //! One command that joins a live jail.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,14 @@ use nix::sys::stat::Mode;
 use super::super::relay::Relay;
 use super::super::seat::{self, Seat};
 use super::super::{
-    Error, Report, Request, Watcher, born, check, end, give_code, mode, offline, patience, record, streams,
-    volumes,
+    Error, Report, Request, Watcher, born, check, end, give_code, limits, mode, offline, patience, record,
+    streams, volumes,
 };
 use super::blueprint::{Blueprint, shape};
-use super::{NotLive, SETTLES};
+use super::{NotLive, SETTLES, own};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{Asked, Begun, Job, Live};
+use crate::jail::limits::Limits;
 use crate::jail::plan;
 use crate::jail::status::Required;
 use crate::jail::supervise::{self, Options};
@@ -30,12 +32,12 @@ use crate::sys::{self, pidfd};
 pub(super) fn exec(
     request: &Request,
     seat: &Seat,
-    live: Live,
+    (live, dir): (Live, &File),
     (watcher, umask): (&mut dyn Watcher, Mode),
     said: &mut Vec<String>,
 ) -> Result<Option<Report>, Error> {
     let name = || seat.name();
-    let holder = live.holder();
+    let (holder, holder_pid) = (live.holder(), live.holder);
     let strange = || Error::from(NotLive::Strange(seat.name()));
     let state = &seat.found.state;
     let status = streams::inherited(request.status_fd)?;
@@ -60,6 +62,7 @@ pub(super) fn exec(
     let alias = check::alias(&place).filter(|name| blueprint.sight.aliases.iter().any(|(n, _)| *n == **name));
     let logical = check::known_as(alias.as_deref(), inside, &cwd);
     let started = blueprint.sight.start(request, settings, &logical, id)?;
+    let mut own = own::Own::of(&resolved, (&blueprint.asked, &policy));
     (policy.timeout_ms, policy.nofile) =
         (settings.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)), settings.nofile);
     policy.env = record::variables(settings);
@@ -80,12 +83,20 @@ pub(super) fn exec(
         Asked::Gone => return Ok(None),
         Asked::Busy(commands) => return Err(NotLive::Busy { name: name(), commands }.into()),
     };
+    // Dropped without the word, the command ends before it has begun.
+    let mut group = match own.is_empty() {
+        true => None,
+        false => {
+            let holder = holder.as_ref().map(|_| holder_pid);
+            own.hold((seat, dir), &resolved, (&id, jail, holder), &mut policy)?
+        }
+    };
     let mut warnings = std::mem::take(said);
     warnings.extend_from_slice(&resolved.warnings);
+    warnings.append(&mut own.words);
     let kind = if request.argv.is_empty() { "shell" } else { "exec" };
     let start =
         record::joined(id, kind, (&started.argv, &cwd, &place.root), (seat.found.id(), jail), &policy);
-    // Dropped without the word, the command ends before it has begun.
     warnings.extend(spool::append_start(state, &start)?);
     let options = Options {
         timeout: settings.timeout,
@@ -95,12 +106,14 @@ pub(super) fn exec(
         ..Options::default()
     };
     let mut relay = Relay::new(watcher, status, state, None, None);
-    relay.run = Some((jail, None));
     let failed = |step: &str, errno: String| {
         let outcome = Outcome::Failed { step: step.to_owned(), errno, code: 125 };
         spool::append_end(state, &record::end(id, outcome, None, None, None))
     };
-    let ended = match waiting.start() {
+    let begun = waiting.start(group.as_mut());
+    let options = Options { group: group.as_ref(), ..options };
+    relay.run = Some((jail, group.as_ref()));
+    let ended = match begun {
         Ok(Begun::Running(running)) => supervise::supervise(running, &options, &mut relay),
         Ok(Begun::Refused(errno)) => {
             failed("fork", format!("{errno:?}"))?;
@@ -126,8 +139,14 @@ pub(super) fn exec(
         }
     };
     give_code(&mut ended);
+    if ended.outcome == Outcome::OutOfMemory {
+        // The kernel may have killed one process only, the one that minds the rest included.
+        group.iter().for_each(Limits::kill_all);
+    }
     end::record(state, (id, &ended), None, &mut policy, &mut warnings);
-    match leaving.as_mut().and_then(supervise::Leaving::leave).transpose() {
+    let left = leaving.as_mut().and_then(supervise::Leaving::leave).transpose();
+    let jail_ended = matches!(left, Ok(Some(true)));
+    match left {
         // Whoever comes next is to find a tree that nobody has.
         Ok(Some(true)) if !settles(holder.as_ref())? => {
             warnings.push(format!("the jail of workspace `{}` still puts its tree in order", name()));
@@ -138,12 +157,16 @@ pub(super) fn exec(
     relay.ended(&ended);
     let patience = patience(settings, &ended);
     relay.finish_status(patience);
+    warnings.extend(group.as_ref().and_then(|_| limits::refused(&resolved, &ended)));
     warnings.extend(mode::line(&ended));
     warnings.extend(offline::line(&resolved, &ended));
     if let Some(pid) = ended.unkillable {
         warnings.push(format!("process {pid} was killed but does not end: it waits inside the kernel"));
     }
     sys::signal::give_back();
+    if jail_ended {
+        group.iter_mut().for_each(Limits::jail_ended);
+    }
     Ok(Some(Report {
         id,
         workspace: Some(name()),
@@ -160,7 +183,7 @@ pub(super) fn exec(
         mounts_in_the_way: None,
         lost: None,
         _held: None,
-        _group: None,
+        _group: group,
     }))
 }
 

@@ -17,8 +17,9 @@ use super::super::prepare::Prepared;
 use super::super::seat::{self, Seat};
 use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
 use super::blueprint::{Blueprint, shape};
-use super::{HOLDER, NotLive, find, turn, wait_until_settled};
+use super::{HOLDER, NotLive, find, own, turn, wait_until_settled};
 use crate::jail::join::{self, Serve};
+use crate::jail::limits::nested;
 use crate::ops::{inside, workspaces};
 use crate::policy::settings::Settings;
 use crate::schema::jail::Usage;
@@ -92,6 +93,7 @@ impl Hold {
             policy: serde_json::to_string(&prepared.policy).unwrap_or_default(),
             volumes: prepared.volumes.ids(),
             shape: shape(settings, seat::gpus(request, seat)),
+            asked: own::asked(settings),
         };
         let grace_ms = u64::try_from(settings.grace.as_millis()).unwrap_or(u64::MAX);
         Serve { blueprint: blueprint.print(), grace_ms, keep: self.keep }
@@ -247,7 +249,11 @@ fn hold_it(
     if let Ok(report) = &done {
         hold.note(report);
     }
+    let jail = done.as_ref().ok().map(|report| report.id);
     drop(done);
+    if let Some(jail) = jail.filter(|_| own::were_there(&hold.dir)) {
+        nested::remove(&jail);
+    }
     bring_to_disk(&hold.dir);
     clone::exit_now(0)
 }
