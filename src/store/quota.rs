@@ -172,6 +172,10 @@ pub fn hold(tree: &mut Tree, bytes: u64) -> Result<(), Not> {
         let inodes = inodes(bytes).max(used.inodes_used.saturating_add(MOUNT.1));
         return quota::set(&*tree, id, room, inodes).map_err(failed);
     }
+    match quota::project(&*tree) {
+        0 => {}
+        id => return Err(Not::Theirs(id)),
+    }
     let declared = DECLARED.map(|(path, at)| (std::fs::read_to_string(path).unwrap_or_default(), at));
     let marks = places.len() as u64 + 1;
     // The ids of jails are random.
