@@ -135,7 +135,9 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
     ui.table(&["setting", "value", "origin"], &rows);
     if let Some(limits) = limits {
         let group = |g| vec!["group".to_owned(), g];
-        let disk = limits.disk_by.map(|by| vec!["disk".to_owned(), by]);
+        let why = |why: String| format!(": {why}");
+        let why = limits.disk_why.map(why).unwrap_or_default();
+        let disk = limits.disk_by.map(|by| vec!["disk".to_owned(), by + &why]);
         let by = std::iter::once(vec!["by".to_owned(), limits.by]);
         let rows: Vec<Vec<String>> = by.chain(limits.groups.into_iter().map(group)).chain(disk).collect();
         ui.table(&["limits", "held"], &rows);

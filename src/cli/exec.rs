@@ -144,6 +144,7 @@ pub(super) const QUICK: Quick<Args> = Quick {
         ("--tmp", Take::Value(|a, v| a.policy.quick_value("--tmp", v))),
         ("--cpus", Take::Value(|a, v| a.policy.quick_value("--cpus", v))),
         ("--disk", Take::Value(|a, v| a.policy.quick_value("--disk", v))),
+        ("--storage", Take::Value(|a, v| a.policy.quick_value("--storage", v))),
         ("--io-read", Take::Value(|a, v| a.policy.quick_value("--io-read", v))),
         ("--io-write", Take::Value(|a, v| a.policy.quick_value("--io-write", v))),
         ("--env", Take::Value(|a, v| a.policy.quick_value("--env", v))),

@@ -19,7 +19,7 @@ use crate::policy::environment::looks_like_secret;
 use crate::policy::gpu;
 use crate::policy::hide;
 use crate::policy::require::{self, Need};
-use crate::policy::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
+use crate::policy::settings::{Access, Caches, Mode, Net, Seccomp, Storage, Tools};
 use crate::policy::value::{self, ValueError, is_variable_name};
 use crate::policy::volume;
 use crate::policy::{self, Layer};
@@ -134,6 +134,10 @@ pub struct PolicyArgs {
     /// What is written to disk in all: the changes of the workspace and of caches (10G; `none`)
     #[arg(long, value_name = "SIZE", value_parser = limit(value::size_limit), help_heading = "Resources")]
     pub disk: Option<Limit<u64>>,
+    /// Where the changes are while the command runs: `disk` (where the state directory can hold them), or
+    /// `memory`: no larger than --tmp and --disk allow, copied to the disk at the end, and lost if aj is killed
+    #[arg(long, value_name = "WHERE", value_parser = STORAGE, help_heading = "Resources")]
+    pub storage: Option<Storage>,
     /// Bytes read from disks in a second (50M; `none`)
     #[arg(long, value_name = "RATE", value_parser = limit(value::size_limit), help_heading = "Resources")]
     pub io_read: Option<Limit<u64>>,
@@ -186,6 +190,7 @@ impl PolicyArgs {
             nofile: self.nofile.map(|l| l.0.into()),
             tmp: self.tmp.map(Into::into),
             disk: self.disk.map(|l| l.0.into()),
+            storage: self.storage.map(Into::into),
             io_read: self.io_read.map(|l| l.0.into()),
             io_write: self.io_write.map(|l| l.0.into()),
             best_effort: given(self.best_effort),
@@ -226,6 +231,7 @@ impl PolicyArgs {
             "--nofile" => once(&mut self.nofile, text.and_then(|t| value::file_limit(t).ok()).map(Limit)),
             "--tmp" => once(&mut self.tmp, text.and_then(|t| value::size_value(t).ok())),
             "--disk" => once(&mut self.disk, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
+            "--storage" => once(&mut self.storage, text.and_then(|t| value::storage(t).ok())),
             "--io-read" => once(&mut self.io_read, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
             "--io-write" => once(&mut self.io_write, text.and_then(|t| value::size_limit(t).ok()).map(Limit)),
             "--show" | "--hide" => {
@@ -368,6 +374,11 @@ const MODE: Words<Mode> = Words {
         ("lite", "or without namespaces"),
     ],
     parse: value::mode,
+};
+
+const STORAGE: Words<Storage> = Words {
+    words: &[("disk", "on the disk, where it can be"), ("memory", "in the jail's tmpfs")],
+    parse: value::storage,
 };
 
 const SECCOMP: Words<Seccomp> = Words {

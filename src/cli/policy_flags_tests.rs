@@ -62,7 +62,7 @@ fn directories_and_the_workspace_are_told_apart() {
 fn every_flag_reaches_its_setting() {
     let layer = flags(
         "--preset build --seccomp strict --nested-userns --as-root --durable --net host --tools uv,nvm,uv --caches cargo --show .env --hide a --hide **/b --timeout 1h30m \
-         --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --disk 1G --io-read 1M --io-write none --best-effort",
+         --kill-after 0 --mem 2G --cpus 0.5 --pids none --nofile 99 --tmp 1M --disk 1G --storage memory --io-read 1M --io-write none --best-effort",
     )
     .layer;
     let want = Layer {
@@ -72,6 +72,7 @@ fn every_flag_reaches_its_setting() {
         as_root: Some(true.into()),
         durable: Some(true.into()),
         disk: Some(Some(1 << 30).into()),
+        storage: Some(Storage::Memory.into()),
         io_read: Some(Some(1 << 20).into()),
         io_write: Some(None.into()),
         tools: Some(Tools::Only(vec!["uv".into(), "nvm".into()]).into()),
@@ -104,6 +105,7 @@ fn wrong_values_are_named_with_the_right_form() {
         ("--hide ../x -- ls", "leads out of the tree"),
         ("--show {a,b} -- ls", "two patterns"),
         ("--seccomp off -- ls", "not one of `standard`, `strict`, `log`"),
+        ("--storage ram -- ls", "not one of `disk`, `memory`"),
         ("--mem 2Q -- ls", "is not a size"),
         ("--timeout 0 -- ls", "more than zero"),
         ("--cpus 0 -- ls", "not a number of processors"),
@@ -177,11 +179,11 @@ proptest! {
     fn what_the_quick_way_takes_clap_reads_alike(words in prop::collection::vec((
         prop::sample::select(vec![
             "--preset", "--seccomp", "--net", "--timeout", "--grace", "--kill-after", "--mem", "--cpus", "--pids",
-            "--nofile", "--tmp", "--disk", "--io-read", "--io-write", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
+            "--nofile", "--tmp", "--disk", "--storage", "--io-read", "--io-write", "--env", "-e", "--env-file", "--pass", "--rw", "--nested-userns", "--as-root",
             "--durable", "--best-effort", "--mode", "--require", "--tools", "--caches", "--show", "--hide",
         ]),
         prop::option::of(prop::sample::select(vec![
-            "none", "auto", "nested", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é", "**/*.key", "../x", "{a}",
+            "none", "auto", "memory", "nested", "nvm,go", "host", "build", "strict", "1", "0", "90s", "1.5", "2G", "A=b", "A", "", "x y", "é", "**/*.key", "../x", "{a}",
         ])),
     ), 0..6)) {
         if let Some(quick) = quick(&words) {

@@ -187,6 +187,9 @@ pub struct State {
     /// Its file system knows no attributes, which an upper layer needs.
     #[serde(default)]
     pub bare: bool,
+    /// What `--disk` would be.
+    #[serde(default)]
+    pub disk_by: Option<String>,
     /// What is not as it should be, though a run copes with it.
     pub note: Option<String>,
     /// Why it cannot be used.

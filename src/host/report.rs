@@ -337,6 +337,10 @@ fn state(facts: &Facts) -> Check {
         None => {
             let files = s.files.map(|n| format!(", {n} files")).unwrap_or_default();
             let seen = format!("`{path}` is ours alone and writable; {fs}, {} MiB{files} free", s.free >> 20);
+            let seen = match &s.disk_by {
+                Some(by) => format!("{seen}; `--disk` is {by}"),
+                None => seen,
+            };
             let seen = match &s.note {
                 Some(note) => format!("{seen}; {note}"),
                 None => seen,

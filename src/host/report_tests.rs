@@ -28,6 +28,7 @@ fn healthy() -> Facts {
         landlock: Landlock { abi: 6, errno: None, errata: None },
         state: State {
             bare: false,
+            disk_by: None,
             path: Some("/home/me/.local/state/agentjail".into()),
             fs: Some("ext4".into()),
             free: 50 << 30,

@@ -21,6 +21,7 @@ use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::schema::doctor::Document;
 use crate::store::Error as StoreError;
 use crate::store::layout::{self, StateDir};
+use crate::store::quota;
 use crate::store::spool;
 use crate::store::trees::{self, Tree};
 use crate::sys::{self, landlock};
@@ -144,6 +145,10 @@ fn try_state(state: &mut State) -> Result<(), Trouble> {
     drop(etc::ready(&dir.path().join("cache")).map_err(Trouble::Etc)?);
     state.note = spool::try_append(&dir)?;
     state.bare = !sys::xattr::are_known(&dir);
+    state.disk_by = Some(match quota::is_possible(&dir) {
+        Ok(()) => "held by a project quota".to_owned(),
+        Err(not) => format!("watched: {not}"),
+    });
     let free = nix::sys::statvfs::fstatvfs(&dir)
         .map_err(|e| StoreError::Sys(sys::Error::new("statvfs", text::os(dir.path()), e)))?;
     state.free = free.blocks_available().saturating_mul(free.fragment_size());

@@ -33,6 +33,7 @@ mod born;
 mod caller;
 mod check;
 mod copied;
+mod disk;
 mod dry;
 mod end;
 mod error;
@@ -300,8 +301,9 @@ fn attempt(
         both => both?,
     };
     let serve = request.hold.as_ref().map(|hold| hold.serve(&prepared, settings, (request, seat.as_ref())));
-    let Prepared { state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, .. } =
-        prepared;
+    let Prepared {
+        state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, mut disk, ..
+    } = prepared;
     if serve.is_some() {
         plan.serve = serve;
         plan.cwd = CString::new(spec.at.as_os_str().as_encoded_bytes()).unwrap_or_default();
@@ -321,7 +323,7 @@ fn attempt(
     // From here on the jail prepares its files while its tree is made; it waits for `release` before it
     // needs that, and with its command until its start is recorded.
     let begun = Begun { spec: &spec, plan: &plan, beside: &beside, seeds: &seeds, secrets: &secrets, run };
-    let tree = match begun.tree(&state, older, &mut warnings) {
+    let tree = match begun.tree(&state, older, (&mut disk, &limits), &mut warnings) {
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
@@ -359,6 +361,7 @@ fn attempt(
     // Meanwhile it sets itself up.
     let doors = limits.group.as_mut().map_or(Ok(Vec::new()), |group| group.open(begun.run.1));
     let ready = doors.map_err(Error::Launch).and_then(|doors| {
+        disk.word().clone_into(&mut policy.disk_by);
         let start = record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.run);
         warnings.extend(spool::append_start(&state, &start)?);
         Ok(doors)
@@ -378,7 +381,7 @@ fn attempt(
         grace: settings.grace,
         capture: request.capture,
         watch_memory: limits.watch_memory,
-        watch_disk: limits.watch_disk,
+        watch_disk: disk.watch(&limits),
         group: limits.group.as_ref(),
         ticks: request.ticks,
         findable: request.hold.is_some(),
@@ -432,8 +435,9 @@ fn attempt(
     if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
         storage::remember(&state, &meta, storage);
     }
-    let written = limits.watch_disk.and_then(|_| relay.written());
-    warnings.extend(limits::unseen(written, &limits, ended.over_disk));
+    let written = options.watch_disk.and_then(|_| relay.written());
+    warnings.extend(limits::unseen(written, options.watch_disk, ended.over_disk));
+    warnings.extend(disk::used_up(&disk, relay.tree.as_ref(), &limits));
     let kept = relay.settle();
     let lost = relay.lost.take();
     let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
@@ -466,7 +470,7 @@ fn attempt(
     warnings.extend(mode::line(&ended));
     warnings.extend(mode::second_lock(&spec, ended.layers));
     warnings.extend(veil::missing(&spec, ended.layers));
-    warnings.extend(storage::line(&spec, &state).filter(|_| mode::used(&ended).is_some()));
+    warnings.extend(storage::line(&spec, &state, settings).filter(|_| mode::used(&ended).is_some()));
     warnings.extend(relay.mounts.take().filter(|_| mode::used(&ended).is_some()));
     warnings.extend(beyond::links(&spec, &ended));
     warnings.extend(tracked::line(&spec, &secrets));

@@ -37,6 +37,8 @@ pub enum Key {
     Tmp,
     /// Limit of what is written to disk.
     Disk,
+    /// Where what is written is held while the command runs.
+    Storage,
     /// Limit of bytes read in a second.
     IoRead,
     /// Limit of bytes written in a second.
@@ -66,7 +68,7 @@ impl Key {
     pub const SCALARS: usize = Key::Ro as usize;
 
     /// Every key, in the order of tables.
-    pub const ALL: [Key; 28] = [
+    pub const ALL: [Key; 29] = [
         Key::Preset,
         Key::Mode,
         Key::Workspace,
@@ -84,6 +86,7 @@ impl Key {
         Key::Nofile,
         Key::Tmp,
         Key::Disk,
+        Key::Storage,
         Key::IoRead,
         Key::IoWrite,
         Key::BestEffort,
@@ -117,6 +120,7 @@ impl Key {
             Key::Nofile => "nofile",
             Key::Tmp => "tmp",
             Key::Disk => "disk",
+            Key::Storage => "storage",
             Key::IoRead => "io_read",
             Key::IoWrite => "io_write",
             Key::BestEffort => "best_effort",
@@ -151,6 +155,7 @@ impl Key {
             Key::Nofile => "--nofile",
             Key::Tmp => "--tmp",
             Key::Disk => "--disk",
+            Key::Storage => "--storage",
             Key::IoRead => "--io-read",
             Key::IoWrite => "--io-write",
             Key::BestEffort => "--best-effort",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::key::Key;
 use super::require::Need;
-use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Tools};
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Storage, Tools};
 use super::value::{cpu_text, limit_text, size_text, time_text};
 
 /// A value and the line of the file it stands in (0: not from a file).
@@ -61,6 +61,8 @@ pub struct Layer {
     pub tmp: Option<At<u64>>,
     /// Limit of what is written to disk, in bytes.
     pub disk: Option<At<Option<u64>>>,
+    /// Where it is held while the command runs.
+    pub storage: Option<At<Storage>>,
     /// Limit of bytes read in a second.
     pub io_read: Option<At<Option<u64>>>,
     /// Limit of bytes written in a second.
@@ -105,7 +107,7 @@ impl Layer {
         }
         each! {
             mode access net seccomp nested_userns as_root tools caches timeout grace mem cpu_millis pids nofile tmp
-            disk io_read io_write best_effort durable
+            disk storage io_read io_write best_effort durable
         }
     }
 
@@ -150,6 +152,7 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         nofile,
         tmp,
         disk,
+        storage,
         io_read,
         io_write,
         best_effort,
@@ -186,6 +189,8 @@ pub(super) fn visit(settings: &mut Settings, layer: &Layer, rule: &mut impl Rule
         Nofile nofile above, |v| limit_text(*v, |n| n.to_string());
         Tmp tmp |new, held| new > held, |v| size_text(*v);
         Disk disk above, |v| limit_text(*v, size_text);
+        // There it is bounded by `tmp`.
+        Storage storage |new, held| *new == Storage::Disk && *held != Storage::Disk, ToString::to_string;
         IoRead io_read above, |v| limit_text(*v, size_text);
         IoWrite io_write above, |v| limit_text(*v, size_text);
         BestEffort best_effort |new, held| *new && !held, ToString::to_string;

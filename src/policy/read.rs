@@ -170,6 +170,7 @@ impl<'a> Reader<'a> {
                 Key::Nofile => layer.nofile = Some(self.number(n, value, line, COUNT, value::file_limit)?),
                 Key::Tmp => layer.tmp = Some(self.number(n, value, line, SIZE, value::size_value)?),
                 Key::Disk => layer.disk = Some(self.number(n, value, line, SIZE, value::size_limit)?),
+                Key::Storage => layer.storage = Some(self.word(n, value, line, value::storage)?),
                 Key::IoRead => layer.io_read = Some(self.number(n, value, line, SIZE, value::size_limit)?),
                 Key::IoWrite => {
                     layer.io_write = Some(self.number(n, value, line, SIZE, value::size_limit)?)

@@ -8,7 +8,7 @@ use super::hide::Pattern;
 use super::keep::Keep;
 use super::key::Key;
 use super::layer::Layer;
-use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Tools};
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Settings, Storage, Tools};
 use super::stored::Stored;
 
 /// What the built-in values depend on, measured by the caller.
@@ -306,6 +306,7 @@ fn built_in(facts: &Facts) -> Settings {
         nofile: Some(facts.default_nofile()),
         tmp: facts.default_tmp(),
         disk: None,
+        storage: Storage::Disk,
         io_read: None,
         io_write: None,
         best_effort: false,

@@ -26,6 +26,7 @@ fn layer() -> impl Strategy<Value = Layer> {
         prop::option::of(prop::sample::select(vec![Seccomp::Standard, Seccomp::Strict, Seccomp::Log])),
         prop::option::of(prop::sample::select(vec![Mode::Full, Mode::Nested, Mode::Lite])),
         prop::collection::vec(prop::sample::select(vec!["netns", "landlock:4", "full"]), 0..3),
+        prop::option::of(prop::sample::select(vec![Storage::Disk, Storage::Memory])),
     );
     let flags = [0u8; 4].map(|_| prop::option::of(any::<bool>()));
     let limits = [0u8; 4].map(|_| limit());
@@ -72,6 +73,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             grace: rest.1.map(|s| Duration::from_secs(s).into()),
             tmp: rest.2.map(At::from),
             disk: rest.5,
+            storage: word.6.map(At::from),
             io_read: rest.6.clone(),
             io_write: rest.6,
             ro: ro.into_iter().map(|p| PathBuf::from(p).into()).collect(),
@@ -107,6 +109,7 @@ fn at_most(a: &Settings, b: &Settings) -> Result<(), String> {
         ("caches", ["nvm", "go", "mise", "other"].iter().all(|n| b.caches.allows(n) || !a.caches.allows(n))),
         ("best_effort", a.best_effort <= b.best_effort),
         ("durable", a.durable >= b.durable),
+        ("storage", a.storage == Storage::Memory || b.storage == Storage::Disk),
         ("timeout", le(a.timeout, b.timeout)),
         ("grace", a.grace <= b.grace),
         ("mem", le(a.mem, b.mem)),

@@ -191,6 +191,8 @@ fn a_project_cannot_widen_any_key_and_each_attempt_is_named() {
         ("tmp", "\"64M\"", "\"65M\"", Some(("\"63M\"", "63M"))),
         ("disk", "\"2G\"", "\"2049M\"", Some(("\"2047M\"", "2047M"))),
         ("disk", "\"2G\"", "\"none\"", None),
+        ("storage", "\"memory\"", "\"disk\"", None),
+        ("storage", "\"disk\"", "x", Some(("\"memory\"", "memory"))),
         ("io_read", "\"2M\"", "\"3M\"", Some(("\"1M\"", "1M"))),
         ("io_write", "\"2M\"", "\"3M\"", Some(("\"1M\"", "1M"))),
         ("best_effort", "false", "true", None),

@@ -87,6 +87,7 @@ impl Resolved {
             Key::Nofile => count(s.nofile),
             Key::Tmp => size(Some(s.tmp)),
             Key::Disk => size(s.disk),
+            Key::Storage => word(s.storage.to_string()),
             Key::IoRead => rate(s.io_read),
             Key::IoWrite => rate(s.io_write),
             Key::BestEffort => flag(s.best_effort),

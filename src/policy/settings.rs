@@ -58,6 +58,17 @@ pub enum Seccomp {
     Log,
 }
 
+/// Where what a command writes to an overlay is held while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// On the disk, where the state directory can hold it; else in memory.
+    #[default]
+    Disk,
+    /// In the jail's tmpfs, from where it is copied to the disk at its end.
+    Memory,
+}
+
 /// Which of the caller's tool chains are shown: never one that the caller's PATH or variables do
 /// not lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +132,8 @@ pub struct Settings {
     pub tmp: u64,
     /// Bytes that may be written to disk in all. `None`: no limit.
     pub disk: Option<u64>,
+    /// Where it is held while the command runs.
+    pub storage: Storage,
     /// Bytes read from disks in a second. `None`: no limit.
     pub io_read: Option<u64>,
     /// Bytes written to disks in a second. `None`: no limit.

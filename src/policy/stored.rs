@@ -58,6 +58,7 @@ pub fn print(layer: &Layer) -> Result<String, NotText> {
         nofile,
         tmp,
         disk,
+        storage,
         io_read,
         io_write,
         best_effort,
@@ -94,6 +95,7 @@ pub fn print(layer: &Layer) -> Result<String, NotText> {
     line(Key::Nofile, nofile.as_ref().map(|v| quote(&limit_text(v.value, count))));
     line(Key::Tmp, tmp.as_ref().map(|v| quote(&size_text(v.value))));
     line(Key::Disk, disk.as_ref().map(|v| quote(&limit_text(v.value, size_text))));
+    line(Key::Storage, word(storage.as_ref()));
     line(Key::IoRead, io_read.as_ref().map(|v| quote(&limit_text(v.value, size_text))));
     line(Key::IoWrite, io_write.as_ref().map(|v| quote(&limit_text(v.value, size_text))));
     line(Key::BestEffort, flag(best_effort.as_ref()));
@@ -173,7 +175,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::require;
-    use super::super::settings::{Access, Mode, Net, Seccomp};
+    use super::super::settings::{Access, Mode, Net, Seccomp, Storage};
     use super::*;
 
     fn full() -> Layer {
@@ -195,6 +197,7 @@ mod tests {
             nofile: Some(Some(77).into()),
             tmp: Some(4097.into()),
             disk: Some(None.into()),
+            storage: Some(Storage::Memory.into()),
             io_read: Some(Some(1).into()),
             io_write: Some(Some(1 << 40).into()),
             best_effort: Some(true.into()),

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{Access, Caches, Mode, Net, Seccomp, Tools};
+use super::settings::{Access, Caches, Mode, Net, Seccomp, Storage, Tools};
 use crate::base::duration::{self, NotADuration};
 use crate::base::size::{self, NotASize};
 use crate::base::text::printable;
@@ -259,6 +259,15 @@ pub fn seccomp(text: &str) -> Result<Seccomp, ValueError> {
     }
 }
 
+/// `disk` or `memory`.
+pub fn storage(text: &str) -> Result<Storage, ValueError> {
+    match text {
+        "disk" => Ok(Storage::Disk),
+        "memory" => Ok(Storage::Memory),
+        _ => Err(ValueError::Choice { given: shown(text), known: "`disk`, `memory`" }),
+    }
+}
+
 /// `auto`, `none`, or names with commas between them.
 pub fn tools(text: &str) -> Result<Tools, ValueError> {
     match text {
@@ -364,6 +373,7 @@ words! {
     Access { Overlay = "overlay", Rw = "rw", Ro = "ro" }
     Net { None = "none", Host = "host" }
     Seccomp { Standard = "standard", Strict = "strict", Log = "log" }
+    Storage { Disk = "disk", Memory = "memory" }
 }
 
 impl fmt::Display for Tools {

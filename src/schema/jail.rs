@@ -127,7 +127,8 @@ pub struct Effective {
     pub limits_by: String,
     /// Limit of what is written to disk, in bytes.
     pub disk: Option<u64>,
-    /// How that is enforced: `watched`; empty without one.
+    /// How that is enforced: `quota` (of the file system: writes fail), `tmpfs` (what is written is in a tmpfs of that
+    /// size), `watched` (the jail is killed), `tmpfs+watched`; empty without one.
     pub disk_by: String,
     /// Limit of bytes read in a second.
     pub io_read: Option<u64>,

@@ -100,8 +100,10 @@ pub struct Limits {
     pub by: String,
     /// Its control groups; each jail has others.
     pub groups: Vec<String>,
-    /// `watched` where what is written to disk is limited.
+    /// Where what is written to disk is limited: `quota`, `tmpfs`, `tmpfs+watched` or `watched`.
     pub disk_by: Option<String>,
+    /// Why it is only watched.
+    pub disk_why: Option<String>,
 }
 
 /// Something in the tree that is hidden from a jail.

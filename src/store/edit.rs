@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::kept::Kept;
 use super::origin::Places;
 use super::trees::Tree;
-use super::{dirfd, remove};
+use super::{dirfd, quota, remove};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::schema::jail::Start;
@@ -52,7 +52,9 @@ pub fn begin(tree: &Tree, record_of: impl FnOnce(Id) -> Option<Start>) -> Result
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(failed("mkdir")(e)),
     }
-    dirfd::open_dir(tree, STAGING).map(Some).map_err(failed("open"))
+    let made = dirfd::open_dir(tree, STAGING).map_err(failed("open"))?;
+    quota::adopt(tree, &made)?;
+    Ok(Some(made))
 }
 
 /// Remove what is left in the directory that [`begin`] made, and that of a one-shot's tree itself. A workspace keeps

@@ -10,6 +10,7 @@ use nix::fcntl::renameat;
 use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::lock;
+use super::quota;
 use super::remove::remove_dir_while;
 use super::trees::{self, DIR, GONE, Tree, open_tree_dir};
 
@@ -47,6 +48,7 @@ impl Gone {
     /// Remove its files, as long as `go_on`, asked for each of them, says yes. `false`: it said no, and
     /// the next sweep does the rest.
     pub fn remove(self, state: &StateDir, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
+        quota::give_back(&self.tree);
         let done = remove(state, &self.name, go_on);
         drop(self.tree);
         done
@@ -74,10 +76,11 @@ pub(super) fn finish(state: &StateDir, name: &CStr, go_on: &mut dyn FnMut() -> b
     {
         return Ok(true);
     }
-    if let Ok(dir) = open_tree_dir(&trees, &name.to_string_lossy())
-        && !lock::try_acquire(&dir, lock::Mode::Exclusive, Path::new(DIR))?
-    {
-        return Ok(true);
+    if let Ok(dir) = open_tree_dir(&trees, &name.to_string_lossy()) {
+        if !lock::try_acquire(&dir, lock::Mode::Exclusive, Path::new(DIR))? {
+            return Ok(true);
+        }
+        quota::give_back(&dir);
     }
     remove(state, name, go_on)
 }

@@ -39,6 +39,7 @@ pub mod paused;
 pub mod peek;
 pub mod planted;
 mod query;
+pub mod quota;
 pub mod refill;
 mod remove;
 pub mod sides;

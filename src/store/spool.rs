@@ -25,8 +25,8 @@ use crate::sys::errno;
 
 const NAME: &str = "spool";
 const LOCK: &str = "spool.lock";
-/// How an append opens the spool.
-const APPEND: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CREAT);
+/// How an append opens the spool: NFS has shared locks only on what is open for reading.
+const APPEND: OFlag = OFlag::O_RDWR.union(OFlag::O_APPEND).union(OFlag::O_CREAT);
 /// How long a trial waits for others.
 const TRY_WAIT: Duration = Duration::from_secs(1);
 /// At most this much of what was no record is kept for a person to look at.
@@ -136,7 +136,14 @@ pub(super) fn open(state: &StateDir, writable: bool) -> Result<Option<File>> {
 
 /// Lock the spool against appends.
 pub(super) fn lock_exclusively(state: &StateDir, file: &File) -> Result<()> {
-    lock::acquire(file, lock::Mode::Exclusive, lock::read_wait(), &state.path().join(NAME))
+    let path = state.path().join(NAME);
+    match lock::acquire(file, lock::Mode::Exclusive, lock::read_wait(), &path) {
+        // NFS has no such lock on what is open for reading only. Half a record is seen as one.
+        Err(e) if e.errno() == Some(Errno::EBADF) => {
+            lock::acquire(file, lock::Mode::Shared, lock::read_wait(), &path)
+        }
+        done => done,
+    }
 }
 
 /// Copy the ranges that are no records into `spool.bad-MS`; returns its name.
@@ -165,7 +172,14 @@ pub(super) fn set_aside(state: &StateDir, spool: &File, ranges: &[(u64, u64)]) -
 
 /// The lock that at most one folding or repairing reader holds.
 pub(super) fn reader_lock(state: &StateDir, monitor: &dyn Monitor) -> Result<File> {
-    let (file, set_aside) = open_or_displace(state, LOCK, OFlag::O_RDONLY | OFlag::O_CREAT)?;
+    // Open for writing, without which NFS has no such lock; where nothing can be written it is not needed.
+    let opened = match open_or_displace(state, LOCK, OFlag::O_RDWR | OFlag::O_CREAT) {
+        Err(e) if matches!(e.errno(), Some(Errno::EROFS | Errno::EACCES)) => {
+            open_or_displace(state, LOCK, OFlag::O_RDONLY)
+        }
+        opened => opened,
+    };
+    let (file, set_aside) = opened?;
     if let Some(text) = set_aside {
         monitor.warn(&text);
     }

@@ -25,7 +25,7 @@ use super::error::{Error, Result};
 use super::kept::Kept;
 use super::layout::StateDir;
 use super::lock;
-use super::{origin, planted, sides, spare, workspaces};
+use super::{origin, planted, quota, sides, spare, workspaces};
 use crate::base::id::{Id, Kind};
 
 pub(super) const DIR: &str = "trees";
@@ -42,6 +42,8 @@ pub struct Tree {
     path: PathBuf,
     /// A run went on in it: see [`super::again`].
     again: bool,
+    /// A quota may hold it: see [`super::quota`].
+    pub(super) has_quota: bool,
 }
 
 /// Where the tree of jail or workspace `id` is or will be.
@@ -299,6 +301,9 @@ impl Tree {
         if self.again || !planted::uproot(&self).unwrap_or(false) {
             return self.remove(state);
         }
+        if self.has_quota && quota::take_off(&self).is_err() {
+            return self.remove(state);
+        }
         let trees = state.subdir(DIR)?;
         let reusable = sides::put_aside(&trees, &self)? && spare::put(&trees, self.id, &self.dir);
         if reusable { Ok(()) } else { self.remove(state) }
@@ -311,7 +316,7 @@ impl Tree {
 
     /// A tree of these parts.
     pub(super) fn from_parts(id: Id, dir: File, path: PathBuf) -> Tree {
-        Tree { id, dir, path, again: false }
+        Tree { id, dir, path, again: false, has_quota: false }
     }
 
     /// From now on it is a tree that a further run goes on in.

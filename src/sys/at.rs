@@ -269,7 +269,8 @@ pub enum Replace {
     Exchange,
 }
 
-/// Rename `from` to `to` within `dir`. `EINVAL` when the file system does not know `how`.
+/// Rename `from` to `to` within `dir`. `EINVAL` when the file system cannot exchange (NFS). Where it cannot refuse to
+/// replace, that is looked at before.
 pub fn rename(dir: impl AsFd, from: &[u8], to: &[u8], how: Replace) -> Result<()> {
     rename_between((dir.as_fd(), from), (dir.as_fd(), to), how)
 }
@@ -281,10 +282,20 @@ pub fn rename_between(
     how: Replace,
 ) -> Result<()> {
     let (a, b) = (component(name)?, component(new)?);
-    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
-    // SAFETY: both names are NUL-terminated and outlive the call; both directories are open.
-    let r = unsafe { libc::syscall(libc::SYS_renameat2, from, a.as_ptr(), to, b.as_ptr(), how.flags()) };
-    check("rename", r).map(drop).map_err(|e| e.on(printable(new)))
+    let at = to.as_fd();
+    let (from, to) = (from.as_fd().as_raw_fd(), at.as_raw_fd());
+    let call = |how: Replace| {
+        // SAFETY: both names are NUL-terminated and outlive the call; both directories are open.
+        let r = unsafe { libc::syscall(libc::SYS_renameat2, from, a.as_ptr(), to, b.as_ptr(), how.flags()) };
+        check("rename", r).map(drop).map_err(|e| e.on(printable(new)))
+    };
+    match call(how) {
+        Err(e) if e.errno == Errno::EINVAL && how == Replace::No => match stat_opt(at, new)? {
+            None => call(Replace::Yes),
+            Some(_) => Err(Error::new("rename", printable(new), Errno::EEXIST)),
+        },
+        done => done,
+    }
 }
 
 impl Replace {

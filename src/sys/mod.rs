@@ -22,6 +22,7 @@ pub mod ns;
 pub mod openat2;
 pub mod pidfd;
 pub mod probe;
+pub mod quota;
 pub mod screen;
 pub mod seccomp;
 pub mod shared;

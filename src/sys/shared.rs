@@ -5,12 +5,31 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, ftruncate, unlinkat};
 
 use super::{Error, Result};
 
+/// File systems that may be those of other machines as well, which map the same file to other memory: NFS, SMB (three
+/// versions), Ceph, AFS, Coda, 9P and GFS2, by the numbers of linux/magic.h.
+const REMOTE: [u32; 9] = [
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x00c3_6400,
+    0x5346_414f,
+    0x7375_7245,
+    0x0102_1997,
+    0x0116_1970,
+];
+
 /// Try it with a file of our own, which is gone afterwards. An error: none can be made.
 pub fn can_be_mapped(dir: impl AsFd) -> Result<bool> {
+    // The numbers have 32 bits, whatever the type that they are told in.
+    if fstatfs(&dir).is_ok_and(|fs| REMOTE.contains(&(fs.filesystem_type().0 as u32))) {
+        return Ok(false);
+    }
     const NAME: &std::ffi::CStr = c".shared";
     const LENGTH: usize = 4096;
     let fail = |call: &'static str| move |e| Error::new(call, ".shared", e);

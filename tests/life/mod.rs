@@ -5,6 +5,7 @@ mod killed;
 mod limits;
 mod many;
 mod pause;
+mod quota;
 mod resources;
 mod signals;
 mod timeout;

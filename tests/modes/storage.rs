@@ -137,6 +137,56 @@ fn memory_is_bounded_by_tmp() {
     assert!(ran.stdout.contains("full"), "{ran:#?}");
 }
 
+/// The tmpfs is no larger than what may be written in all: a hard limit, for which nobody has to look.
+#[test]
+fn memory_is_bounded_by_disk_as_well() {
+    let p = project();
+    let write =
+        "$AJ exec --disk 4M --tmp 32M -- sh -c 'head -c 8M /dev/zero >big || echo full; rm big; echo more'";
+    let Some(ran) = on_overlayfs(&p, "64M", write) else { return };
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "full\nmore\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("4 MiB at most: `--disk`"), "{ran:#?}");
+    let ran =
+        on_overlayfs(&p, "64M", "$AJ exec -- true; $AJ --json exec --disk 4M --tmp 32M -- true").unwrap();
+    assert_eq!(super::json(&ran, "/policy/disk_by"), "tmpfs");
+    for limit in ["/policy/disk", "/policy/tmp"] {
+        assert_eq!(super::json(&ran, limit), 4 << 20, "{limit}");
+    }
+    // Teeth: with room it is not full.
+    let ran = on_overlayfs(&p, "64M", &write.replace("--disk 4M", "--disk 16M")).unwrap();
+    assert_eq!(ran.stdout, "more\n", "{ran:#?}");
+}
+
+/// On any file system, for everybody: a hard limit of what is written.
+#[test]
+fn memory_can_be_asked_for() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "x\n");
+    let run = ["--json", "exec", "--storage", "memory", "--disk", "4M", "--tmp", "32M", "--"];
+    let script = "head -c 8M /dev/zero >big || echo full; rm big; echo y >>f";
+    let ran = p.runs(&[&run[..], &["sh", "-c", script]].concat());
+    if super::json(&ran, "/policy/storage") == "copy" {
+        return skip("a tmpfs of this kernel knows no attributes");
+    }
+    assert_eq!(super::json(&ran, "/stdout"), "full\n");
+    assert_eq!(
+        (super::json(&ran, "/policy/storage"), super::json(&ran, "/policy/disk_by")),
+        ("memory".into(), "tmpfs".into())
+    );
+    assert!(!ran.stderr.contains("storage memory"), "it was asked for: {ran:#?}");
+    // Kept on the disk, and gone on in.
+    assert_eq!(std::fs::read_to_string(p.dir().join("f")).unwrap(), "x\n");
+    assert_eq!(p.runs(&["diff"]).stdout.lines().next(), Some("M f"));
+    assert_eq!(p.runs(&["exec", "--storage", "memory", "@", "--", "cat", "f"]).stdout, "x\ny\n");
+    assert_eq!(p.runs(&["exec", "@", "--", "cat", "f"]).stdout, "x\ny\n");
+    // A file that has lost its name counts as well; teeth: with room it is written.
+    let script = "exec 3>big; rm big; head -c 8M /dev/zero >&3 && echo all; true";
+    for (limit, said) in [("4M", ""), ("16M", "all\n")] {
+        let ran = p.runs(&["exec", "--storage", "memory", "--disk", limit, "--", "sh", "-c", script]);
+        assert_eq!(ran.stdout, said, "{ran:#?}");
+    }
+}
+
 #[test]
 fn it_is_recorded_where_changes_were() {
     let p = project();

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -291,6 +292,33 @@ static int sockets(long n) {
     return 0;
 }
 
+/* project DIR: what may be done about the project of DIR and of a file in it. 0, or an errno. */
+static int project(const char *dir) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY), flags = 0;
+    struct fsxattr is, other;
+    if (fd < 0 || ioctl(fd, FS_IOC_FSGETXATTR, &is)) die("FS_IOC_FSGETXATTR");
+    say("project", is.fsx_projid);
+    say("hands-on", !!(is.fsx_xflags & FS_XFLAG_PROJINHERIT));
+    other = is; other.fsx_projid = 0;
+    say("leave", ioctl(fd, FS_IOC_FSSETXATTR, &other) ? errno : 0);
+    other = is; other.fsx_projid++;
+    say("change", ioctl(fd, FS_IOC_FSSETXATTR, &other) ? errno : 0);
+    other = is; other.fsx_xflags &= ~FS_XFLAG_PROJINHERIT;
+    say("keep", ioctl(fd, FS_IOC_FSSETXATTR, &other) ? errno : 0);
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags)) die("FS_IOC_GETFLAGS");
+    flags &= ~0x20000000; /* FS_PROJINHERIT_FL */
+    say("clear", ioctl(fd, FS_IOC_SETFLAGS, &flags) ? errno : 0);
+    int file = openat(fd, "of-a-project", O_CREAT | O_RDWR, 0600);
+    if (file < 0) die("create");
+    struct fsxattr of;
+    if (ioctl(file, FS_IOC_FSGETXATTR, &of)) die("FS_IOC_FSGETXATTR");
+    say("file", of.fsx_projid);
+    of.fsx_projid = 0;
+    say("free", ioctl(file, FS_IOC_FSSETXATTR, &of) ? errno : 0);
+    ioctl(fd, FS_IOC_FSSETXATTR, &is);
+    return 0;
+}
+
 int main(int c, char **v) {
     const char *verb = c > 1 ? v[1] : "";
     long a = c > 2 ? strtol(v[2], 0, 0) : 0, b = c > 3 ? strtol(v[3], 0, 0) : 0;
@@ -305,6 +333,7 @@ int main(int c, char **v) {
     if (!strcmp(verb, "bomb")) return bomb(a);
     if (!strcmp(verb, "bombs")) bombs();
     if (!strcmp(verb, "memory")) return memory(v[2], b);
+    if (!strcmp(verb, "project")) return project(v[2]);
     if (!strcmp(verb, "exhaust")) return exhaust(v[2]);
     if (!strcmp(verb, "hold-all")) return hold_all(v[2]);
     if (!strcmp(verb, "ready")) { say("ready", getpid()); nap(a); return 0; }

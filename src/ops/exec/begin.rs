@@ -1,6 +1,8 @@
 //! What a run begins with: what is asked for, and the tree that it works on.
 
 use super::beside::Beside;
+use super::disk::{self, By};
+use super::limits::Chosen;
 use super::seat::Seat;
 use super::{Error, Request, again, home};
 use crate::jail::plan::Plan;
@@ -59,23 +61,31 @@ impl Begun<'_> {
         &self,
         state: &StateDir,
         older: Option<Tree>,
+        (disk, limits): (&mut By, &Chosen),
         warnings: &mut Vec<String>,
     ) -> Result<Option<Tree>, Error> {
         let Begun { spec, plan, beside, seeds, secrets, .. } = *self;
         let owner = spec.outside();
-        let tree = match older {
+        let mut tree = match older {
             Some(tree) => Some(again::begin(state, tree, spec.id, warnings)?),
             None if spec.tree.is_some() => Some(trees::create_tree(state, spec.id, &spec.workspace, owner)?),
             None => None,
         };
-        if let Some(home) = &spec.home {
-            home::prepare(home, plan, owner)?;
-        }
         if let Some(Err(e)) =
             tree.as_ref().map(|tree| beside.iter().try_for_each(|b| b.make(state, tree, owner)))
         {
             discard(tree, state);
             return Err(e.into());
+        }
+        if let Some(tree) = &mut tree {
+            // Before anything is written in it.
+            disk::hold(disk, tree, limits, warnings);
+        }
+        if let Some(home) = &spec.home
+            && let Err(e) = home::prepare(home, plan, owner)
+        {
+            discard(tree, state);
+            return Err(e);
         }
         if let Some(Err(e)) = tree
             .as_ref()

@@ -2,6 +2,7 @@
 
 use nix::sys::stat::{Mode, umask};
 
+use super::disk::By;
 use super::limits::{self, Chosen};
 use super::seat::Seat;
 use super::{Error, How, Request, again, born, config, prepare, streams};
@@ -36,11 +37,12 @@ pub struct Explained {
     pub volumes: Vec<policy::Volume>,
 }
 
-fn held(effective: &Effective, limits: &Chosen) -> policy::Limits {
+fn held(effective: &Effective, limits: &Chosen, disk: &By) -> policy::Limits {
     policy::Limits {
         by: effective.limits_by.clone(),
         groups: limits.group.iter().flat_map(Limits::paths).map(|path| os(&path)).collect(),
         disk_by: Some(effective.disk_by.clone()).filter(|by| !by.is_empty()),
+        disk_why: disk.why(),
     }
 }
 
@@ -88,7 +90,7 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         tools: prepared.tools.into_iter().map(row).collect(),
         caches: prepared.caches.into_iter().map(cache).collect(),
         hidden: prepared.secrets.rows(),
-        limits: held(&prepared.policy, &limits),
+        limits: held(&prepared.policy, &limits, &prepared.disk),
         gpu: prepared.policy.gpu,
         volumes: prepared.volumes.described(),
     })

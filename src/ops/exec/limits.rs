@@ -30,8 +30,8 @@ pub(super) struct Chosen {
     pub(super) unused: Option<Limits>,
     /// Bytes of memory beyond which the supervisor kills it.
     pub(super) watch_memory: Option<u64>,
-    /// Bytes on disk beyond which it does.
-    pub(super) watch_disk: Option<u64>,
+    /// Bytes that may be written to disk.
+    pub(super) disk: Option<u64>,
     /// Bytes read in a second that are held.
     pub(super) io_read: Option<u64>,
     /// Bytes written in a second that are held.
@@ -74,7 +74,7 @@ pub(super) fn choose(
         io_write: s.io_write,
         disks: Vec::new(),
     };
-    let mut chosen = Chosen { watch_disk: disk(resolved, warnings)?, ..Chosen::default() };
+    let mut chosen = Chosen { disk: disk(resolved, warnings)?, ..Chosen::default() };
     if wants.hard().contains(&Controller::Io) {
         let state = StateDir::open()?;
         match disks::of_all(&[workspace, state.path(), Path::new("/usr")]) {
@@ -160,7 +160,7 @@ fn give_up(
     Ok(())
 }
 
-/// `--disk` is watched, and only what an overlay keeps can be told from what was there before.
+/// Only what an overlay keeps can be told from what was there before.
 fn disk(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, Error> {
     let s = &resolved.settings;
     let Some(limit) = s.disk else { return Ok(None) };
@@ -181,8 +181,8 @@ fn disk(resolved: &Resolved, warnings: &mut Vec<String>) -> Result<Option<u64>, 
 }
 
 /// What a run is told that had written more than it may before anybody saw it.
-pub(super) fn unseen(written: Option<u64>, chosen: &Chosen, over_disk: bool) -> Option<String> {
-    let limit = chosen.watch_disk.filter(|_| !over_disk)?;
+pub(super) fn unseen(written: Option<u64>, watched: Option<u64>, over_disk: bool) -> Option<String> {
+    let limit = watched.filter(|_| !over_disk)?;
     let written = written.filter(|written| *written > limit)?;
     Some(format!(
         "{} were written to disk, more than the limit of {}: the command had ended before that was seen",

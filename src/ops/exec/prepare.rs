@@ -9,7 +9,7 @@ use super::seat::{self, Seat};
 use super::sight::Sight;
 use super::volumes::{self, Volumes};
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, gpu, hide, layered, lite, parts, record, setid,
+    CACHE, Error, Request, again, alias, check, copied, disk, gpu, hide, layered, lite, parts, record, setid,
     shown, spec, storage,
 };
 use crate::base::id::Id;
@@ -49,6 +49,8 @@ pub(super) struct Prepared {
     pub(super) parts: Vec<PathBuf>,
     /// What lasts longer than the jail: held for the length of the run.
     pub(super) volumes: Volumes,
+    /// What holds the limit of what is written to disk.
+    pub(super) disk: disk::By,
     /// What is hidden.
     pub(super) secrets: Secrets,
     /// What the tree has in it before anything runs.
@@ -86,8 +88,9 @@ pub(super) fn prepare(
         // An empty directory of the workspace's own.
         Some(_) => Owner { uid: place.meta.uid(), gid: place.meta.gid() },
     };
-    let storage =
-        storage.or(lite.then_some(Storage::Copy)).unwrap_or_else(|| storage::known(&state, &place.meta));
+    let storage = storage
+        .or(lite.then_some(Storage::Copy))
+        .unwrap_or_else(|| storage::known(&state, &place.meta, settings));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache).map_err(Error::Etc)?;
     let host = seat.map_or_else(|| etc::HOSTNAME.to_owned(), |seat| etc::host_name(&seat.name()));
@@ -128,9 +131,13 @@ pub(super) fn prepare(
         lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));
     }
     let volumes = volumes::add(&mut spec, &state, (request, seat), lite)?;
+    let disk = disk::choose(&mut spec, (limits, lite), (&state, older));
     let names = (names.0, names.1, secrets.names());
-    let policy =
-        Effective { gpu, volumes: volumes.rows(), ..record::effective(settings, &spec, names, limits, lite) };
+    let policy = Effective {
+        gpu,
+        volumes: volumes.rows(),
+        ..record::effective(settings, &spec, names, (limits, &disk), lite)
+    };
     // First, because it knows places that cannot be shown at all.
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
@@ -165,6 +172,7 @@ pub(super) fn prepare(
         beside,
         parts,
         volumes,
+        disk,
         secrets,
         seeds,
     })

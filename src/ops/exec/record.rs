@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::disk::By;
 use super::limits::Chosen;
 use crate::base::id::Id;
 use crate::base::{clock, text};
@@ -26,7 +27,7 @@ pub(super) fn effective(
     settings: &Settings,
     spec: &Spec,
     (tools, caches, hidden): (Vec<String>, Vec<String>, Vec<String>),
-    limits: &Chosen,
+    (limits, disk): (&Chosen, &By),
     lite: bool,
 ) -> Effective {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -54,10 +55,10 @@ pub(super) fn effective(
         cpu_millis: limits.cpu_millis,
         pids: settings.pids.filter(|_| !lite),
         nofile: settings.nofile,
-        tmp: settings.tmp,
+        tmp: spec.tmp,
         limits_by: limits.by(),
-        disk: limits.watch_disk,
-        disk_by: if limits.watch_disk.is_some() { "watched" } else { "" }.to_owned(),
+        disk: limits.disk,
+        disk_by: disk.word().to_owned(),
         io_read: limits.io_read,
         io_write: limits.io_write,
         uid: if lite { nix::unistd::geteuid().as_raw() } else { spec.inside_id() },

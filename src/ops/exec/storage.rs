@@ -21,7 +21,7 @@ use crate::host::cause::is_overlay;
 use crate::host::read::file_system;
 use crate::jail::plan::Plan;
 use crate::jail::spec::{Spec, Storage};
-use crate::policy::settings::Access;
+use crate::policy::settings::{self as policy, Access, Settings};
 use crate::schema::jail::Outcome;
 use crate::store::layout::StateDir;
 use crate::store::refill::refill;
@@ -50,8 +50,16 @@ fn name(state: &StateDir, workspace: &Metadata) -> Option<String> {
     Some(format!("storage-{:x}-{:x}-{:x}", state.dev.0, state.dev.1, workspace.dev()))
 }
 
+/// What is asked for, or what worked the last time if that is weaker.
+pub(super) fn known(state: &StateDir, workspace: &Metadata, settings: &Settings) -> Storage {
+    match (worked(state, workspace), settings.storage) {
+        (Storage::Disk, policy::Storage::Memory) => Storage::Memory,
+        (worked, _) => worked,
+    }
+}
+
 /// What worked the last time.
-pub(super) fn known(state: &StateDir, workspace: &Metadata) -> Storage {
+fn worked(state: &StateDir, workspace: &Metadata) -> Storage {
     let told = name(state, workspace).and_then(|name| state.cached(&name));
     let read = |bytes: &[u8]| -> Option<Storage> {
         let mut words = std::str::from_utf8(bytes).ok()?.trim_end().split(' ');
@@ -181,14 +189,17 @@ pub(super) fn carry_out(held: Vec<Held>) -> crate::store::Result<()> {
 }
 
 /// A line for a run whose changes were not on disk while it ran.
-pub(super) fn line(spec: &Spec, state: &StateDir) -> Option<String> {
+pub(super) fn line(spec: &Spec, state: &StateDir, settings: &Settings) -> Option<String> {
     match spec.storage {
+        // Asked for.
+        Storage::Memory if settings.storage == policy::Storage::Memory => None,
         Storage::Memory if spec.access == Access::Overlay => Some(format!(
             "storage memory: `{}` lies on {}, which holds no upper layer of an overlay, so what the command \
-             wrote was in memory while it ran ({} at most: `--tmp`), and was copied there at its end",
+             wrote was in memory while it ran ({} at most: `{}`), and was copied there at its end",
             text::os(state.path()),
             file_system(&state.real_path()).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
             size::human(spec.tmp),
+            if settings.disk == Some(spec.tmp) { "--disk" } else { "--tmp" },
         )),
         Storage::Copy if spec.access == Access::Overlay => Some(format!(
             "storage copy: no overlay over `{}` can be had here ({}), so the command worked on a private copy \
@@ -216,9 +227,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open_at(&dir.path().join("s")).unwrap();
         let meta = std::fs::metadata(dir.path()).unwrap();
-        assert_eq!(known(&state, &meta), Storage::Disk);
+        assert_eq!(worked(&state, &meta), Storage::Disk);
         remember(&state, &meta, Storage::Memory);
-        assert_eq!(known(&state, &meta), Storage::Memory);
+        assert_eq!(worked(&state, &meta), Storage::Memory);
         let name = name(&state, &meta).unwrap();
         let boot = alive::boot_id().unwrap();
         let old = clock::now_ms() - BELIEVED;
@@ -226,7 +237,7 @@ mod tests {
             [format!("{boot} {old} memory\n"), format!("x {} memory\n", clock::now_ms()), "\x1b[".to_owned()]
         {
             state.cache(&name, stale.as_bytes()).unwrap();
-            assert_eq!(known(&state, &meta), Storage::Disk, "{stale}");
+            assert_eq!(worked(&state, &meta), Storage::Disk, "{stale}");
         }
     }
 }

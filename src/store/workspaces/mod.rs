@@ -26,7 +26,7 @@ use super::error::{Error, Result};
 use super::layout::StateDir;
 use super::remove::{remove_dir, remove_dir_while};
 use super::trees::{self, Tree};
-use super::{fault, lock, origin};
+use super::{fault, lock, origin, quota};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::text;
@@ -267,7 +267,7 @@ pub fn rename(state: &StateDir, id: Id, to: &Name) -> std::result::Result<Option
 pub struct Gone {
     name: CString,
     /// With its lock.
-    _tree: Option<Tree>,
+    tree: Option<Tree>,
 }
 
 /// Take a workspace away, whose tree the caller has locked for itself alone (`None`: it has none). `None`:
@@ -288,7 +288,7 @@ pub fn take_away(state: &StateDir, id: Id, tree: Option<Tree>) -> Result<Option<
     }
     all.sync_all().ok();
     drop(turn);
-    Ok(Some(Gone { name: CString::new(gone).unwrap_or_default(), _tree: tree }))
+    Ok(Some(Gone { name: CString::new(gone).unwrap_or_default(), tree }))
 }
 
 impl Gone {
@@ -300,6 +300,9 @@ impl Gone {
     /// The same as long as `go_on`, asked for each entry, says yes. `false`: it said no, and a part is left.
     pub fn remove_while(self, state: &StateDir, go_on: &mut dyn FnMut() -> bool) -> Result<bool> {
         fault::point();
+        if let Some(tree) = &self.tree {
+            quota::give_back(tree);
+        }
         remove_dir_while(state.subdir(DIR)?, &self.name, &state.path().join(DIR), go_on)
     }
 }
@@ -309,21 +312,19 @@ impl Gone {
 fn sweep(all: &File, path: &Path) {
     for name in dirfd::names(all).unwrap_or_default() {
         let Ok(text) = name.to_str() else { continue };
-        let within = match text {
-            _ if text.starts_with(NEW) => None,
-            _ if text.starts_with(GONE) => Some(TREE),
-            _ => continue,
-        };
+        let gone = text.starts_with(GONE);
+        if !gone && !text.starts_with(NEW) {
+            continue;
+        }
         // Whoever is at it holds a lock on the one or the other.
         let Ok(dir) = dirfd::open_dir(all, &name) else { continue };
-        let held = match within {
-            None => Some(File::from(dir)),
-            Some(tree) => open_file(&dir, tree, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok(),
-        };
-        let free = held
-            .as_ref()
-            .is_none_or(|held| lock::try_acquire(held, lock::Mode::Exclusive, path).unwrap_or(false));
+        let dir = File::from(dir);
+        let tree = open_file(&dir, TREE, OFlag::O_RDONLY | OFlag::O_DIRECTORY).ok();
+        let held = if gone { tree.as_ref() } else { Some(&dir) };
+        let free =
+            held.is_none_or(|held| lock::try_acquire(held, lock::Mode::Exclusive, path).unwrap_or(false));
         if free {
+            tree.iter().for_each(quota::give_back);
             remove_dir(all, &name, path).ok();
         }
     }

@@ -22,9 +22,10 @@ use super::super::error::{Error, Result};
 use super::super::layout::StateDir;
 use super::super::remove::remove_dir;
 use super::super::trees::Tree;
-use super::super::{fault, lock, planted};
+use super::super::{fault, lock, planted, quota};
 use super::{Filed, NewLayer, Unread, room, take_turn};
 use crate::base::id::{Id, Kind};
+use crate::sys::at::{self, Replace};
 use crate::sys::exchange::exchange;
 
 pub(super) const DIR: &str = "layers";
@@ -100,9 +101,9 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     noted.map_err(|e| Error::call("write", &tree.path().join(NOTE), e))?;
     for room in ROOMS {
         fault::point();
-        if let Err(e) = exchange((tree, room), (&layer, room)) {
+        if let Err(e) = change_places(tree, &layer, room) {
             mend_in(state, tree)?;
-            return Err(Error::from(e).into());
+            return Err(e.into());
         }
     }
     fault::point();
@@ -112,7 +113,35 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
         return Err(e.into());
     }
     forget(tree)?;
+    // A limit is of what is written in a workspace, not of what it stands on.
+    quota::take_off(tree).map_err(Error::from)?;
     Ok(Some(filed))
+}
+
+/// Let `room` of the tree and the empty one of the layer change places. NFS knows no exchange: there the tree has none
+/// for an instant, in which [`mend`] makes one.
+fn change_places(tree: &Tree, layer: &File, room: &CStr) -> Result<()> {
+    match exchange((tree, room), (layer, room)) {
+        Err(e) if e.errno == Errno::EINVAL => {
+            at::rename_between((tree, room.to_bytes()), (layer, room.to_bytes()), Replace::Yes)?;
+            fault::point();
+            replace_missing(tree, layer, room)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// An empty `room` like that of the layer, where the tree has none.
+fn replace_missing(tree: &Tree, layer: &File, room: &CStr) -> Result<()> {
+    let failed = |call| move |e| Error::call(call, tree.path(), e);
+    match stat(tree, room) {
+        Err(Errno::ENOENT) => {
+            let of = stat(layer, room).map_err(failed("stat"))?;
+            let dir = dirfd::open_dir(tree, c".").map(File::from).map_err(failed("open"))?;
+            twin(&dir, room, &of).map_err(failed("mkdir"))
+        }
+        found => found.map(drop).map_err(failed("stat")),
+    }
 }
 
 /// The same, once what hides secrets is taken out. The caller holds the lock for itself alone.
@@ -269,9 +298,13 @@ pub(in super::super) fn mend_in(state: &StateDir, tree: &Tree) -> Result<()> {
         Ok(None) | Err(Unread::Damaged { .. } | Unread::Newer { .. }) => return Ok(()),
         Err(Unread::Store(e)) => return Err(e),
     };
-    if !sealed {
+    let all = state.subdir(DIR)?;
+    if sealed {
+        if let Ok(layer) = open_file(&all, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            ROOMS.into_iter().try_for_each(|room| replace_missing(tree, &layer, room))?;
+        }
+    } else {
         let path = state.path().join(DIR).join(name);
-        let all = state.subdir(DIR)?;
         match open_file(&all, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(Errno::ENOENT) => {}
             Err(e) => return Err(Error::call("open", &path, e)),
@@ -280,7 +313,14 @@ pub(in super::super) fn mend_in(state: &StateDir, tree: &Tree) -> Result<()> {
                     let there = stat(&layer, room).map(|m| m.st_ino.to_string());
                     if there.as_deref() == Ok(inode) {
                         fault::point();
-                        exchange((tree, room), (&layer, room))?;
+                        match exchange((tree, room), (&layer, room)) {
+                            // Ours is empty, or not there.
+                            Err(e) if matches!(e.errno, Errno::EINVAL | Errno::ENOENT) => {
+                                let (from, to) = ((&layer, room.to_bytes()), (tree, room.to_bytes()));
+                                at::rename_between(from, to, Replace::Yes)?;
+                            }
+                            done => done?,
+                        }
                     }
                 }
                 // Only the empty ones are left in it.

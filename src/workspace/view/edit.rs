@@ -171,7 +171,15 @@ impl<'a> Editor<'a> {
             // A directory in place of a whiteout, or the other way round. What was there is rubbish now.
             Some(_) => Replace::Exchange,
         };
-        at::rename_between(staged, (upper, name), how)?;
+        match at::rename_between(staged, (upper, name), how) {
+            // NFS exchanges nothing. Nobody else is at the tree.
+            Err(e) if e.errno == Errno::EINVAL && matches!(how, Replace::Exchange) => {
+                let aside = [staged.1, b".old"].concat();
+                at::rename_between((upper, name), (staged.0, &aside), Replace::Yes)?;
+                at::rename_between(staged, (upper, name), Replace::Yes)?;
+            }
+            done => done?,
+        }
         self.settled(staged.1);
         Ok(())
     }
