@@ -82,9 +82,6 @@ impl From<Error> for CommandError {
                 .hint("what lies below a mount must not change: try again when it has ended")
                 .hint(format!("reading works meanwhile: `aj fs list {name}`")),
             Error::NotLive(e) => CommandError { exit: exit::BUSY, ..super::exec::live(&e) },
-            Error::WritesToHost(ref name) => shown(exit::BUSY, "jail_running")
-                .hint(format!("let a command do it: `aj exec {name} -- sh -c 'cat > FILE'`"))
-                .hint("or try again when it has ended"),
             Error::Unsure { ref title, .. } => shown(exit::FAILED, "outcome_unknown")
                 .hint(format!("see what is there: `aj fs list {title}`")),
             Error::Undone { .. } => shown(exit::FAILED, "not_done").hint("try again"),

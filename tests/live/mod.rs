@@ -2,6 +2,7 @@
 
 mod files;
 mod fork;
+mod host;
 mod layers;
 mod limits;
 mod races;

@@ -221,14 +221,6 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
-/// Whether what is written in it may land in the host's own directories or in a volume; `None`: it is of another
-/// version.
-pub(in crate::ops) fn writes_to_host(live: &Live) -> Option<bool> {
-    let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
-    let more = blueprint.shape.iter().any(|(key, value)| key == "rw" && value != "nothing");
-    Some(more || !blueprint.volumes.is_empty() || blueprint.policy()?.workspace == "rw")
-}
-
 /// Whether there is a live jail of this id's, as far as one call can tell.
 pub(in crate::ops) fn listens(state: &StateDir, id: Id) -> bool {
     id.kind() == Kind::Workspace

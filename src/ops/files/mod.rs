@@ -85,11 +85,6 @@ pub enum Error {
     /// The jail that is at work in it cannot be asked.
     #[error(transparent)]
     NotLive(#[from] NotLive),
-    /// It writes to the host's own directories.
-    #[error(
-        "the jail of workspace `{0}` writes to directories of the host's or to a volume, and cannot be asked to change files"
-    )]
-    WritesToHost(String),
     /// It does not say what it did.
     #[error("whether the jail of workspace `{title}` has done it is not known: {why}")]
     Unsure {

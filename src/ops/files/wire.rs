@@ -49,7 +49,6 @@ impl From<Error> for Fail {
             | Error::InUse(_)
             | Error::Volume(_)
             | Error::NotLive(_)
-            | Error::WritesToHost(_)
             | Error::Unsure { .. }
             | Error::Undone { .. } => Fail::Other(e.to_string()),
         }

@@ -232,7 +232,11 @@ impl<'a> Editor<'a> {
             self.settle(dir, name, (staging, &temporary), FileKind::Dir)?;
             // As in any directory with the bit, what is made in it is of its group.
             let inherited = dir.meta.mode & 0o2000;
-            at::set_mode(&made, inherited | (mode & 0o1777))
+            match at::set_mode(&made, inherited | (mode & 0o1777)) {
+                // A jail that writes to the host may not ask for it.
+                Err(e) if e.errno == Errno::EPERM && inherited != 0 => at::set_mode(&made, mode & 0o1777),
+                done => done,
+            }
         };
         make().map_err(Error::sys("make", path))
     }
