@@ -82,6 +82,12 @@ impl From<Error> for CommandError {
                 .hint("what lies below a mount must not change: try again when it has ended")
                 .hint(format!("reading works meanwhile: `aj fs list {name}`")),
             Error::NotLive(e) => CommandError { exit: exit::BUSY, ..super::exec::live(&e) },
+            Error::ReadOnly(_) => shown(exit::REFUSED, "read_only")
+                .hint("a directory of `--ro` and a volume with `:ro` are changed on the host, or through `vol:NAME/PATH`"),
+            Error::OnHost(ref path) => shown(exit::REFUSED, "path_outside")
+                .hint(format!("change it on the host: `{path}`")),
+            Error::Mounted(_) => shown(exit::BUSY, "mounted")
+                .hint("what is mounted is told by `aj workspace show`; without it, it can be moved and removed"),
             Error::Unsure { ref title, .. } => shown(exit::FAILED, "outcome_unknown")
                 .hint(format!("see what is there: `aj fs list {title}`")),
             Error::Undone { .. } => shown(exit::FAILED, "not_done").hint("try again"),

@@ -12,7 +12,7 @@ use super::wire;
 use crate::sys::terminal::Sent;
 
 /// Version of the packets, of [`Job`] and of whatever a blueprint is.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 /// Largest job or blueprint: arguments and environment are bounded by the kernel's execve at less.
 pub(super) const LARGEST: usize = 64 << 20;
 

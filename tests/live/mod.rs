@@ -5,6 +5,7 @@ mod fork;
 mod host;
 mod layers;
 mod limits;
+mod mounts;
 mod races;
 mod share;
 mod stop;

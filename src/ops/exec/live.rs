@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::mounts::Mounted;
 use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
 use crate::base::id::{Id, Kind};
@@ -218,6 +219,22 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
             }
             Reached::Silent { .. } => {}
         }
+    }
+}
+
+/// What is mounted in a live jail beside its trees; `None`: it is of another version.
+pub(in crate::ops) fn mounts(live: &Live) -> Option<Vec<Mounted>> {
+    Some(blueprint::Blueprint::parse(&live.blueprint)?.mounts)
+}
+
+/// The same of the live jail of a workspace, if there is one that answers at once.
+pub(in crate::ops) fn mounts_of(state: &StateDir, id: Id) -> Option<Vec<Mounted>> {
+    if is_paused(state, id) {
+        return None;
+    }
+    match join::reach(dir(state, id).ok()?.as_fd(), WORD) {
+        Ok(Reached::Live(live)) => mounts(&live),
+        Ok(Reached::None | Reached::Strange { .. } | Reached::Silent { .. }) | Err(_) => None,
     }
 }
 

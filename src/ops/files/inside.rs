@@ -29,7 +29,7 @@ use crate::store::lock;
 use crate::sys::at;
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::{Owners, Staging};
-use crate::workspace::view::resolve::{Components, Place};
+use crate::workspace::view::resolve::{Components, Mount, Place};
 use crate::workspace::view::{self, Stack, View, Walk};
 
 /// How long a jail that starts or ends is waited for.
@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(in crate::ops) struct Told {
     /// The id of the workspace.
     name: String,
-    /// Where its places are.
-    places: Vec<Components>,
+    /// Where its places are, and what is mounted there.
+    places: Vec<(Components, Option<Mount>)>,
     aliases: Vec<(Components, Components)>,
     order: Order,
 }
@@ -131,7 +131,7 @@ impl Jail {
     /// Have it carried out; `None`: the jail had ended before.
     pub(super) fn carry_out(self, order: &Order, data: &mut dyn Read) -> Result<Option<Answer>> {
         let Jail { live, state, id, target, _turn } = self;
-        let at = |place: &Place| place.at.clone();
+        let at = |place: &Place| (place.at.clone(), place.mount.clone());
         let told = ToldOf {
             name: &target.name,
             places: target.view.places.iter().map(at).collect(),
@@ -185,7 +185,7 @@ fn name_of(order: &Order) -> String {
 #[derive(Serialize)]
 struct ToldOf<'a> {
     name: &'a str,
-    places: Vec<Components>,
+    places: Vec<(Components, Option<Mount>)>,
     aliases: &'a [(Components, Components)],
     order: &'a Order,
 }
@@ -206,10 +206,10 @@ pub(in crate::ops) fn carry_out(told: &[u8], data: &mut dyn Read) -> Vec<u8> {
 fn open(told: &Told) -> Result<Target> {
     let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let mut places = Vec::new();
-    for (n, at) in told.places.iter().enumerate() {
+    for (n, (at, mount)) in told.places.iter().enumerate() {
         let path: Vec<u8> = at.iter().flat_map(|c| [b"/", c.as_slice()].concat()).collect();
         match openat2::absolute(&path, For::Listing) {
-            Ok(dir) => places.push(Place { at: at.clone(), stack: Stack::plain(dir) }),
+            Ok(dir) => places.push(Place { at: at.clone(), stack: Stack::plain(dir), mount: mount.clone() }),
             Err(e) if n == 0 => return Err(view::Error::sys("open", &path)(e).into()),
             // A part that this jail does not show: what is said to lie there lies elsewhere.
             Err(_) => {}
@@ -218,7 +218,15 @@ fn open(told: &Told) -> Result<Target> {
     let owners = places.iter().map(|_| Owners { jail: None, bottom: own }).collect();
     let (name, aliases) = (told.name.clone(), told.aliases.clone());
     let view = View { places, aliases };
-    Ok(Target { title: name.clone(), name, running: true, view, owners, _held: Held::Inside })
+    Ok(Target {
+        title: name.clone(),
+        name,
+        running: true,
+        view,
+        owners,
+        volumes: super::mounts::Volumes::default(),
+        _held: Held::Inside,
+    })
 }
 
 /// `aj cp` of the host's `from` to `to` in the tree that `word` means.

@@ -29,6 +29,7 @@ use crate::workspace::view::{self, At, Dir, Editor, Entry, Spot, Stack, View};
 pub mod copy;
 mod ignored;
 pub mod inside;
+mod mounts;
 pub mod order;
 pub mod read;
 pub mod replace;
@@ -85,6 +86,15 @@ pub enum Error {
     /// The jail that is at work in it cannot be asked.
     #[error(transparent)]
     NotLive(#[from] NotLive),
+    /// It is mounted so that nobody writes there.
+    #[error("`{0}` is mounted read-only in the workspace (EROFS)")]
+    ReadOnly(String),
+    /// It is the host's.
+    #[error("`{0}` is the host's own, and mounted in the workspace")]
+    OnHost(String),
+    /// Something is mounted there.
+    #[error("`{0}` is, or holds, what something is mounted on in the workspace (EBUSY)")]
+    Mounted(String),
     /// It does not say what it did.
     #[error("whether the jail of workspace `{title}` has done it is not known: {why}")]
     Unsure {
@@ -118,6 +128,8 @@ pub struct Target {
     view: View,
     /// Whose things are in each place of the view.
     owners: Vec<Owners>,
+    /// Volumes among them.
+    volumes: mounts::Volumes,
     /// Keeps it from being removed or mounted meanwhile.
     _held: Held,
 }
@@ -140,9 +152,9 @@ impl Target {
         }
         let meant = Meant::by(word, monitor)?;
         let tree = changes::open_tree(meant.id)?;
-        let (view, owners) = view_of(&tree)?;
+        let (view, owners, volumes) = view_of(&tree)?;
         let (name, running) = (tree.id.to_string(), tree.running);
-        Ok(Target { name, title: meant.title, running, view, owners, _held: Held::Read(tree) })
+        Ok(Target { name, title: meant.title, running, view, owners, volumes, _held: Held::Read(tree) })
     }
 
     /// The same to change it. With the empty directory in which new things are made.
@@ -161,14 +173,14 @@ impl Target {
             Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
         let described = changes::tree_of_run(&tree)?;
-        let (view, owners) = view_of(&described)?;
+        let (view, owners, volumes) = view_of(&described)?;
         let record_of = |run: Id| {
             ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
         };
         let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
         let staging = Staging::Apart(staging);
         let name = id.to_string();
-        Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
+        Ok((Target { name, title, running: false, view, owners, volumes, _held: Held::Edit(tree) }, staging))
     }
 
     /// Where it lies itself, when it is being changed.
@@ -195,19 +207,16 @@ impl Target {
 
     /// One who changes the place that `spot` is in.
     fn editor<'a>(&'a self, place: usize, staging: &Staging) -> Result<Editor<'a>> {
-        let staging = match staging {
-            Staging::Apart(staging) => Staging::Apart(
-                openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?,
-            ),
-            Staging::Beside(start) => Staging::Beside(start.clone()),
-        };
+        let staging = self.staging(place, staging)?;
         Ok(Editor::new(&self.view.places[place].stack, staging, self.owners[place]))
     }
 
     /// What is at a path, as it is shown. `meta` in the layer `layer` of place `place`.
     fn file(&self, place: usize, path: &[u8], entry: &Entry, target: Option<&[u8]>) -> File {
         let meta = &entry.meta;
-        let bottom = entry.layer + 1 == self.view.places[place].stack.depth() && entry.layer > 0;
+        let of = &self.view.places[place];
+        let host = of.mount.as_ref().is_some_and(|mount| mount.host);
+        let bottom = host || entry.layer + 1 == of.stack.depth() && entry.layer > 0;
         let (uid, gid) = self.inside(place, meta, bottom);
         let link = target.map(name);
         File {
@@ -283,7 +292,7 @@ impl Drop for Target {
     }
 }
 
-fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
+fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];
@@ -292,7 +301,7 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
         Ok::<_, Error>((meta.uid, meta.gid))
     };
     let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let mut beside = None;
+    let (mut beside, mut found) = (None, None);
     for opened in tree.opened()? {
         owners.push(if at::is_root() {
             Owners { jail: Some(look(&opened.upper)?), bottom: look(&opened.base)? }
@@ -308,14 +317,18 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
             None if tree.homeless && first => workspace.clone(),
             _ => components(opened.at.as_os_str().as_bytes()).collect(),
         };
-        places.push(Place { at, stack: Stack::overlay(opened.upper, opened.sealed, opened.base) });
+        places.push(Place {
+            at,
+            stack: Stack::overlay(opened.upper, opened.sealed, opened.base),
+            mount: None,
+        });
     }
     // What a workspace has beside its tree: directories that are bound as they are, or, once it stands on
     // layers, overlays of what each has of them.
     if let Some(beside) = beside.filter(|_| tree.id.kind() == Kind::Workspace) {
         let state = StateDir::open()?;
-        let record = store::Filed::read(&state, tree.id).map_err(workspaces::Error::from)?;
-        let layers = record.map(|filed| filed.record.layers).unwrap_or_default();
+        let filed = store::Filed::read(&state, tree.id).map_err(workspaces::Error::from)?;
+        let layers = filed.as_ref().map(|filed| filed.record.layers.clone()).unwrap_or_default();
         for (room, at) in [(c"home", &b"/home/agent"[..]), (c"output", b"/output")] {
             let Ok(dir) = openat2::beneath(&beside, room.to_bytes(), For::Listing) else { continue };
             let jail = if at::is_root() { Some(look(&dir)?) } else { None };
@@ -326,12 +339,18 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
                 None => (Stack::plain(dir), caller),
             };
             owners.push(Owners { jail, bottom });
-            places.push(Place { at: components(at).collect(), stack });
+            places.push(Place { at: components(at).collect(), stack, mount: None });
         }
+        found = filed.map(|filed| workspaces::Found { state, filed });
+    }
+    let mut volumes = mounts::Volumes::default();
+    if let Some(found) = found {
+        let mounted = mounts::of(&found, tree);
+        volumes = mounts::add((&found.state, mounted), (&mut places, &mut owners))?;
     }
     let elsewhere = places.first().filter(|place| place.at != workspace).map(|place| place.at.clone());
     let aliases = elsewhere.map(|at| (workspace, at)).into_iter().collect();
-    Ok((View { places, aliases }, owners))
+    Ok((View { places, aliases }, owners, volumes))
 }
 
 /// A path as it is shown in JSON.
@@ -372,15 +391,16 @@ fn format() -> FormatVersion {
 }
 
 /// The directory that a spot is, if it is one.
-fn directory(target: &Target, spot: Spot, given: &OsStr) -> Result<(Dir, Vec<u8>)> {
-    let shown = target.view.shown(&spot);
-    let stack = target.stack(&spot);
-    match spot.at {
-        At::Top(dir) => Ok((dir, shown)),
+fn directory(target: &Target, spot: &Spot, given: &OsStr) -> Result<(Dir, Vec<u8>)> {
+    let shown = target.view.shown(spot);
+    let stack = target.stack(spot);
+    let read = |e| view::Error::sys("read", given.as_bytes())(e);
+    match &spot.at {
+        At::Top(dir) => Ok((dir.again().map_err(read)?, shown)),
         At::In { entry: None, .. } => Err(view::Error::Missing(given.as_bytes().to_vec()).into()),
         At::In { parent, entry: Some(entry) } if entry.meta.kind == FileKind::Dir => {
             let name = view::split(&spot.path).1;
-            let dir = parent.enter(stack, name).map_err(view::Error::sys("read", given.as_bytes()))?;
+            let dir = parent.enter(stack, name).map_err(read)?;
             Ok((dir, shown))
         }
         At::In { .. } => Err(view::Error::NotDir(given.as_bytes().to_vec()).into()),

@@ -57,13 +57,14 @@ fn target(held: store::Held, running: bool, hold: impl FnOnce(store::Held) -> He
     let owners = Owners { jail: at::is_root().then_some((meta.uid, meta.gid)), bottom: caller };
     let name = held.record.name.to_string();
     let at = format!("{PLACE}/{name}");
-    let place = Place { at: components(at.as_bytes()).collect(), stack: Stack::plain(top) };
+    let place = Place { at: components(at.as_bytes()).collect(), stack: Stack::plain(top), mount: None };
     Ok(Target {
         name: held.record.id.to_string(),
         title: format!("{START}{name}"),
         running,
         view: View { places: vec![place], aliases: Vec::new() },
         owners: vec![owners],
+        volumes: super::mounts::Volumes::default(),
         _held: hold(held),
     })
 }

@@ -75,9 +75,9 @@ pub fn copy_stream_out(
         return Err(view::Error::Is { path: from.as_bytes().to_vec(), is: "a directory" }.into());
     }
     let prefix = own_name(target, &spot, from).unwrap_or_default();
-    let stack = target.stack(&spot);
-    let (dir, _) = directory(target, spot, from)?;
-    let mut walk = Walk::new(stack, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
+    let (dir, _) = directory(target, &spot, from)?;
+    let mut walk =
+        Walk::over(&target.view, &spot, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
     if !prefix.is_empty() {
         let path = join(&prefix, b"");
         let of = Member {
@@ -316,7 +316,7 @@ pub fn unpack(
     let spot = find_to_make(target, to)?;
     monitor.phase("copying", 0);
     let editor = target.editor(spot.place, staging)?;
-    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), spot.path);
+    let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, spot.path));
     sink.directory(b"", super::super::write::DIR_MODE, None)?;
     members(&mut sink, from, options, monitor)?;
     sink.finish()
