@@ -167,6 +167,16 @@ fn fill(found: &Found, (tree, jail): (&Tree, &Jail), layer: &NewLayer) -> Result
     answer.map(Some).ok_or_else(restless)
 }
 
+/// Give a layer its place, once it is on the disk: what a record names must be there after a loss of power, and
+/// nobody could tell by a layer that it is not. The jail runs again meanwhile.
+fn place(layer: NewLayer, state: &StateDir) -> Result<Placed, Error> {
+    if let Err(e) = nix::unistd::syncfs(layer.dir()) {
+        layer.discard()?;
+        return Err(crate::store::Error::from(crate::sys::Error::new("syncfs", "layers", e)).into());
+    }
+    Ok(layer.place(state)?)
+}
+
 /// The layers of a fork: the new one on those of the workspace, and never more of them than can be.
 fn stand(
     state: &StateDir,
@@ -178,7 +188,7 @@ fn stand(
         return Ok((below, Vec::new()));
     }
     if below.len() < MOST_LAYERS {
-        let placed = layer.place(state)?;
+        let placed = place(layer, state)?;
         let layers = std::iter::once(placed.name.clone()).chain(below).collect();
         return Ok((layers, vec![placed]));
     }
@@ -200,7 +210,7 @@ fn stand(
         merged.discard()?;
         return Err(e);
     }
-    let placed = merged.place(state)?;
+    let placed = place(merged, state)?;
     let layers = std::iter::once(placed.name.clone()).chain(oldest.iter().cloned()).collect();
     Ok((layers, vec![placed]))
 }
