@@ -123,7 +123,12 @@ fn a_volume_that_another_jail_has_is_changed_by_nobody_from_outside() {
     let Some((shared, _more)) = mounted() else { return };
     does(&shared, &["workspace", "create", "other", "--vol", "data"], b"");
     does(&shared, &["workspace", "start", "other"], b"");
-    fails(&shared, &["fs", "write", "api", "/volumes/data/x"], 5, "a jail is at work in `vol:data`");
+    fails(
+        &shared,
+        &["fs", "write", "api", "/volumes/data/x"],
+        5,
+        "`vol:data` is in use: a jail that runs has it",
+    );
     // The tree itself is not, and nobody has to wait.
     does(&shared, &["fs", "write", "api", "y"], b"y");
     does(&shared, &["workspace", "stop", "other"], b"");

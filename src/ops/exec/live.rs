@@ -222,18 +222,26 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
-/// What is mounted in a live jail beside its trees; `None`: it is of another version.
-pub(in crate::ops) fn mounts(live: &Live) -> Option<Vec<Mounted>> {
-    Some(blueprint::Blueprint::parse(&live.blueprint)?.mounts)
+/// What whoever looks at a workspace from outside has to know of its live jail.
+#[derive(Debug)]
+pub(in crate::ops) struct Seen {
+    /// What is mounted in it beside its trees.
+    pub(in crate::ops) mounts: Vec<Mounted>,
+    /// What it writes is in its memory until it ends, where nobody else sees it.
+    pub(in crate::ops) in_memory: bool,
 }
 
-/// The same of the live jail of a workspace, if there is one that answers at once.
-pub(in crate::ops) fn mounts_of(state: &StateDir, id: Id) -> Option<Vec<Mounted>> {
+/// Look at the live jail of a workspace. `None`: there is none, or none that answers at once.
+pub(in crate::ops) fn look(state: &StateDir, id: Id) -> Option<Seen> {
     if is_paused(state, id) {
         return None;
     }
     match join::reach(dir(state, id).ok()?.as_fd(), WORD) {
-        Ok(Reached::Live(live)) => mounts(&live),
+        Ok(Reached::Live(live)) => {
+            let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
+            let in_memory = blueprint.policy().is_some_and(|policy| policy.storage == "memory");
+            Some(Seen { mounts: blueprint.mounts, in_memory })
+        }
         Ok(Reached::None | Reached::Strange { .. } | Reached::Silent { .. }) | Err(_) => None,
     }
 }

@@ -96,7 +96,9 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     if !is_workspace(word) {
         return Ok(None);
     }
-    let Meant { state, id, title, over } = Meant::by(word, monitor)?;
+    let meant = Meant::by(word, monitor)?;
+    let (id, title, over) = (meant.id, meant.title.clone(), meant.over);
+    let state = StateDir::open()?;
     if over || id.kind() != Kind::Workspace {
         return Ok(None);
     }
@@ -107,7 +109,8 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     let dir = live::dir(&state, id).map_err(failed)?;
     let Some(live) = live::find(&state, id, &dir, &title).map_err(failed)? else { return Ok(None) };
     let turn = turn(&state, id, &dir)?.ok_or_else(|| Error::InUse(title.clone()))?;
-    let target = Target::read(word, monitor)?;
+    // What is in it is for the jail to see.
+    let (target, _) = Target::look(meant)?;
     Ok(Some(Jail { live, state, id, target, _turn: turn }))
 }
 

@@ -12,7 +12,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::{Monitor, Silent};
-use crate::ops::exec::NotLive;
+use crate::ops::exec::{NotLive, live};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
@@ -56,6 +56,9 @@ pub enum Error {
     /// A jail is at work in it, and what is below its mount may not change.
     #[error("a jail is at work in `{0}`")]
     Live(String),
+    /// A jail has the volume, or somebody reads in it.
+    #[error("`{0}` is in use: a jail that runs has it, or another `aj` reads in it")]
+    HasVolume(String),
     /// `aj diff` or another reader has it.
     #[error("`{0}` is in use by another `aj`")]
     InUse(String),
@@ -86,6 +89,9 @@ pub enum Error {
     /// The jail that is at work in it cannot be asked.
     #[error(transparent)]
     NotLive(#[from] NotLive),
+    /// A jail is at work in it, and holds in its memory what it writes.
+    #[error("what is written in `{0}` is in the memory of its jail until that ends (storage memory)")]
+    InMemory(String),
     /// It is mounted so that nobody writes there.
     #[error("`{0}` is mounted read-only in the workspace (EROFS)")]
     ReadOnly(String),
@@ -151,10 +157,23 @@ impl Target {
             return volume::read(volume);
         }
         let meant = Meant::by(word, monitor)?;
+        let (target, in_memory) = Target::look(meant)?;
+        if in_memory {
+            return Err(Error::InMemory(target.title.clone()));
+        }
+        Ok(target)
+    }
+
+    /// The same for whoever needs to know only where everything is. Whether what is in it is not to be seen now.
+    fn look(meant: Meant) -> Result<(Target, bool)> {
         let tree = changes::open_tree(meant.id)?;
-        let (view, owners, volumes) = view_of(&tree)?;
+        let workspace = tree.running && meant.id.kind() == Kind::Workspace;
+        let seen = if workspace { live::look(&meant.state, meant.id) } else { None };
+        let in_memory = seen.as_ref().is_some_and(|seen| seen.in_memory);
+        let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
-        Ok(Target { name, title: meant.title, running, view, owners, volumes, _held: Held::Read(tree) })
+        let title = meant.title;
+        Ok((Target { name, title, running, view, owners, volumes, _held: Held::Read(tree) }, in_memory))
     }
 
     /// The same to change it. With the empty directory in which new things are made.
@@ -173,7 +192,7 @@ impl Target {
             Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
         let described = changes::tree_of_run(&tree)?;
-        let (view, owners, volumes) = view_of(&described)?;
+        let (view, owners, volumes) = view_of(&described, None)?;
         let record_of = |run: Id| {
             ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
         };
@@ -292,7 +311,8 @@ impl Drop for Target {
     }
 }
 
-fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
+/// What is seen of a tree, by whoever has looked at its live jail.
+fn view_of(tree: &changes::Tree, seen: Option<live::Seen>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];
@@ -345,7 +365,7 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>, mounts::Volumes)>
     }
     let mut volumes = mounts::Volumes::default();
     if let Some(found) = found {
-        let mounted = mounts::of(&found, tree);
+        let mounted = mounts::of(&found, (tree, seen));
         volumes = mounts::add((&found.state, mounted), (&mut places, &mut owners))?;
     }
     let elsewhere = places.first().filter(|place| place.at != workspace).map(|place| place.at.clone());

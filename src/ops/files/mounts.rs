@@ -60,7 +60,7 @@ impl Volumes {
             // Two locks of one process are in each other's way.
             volume.held = None;
             let held = store::hold_alone(&StateDir::open()?, volume.id).map_err(volumes::Error::from)?;
-            volume.held = Some(held.ok_or_else(|| Error::Live(format!("vol:{}", volume.name)))?);
+            volume.held = Some(held.ok_or_else(|| Error::HasVolume(format!("vol:{}", volume.name)))?);
             volume.alone = true;
         }
         let held = volume.held.as_ref().map(store::Held::stage).transpose()?;
@@ -70,9 +70,8 @@ impl Volumes {
 
 /// What is mounted in the workspace `found`, whose tree is `tree`: in its jail where one runs, or else in the one
 /// that its next command would start.
-pub(super) fn of(found: &Found, tree: &changes::Tree) -> Vec<Mounted> {
-    let running = if tree.running { live::mounts_of(&found.state, found.id()) } else { None };
-    running.unwrap_or_else(|| {
+pub(super) fn of(found: &Found, (tree, seen): (&changes::Tree, Option<live::Seen>)) -> Vec<Mounted> {
+    seen.map(|seen| seen.mounts).unwrap_or_else(|| {
         let meta = openat2::absolute(tree.base.as_os_str().as_bytes(), For::Passing).and_then(at::fstat);
         // Of a base that is gone nothing is mounted either.
         let Ok(meta) = meta else { return Vec::new() };

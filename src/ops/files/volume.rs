@@ -35,7 +35,7 @@ pub(super) fn read(word: &str) -> Result<Target> {
 pub(super) fn edit(word: &str) -> Result<(Target, Staging)> {
     let (state, id) = find(word)?;
     let Some(held) = store::hold_alone(&state, id).map_err(volumes::Error::from)? else {
-        return Err(Error::Live(format!("{START}{word}")));
+        return Err(Error::HasVolume(format!("{START}{word}")));
     };
     let staging = Staging::Apart(held.stage()?);
     Ok((target(held, false, Held::EditVolume)?, staging))

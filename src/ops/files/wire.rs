@@ -53,6 +53,8 @@ impl From<Error> for Fail {
             | Error::State(_)
             | Error::Live(_)
             | Error::InUse(_)
+            | Error::HasVolume(_)
+            | Error::InMemory(_)
             | Error::Volume(_)
             | Error::NotLive(_)
             | Error::Unsure { .. }

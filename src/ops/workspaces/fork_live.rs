@@ -5,11 +5,14 @@ use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use super::{Error, Found};
+use crate::base::id::Id;
 use crate::jail::freeze::Jail;
+use crate::monitor::Silent;
 use crate::ops::exec::live;
 use crate::ops::pause::{self, Still};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
+use crate::store::ledger;
 use crate::store::trees::{self, Tree};
 use crate::store::workspaces::{self, MOST_LAYERS, NewLayer, Placed, ROOMS};
 use crate::sys::openat2::{self, For};
@@ -66,6 +69,7 @@ pub(super) fn copy(found: &Found) -> Result<Option<Copied>, Error> {
         let id = live::jail_of(state, found.id());
         let jail = id.map(|id| pause::jail_that_runs(state, id)).transpose().map_err(Error::Still)?.flatten();
         if let Some(jail) = jail
+            && is_on_disk(found, jail.id)?
             && let Some(copied) = of(found, tree, &jail)?
         {
             return Ok(Some(copied));
@@ -74,6 +78,16 @@ pub(super) fn copy(found: &Found) -> Result<Option<Copied>, Error> {
         std::thread::sleep(BETWEEN);
     }
     Err(Error::InUse { name: found.name().to_string(), by_run: true })
+}
+
+/// Refuse what only the jail itself sees: what it writes comes to the disk at its end.
+fn is_on_disk(found: &Found, jail: Id) -> Result<bool, Error> {
+    let start =
+        ledger::read(&found.state, &Silent, |l| l.get(jail.as_str())).ok().flatten().and_then(|r| r.start);
+    match start.is_some_and(|start| start.policy.storage == "memory") {
+        true => Err(Error::InMemory { name: found.name().to_string() }),
+        false => Ok(true),
+    }
 }
 
 /// Whether `jail` is still the one that has the tree.
