@@ -8,6 +8,7 @@ mod limits;
 mod mounts;
 mod races;
 mod share;
+mod sparse;
 mod stop;
 
 use std::ffi::OsStr;

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::copy::{Options, Sum, into, stream};
+use super::copy::{Holes, Options, Sum, into, stream};
 use super::order::{Answer, Given, Hands, Order, Sent};
 use super::wire::Fail;
 use super::{Error, Held, Meant, Result, Target};
@@ -253,7 +253,14 @@ fn copy_into(
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<Option<Copied>> {
-    let (opened, meta, source) = into::look(from)?;
+    let (opened, meta, mut source) = into::look(from)?;
+    let read = |e: crate::sys::Error| Error::Host {
+        what: "read",
+        name: crate::base::text::os(from),
+        source: std::io::Error::from(e.errno),
+    };
+    let holes = Holes::of(&opened).map_err(read)?;
+    source.sparse = holes.as_ref().map(Holes::size);
     if source.directory && !options.recursive {
         return Err(into::needs_recursive(from));
     }
@@ -266,7 +273,10 @@ fn copy_into(
         None => Ok(None),
     };
     if !meta.is_dir() {
-        return copied(jail.carry_out(&order, &mut &opened)?);
+        return copied(match &holes {
+            Some(holes) => jail.carry_out(&order, &mut holes.sending(&opened))?,
+            None => jail.carry_out(&order, &mut &opened)?,
+        });
     }
     let own = jail.target.directory_of(&jail.state, jail.id)?;
     let mut sum = Sum::new(&jail.target, "in");

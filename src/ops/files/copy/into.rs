@@ -181,6 +181,9 @@ pub struct Source {
     /// Its permission bits, and when it changed, in seconds and nanoseconds.
     mode: u32,
     mtime: Option<(i64, u32)>,
+    /// A file with holes: how long it is. Its map is sent before its content.
+    #[serde(default)]
+    pub(in crate::ops::files) sparse: Option<u64>,
 }
 
 impl Source {
@@ -219,6 +222,7 @@ pub(in crate::ops::files) fn look(from: &Path) -> Result<(fs::File, fs::Metadata
         name: (!contents).then_some(name),
         mode: if known { bits } else { FILE_MODE },
         mtime: known.then(|| stamp(&meta)).map(|at| (at.sec, at.nsec)),
+        sparse: None,
     };
     Ok((opened, meta, source))
 }
@@ -239,7 +243,11 @@ pub(in crate::ops::files) fn copy_sent(
     let editor = target.editor(spot.place, staging)?;
     let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, top));
     if !source.directory {
-        if !sink.file(b"", &mut |fd| pour(data, fd, u64::MAX), (source.mode, source.mtime()))? {
+        let mut fill = |fd: &OwnedFd| match source.sparse {
+            Some(size) => super::sparse::fill(data, (size, None), fd),
+            None => pour(data, fd, u64::MAX),
+        };
+        if !sink.file(b"", &mut fill, (source.mode, source.mtime()))? {
             sink.sum.skip(to.as_bytes(), "exists");
         }
         return sink.finish();
