@@ -62,16 +62,13 @@ fn holes_stay_holes_in_both_directions_whether_a_jail_runs_or_not() {
         assert_eq!(std::fs::read(to.join("all/dense")).unwrap(), vec![b'd'; 300_000]);
         // As a stream it is one that tar knows as sparse, and so is one that tar made.
         let there = to.display();
-        let out =
-            format!("\"$AJ\" cp -r api:all - | tar -C {there} -xf - && \"$AJ\" cp -r - api:back < /dev/null");
-        let ran = said(&mut shared.yard.sh(&out.replace("all -", "all/. -")));
+        let out = format!("\"$AJ\" cp -r api:all/. - | tar -C {there} -xf -");
+        let ran = said(&mut shared.yard.sh(&out));
         assert_eq!(ran.fate, 0, "{ran:#?}");
         is_sparse(&to.join("disk.img"), TERA);
-        for format in ["posix --sparse-version=1.0"] {
-            let pack = format!("tar -C {dir} --format={format} -S -cf - disk.img | \"$AJ\" cp -r - api:tar");
-            let ran = said(&mut shared.yard.sh(&pack));
-            assert_eq!(ran.fate, 0, "{ran:#?}");
-        }
+        let pack = "--format=posix --sparse-version=1.0 -S -cf - disk.img | \"$AJ\" cp -r - api:tar";
+        let ran = said(&mut shared.yard.sh(&format!("tar -C {dir} {pack}")));
+        assert_eq!(ran.fate, 0, "{ran:#?}");
         does(&shared, &["cp", "api:tar/disk.img", to.join("tar").to_str().unwrap()], b"");
         is_sparse(&to.join("tar"), TERA);
         // Without a form a stream has no holes: nobody is sent zeros for days.
