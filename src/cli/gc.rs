@@ -26,7 +26,7 @@ use crate::schema::gc::Collected;
 /// Without either it is both. What is in use stays, and so do volumes. What aj did not make is told and left
 /// alone. Other commands do a small share of this by themselves.
 ///
-/// Exit codes: 5 another one is at work; 6 something could not be removed.
+/// Exit codes: 5 another one is at work; 6 something could not be cleaned up.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj gc --dry-run
@@ -71,9 +71,10 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         show(ui, &done);
     }
     let Some(first) = done.failed.first() else { return Ok(Exit(exit::OK)) };
+    let verb = if done.dry_run { "looked through" } else { "cleaned up" };
     let message = match done.failed.len() {
-        1 => format!("`{}` could not be removed", first.name),
-        n => format!("{n} things could not be removed, `{}` for example", first.name),
+        1 => format!("`{}` could not be {verb}", first.name),
+        n => format!("{n} things could not be {verb}, `{}` for example", first.name),
     };
     let causes = done.failed.iter().map(|f| format!("{}: {}", f.name, f.error)).collect();
     let error = CommandError::new(exit::PARTIAL, "partly_failed", message);
@@ -101,6 +102,8 @@ fn show(ui: &Ui, done: &Collected) {
     }
     let verb = if done.dry_run { "would be removed" } else { "removed" };
     match rows.len() {
+        // What could not be looked at is told of as well.
+        0 if !done.failed.is_empty() => {}
         0 => ui.status("there is nothing to clean up"),
         n => ui.status(&format!(
             "{} {verb}: {}",

@@ -83,6 +83,15 @@ impl Glob {
         self.floating
     }
 
+    /// The path that it is, if it is no pattern at all.
+    pub fn plain(&self) -> Option<Vec<u8>> {
+        let name = |part: &Part| match part {
+            Part::Name(name) if !name.iter().any(|b| b"*?[\\".contains(b)) => Some(name.clone()),
+            Part::Name(_) | Part::Any => None,
+        };
+        Some(self.parts.iter().map(name).collect::<Option<Vec<_>>>()?.join(&b'/'))
+    }
+
     /// Whether directories have to be walked for it, however deep they go.
     pub fn is_deep(&self) -> bool {
         self.parts.contains(&Part::Any)
@@ -278,6 +287,11 @@ impl Rules {
         });
         let custom = !every("**", 0) && !every("*", 0);
         Rules { hide, show, custom }
+    }
+
+    /// What shows.
+    pub fn show(&self) -> &[(Pattern, Glob)] {
+        &self.show
     }
 
     /// Whether something that a pattern of this rank hides is shown by a stronger one.

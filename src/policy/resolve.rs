@@ -219,10 +219,11 @@ impl Resolved {
         self.origin(key).is_some_and(|o| !matches!(o, Origin::BuiltIn | Origin::Host))
     }
 
-    /// Whether this pattern of `hide` comes from the command line.
+    /// Whether this pattern of `hide` or `show` comes from the command line.
     pub fn is_flag(&self, pattern: &Pattern) -> bool {
-        let [_, _, _, origins, ..] = &self.list_origins;
-        let mut all = self.settings.hide.iter().zip(origins);
+        let [_, _, of_show, of_hide, ..] = &self.list_origins;
+        let show = self.settings.show.iter().zip(of_show);
+        let mut all = self.settings.hide.iter().zip(of_hide).chain(show);
         all.any(|(p, origin)| p == pattern && *origin == Origin::Flag)
     }
 

@@ -94,6 +94,13 @@ fn what_was_hidden_is_in_the_dry_run_and_on_record() {
     assert!(shown.contains("  hidden: .env, deep/secrets/a.json, key.pem\n"), "{shown}");
     let typo = p.aj(["exec", "--hide", "**/sercets", "--", "true"]);
     assert!(typo.stderr.contains("`--hide **/sercets`: there is no such name in"), "{typo:#?}");
+    for (show, is_told) in
+        [(".evn", true), ("deep/x.pem", true), (".env", false), ("deep", false), ("*.pen", false)]
+    {
+        let told = p.aj(["exec", "--show", show, "--", "true"]).stderr;
+        let line = format!("`--show {show}`: there is no such name in");
+        assert_eq!(told.contains(&line), is_told, "{told}");
+    }
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! makes later is seen by the jail. Everything found is named by its path; other names of the same file
 //! (hard links) are not looked for.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::text::{self, printable};
-use crate::policy::hide::Rules;
+use crate::policy::hide::{Glob, Pattern, Rules};
 use crate::policy::resolve::Resolved;
 use crate::schema::policy::Hidden;
 use crate::sys;
@@ -147,16 +148,36 @@ pub fn find(
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found.dedup_by(|a, b| a.path == b.path);
     let mut warnings = links(&found);
-    for ((pattern, _), matched) in rules.hide.iter().zip(matched) {
-        if !matched && resolved.is_flag(pattern) {
-            warnings.push(format!(
-                "`--hide {}`: there is no such name in `{}`",
-                text::printable(pattern.text.as_bytes()),
-                text::os(root)
-            ));
-        }
+    let is_missing = |(pattern, glob): &&(Pattern, Glob)| {
+        // A git directory that is shown with the tree has an absolute path.
+        let is_elsewhere =
+            pattern.text.starts_with('/') && Path::new(&pattern.text).symlink_metadata().is_ok();
+        !is_elsewhere && glob.plain().is_some_and(|path| !is_there(root, start, &path, glob.is_floating()))
+    };
+    let hide = rules.hide.iter().zip(matched).filter(|(_, matched)| !matched).map(|(rule, _)| (rule, "hide"));
+    let show = rules.show().iter().filter(is_missing).map(|rule| (rule, "show"));
+    for ((pattern, _), flag) in hide.chain(show).filter(|((pattern, _), _)| resolved.is_flag(pattern)) {
+        warnings.push(format!(
+            "`--{flag} {}`: there is no such name in `{}`",
+            text::printable(pattern.text.as_bytes()),
+            text::os(root)
+        ));
     }
     Ok(Secrets { found, warnings, rules, start: start.to_vec() })
+}
+
+/// Whether there is something at `path` below the tree `root`, or below one of the directories on the way to `start`
+/// when it is `floating`. What cannot be looked at is taken to be there.
+fn is_there(root: &Path, start: &[Vec<u8>], path: &[u8], floating: bool) -> bool {
+    let on_the_way = if floating { start.len() } else { 0 };
+    (0..=on_the_way).any(|depth| {
+        let dirs = start.get(..depth).unwrap_or_default().iter().map(Vec::as_slice);
+        let below: PathBuf = dirs.chain([path]).map(std::ffi::OsStr::from_bytes).collect();
+        match root.join(below).symlink_metadata() {
+            Ok(_) => true,
+            Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
+    })
 }
 
 /// A line for files that have more names than the one that is hidden.
