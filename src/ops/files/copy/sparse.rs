@@ -181,6 +181,21 @@ pub(super) fn fill(from: &mut dyn Read, (size, stored): (u64, Option<u64>), to: 
     Ok(size)
 }
 
+/// An attribute of a member: `LENGTH KEY=VALUE\n`. The number counts itself.
+pub(super) fn attribute(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
+}
+
+/// Bytes of a file that are not allocated.
+pub(super) fn holes(meta: &crate::sys::at::Meta) -> u64 {
+    meta.size.saturating_sub(meta.allocated)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,7 +59,7 @@ pub fn copy_stream_out(
             regular_member((name, &entry.meta), (&mut file, now.size, map), options, out).map_err(failed)?;
             end(out).map_err(failed)?;
             sum.0.bytes = now.size;
-        } else if holes(&now) > HOLES {
+        } else if sparse::holes(&now) > HOLES {
             return Err(Error::Asked(format!(
                 "`{}` has holes of more than 1 GiB, which a stream cannot have: copy it to a file, or with `-r` as tar",
                 crate::base::text::os(from)
@@ -216,16 +216,11 @@ fn one(
     Ok(())
 }
 
-/// Bytes of a file that are not allocated.
-fn holes(meta: &Meta) -> u64 {
-    meta.size.saturating_sub(meta.allocated)
-}
-
 /// Where the data of a file lies, if it goes into the stream as one with holes: those that this program reads
 /// again all do, and for others only what would be too much without.
 fn map(file: &fs::File, now: &Meta, options: &Options) -> crate::sys::Result<Option<Map>> {
     let most = if options.exact { 0 } else { HOLES };
-    if holes(now) > most { Map::of(file, now.size).map(Some) } else { Ok(None) }
+    if sparse::holes(now) > most { Map::of(file, now.size).map(Some) } else { Ok(None) }
 }
 
 /// A regular file: its header and what is in it.
@@ -290,7 +285,8 @@ impl Member<'_> {
             }
         }
         if !records.is_empty() {
-            let record: Vec<u8> = records.iter().flat_map(|(key, value)| attribute(key, value)).collect();
+            let record: Vec<u8> =
+                records.iter().flat_map(|(key, value)| sparse::attribute(key, value)).collect();
             let mut header = Header::new_ustar();
             put(&mut header, 0, b"PaxHeader");
             header.set_entry_type(EntryType::XHeader);
@@ -315,16 +311,6 @@ impl Member<'_> {
         header.set_cksum();
         out.write_all(header.as_bytes())
     }
-}
-
-/// `LENGTH KEY=VALUE\n`. The number counts itself.
-fn attribute(key: &str, value: &[u8]) -> Vec<u8> {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
 }
 
 /// The first bytes of a field of 100.
