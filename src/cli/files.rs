@@ -11,7 +11,7 @@ use crate::workspace::view::Error as View;
 /// Say that what is read may be half written.
 pub(super) fn warn_if_running(ui: &Ui, target: &Target) {
     if target.running {
-        ui.warn(&format!("a jail is at work in `{}`: what it writes may be half written", target.title));
+        ui.warn(&format!("something is at work in `{}`: what it writes may be half written", target.title));
     }
 }
 
@@ -81,10 +81,19 @@ impl From<Error> for CommandError {
             Error::Live(ref name) => shown(exit::BUSY, "jail_running")
                 .hint("what lies below a mount must not change: try again when it has ended")
                 .hint(format!("reading works meanwhile: `aj fs list {name}`")),
+            Error::HasVolume(ref name) => shown(exit::BUSY, "volume_busy")
+                .hint("wait until that has ended: `aj jail list --status running` shows the jails")
+                .hint(format!("a jail that has it can change it: `aj cp FILE WORKSPACE:PATH`, where it is seen; reading works meanwhile: `aj fs list {name}`")),
+            Error::InMemory(ref name) => shown(exit::BUSY, "in_memory")
+                .hint(format!("a command in it sees it: `aj exec {name} -- cat FILE`"))
+                .hint(format!("or end the jail, which keeps it: `aj workspace stop {name}`")),
             Error::NotLive(e) => CommandError { exit: exit::BUSY, ..super::exec::live(&e) },
-            Error::WritesToHost(ref name) => shown(exit::BUSY, "jail_running")
-                .hint(format!("let a command do it: `aj exec {name} -- sh -c 'cat > FILE'`"))
-                .hint("or try again when it has ended"),
+            Error::ReadOnly(_) => shown(exit::REFUSED, "read_only")
+                .hint("a directory of `--ro` and a volume with `:ro` are changed on the host, or through `vol:NAME/PATH`"),
+            Error::OnHost(ref path) => shown(exit::REFUSED, "path_outside")
+                .hint(format!("change it on the host: `{path}`")),
+            Error::Mounted(_) => shown(exit::BUSY, "mounted")
+                .hint("what is mounted is told by `aj workspace show`; without it, it can be moved and removed"),
             Error::Unsure { ref title, .. } => shown(exit::FAILED, "outcome_unknown")
                 .hint(format!("see what is there: `aj fs list {title}`")),
             Error::Undone { .. } => shown(exit::FAILED, "not_done").hint("try again"),

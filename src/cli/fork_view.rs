@@ -18,8 +18,8 @@ use crate::schema::fork::{Compared, Path};
 ///
 /// Changes are told against what the forks have in common: the directory they lie over and the layers that all
 /// stand on. One column a fork: `A` added, `M` modified, `m` other permission bits alone, `T` another kind of
-/// file, `D` deleted, `.` unchanged; `=` and the name of an earlier fork when that has the same there. Their homes
-/// and /output are not compared. Of what runs meanwhile, something may be half written.
+/// file, `D` deleted, `.` unchanged; `=` and the name of an earlier fork when that has the same there. What
+/// they have in their homes and in /output is told by its path inside. Of what runs meanwhile, something may be half written.
 ///
 /// Given one workspace that has forks, all of these are compared.
 ///

@@ -113,7 +113,7 @@ impl From<Error> for CommandError {
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
             Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
-            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } => {
+            Error::Still(_) | Error::Changes(_) | Error::Restless { .. } | Error::InMemory { .. } => {
                 (exit::BUSY, "workspace_not_still")
             }
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
@@ -159,6 +159,9 @@ impl From<Error> for CommandError {
             Error::Restless { name, .. } => shown
                 .hint(format!("pause it, and it is copied however long that takes: `aj pause {name}`"))
                 .hint(format!("or fork it when nothing runs in it: `aj workspace wait {name}`")),
+            Error::InMemory { name } => shown
+                .hint(format!("fork it when nothing runs in it: `aj workspace wait {name}`"))
+                .hint(format!("or end its jail, which keeps what is in it: `aj workspace stop {name}`")),
             Error::InUse { by_run: false, .. } => shown.hint("wait for it and try again"),
             Error::Expired(name) => shown
                 .hint(format!("keep it for longer: `aj workspace touch {name} --for 1h`"))

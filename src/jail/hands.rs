@@ -19,7 +19,7 @@ use super::live::LARGEST;
 use super::plan::Plan;
 use super::status::Layers;
 use crate::store::fault;
-use crate::sys::{Result, clone, fd, signal};
+use crate::sys::{Result, clone, fd, openat2, signal};
 
 /// What is done with an order: what is sent along is read from the first file, and the answer goes to the second.
 pub type Work = fn(&[u8], File, File);
@@ -60,6 +60,10 @@ pub(super) fn run(plan: &Plan, layers: Layers, fds: Vec<OwnedFd>) -> ! {
         // Closed with everything else that pid 1 has.
         std::mem::forget((input, output));
         fd::close_from(OUTPUT + 1)?;
+        // A second filter holds there, which cannot tell what `openat2` is called with.
+        if plan.confinement.no_setuid {
+            openat2::steps::always();
+        }
         confine_hand(plan, layers).map(|()| bytes)
     };
     let ready = ready();

@@ -47,6 +47,7 @@ mod lite;
 pub(in crate::ops) mod live;
 mod missing;
 mod mode;
+pub(in crate::ops) mod mounts;
 mod offline;
 mod parts;
 mod prepare;

@@ -40,7 +40,9 @@ pub struct Fork {
 /// One path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Path {
-    /// Below the top.
+    /// What it is in: `workspace`, `home` or `output`.
+    pub root: &'static str,
+    /// Below the top of the workspace; absolute, as the commands inside see it, in the others.
     #[serde(flatten)]
     pub name: PathName,
     /// Not all forks have the same there.

@@ -136,6 +136,42 @@ fn next_data(fd: BorrowedFd<'_>, at: u64, size: u64) -> Result<Option<(u64, u64)
     Ok(Some((start, end.max(start + 1))))
 }
 
+/// The ranges of data of a file, as beginning and end, below `size`: found one by one, as they are asked for.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    fd: BorrowedFd<'a>,
+    at: u64,
+    size: u64,
+}
+
+impl<'a> Pieces<'a> {
+    /// Of an open file.
+    pub fn of(fd: BorrowedFd<'a>, size: u64) -> Pieces<'a> {
+        Pieces { fd, at: 0, size }
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Result<(u64, u64)>;
+
+    fn next(&mut self) -> Option<Result<(u64, u64)>> {
+        let next = next_data(self.fd, self.at, self.size).transpose()?;
+        self.at = next.as_ref().map_or(self.size, |(_, end)| *end);
+        Some(next)
+    }
+}
+
+/// Read what one call gives at a place, 0 at the end of the file.
+pub fn read_some(fd: BorrowedFd<'_>, into: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let at = i64::try_from(at).map_err(|_| std::io::Error::from(Errno::EOVERFLOW))?;
+    loop {
+        match nix::sys::uio::pread(fd, into, at) {
+            Err(Errno::EINTR) => {}
+            done => return done.map_err(std::io::Error::from),
+        }
+    }
+}
+
 fn read_at(fd: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> Result<usize> {
     let mut done = 0;
     while done < buffer.len() {

@@ -59,9 +59,9 @@ pub struct Row {
     pub sides: Vec<(Became, usize)>,
 }
 
-/// Compare `sides` with each other and with `base`. `false` beside: there are more than `most` paths, and only as
+/// Compare `sides` with each other and with `base`, which is nothing where they began empty. `false` beside: there are more than `most` paths, and only as
 /// many were looked at.
-pub fn compare(sides: Vec<Side>, base: &Stack, most: usize) -> Result<(Vec<Row>, bool)> {
+pub fn compare(sides: Vec<Side>, base: Option<&Stack>, most: usize) -> Result<(Vec<Row>, bool)> {
     let mut paths = BTreeSet::new();
     let mut wholes = Vec::new();
     for Side { own, whole, hidden } in sides {
@@ -73,7 +73,7 @@ pub fn compare(sides: Vec<Side>, base: &Stack, most: usize) -> Result<(Vec<Row>,
     for path in paths.into_iter().take(most) {
         let before = thing(base, &path)?;
         let now: Vec<Option<Thing>> =
-            wholes.iter().map(|whole| thing(whole, &path)).collect::<Result<_>>()?;
+            wholes.iter().map(|whole| thing(Some(whole), &path)).collect::<Result<_>>()?;
         let mut row = Vec::with_capacity(now.len());
         for (at, one) in now.iter().enumerate() {
             let mut like = at;
@@ -95,7 +95,7 @@ pub fn compare(sides: Vec<Side>, base: &Stack, most: usize) -> Result<(Vec<Row>,
 /// Note the paths that the layers of one tree have something to say about.
 fn touched(
     own: Vec<OwnedFd>,
-    base: &Stack,
+    base: Option<&Stack>,
     hidden: &Planted,
     (paths, most): (&mut BTreeSet<Vec<u8>>, usize),
 ) -> Result<()> {
@@ -166,14 +166,16 @@ fn place<'a>(stack: &Stack, path: &'a [u8]) -> Result<Option<(view::Dir, &'a [u8
     Ok(Some((dir, name)))
 }
 
-fn names_in(stack: &Stack, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+fn names_in(stack: Option<&Stack>, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let Some(stack) = stack else { return Ok(Vec::new()) };
     match place(stack, path)? {
         Some((dir, name)) => dir.enter(stack, name)?.names(),
         None => Ok(Vec::new()),
     }
 }
 
-fn thing(stack: &Stack, path: &[u8]) -> Result<Option<Thing>> {
+fn thing(stack: Option<&Stack>, path: &[u8]) -> Result<Option<Thing>> {
+    let Some(stack) = stack else { return Ok(None) };
     let Some((dir, name)) = place(stack, path)? else { return Ok(None) };
     let Some(entry) = dir.find(name)? else { return Ok(None) };
     let content = match entry.meta.kind {
@@ -264,7 +266,7 @@ mod tests {
         };
         let base = Stack::base(vec![open(&at("common"))], open(&at("base")));
         let sides = vec![side("a", &[]), side("b", &[b".env"])];
-        let (rows, all) = compare(sides, &base, 99).unwrap();
+        let (rows, all) = compare(sides, Some(&base), 99).unwrap();
         let told: Vec<String> = rows
             .iter()
             .map(|row| format!("{} {:?}", String::from_utf8_lossy(&row.path), row.sides))
@@ -278,7 +280,7 @@ mod tests {
             "old/x [(Same, 0), (Deleted, 1)]",
         ];
         assert_eq!((told.as_slice(), all), (&wanted.map(str::to_owned)[..], true));
-        let (few, all) = compare(vec![side("a", &[]), side("b", &[])], &base, 2).unwrap();
+        let (few, all) = compare(vec![side("a", &[]), side("b", &[])], Some(&base), 2).unwrap();
         assert!(few.len() <= 2 && !all);
     }
 }

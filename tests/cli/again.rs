@@ -175,7 +175,7 @@ fn what_is_in_use_is_refused() {
     // A reader holds it as `aj diff` does.
     let dir = std::fs::File::open(tree(&p, &id)).unwrap();
     let reader = Flock::lock(dir, FlockArg::LockShared).unwrap();
-    fails(&p.aj(["exec", "@", "--", "true"]), 125, &["`aj diff` or `aj apply` is at work"]);
+    fails(&p.aj(["exec", "@", "--", "true"]), 125, &["another `aj` reads in it"]);
     drop(reader);
     assert_eq!(go_on(&p, "@", "cat f"), "1\n2\n");
 }

@@ -39,6 +39,64 @@ fn make(p: &Project) {
 }
 
 #[test]
+fn homes_and_outputs_of_forks_are_compared_as_well() {
+    let p = Project::new();
+    make(&p);
+    within(&p, "api", "echo h > ~/h; echo k > ~/k; mkdir ~/d; echo x > ~/d/x; echo o > /output/o");
+    p.runs(&["ws", "fork", "api", "-n", "2"]);
+    within(
+        &p,
+        "api-1",
+        "echo 1 > ~/h; rm -r ~/d; mkdir ~/d; echo y > ~/d/y; echo new > /output/new; echo f > f",
+    );
+    within(
+        &p,
+        "api-2",
+        "echo 2 > ~/h; echo k > ~/k; rm /output/o; echo new > /output/new; touch \"$HOME/$(printf 'e\\033[31m')\"; \
+         ln -s /etc/passwd ~/link",
+    );
+    let ran = p.runs(&["fork", "compare", "api"]);
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            ".\tA\t/home/agent/e\\x1b[31m",
+            ".\tA\t/home/agent/link",
+            ".\tD\t/output/o",
+            "A\t.\t/home/agent/d/y",
+            "A\tA = api-1\t/output/new",
+            "D\t.\t/home/agent/d/x",
+            "M\t.\tf",
+            "M\tM\t/home/agent/h",
+        ]
+    );
+    assert!(ran.stderr.contains("api-1 changed 5, api-2 changed 5; 7 are not the same"), "{ran:#?}");
+    let ran = p.runs(&["fork", "compare", "api-1", "api-2", "--json"]);
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let root = |path: &str| {
+        told["paths"].as_array().unwrap().iter().find(|p| p["path"] == path).unwrap()["root"].clone()
+    };
+    assert_eq!(
+        (root("f"), root("/home/agent/h"), root("/output/o")),
+        ("workspace".into(), "home".into(), "output".into())
+    );
+    // Those that have no layer in common began with nothing there; what a jail plants means itself.
+    p.runs(&["ws", "create", "alike", "--from-dir", "."]);
+    within(
+        &p,
+        "alike",
+        "echo h > ~/h; mkdir ~/d; mkfifo ~/d/p; setfattr -n user.overlay.opaque -v y ~/d 2>/dev/null; true",
+    );
+    let ran = p.runs(&["fork", "compare", "alike", "api"]);
+    for line in
+        ["A\tA = alike\t/home/agent/h", ".\tA\t/home/agent/d/x", "A\t.\t/home/agent/d/p", ".\tA\t/output/o"]
+    {
+        assert!(ran.stdout.lines().any(|l| l == line), "no {line:?} in {ran:#?}");
+    }
+}
+
+#[test]
 fn forks_are_compared_with_what_they_began_as_and_with_each_other() {
     let p = Project::new();
     make(&p);

@@ -412,3 +412,36 @@ fn an_older_aj_refuses_its_record_rather_than_take_the_copy_away() {
     assert!(record("plain").starts_with("format = 1\n"), "{}", record("plain"));
     assert!(record("api").starts_with("format = 2\n"), "{}", record("api"));
 }
+
+#[test]
+fn a_copy_whose_repository_lies_elsewhere_says_that_git_is_not_in_it() {
+    // What lies there, and what is said.
+    let elsewhere = "git directory elsewhere, which is not copied: git has no repository in the workspace";
+    let cases: [(&str, Option<&str>); 9] = [
+        ("echo 'gitdir: /src/main/.git/worktrees/w' > .git", Some(elsewhere)),
+        ("echo 'gitdir: ../.git/modules/sub' > .git", Some(elsewhere)),
+        ("ln -s ../other/.git .git", Some(elsewhere)),
+        ("mkdir .git; echo ../common > .git/commondir", Some(elsewhere)),
+        ("mkdir -p .git/objects/info; echo /other > .git/objects/info/alternates", Some("borrows objects")),
+        // All that belongs to it is there, or there is nothing to be judged.
+        ("mkdir .real; echo 'gitdir: .real' > .git", None),
+        ("mkdir -p .git/objects/info; echo '# none' > .git/objects/info/alternates", None),
+        ("mkfifo .git", None),
+        ("mkdir -p .git/objects; mkfifo .git/commondir; ln -s /etc .git/objects/info", None),
+    ];
+    for (script, wanted) in cases {
+        let p = Project::new();
+        let made =
+            std::process::Command::new("sh").args(["-c", script]).current_dir(p.dir()).status().unwrap();
+        assert!(made.success());
+        p.write("f", "x\n");
+        let ran = p.runs(&["ws", "create", "api", "--import", "."]);
+        let said: Vec<&str> =
+            ran.stderr.lines().filter(|l| l.contains(".git`") && l.contains("copied")).collect();
+        match wanted {
+            Some(wanted) => assert!(said.len() == 1 && said[0].contains(wanted), "{script}: {ran:#?}"),
+            None => assert!(said.is_empty(), "{script}: {ran:#?}"),
+        }
+        assert_eq!(within(&p, "api", "cat f"), "x\n");
+    }
+}

@@ -435,7 +435,12 @@ fn its_files_are_read_and_written_without_a_jail() {
     // It is not written beside a jail that has it; reading is fine, and says so.
     let mut jail = at_work(&p, &["--vol", "data"], "echo here; sleep 100");
     assert_eq!(jail.first_line().0, "here");
-    fails(&p, &["cp", "m.bin", "vol:data/x"], 5, &["a jail is at work in `vol:data`"]);
+    fails(
+        &p,
+        &["cp", "m.bin", "vol:data/x"],
+        5,
+        &["`vol:data` is in use: a jail that runs has it, or another `aj` reads in it"],
+    );
     let ran = p.runs(&["fs", "cat", "vol:data", "models/m.bin"]);
     assert!(ran.stdout == "more\n" && ran.stderr.contains("half written"), "{ran:#?}");
     jail.0.kill().unwrap();

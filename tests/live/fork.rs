@@ -255,3 +255,33 @@ fn a_hundred_changed_files_are_copied_in_a_moment() {
     // The budget is 30 and 20, of a release that has the machine for itself.
     assert!(ms("clone_ms") <= 300 && ms("frozen_ms") <= 200 && ms("files") >= 100, "{made:#}");
 }
+
+/// What a record names is there after a loss of power: the copy is on the disk before the layer has its name, and what
+/// cannot be brought there is no fork.
+#[test]
+fn a_copied_layer_is_on_the_disk_before_it_has_a_name() {
+    let Some(shared) = Shared::new(&[]) else { return };
+    let _runs = shared.start("echo 1 > new; echo ready; sleep 60");
+    let log = shared.yard.path("trace");
+    let traced = |inject: &str| {
+        std::fs::remove_file(&log).ok();
+        let strace = format!("strace -f -e trace=syncfs,renameat,renameat2 {inject} -o {}", log.display());
+        let ran = said(&mut shared.yard.sh(&format!("{strace} \"$AJ\" workspace fork api --name copy")));
+        (ran, std::fs::read_to_string(&log).unwrap_or_default())
+    };
+    let (ran, calls) = traced("-e inject=syncfs:error=EIO");
+    if !calls.contains("syncfs(") {
+        return skip("no strace, or it cannot trace here");
+    }
+    assert!(ran.fate == 1 && ran.err.contains("EIO"), "{ran:#?}");
+    assert_eq!(shared.words(&["workspace", "show", "copy"]).fate, 3, "there is no fork");
+    let layers = || std::fs::read_dir(shared.yard.state().join("layers")).map_or(0, |all| all.count());
+    assert_eq!(layers(), 0, "and nothing is left of its layer");
+    let (ran, calls) = traced("");
+    assert_eq!(ran.fate, 0, "{ran:#?}");
+    // `.new` or the like loses its dot.
+    let named = calls.lines().position(|l| l.contains("rename") && l.contains("\".") && !l.contains(".tmp"));
+    let synced = calls.lines().position(|l| l.contains("syncfs(") && l.contains("= 0"));
+    assert!(synced.is_some() && synced < named, "{calls}");
+    assert_eq!((layers(), shared.sh_in("copy", "cat new").as_str()), (1, "1\n"));
+}

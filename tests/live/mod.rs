@@ -2,11 +2,14 @@
 
 mod files;
 mod fork;
+mod host;
 mod layers;
 mod limits;
 mod limits_own;
+mod mounts;
 mod races;
 mod share;
+mod sparse;
 mod stop;
 
 use std::ffi::OsStr;

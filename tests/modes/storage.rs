@@ -21,6 +21,22 @@ fn on_overlayfs(p: &Project, room: &str, script: &str) -> Option<Ran> {
     Some(ran)
 }
 
+#[test]
+fn what_a_live_jail_holds_in_memory_is_not_said_to_be_absent_and_not_forked() {
+    let p = project();
+    let script = "
+        $AJ ws create api --from-dir . && $AJ ws start api && $AJ exec api -- sh -c 'echo held > new; echo y >> f' || exit 1
+        for ask in 'fs cat api new' 'fs list api' 'search api held' 'cp api:f ../copy' 'ws fork api --name other'; do
+            $AJ $ask; echo $?; done
+        echo put | $AJ fs write api put && $AJ exec api -- cat put; $AJ ws show other --json; echo $?
+        $AJ ws stop api && $AJ fs cat api new && $AJ fs cat api put; test -e ../copy || echo none";
+    let Some(ran) = on_overlayfs(&p, "64M", script) else { return };
+    assert!(ran.stdout.ends_with("5\n5\n5\n5\n5\nput\n3\nheld\nput\nnone\n"), "{ran:#?}");
+    assert_eq!(ran.stderr.matches("is in the memory of its jail until that ends").count(), 4, "{ran:#?}");
+    assert!(ran.stderr.contains("cannot be forked now: what runs in it writes to memory"), "{ran:#?}");
+    assert!(!ran.stderr.contains("private copy"), "{ran:#?}");
+}
+
 const CHANGE: &str = "echo y >>f; rm gone; mkdir d; echo deep >d/new; ln -s f link; chmod 640 mode; rm -r dir; mkdir dir; touch dir/b";
 
 fn project() -> Project {

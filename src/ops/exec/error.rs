@@ -120,7 +120,7 @@ pub enum Error {
         source: sys::Error,
     },
     /// The kept tree is in use.
-    #[error("the kept changes of `{id}` are in use: {}", if *.by_run { "a run goes on in them" } else { "`aj diff` or `aj apply` is at work" })]
+    #[error("the kept changes of `{id}` are in use: {}", if *.by_run { "a run goes on in them" } else { "another `aj` reads in it" })]
     InUse {
         /// The jail that made the tree.
         id: Id,

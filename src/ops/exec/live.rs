@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::mounts::Mounted;
 use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
 use crate::base::id::{Id, Kind};
@@ -232,12 +233,28 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
-/// Whether what is written in it may land in the host's own directories or in a volume; `None`: it is of another
-/// version.
-pub(in crate::ops) fn writes_to_host(live: &Live) -> Option<bool> {
-    let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
-    let more = blueprint.shape.iter().any(|(key, value)| key == "rw" && value != "nothing");
-    Some(more || !blueprint.volumes.is_empty() || blueprint.policy()?.workspace == "rw")
+/// What whoever looks at a workspace from outside has to know of its live jail.
+#[derive(Debug)]
+pub(in crate::ops) struct Seen {
+    /// What is mounted in it beside its trees.
+    pub(in crate::ops) mounts: Vec<Mounted>,
+    /// What it writes is in its memory until it ends, where nobody else sees it.
+    pub(in crate::ops) in_memory: bool,
+}
+
+/// Look at the live jail of a workspace. `None`: there is none, or none that answers at once.
+pub(in crate::ops) fn look(state: &StateDir, id: Id) -> Option<Seen> {
+    if is_paused(state, id) {
+        return None;
+    }
+    match join::reach(dir(state, id).ok()?.as_fd(), WORD) {
+        Ok(Reached::Live(live)) => {
+            let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
+            let in_memory = blueprint.policy().is_some_and(|policy| policy.storage == "memory");
+            Some(Seen { mounts: blueprint.mounts, in_memory })
+        }
+        Ok(Reached::None | Reached::Strange { .. } | Reached::Silent { .. }) | Err(_) => None,
+    }
 }
 
 /// Whether there is a live jail of this id's, as far as one call can tell.

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::mounts::{Mounted, What};
 use super::{Error, Request, Seat};
 use crate::base::text;
 use crate::jail::spec::{Owner, RANGE_BASE, RANGE_COUNT, Spec, Volume};
@@ -34,6 +35,15 @@ impl Volumes {
     /// By id, for commands that join.
     pub(super) fn ids(&self) -> Vec<String> {
         self.0.iter().map(|one| by_id(&one.held, &one.mount)).collect()
+    }
+
+    /// As mounts of the jail.
+    pub(super) fn mounted(&self) -> impl Iterator<Item = Mounted> + '_ {
+        self.0.iter().map(|one| Mounted {
+            at: one.mount.path.clone().unwrap_or_default().into(),
+            what: What::Volume(one.held.record.id.to_string()),
+            writable: !one.mount.read_only,
+        })
     }
 
     pub(super) fn described(&self) -> Vec<policy::Volume> {

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::copy::{Options, Sum, into, stream};
+use super::copy::{Holes, Options, Sum, into, stream};
 use super::order::{Answer, Given, Hands, Order, Sent};
 use super::wire::Fail;
 use super::{Error, Held, Meant, Result, Target};
@@ -29,7 +29,7 @@ use crate::store::lock;
 use crate::sys::at;
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::{Owners, Staging};
-use crate::workspace::view::resolve::{Components, Place};
+use crate::workspace::view::resolve::{Components, Mount, Place};
 use crate::workspace::view::{self, Stack, View, Walk};
 
 /// How long a jail that starts or ends is waited for.
@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(in crate::ops) struct Told {
     /// The id of the workspace.
     name: String,
-    /// Where its places are.
-    places: Vec<Components>,
+    /// Where its places are, and what is mounted there.
+    places: Vec<(Components, Option<Mount>)>,
     aliases: Vec<(Components, Components)>,
     order: Order,
 }
@@ -96,7 +96,9 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     if !is_workspace(word) {
         return Ok(None);
     }
-    let Meant { state, id, title, over } = Meant::by(word, monitor)?;
+    let meant = Meant::by(word, monitor)?;
+    let (id, title, over) = (meant.id, meant.title.clone(), meant.over);
+    let state = StateDir::open()?;
     if over || id.kind() != Kind::Workspace {
         return Ok(None);
     }
@@ -107,13 +109,8 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     let dir = live::dir(&state, id).map_err(failed)?;
     let Some(live) = live::find(&state, id, &dir, &title).map_err(failed)? else { return Ok(None) };
     let turn = turn(&state, id, &dir)?.ok_or_else(|| Error::InUse(title.clone()))?;
-    // A second filter holds there, which cannot tell what `openat2` is called with.
-    match live::writes_to_host(&live) {
-        Some(false) => {}
-        Some(true) => return Err(Error::WritesToHost(title)),
-        None => return Err(NotLive::Strange(title).into()),
-    }
-    let target = Target::read(word, monitor)?;
+    // What is in it is for the jail to see.
+    let (target, _) = Target::look(meant)?;
     Ok(Some(Jail { live, state, id, target, _turn: turn }))
 }
 
@@ -137,7 +134,7 @@ impl Jail {
     /// Have it carried out; `None`: the jail had ended before.
     pub(super) fn carry_out(self, order: &Order, data: &mut dyn Read) -> Result<Option<Answer>> {
         let Jail { live, state, id, target, _turn } = self;
-        let at = |place: &Place| place.at.clone();
+        let at = |place: &Place| (place.at.clone(), place.mount.clone());
         let told = ToldOf {
             name: &target.name,
             places: target.view.places.iter().map(at).collect(),
@@ -191,7 +188,7 @@ fn name_of(order: &Order) -> String {
 #[derive(Serialize)]
 struct ToldOf<'a> {
     name: &'a str,
-    places: Vec<Components>,
+    places: Vec<(Components, Option<Mount>)>,
     aliases: &'a [(Components, Components)],
     order: &'a Order,
 }
@@ -212,10 +209,10 @@ pub(in crate::ops) fn carry_out(told: &[u8], data: &mut dyn Read) -> Vec<u8> {
 fn open(told: &Told) -> Result<Target> {
     let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let mut places = Vec::new();
-    for (n, at) in told.places.iter().enumerate() {
+    for (n, (at, mount)) in told.places.iter().enumerate() {
         let path: Vec<u8> = at.iter().flat_map(|c| [b"/", c.as_slice()].concat()).collect();
         match openat2::absolute(&path, For::Listing) {
-            Ok(dir) => places.push(Place { at: at.clone(), stack: Stack::plain(dir) }),
+            Ok(dir) => places.push(Place { at: at.clone(), stack: Stack::plain(dir), mount: mount.clone() }),
             Err(e) if n == 0 => return Err(view::Error::sys("open", &path)(e).into()),
             // A part that this jail does not show: what is said to lie there lies elsewhere.
             Err(_) => {}
@@ -224,7 +221,15 @@ fn open(told: &Told) -> Result<Target> {
     let owners = places.iter().map(|_| Owners { jail: None, bottom: own }).collect();
     let (name, aliases) = (told.name.clone(), told.aliases.clone());
     let view = View { places, aliases };
-    Ok(Target { title: name.clone(), name, running: true, view, owners, _held: Held::Inside })
+    Ok(Target {
+        title: name.clone(),
+        name,
+        running: true,
+        view,
+        owners,
+        volumes: super::mounts::Volumes::default(),
+        _held: Held::Inside,
+    })
 }
 
 /// `aj cp` of the host's `from` to `to` in the tree that `word` means.
@@ -248,7 +253,14 @@ fn copy_into(
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<Option<Copied>> {
-    let (opened, meta, source) = into::look(from)?;
+    let (opened, meta, mut source) = into::look(from)?;
+    let read = |e: crate::sys::Error| Error::Host {
+        what: "read",
+        name: crate::base::text::os(from),
+        source: std::io::Error::from(e.errno),
+    };
+    let holes = Holes::of(&opened).map_err(read)?;
+    source.sparse = holes.as_ref().map(Holes::size);
     if source.directory && !options.recursive {
         return Err(into::needs_recursive(from));
     }
@@ -261,7 +273,10 @@ fn copy_into(
         None => Ok(None),
     };
     if !meta.is_dir() {
-        return copied(jail.carry_out(&order, &mut &opened)?);
+        return copied(match &holes {
+            Some(holes) => jail.carry_out(&order, &mut holes.sending(&opened))?,
+            None => jail.carry_out(&order, &mut &opened)?,
+        });
     }
     let own = jail.target.directory_of(&jail.state, jail.id)?;
     let mut sum = Sum::new(&jail.target, "in");

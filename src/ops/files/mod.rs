@@ -12,7 +12,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::{Monitor, Silent};
-use crate::ops::exec::NotLive;
+use crate::ops::exec::{NotLive, live};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
@@ -29,6 +29,7 @@ use crate::workspace::view::{self, At, Dir, Editor, Entry, Spot, Stack, View};
 pub mod copy;
 mod ignored;
 pub mod inside;
+mod mounts;
 pub mod order;
 pub mod read;
 pub mod replace;
@@ -55,6 +56,9 @@ pub enum Error {
     /// A jail is at work in it, and what is below its mount may not change.
     #[error("a jail is at work in `{0}`")]
     Live(String),
+    /// A jail has the volume, or somebody reads in it.
+    #[error("`{0}` is in use: a jail that runs has it, or another `aj` reads in it")]
+    HasVolume(String),
     /// `aj diff` or another reader has it.
     #[error("`{0}` is in use by another `aj`")]
     InUse(String),
@@ -85,11 +89,18 @@ pub enum Error {
     /// The jail that is at work in it cannot be asked.
     #[error(transparent)]
     NotLive(#[from] NotLive),
-    /// It writes to the host's own directories.
-    #[error(
-        "the jail of workspace `{0}` writes to directories of the host's or to a volume, and cannot be asked to change files"
-    )]
-    WritesToHost(String),
+    /// A jail is at work in it, and holds in its memory what it writes.
+    #[error("what is written in `{0}` is in the memory of its jail until that ends (storage memory)")]
+    InMemory(String),
+    /// It is mounted so that nobody writes there.
+    #[error("`{0}` is mounted read-only in the workspace (EROFS)")]
+    ReadOnly(String),
+    /// It is the host's.
+    #[error("`{0}` is the host's own, and mounted in the workspace")]
+    OnHost(String),
+    /// Something is mounted there.
+    #[error("`{0}` is, or holds, what something is mounted on in the workspace (EBUSY)")]
+    Mounted(String),
     /// It does not say what it did.
     #[error("whether the jail of workspace `{title}` has done it is not known: {why}")]
     Unsure {
@@ -123,6 +134,8 @@ pub struct Target {
     view: View,
     /// Whose things are in each place of the view.
     owners: Vec<Owners>,
+    /// Volumes among them.
+    volumes: mounts::Volumes,
     /// Keeps it from being removed or mounted meanwhile.
     _held: Held,
 }
@@ -144,10 +157,23 @@ impl Target {
             return volume::read(volume);
         }
         let meant = Meant::by(word, monitor)?;
+        let (target, in_memory) = Target::look(meant)?;
+        if in_memory {
+            return Err(Error::InMemory(target.title.clone()));
+        }
+        Ok(target)
+    }
+
+    /// The same for whoever needs to know only where everything is. Whether what is in it is not to be seen now.
+    fn look(meant: Meant) -> Result<(Target, bool)> {
         let tree = changes::open_tree(meant.id)?;
-        let (view, owners) = view_of(&tree)?;
+        let workspace = tree.running && meant.id.kind() == Kind::Workspace;
+        let seen = if workspace { live::look(&meant.state, meant.id) } else { None };
+        let in_memory = seen.as_ref().is_some_and(|seen| seen.in_memory);
+        let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
-        Ok(Target { name, title: meant.title, running, view, owners, _held: Held::Read(tree) })
+        let title = meant.title;
+        Ok((Target { name, title, running, view, owners, volumes, _held: Held::Read(tree) }, in_memory))
     }
 
     /// The same to change it. With the empty directory in which new things are made.
@@ -166,14 +192,14 @@ impl Target {
             Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
         let described = changes::tree_of_run(&tree)?;
-        let (view, owners) = view_of(&described)?;
+        let (view, owners, volumes) = view_of(&described, None)?;
         let record_of = |run: Id| {
             ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
         };
         let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
         let staging = Staging::Apart(staging);
         let name = id.to_string();
-        Ok((Target { name, title, running: false, view, owners, _held: Held::Edit(tree) }, staging))
+        Ok((Target { name, title, running: false, view, owners, volumes, _held: Held::Edit(tree) }, staging))
     }
 
     /// Where it lies itself, when it is being changed.
@@ -200,19 +226,16 @@ impl Target {
 
     /// One who changes the place that `spot` is in.
     fn editor<'a>(&'a self, place: usize, staging: &Staging) -> Result<Editor<'a>> {
-        let staging = match staging {
-            Staging::Apart(staging) => Staging::Apart(
-                openat2::beneath(staging, b".", For::Listing).map_err(view::Error::sys("open", b"edit"))?,
-            ),
-            Staging::Beside(start) => Staging::Beside(start.clone()),
-        };
+        let staging = self.staging(place, staging)?;
         Ok(Editor::new(&self.view.places[place].stack, staging, self.owners[place]))
     }
 
     /// What is at a path, as it is shown. `meta` in the layer `layer` of place `place`.
     fn file(&self, place: usize, path: &[u8], entry: &Entry, target: Option<&[u8]>) -> File {
         let meta = &entry.meta;
-        let bottom = entry.layer + 1 == self.view.places[place].stack.depth() && entry.layer > 0;
+        let of = &self.view.places[place];
+        let host = of.mount.as_ref().is_some_and(|mount| mount.host);
+        let bottom = host || entry.layer + 1 == of.stack.depth() && entry.layer > 0;
         let (uid, gid) = self.inside(place, meta, bottom);
         let link = target.map(name);
         File {
@@ -288,7 +311,8 @@ impl Drop for Target {
     }
 }
 
-fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
+/// What is seen of a tree, by whoever has looked at its live jail.
+fn view_of(tree: &changes::Tree, seen: Option<live::Seen>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];
@@ -297,7 +321,7 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
         Ok::<_, Error>((meta.uid, meta.gid))
     };
     let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let mut beside = None;
+    let (mut beside, mut found) = (None, None);
     for opened in tree.opened()? {
         owners.push(if at::is_root() {
             Owners { jail: Some(look(&opened.upper)?), bottom: look(&opened.base)? }
@@ -313,14 +337,18 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
             None if tree.homeless && first => workspace.clone(),
             _ => components(opened.at.as_os_str().as_bytes()).collect(),
         };
-        places.push(Place { at, stack: Stack::overlay(opened.upper, opened.sealed, opened.base) });
+        places.push(Place {
+            at,
+            stack: Stack::overlay(opened.upper, opened.sealed, opened.base),
+            mount: None,
+        });
     }
     // What a workspace has beside its tree: directories that are bound as they are, or, once it stands on
     // layers, overlays of what each has of them.
     if let Some(beside) = beside.filter(|_| tree.id.kind() == Kind::Workspace) {
         let state = StateDir::open()?;
-        let record = store::Filed::read(&state, tree.id).map_err(workspaces::Error::from)?;
-        let layers = record.map(|filed| filed.record.layers).unwrap_or_default();
+        let filed = store::Filed::read(&state, tree.id).map_err(workspaces::Error::from)?;
+        let layers = filed.as_ref().map(|filed| filed.record.layers.clone()).unwrap_or_default();
         for (room, at) in [(c"home", &b"/home/agent"[..]), (c"output", b"/output")] {
             let Ok(dir) = openat2::beneath(&beside, room.to_bytes(), For::Listing) else { continue };
             let jail = if at::is_root() { Some(look(&dir)?) } else { None };
@@ -331,12 +359,18 @@ fn view_of(tree: &changes::Tree) -> Result<(View, Vec<Owners>)> {
                 None => (Stack::plain(dir), caller),
             };
             owners.push(Owners { jail, bottom });
-            places.push(Place { at: components(at).collect(), stack });
+            places.push(Place { at: components(at).collect(), stack, mount: None });
         }
+        found = filed.map(|filed| workspaces::Found { state, filed });
+    }
+    let mut volumes = mounts::Volumes::default();
+    if let Some(found) = found {
+        let mounted = mounts::of(&found, (tree, seen));
+        volumes = mounts::add((&found.state, mounted), (&mut places, &mut owners))?;
     }
     let elsewhere = places.first().filter(|place| place.at != workspace).map(|place| place.at.clone());
     let aliases = elsewhere.map(|at| (workspace, at)).into_iter().collect();
-    Ok((View { places, aliases }, owners))
+    Ok((View { places, aliases }, owners, volumes))
 }
 
 /// A path as it is shown in JSON.
@@ -377,15 +411,16 @@ fn format() -> FormatVersion {
 }
 
 /// The directory that a spot is, if it is one.
-fn directory(target: &Target, spot: Spot, given: &OsStr) -> Result<(Dir, Vec<u8>)> {
-    let shown = target.view.shown(&spot);
-    let stack = target.stack(&spot);
-    match spot.at {
-        At::Top(dir) => Ok((dir, shown)),
+fn directory(target: &Target, spot: &Spot, given: &OsStr) -> Result<(Dir, Vec<u8>)> {
+    let shown = target.view.shown(spot);
+    let stack = target.stack(spot);
+    let read = |e| view::Error::sys("read", given.as_bytes())(e);
+    match &spot.at {
+        At::Top(dir) => Ok((dir.again().map_err(read)?, shown)),
         At::In { entry: None, .. } => Err(view::Error::Missing(given.as_bytes().to_vec()).into()),
         At::In { parent, entry: Some(entry) } if entry.meta.kind == FileKind::Dir => {
             let name = view::split(&spot.path).1;
-            let dir = parent.enter(stack, name).map_err(view::Error::sys("read", given.as_bytes()))?;
+            let dir = parent.enter(stack, name).map_err(read)?;
             Ok((dir, shown))
         }
         At::In { .. } => Err(view::Error::NotDir(given.as_bytes().to_vec()).into()),

@@ -52,10 +52,10 @@ pub fn list(
         tell(one(target, place, (parent, &name), &target.view.shown(&spot), entry));
         return Ok(None);
     }
-    let stack = target.stack(&spot);
-    let (dir, _) = directory(target, spot, path)?;
+    let (dir, _) = directory(target, &spot, path)?;
     let read = |e| view::Error::sys("read", path.as_bytes())(e);
-    let mut walk = Walk::new(stack, &dir).map_err(read)?;
+    let mut walk = Walk::over(&target.view, &spot, &dir).map_err(read)?;
+    let place = |walk: &Walk<'_>| walk.place().unwrap_or(place);
     let mut told = 0;
     let mut last = Vec::new();
     while let Some(step) = walk.step().map_err(read)? {
@@ -72,9 +72,9 @@ pub fn list(
             Step::Entry(entry) => {
                 let said = match walk.here() {
                     Ok(here) if entry.meta.kind == FileKind::Symlink => {
-                        one(target, place, (&here, walk.name()), walk.path(), &entry)
+                        one(target, place(&walk), (&here, walk.name()), walk.path(), &entry)
                     }
-                    _ => Told::Entry(Box::new(target.file(place, walk.path(), &entry, None))),
+                    _ => Told::Entry(Box::new(target.file(place(&walk), walk.path(), &entry, None))),
                 };
                 let mut go_on = tell(said);
                 if options.recursive

@@ -138,15 +138,16 @@ impl Search<'_> {
             return Ok(self.file(parent, view::split(&spot.path).1, &shown));
         }
         let stack = target.stack(&spot);
-        let (dir, shown) = directory(target, spot, path)?;
-        self.tree(stack, &dir, &shown, monitor)
+        let (dir, shown) = directory(target, &spot, path)?;
+        let walk = Walk::over(&target.view, &spot, &dir);
+        walk.and_then(|walk| self.tree(stack, (walk, &dir), &shown, monitor))
             .map_err(|e| view::Error::sys("search", path.as_bytes())(e).into())
     }
 
     fn tree(
         &mut self,
         stack: &Stack,
-        dir: &Dir,
+        (mut walk, dir): (Walk<'_>, &Dir),
         shown: &[u8],
         monitor: &dyn Monitor,
     ) -> crate::sys::Result<bool> {
@@ -158,7 +159,6 @@ impl Search<'_> {
         if !self.query.no_ignore {
             ignored.enter(dir, stack, 0, &mut |text| warn(shown, text));
         }
-        let mut walk = Walk::new(stack, dir)?;
         while let Some(step) = walk.step()? {
             let path = below(shown, walk.path());
             let entry = match step {

@@ -35,7 +35,7 @@ pub(super) fn read(word: &str) -> Result<Target> {
 pub(super) fn edit(word: &str) -> Result<(Target, Staging)> {
     let (state, id) = find(word)?;
     let Some(held) = store::hold_alone(&state, id).map_err(volumes::Error::from)? else {
-        return Err(Error::Live(format!("{START}{word}")));
+        return Err(Error::HasVolume(format!("{START}{word}")));
     };
     let staging = Staging::Apart(held.stage()?);
     Ok((target(held, false, Held::EditVolume)?, staging))
@@ -57,13 +57,14 @@ fn target(held: store::Held, running: bool, hold: impl FnOnce(store::Held) -> He
     let owners = Owners { jail: at::is_root().then_some((meta.uid, meta.gid)), bottom: caller };
     let name = held.record.name.to_string();
     let at = format!("{PLACE}/{name}");
-    let place = Place { at: components(at.as_bytes()).collect(), stack: Stack::plain(top) };
+    let place = Place { at: components(at.as_bytes()).collect(), stack: Stack::plain(top), mount: None };
     Ok(Target {
         name: held.record.id.to_string(),
         title: format!("{START}{name}"),
         running,
         view: View { places: vec![place], aliases: Vec::new() },
         owners: vec![owners],
+        volumes: super::mounts::Volumes::default(),
         _held: hold(held),
     })
 }

@@ -25,6 +25,9 @@ pub(super) enum Fail {
     Sys(String, Vec<u8>, Call),
     Host(String, String, i32, String),
     Changed(String, String),
+    ReadOnly(String),
+    OnHost(String),
+    Mounted(String),
     Other(String),
 }
 
@@ -40,6 +43,9 @@ impl From<Error> for Fail {
                 Fail::Host(what.to_owned(), name, source.raw_os_error().unwrap_or(0), source.to_string())
             }
             Error::Changed { path, found } => Fail::Changed(path, found),
+            Error::ReadOnly(path) => Fail::ReadOnly(path),
+            Error::OnHost(path) => Fail::OnHost(path),
+            Error::Mounted(path) => Fail::Mounted(path),
             Error::Asked(why) => Fail::Other(why),
             // Of finding a tree, and of jails: there is neither where this is said.
             Error::Tree(_)
@@ -47,9 +53,10 @@ impl From<Error> for Fail {
             | Error::State(_)
             | Error::Live(_)
             | Error::InUse(_)
+            | Error::HasVolume(_)
+            | Error::InMemory(_)
             | Error::Volume(_)
             | Error::NotLive(_)
-            | Error::WritesToHost(_)
             | Error::Unsure { .. }
             | Error::Undone { .. } => Fail::Other(e.to_string()),
         }
@@ -111,6 +118,9 @@ impl From<Fail> for Error {
                 return Error::Host { what: word(what), name, source };
             }
             Fail::Changed(path, found) => return Error::Changed { path, found },
+            Fail::ReadOnly(path) => return Error::ReadOnly(path),
+            Fail::OnHost(path) => return Error::OnHost(path),
+            Fail::Mounted(path) => return Error::Mounted(path),
             Fail::Other(why) => return Error::Asked(why),
         })
     }
@@ -131,6 +141,9 @@ mod tests {
             Box::new(move || View::sys_for_test(path()).into()),
             Box::new(|| Error::Changed { path: "x".into(), found: "absent".into() }),
             Box::new(|| Error::Asked("no".into())),
+            Box::new(|| Error::ReadOnly("/x".into())),
+            Box::new(|| Error::OnHost("/x".into())),
+            Box::new(|| Error::Mounted("x".into())),
             Box::new(|| Error::Host {
                 what: "write",
                 name: "x".into(),

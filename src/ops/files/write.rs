@@ -58,6 +58,7 @@ pub fn write(
     options: &Writing,
 ) -> Result<Done> {
     let spot = find_to_make(target, path)?;
+    target.check_writable(spot.place, staging)?;
     let old = entry(&spot, path)?;
     if let Some(old) = old.filter(|old| old.meta.kind != FileKind::File) {
         let is = view::noun(&old.meta);
@@ -223,6 +224,7 @@ pub fn remove(
             Some(there) => there,
         };
         let editor = target.editor(spot.place, staging)?;
+        target.check_free(spot.place, &spot.path)?;
         let (dir, last) = view::split(&spot.path);
         let dir = editor.prepare(dir, None)?;
         if there.meta.kind == FileKind::Dir && !recursive && !is_empty(target, &spot, &dir, last)? {
@@ -276,6 +278,8 @@ pub fn rename(
         return Err(view::Error::IntoItself { from, to }.into());
     }
     let editor = target.editor(source.place, staging)?;
+    target.check_free(source.place, &source.path)?;
+    target.check_free(aim.place, &spot_path)?;
     let (dir, new) = view::split(&spot_path);
     let aim_dir = editor.prepare(dir, None)?;
     let read = |e| view::Error::sys("look up", to.as_bytes())(e);

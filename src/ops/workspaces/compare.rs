@@ -1,6 +1,6 @@
 //! `aj fork compare`: what forks of one workspace have made of it, side by side.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::os::fd::OwnedFd;
 
 use super::{Error, Found, find, have_one_base};
@@ -9,13 +9,18 @@ use crate::ops::files::name;
 use crate::schema::changes::FORMAT;
 use crate::schema::fork::{Compared, Fork, Path, Side};
 use crate::store::planted::Planted;
+use crate::store::workspaces as store;
 use crate::sys::openat2::{self, For};
 use crate::sys::{self, errno};
-use crate::workspace::compare::{self, Became};
-use crate::workspace::view::Stack;
+use crate::workspace::compare::{self, Became, Row};
+use crate::workspace::view::{self, Stack};
 
-/// Paths that are compared at most.
+/// Paths that are compared at most, in the workspace and in each room.
 const MOST: usize = 50_000;
+
+/// What workspaces have beside their trees: what it is called, its directory, and where it is seen.
+const ROOMS: [(&str, &CStr, &[u8]); 2] =
+    [("home", c"home", b"/home/agent"), ("output", c"output", b"/output")];
 
 /// Compare the workspaces that `words` name; of one that has forks, these.
 pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
@@ -62,8 +67,16 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
         sides.push(compare::Side { own: mine, whole, hidden });
     }
     let base = base.ok_or(Error::None)?;
-    let (rows, all) = compare::compare(sides, &base, MOST).map_err(crate::store::Error::from)?;
-    let count = |at: usize| rows.iter().filter(|row| row.sides[at].0 != Became::Same).count() as u64;
+    let compared = |sides, base: Option<&Stack>| compare::compare(sides, base, MOST);
+    let (rows, mut all) = compared(sides, Some(&base)).map_err(crate::store::Error::from)?;
+    let mut rows: Vec<(&str, Row)> = rows.into_iter().map(|row| ("workspace", row)).collect();
+    for (root, room, at) in ROOMS {
+        let (sides, base) = room_of((&forks, &trees), room, common)?;
+        let (more, whole) = compared(sides, base.as_ref()).map_err(crate::store::Error::from)?;
+        all &= whole;
+        rows.extend(more.into_iter().map(|row| (root, Row { path: view::join(at, &row.path), ..row })));
+    }
+    let count = |at: usize| rows.iter().filter(|(_, row)| row.sides[at].0 != Became::Same).count() as u64;
     let one = |(at, (fork, tree)): (usize, (&Found, &changes::Tree))| Fork {
         name: fork.name().clone(),
         id: fork.id(),
@@ -71,13 +84,13 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
         changes: count(at),
     };
     let told = forks.iter().zip(&trees).enumerate().map(one).collect();
-    let paths = rows.into_iter().map(|row| {
+    let paths = rows.into_iter().map(|(root, row)| {
         let differ = row.sides.iter().any(|(_, like)| *like != 0);
         let side = |(became, like): &(Became, usize)| Side {
             status: status(*became),
             same_as: forks[*like].name().clone(),
         };
-        Path { name: name(&row.path), differ, forks: row.sides.iter().map(side).collect() }
+        Path { root, name: name(&row.path), differ, forks: row.sides.iter().map(side).collect() }
     });
     Ok(Compared {
         format_version: FORMAT,
@@ -87,6 +100,38 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
         paths: paths.collect(),
         complete: all,
     })
+}
+
+/// One of the rooms of all forks, and what they have in common of it; `None`: nothing.
+fn room_of(
+    (forks, trees): (&[Found], &[changes::Tree]),
+    room: &CStr,
+    common: usize,
+) -> Result<(Vec<compare::Side>, Option<Stack>), Error> {
+    let (mut sides, mut base) = (Vec::new(), None);
+    for (fork, tree) in forks.iter().zip(trees) {
+        let open = || {
+            let beside = openat2::parent(&tree.upper, For::Listing)?;
+            openat2::beneath(&beside, room.to_bytes(), For::Listing)
+        };
+        let upper = open().map_err(crate::store::Error::from)?;
+        let mut sealed = store::open_layers(&fork.state, &fork.filed.record.layers, room)?;
+        let own = sealed.len().saturating_sub(common);
+        let dup = |fds: &[OwnedFd]| fds.iter().map(again).collect::<Result<Vec<_>, _>>();
+        let mut mine = vec![again(&upper)?];
+        mine.extend(dup(&sealed[..own])?);
+        if base.is_none() {
+            let mut below = dup(&sealed[own..])?;
+            base = below.pop().map(|oldest| Stack::base(below, oldest));
+        }
+        // The oldest lies over nothing; without any it is bound as it is.
+        let whole = match sealed.pop() {
+            Some(oldest) => Stack::overlay(upper, sealed, oldest),
+            None => Stack::plain(upper),
+        };
+        sides.push(compare::Side { own: mine, whole, hidden: Planted::default() });
+    }
+    Ok((sides, base))
 }
 
 /// How many of the oldest layers all have.

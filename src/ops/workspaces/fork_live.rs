@@ -5,11 +5,14 @@ use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use super::{Error, Found};
+use crate::base::id::Id;
 use crate::jail::freeze::Jail;
+use crate::monitor::Silent;
 use crate::ops::exec::live;
 use crate::ops::pause::{self, Still};
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
+use crate::store::ledger;
 use crate::store::trees::{self, Tree};
 use crate::store::workspaces::{self, MOST_LAYERS, NewLayer, Placed, ROOMS};
 use crate::sys::openat2::{self, For};
@@ -66,6 +69,7 @@ pub(super) fn copy(found: &Found) -> Result<Option<Copied>, Error> {
         let id = live::jail_of(state, found.id());
         let jail = id.map(|id| pause::jail_that_runs(state, id)).transpose().map_err(Error::Still)?.flatten();
         if let Some(jail) = jail
+            && is_on_disk(found, jail.id)?
             && let Some(copied) = of(found, tree, &jail)?
         {
             return Ok(Some(copied));
@@ -74,6 +78,16 @@ pub(super) fn copy(found: &Found) -> Result<Option<Copied>, Error> {
         std::thread::sleep(BETWEEN);
     }
     Err(Error::InUse { name: found.name().to_string(), by_run: true })
+}
+
+/// Refuse what only the jail itself sees: what it writes comes to the disk at its end.
+fn is_on_disk(found: &Found, jail: Id) -> Result<bool, Error> {
+    let start =
+        ledger::read(&found.state, &Silent, |l| l.get(jail.as_str())).ok().flatten().and_then(|r| r.start);
+    match start.is_some_and(|start| start.policy.storage == "memory") {
+        true => Err(Error::InMemory { name: found.name().to_string() }),
+        false => Ok(true),
+    }
 }
 
 /// Whether `jail` is still the one that has the tree.
@@ -167,6 +181,16 @@ fn fill(found: &Found, (tree, jail): (&Tree, &Jail), layer: &NewLayer) -> Result
     answer.map(Some).ok_or_else(restless)
 }
 
+/// Give a layer its place, once it is on the disk: what a record names must be there after a loss of power, and
+/// nobody could tell by a layer that it is not. The jail runs again meanwhile.
+fn place(layer: NewLayer, state: &StateDir) -> Result<Placed, Error> {
+    if let Err(e) = nix::unistd::syncfs(layer.dir()) {
+        layer.discard()?;
+        return Err(crate::store::Error::from(crate::sys::Error::new("syncfs", "layers", e)).into());
+    }
+    Ok(layer.place(state)?)
+}
+
 /// The layers of a fork: the new one on those of the workspace, and never more of them than can be.
 fn stand(
     state: &StateDir,
@@ -178,7 +202,7 @@ fn stand(
         return Ok((below, Vec::new()));
     }
     if below.len() < MOST_LAYERS {
-        let placed = layer.place(state)?;
+        let placed = place(layer, state)?;
         let layers = std::iter::once(placed.name.clone()).chain(below).collect();
         return Ok((layers, vec![placed]));
     }
@@ -200,7 +224,7 @@ fn stand(
         merged.discard()?;
         return Err(e);
     }
-    let placed = merged.place(state)?;
+    let placed = place(merged, state)?;
     let layers = std::iter::once(placed.name.clone()).chain(oldest.iter().cloned()).collect();
     Ok((layers, vec![placed]))
 }

@@ -51,6 +51,9 @@ pub(super) fn copy(
             return Err(e);
         }
     };
+    if let Some(why) = without_git(from) {
+        monitor.warn(&why);
+    }
     tell(monitor, (from, "was left out"), &taken.left_out);
     tell(monitor, (from, "changed while it was copied"), &taken.changed);
     let placed = layer.place(state)?;
@@ -61,6 +64,68 @@ pub(super) fn copy(
         bytes: taken.bytes,
     };
     Ok(Copied { placed, import })
+}
+
+/// Bytes of a file of git's that are looked at.
+const POINTER: usize = 4096;
+
+/// Why git does not work in a copy of `from`, or not with all that it had, if that is so: what a repository has
+/// elsewhere is not copied, and a copy at another place is nobody's worktree. Only said, so what cannot be read
+/// is not judged; what is judged was written by whoever made the tree, and decides nothing else.
+fn without_git(from: &Path) -> Option<String> {
+    let top = openat2::absolute(from.as_os_str().as_bytes(), For::Listing).ok()?;
+    let text = |dir: &std::os::fd::OwnedFd, name: &[u8]| {
+        let named = openat2::beneath(dir, name, For::Naming).ok()?;
+        let file =
+            (at::fstat(&named).ok()?.kind == at::FileKind::File).then(|| at::reopen(&named).ok())??;
+        let mut bytes = Vec::new();
+        let file = std::fs::File::from(file);
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, POINTER as u64), &mut bytes).ok()?;
+        Some(bytes)
+    };
+    let leads_out =
+        |path: &[u8]| path.first() == Some(&b'/') || path.split(|b| *b == b'/').any(|c| c == b"..");
+    let whole = text::brief(&text::os(&from.join(".git")));
+    let elsewhere = |what: &str| {
+        Some(format!(
+            "`{whole}` is {what} a git directory elsewhere, which is not copied: git has no repository in the \
+             workspace (`--from-dir` shows it, and a clone can be imported)"
+        ))
+    };
+    match at::stat(&top, b".git").ok()?.kind {
+        at::FileKind::File => {
+            let bytes = text(&top, b".git")?;
+            let path = bytes.strip_prefix(b"gitdir:")?.trim_ascii();
+            if leads_out(path) {
+                elsewhere("the pointer of a linked worktree or a submodule to")
+            } else {
+                None
+            }
+        }
+        at::FileKind::Symlink => {
+            if leads_out(&at::read_link(&top, b".git").ok()?) {
+                elsewhere("a link to")
+            } else {
+                None
+            }
+        }
+        at::FileKind::Dir => {
+            let git = openat2::beneath(&top, b".git", For::Listing).ok()?;
+            if text(&git, b"commondir").is_some_and(|path| leads_out(path.trim_ascii())) {
+                return elsewhere("a part of");
+            }
+            let borrowed = text(&git, b"objects/info/alternates")?;
+            let some =
+                borrowed.split(|b| *b == b'\n').any(|line| !line.is_empty() && !line.starts_with(b"#"));
+            some.then(|| {
+                format!(
+                    "`{whole}` borrows objects from another repository (`objects/info/alternates`), which is not \
+                     copied: `git repack -ad` brings them in, then import it"
+                )
+            })
+        }
+        _ => None,
+    }
 }
 
 impl Copied {

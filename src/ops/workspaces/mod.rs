@@ -74,7 +74,7 @@ pub enum Error {
         id: Id,
     },
     /// Somebody uses it.
-    #[error("workspace `{name}` is in use: {}", if *.by_run { "a command runs in it" } else { "`aj diff` or `aj apply` is at work" })]
+    #[error("workspace `{name}` is in use: {}", if *.by_run { "a command runs in it" } else { "another `aj` reads in it" })]
     InUse {
         /// Its name.
         name: String,
@@ -97,6 +97,14 @@ pub enum Error {
         name: String,
         /// For how long it may.
         most: std::time::Duration,
+    },
+    /// It is written to memory.
+    #[error(
+        "workspace `{name}` cannot be forked now: what runs in it writes to memory until it ends (storage memory)"
+    )]
+    InMemory {
+        /// Its name.
+        name: String,
     },
     /// No forks are meant.
     #[error("there are no forks of the name or the group `{0}`")]

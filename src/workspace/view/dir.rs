@@ -64,6 +64,15 @@ impl Dir {
         Ok(Dir { parts, meta })
     }
 
+    /// The same once more, with descriptors of its own.
+    pub fn again(&self) -> Result<Dir> {
+        let own = |part: &Part| {
+            let fd = again(&part.fd, For::Listing)?;
+            Ok(Part { layer: part.layer, fd, marked: part.marked, plain: part.plain })
+        };
+        Dir::of(self.parts.iter().map(own).collect::<Result<_>>()?)
+    }
+
     /// What shows under `name`; `None`: nothing.
     pub fn find(&self, name: &[u8]) -> Result<Option<Entry>> {
         find(&self.parts, name)

@@ -9,8 +9,9 @@
 //! In a jail that runs, the same is done inside, over the mounted overlay, which is one plain directory there:
 //! see [`Staging::Beside`] and `beside`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, mknodat};
@@ -48,7 +49,6 @@ pub struct Editor<'a> {
     pub(super) stack: &'a Stack,
     staging: Staging,
     owners: Owners,
-    made: Cell<u64>,
     /// Of [`Staging::Beside`]: what has no name of its own yet.
     pub(super) left: RefCell<Vec<(OwnedFd, Vec<u8>)>>,
 }
@@ -64,7 +64,7 @@ pub struct Staged {
 impl<'a> Editor<'a> {
     /// Edit `stack`.
     pub fn new(stack: &'a Stack, staging: Staging, owners: Owners) -> Editor<'a> {
-        Editor { stack, staging, owners, made: Cell::new(0), left: RefCell::default() }
+        Editor { stack, staging, owners, left: RefCell::default() }
     }
 
     /// Whether others are at work in what is edited.
@@ -74,8 +74,9 @@ impl<'a> Editor<'a> {
 
     /// A new name for what is going to be in `dir`, and the directory in which it is made.
     pub(super) fn temporary<'d>(&'d self, dir: &'d Dir) -> sys::Result<(BorrowedFd<'d>, Vec<u8>)> {
-        self.made.set(self.made.get() + 1);
-        let made = self.made.get();
+        // One directory serves several who edit, one after the other, and what they take out stays in it.
+        static MADE: AtomicU64 = AtomicU64::new(1);
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
         match &self.staging {
             Staging::Apart(staging) => Ok((staging.as_fd(), format!("t{made}").into_bytes())),
             Staging::Beside(start) => {
@@ -240,7 +241,11 @@ impl<'a> Editor<'a> {
             self.settle(dir, name, (staging, &temporary), FileKind::Dir)?;
             // As in any directory with the bit, what is made in it is of its group.
             let inherited = dir.meta.mode & 0o2000;
-            at::set_mode(&made, inherited | (mode & 0o1777))
+            match at::set_mode(&made, inherited | (mode & 0o1777)) {
+                // A jail that writes to the host may not ask for it.
+                Err(e) if e.errno == Errno::EPERM && inherited != 0 => at::set_mode(&made, mode & 0o1777),
+                done => done,
+            }
         };
         make().map_err(Error::sys("make", path))
     }

@@ -23,6 +23,7 @@ pub mod dir;
 pub mod edit;
 pub mod export;
 mod listing;
+mod mounts;
 pub mod resolve;
 #[cfg(test)]
 mod tests;

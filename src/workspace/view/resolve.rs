@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
-use super::{Dir, Entry, Error, Result, Stack, join};
+use super::{Dir, Entry, Error, Result, Stack};
 use crate::sys::at::FileKind;
 
 /// Links on one path, as many as the kernel follows.
@@ -25,6 +26,42 @@ pub struct Place {
     pub at: Components,
     /// The layers.
     pub stack: Stack,
+    /// It is no tree of the workspace's, but mounted there.
+    pub mount: Option<Mount>,
+}
+
+/// What is known of a place that is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Commands may write there.
+    pub writable: bool,
+    /// It is one file: of the directory nothing but this name is meant.
+    pub only: Option<Vec<u8>>,
+    /// It is the host's own, at the same path.
+    pub host: bool,
+}
+
+impl Place {
+    /// Whether it is a directory that is seen at `path`.
+    fn is_at(&self, path: &[Vec<u8>]) -> bool {
+        self.is_directory() && self.at == path
+    }
+
+    /// The path of the directory or file that it is.
+    fn whole(&self) -> Components {
+        let only = self.mount.as_ref().and_then(|mount| mount.only.clone());
+        self.at.iter().cloned().chain(only).collect()
+    }
+
+    fn is_directory(&self) -> bool {
+        self.mount.as_ref().is_none_or(|mount| mount.only.is_none())
+    }
+
+    /// Whether it is the file `name` in the directory `dir`.
+    fn is_file(&self, dir: &[Vec<u8>], name: &[u8]) -> bool {
+        let only = self.mount.as_ref().and_then(|mount| mount.only.as_deref());
+        only == Some(name) && self.at == dir
+    }
 }
 
 /// What a jail sees, as far as it lies in trees of its own.
@@ -130,12 +167,47 @@ impl View {
 
     /// A spot as it is said: below the workspace, or absolute elsewhere.
     pub fn shown(&self, spot: &Spot) -> Vec<u8> {
-        match spot.place {
-            0 if spot.path.is_empty() => b".".to_vec(),
-            0 => spot.path.clone(),
-            n if spot.path.is_empty() => absolute(&self.places[n].at),
-            n => join(&absolute(&self.places[n].at), &spot.path),
+        self.shown_path(&self.path_of(spot))
+    }
+
+    /// The same of a whole path.
+    pub fn shown_path(&self, whole: &[Vec<u8>]) -> Vec<u8> {
+        match whole.strip_prefix(self.places[0].at.as_slice()) {
+            Some([]) => b".".to_vec(),
+            Some(below) => below.join(&b'/'),
+            None => absolute(whole),
         }
+    }
+
+    /// The whole path of a spot, by its components.
+    pub fn path_of(&self, spot: &Spot) -> Components {
+        self.places[spot.place].at.iter().cloned().chain(components(&spot.path)).collect()
+    }
+
+    /// The place that a directory at `path` is, if there is one.
+    pub(super) fn directory_at(&self, path: &[Vec<u8>]) -> Option<usize> {
+        self.places.iter().position(|place| place.is_at(path))
+    }
+
+    /// The place that the file `name` in the directory `dir` is, if there is one.
+    pub(super) fn file_at(&self, dir: &[Vec<u8>], name: &[u8]) -> Option<usize> {
+        self.places.iter().position(|place| place.is_file(dir, name))
+    }
+
+    /// What else is seen in a place: paths below its top.
+    pub fn seen_in(&self, place: usize) -> Vec<Vec<u8>> {
+        let Some(at) = self.places.get(place).map(|place| place.at.as_slice()) else { return Vec::new() };
+        let below = |(n, other): (usize, &Place)| {
+            let whole = other.whole();
+            let rest = whole.strip_prefix(at).filter(|rest| n != place && !rest.is_empty())?;
+            Some(rest.join(&b'/'))
+        };
+        self.places.iter().enumerate().filter_map(below).collect()
+    }
+
+    /// Whether something is mounted at or below `path`.
+    pub fn is_mounted_on(&self, path: &[Vec<u8>]) -> bool {
+        self.places.iter().any(|place| place.whole().starts_with(path))
     }
 }
 
@@ -159,6 +231,10 @@ impl Search<'_> {
                 self.settle()?;
                 continue;
             }
+            let file = self.view.file_at(&self.here, &name);
+            if let Some(place) = file {
+                self.inside = Some((place, self.top(place)?));
+            }
             let Some((place, dir)) = self.inside.take() else {
                 self.here.push(name);
                 self.settle()?;
@@ -166,7 +242,7 @@ impl Search<'_> {
             };
             // Something else may be mounted there.
             self.here.push(name.clone());
-            if self.view.places.iter().any(|p| p.at == self.here) {
+            if file.is_none() && self.view.directory_at(&self.here).is_some() {
                 self.settle()?;
                 continue;
             }
@@ -240,7 +316,7 @@ impl Search<'_> {
         if let Some((_, to)) = self.view.aliases.iter().find(|(from, _)| *from == self.here) {
             self.here.clone_from(to);
         }
-        let holds = |(_, p): &(usize, &Place)| self.here.starts_with(&p.at);
+        let holds = |(_, p): &(usize, &Place)| p.is_directory() && self.here.starts_with(&p.at);
         let found = self.view.places.iter().enumerate().filter(holds).max_by_key(|(_, p)| p.at.len());
         let Some((place, at)) = found.map(|(n, p)| (n, p.at.len())) else {
             self.inside = None;

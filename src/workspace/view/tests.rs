@@ -54,7 +54,7 @@ impl Layers {
 
     fn view(&self) -> View {
         View {
-            places: vec![Place { at: components(b"/p/q").collect(), stack: self.stack() }],
+            places: vec![Place { at: components(b"/p/q").collect(), stack: self.stack(), mount: None }],
             aliases: vec![(components(b"/workspace").collect(), components(b"/p/q").collect())],
         }
     }

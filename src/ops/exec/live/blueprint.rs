@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::mounts::Mounted;
 use super::super::sight::Sight;
 use crate::policy::gpu::Gpus;
 use crate::policy::settings::Settings;
@@ -24,6 +25,8 @@ pub(in crate::ops::exec) struct Blueprint {
     pub(super) policy: String,
     /// Its volumes: see [`Volumes::ids`](super::super::volumes::Volumes::ids).
     pub(super) volumes: Vec<String>,
+    /// What is mounted in it beside its trees.
+    pub(super) mounts: Vec<Mounted>,
     /// What all commands in it share: see [`shape`].
     pub(super) shape: Vec<(String, String)>,
     /// What was asked for it of what a command may have less of: memory, thousandths of a processor, processes. Not

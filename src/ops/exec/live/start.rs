@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
+use super::super::mounts;
 use super::super::prepare::Prepared;
 use super::super::seat::{self, Seat};
 use super::super::{Attempt, Error, Report, Request, Tty, Watcher, attempt};
@@ -92,6 +93,7 @@ impl Hold {
             sight: prepared.sight.clone(),
             policy: serde_json::to_string(&prepared.policy).unwrap_or_default(),
             volumes: prepared.volumes.ids(),
+            mounts: mounts::of(spec, &prepared.volumes),
             shape: shape(settings, seat::gpus(request, seat)),
             asked: own::asked(settings),
         };

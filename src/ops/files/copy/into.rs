@@ -34,6 +34,8 @@ pub(super) struct Sink<'a> {
     pub(super) sum: Sum,
     /// Where everything goes, below the top of the place.
     top: Vec<u8>,
+    /// What else is seen in the place, below its top: nothing goes there by way of this.
+    mounted: Vec<Vec<u8>>,
     /// The directory written to last.
     last: Option<(Vec<u8>, Dir)>,
     /// Directories that were made: path, bits, time.
@@ -41,14 +43,32 @@ pub(super) struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(editor: Editor<'a>, options: &'a Options, sum: Sum, top: Vec<u8>) -> Sink<'a> {
-        Sink { editor, options, sum, top, last: None, made: Vec::new() }
+    pub(super) fn new(
+        editor: Editor<'a>,
+        options: &'a Options,
+        (target, direction): (&Target, &'static str),
+        (place, top): (usize, Vec<u8>),
+    ) -> Sink<'a> {
+        let (sum, mounted) = (Sum::new(target, direction), target.view.seen_in(place));
+        Sink { editor, options, sum, top, mounted, last: None, made: Vec::new() }
+    }
+
+    /// Whether something else is seen at a path below the top of the place, or at one above it.
+    fn is_covered(&self, whole: &[u8]) -> bool {
+        let below = |at: &Vec<u8>| {
+            whole.strip_prefix(at.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+        };
+        self.mounted.iter().any(below)
     }
 
     /// The directory that `path` is in, ready to be written to, and the name there. No component of it may
     /// be a link.
     fn place(&mut self, path: &[u8]) -> view::Result<(Dir, Vec<u8>)> {
         let whole = if path.is_empty() { self.top.clone() } else { join(&self.top, path) };
+        if self.is_covered(&whole) {
+            let crossed = crate::sys::Error::new("open", "", nix::errno::Errno::EXDEV);
+            return Err(view::Error::sys("write", path)(crossed));
+        }
         let (dir, name) = view::split(&whole);
         let ready = match self.last.take() {
             Some((known, ready)) if known == dir => ready,
@@ -161,6 +181,9 @@ pub struct Source {
     /// Its permission bits, and when it changed, in seconds and nanoseconds.
     mode: u32,
     mtime: Option<(i64, u32)>,
+    /// A file with holes: how long it is. Its map is sent before its content.
+    #[serde(default)]
+    pub(in crate::ops::files) sparse: Option<u64>,
 }
 
 impl Source {
@@ -199,6 +222,7 @@ pub(in crate::ops::files) fn look(from: &Path) -> Result<(fs::File, fs::Metadata
         name: (!contents).then_some(name),
         mode: if known { bits } else { FILE_MODE },
         mtime: known.then(|| stamp(&meta)).map(|at| (at.sec, at.nsec)),
+        sparse: None,
     };
     Ok((opened, meta, source))
 }
@@ -217,9 +241,13 @@ pub(in crate::ops::files) fn copy_sent(
     let spot = find_to_make(target, to)?;
     let top = source.place(&spot, to)?;
     let editor = target.editor(spot.place, staging)?;
-    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), top);
+    let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, top));
     if !source.directory {
-        if !sink.file(b"", &mut |fd| pour(data, fd, u64::MAX), (source.mode, source.mtime()))? {
+        let mut fill = |fd: &OwnedFd| match source.sparse {
+            Some(size) => super::sparse::fill(data, (size, None), fd),
+            None => pour(data, fd, u64::MAX),
+        };
+        if !sink.file(b"", &mut fill, (source.mode, source.mtime()))? {
             sink.sum.skip(to.as_bytes(), "exists");
         }
         return sink.finish();
@@ -241,7 +269,7 @@ pub fn copy_in(
     let top = source.place(&spot, to)?;
     monitor.phase("copying", 0);
     let editor = target.editor(spot.place, staging)?;
-    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), top);
+    let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, top));
     if !source.directory {
         let mut fill = |to: &OwnedFd| fill(&opened, meta.is_file(), to);
         if !sink.file(b"", &mut fill, (source.mode, source.mtime()))? {
@@ -354,7 +382,7 @@ pub fn copy_stream_in(
 ) -> Result<Copied> {
     let spot = find_to_make(target, to)?;
     let editor = target.editor(spot.place, staging)?;
-    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), spot.path);
+    let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, spot.path));
     if !sink.file(b"", &mut |fd| pour(from, fd, u64::MAX), (FILE_MODE, None))? {
         sink.sum.skip(to.as_bytes(), "exists");
     }

@@ -13,7 +13,30 @@ use crate::schema::files::{Copied, Failed};
 
 pub mod into;
 pub mod out;
+mod sparse;
 pub mod stream;
+
+/// What is sent of an open file of the host's, and its size, when it has holes that are not to be sent.
+pub(in crate::ops::files) struct Holes(sparse::Map);
+
+impl Holes {
+    /// `None`: it has none.
+    pub(in crate::ops::files) fn of(file: &std::fs::File) -> crate::sys::Result<Option<Holes>> {
+        let meta = crate::sys::at::fstat(file)?;
+        let some = meta.kind == crate::sys::at::FileKind::File && meta.size > meta.allocated;
+        if some { sparse::Map::of(file, meta.size).map(|map| Some(Holes(map))) } else { Ok(None) }
+    }
+
+    /// The size of the whole.
+    pub(in crate::ops::files) fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// Its map and its data.
+    pub(in crate::ops::files) fn sending<'a>(&'a self, file: &'a std::fs::File) -> impl std::io::Read + 'a {
+        self.0.sending(file)
+    }
+}
 
 /// Lines of reports at most.
 const LINES: usize = 1000;

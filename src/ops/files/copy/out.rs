@@ -91,12 +91,12 @@ pub fn copy_out(
         return Err(view::Error::Is { path: from.as_bytes().to_vec(), is: "a directory" }.into());
     }
     let place = place(to, own.as_deref())?;
-    let stack = target.stack(&spot);
-    let (dir, _) = directory(target, spot, from)?;
+    let (dir, _) = directory(target, &spot, from)?;
     let made = export::directory(place.dir.as_fd(), &place.name).map_err(|e| host("make", to, call(e)))?;
     let open = || openat2::beneath(&place.dir, &place.name, For::Listing);
     let (root, top) = open().and_then(|root| Ok((root, open()?))).map_err(|e| host("open", to, call(e)))?;
-    let mut walk = Walk::new(stack, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
+    let mut walk =
+        Walk::over(&target.view, &spot, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
     let mut tell = |path: &[u8], done| {
         monitor.step(1);
         add(&mut sum, path, done);

@@ -17,6 +17,7 @@ use super::super::write::find_to_make;
 use super::super::{Error, Result, Target, directory, why};
 use super::into::{Sink, pour, reason};
 use super::out::{is_directory, own_name};
+use super::sparse::{self, Map};
 use super::{Options, Sum, special};
 use crate::monitor::Monitor;
 use crate::schema::files::Copied;
@@ -52,19 +53,17 @@ pub fn copy_stream_out(
         let name = view::split(&spot.path).1;
         let file = parent.open(name).map_err(view::Error::sys("read", from.as_bytes()))?;
         let mut file = fs::File::from(file);
+        let now = crate::sys::at::fstat(&file).map_err(view::Error::sys("read", from.as_bytes()))?;
         if options.recursive {
-            let meta = &entry.meta;
-            let of = Member {
-                path: name,
-                kind: EntryType::Regular,
-                link: b"",
-                size: meta.size,
-                meta,
-                exact: false,
-            };
-            of.write(options, out).and_then(|()| content(&mut file, meta.size, out)).map_err(failed)?;
+            let map = map(&file, &now, options).map_err(view::Error::sys("read", from.as_bytes()))?;
+            regular_member((name, &entry.meta), (&mut file, now.size, map), options, out).map_err(failed)?;
             end(out).map_err(failed)?;
-            sum.0.bytes = entry.meta.size;
+            sum.0.bytes = now.size;
+        } else if sparse::holes(&now) > HOLES {
+            return Err(Error::Asked(format!(
+                "`{}` has holes of more than 1 GiB, which a stream cannot have: copy it to a file, or with `-r` as tar",
+                crate::base::text::os(from)
+            )));
         } else {
             sum.0.bytes = io::copy(&mut file, out).map_err(failed)?;
         }
@@ -75,9 +74,9 @@ pub fn copy_stream_out(
         return Err(view::Error::Is { path: from.as_bytes().to_vec(), is: "a directory" }.into());
     }
     let prefix = own_name(target, &spot, from).unwrap_or_default();
-    let stack = target.stack(&spot);
-    let (dir, _) = directory(target, spot, from)?;
-    let mut walk = Walk::new(stack, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
+    let (dir, _) = directory(target, &spot, from)?;
+    let mut walk =
+        Walk::over(&target.view, &spot, &dir).map_err(view::Error::sys("read", from.as_bytes()))?;
     if !prefix.is_empty() {
         let path = join(&prefix, b"");
         let of = Member {
@@ -87,6 +86,7 @@ pub fn copy_stream_out(
             size: 0,
             meta: &dir.meta,
             exact: false,
+            sparse: None,
         };
         of.write(options, out).map_err(failed)?;
         sum.0.directories += 1;
@@ -169,6 +169,7 @@ fn one(
                 size: 0,
                 meta,
                 exact: options.exact,
+                sparse: None,
             };
             match walk.enter() {
                 Ok(()) => {
@@ -181,23 +182,14 @@ fn one(
         FileKind::File => {
             let opened = walk.open().map(fs::File::from).and_then(|f| Ok((crate::sys::at::fstat(&f)?, f)));
             match opened {
-                Ok((now, _)) if now.size > now.allocated.saturating_add(HOLES) => {
-                    sum.fail(&path, "has holes of more than 1 GiB, which a stream cannot have");
-                }
-                Ok((now, mut file)) => {
-                    let of = Member {
-                        path: &whole,
-                        kind: EntryType::Regular,
-                        link: b"",
-                        size: now.size,
-                        meta,
-                        exact: options.exact,
-                    };
-                    of.write(options, out)?;
-                    content(&mut file, now.size, out)?;
-                    sum.0.files += 1;
-                    sum.0.bytes += now.size;
-                }
+                Ok((now, mut file)) => match map(&file, &now, options) {
+                    Ok(map) => {
+                        regular_member((&whole, meta), (&mut file, now.size, map), options, out)?;
+                        sum.0.files += 1;
+                        sum.0.bytes += now.size;
+                    }
+                    Err(e) => sum.fail(&path, why(&e)),
+                },
                 Err(e) => sum.fail(&path, why(&e)),
             }
         }
@@ -210,6 +202,7 @@ fn one(
                     size: 0,
                     meta,
                     exact: options.exact,
+                    sparse: None,
                 }
                 .write(options, out)?;
                 sum.link(&path, &link);
@@ -223,6 +216,33 @@ fn one(
     Ok(())
 }
 
+/// Where the data of a file lies, if it goes into the stream as one with holes: those that this program reads
+/// again all do, and for others only what would be too much without.
+fn map(file: &fs::File, now: &Meta, options: &Options) -> crate::sys::Result<Option<Map>> {
+    let most = if options.exact { 0 } else { HOLES };
+    if sparse::holes(now) > most { Map::of(file, now.size).map(Some) } else { Ok(None) }
+}
+
+/// A regular file: its header and what is in it.
+fn regular_member(
+    (path, meta): (&[u8], &Meta),
+    (file, size, map): (&mut fs::File, u64, Option<Map>),
+    options: &Options,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let stored = map.as_ref().map_or(size, Map::stored);
+    let sparse = map.as_ref().map(|map| map.size);
+    let kind = EntryType::Regular;
+    Member { path, kind, link: b"", size: stored, meta, exact: options.exact, sparse }.write(options, out)?;
+    match map {
+        None => content(file, size, out),
+        Some(map) => {
+            io::copy(&mut map.sending(file), out)?;
+            pad(stored, out)
+        }
+    }
+}
+
 /// What one header says.
 struct Member<'a> {
     path: &'a [u8],
@@ -232,11 +252,24 @@ struct Member<'a> {
     meta: &'a Meta,
     /// With the part of a second of its time, in a header that is ours alone.
     exact: bool,
+    /// Of a file with holes, which has its map before its content: its size.
+    sparse: Option<u64>,
 }
 
 impl Member<'_> {
     /// Write the header, with those of GNU's for what is long.
     fn write(&self, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+        let mut records = Vec::new();
+        if self.exact {
+            records
+                .push(("mtime", format!("{}.{:09}", self.meta.mtime.sec, self.meta.mtime.nsec).into_bytes()));
+        }
+        if let Some(size) = self.sparse {
+            records.push(("GNU.sparse.major", b"1".to_vec()));
+            records.push(("GNU.sparse.minor", b"0".to_vec()));
+            records.push(("GNU.sparse.name", self.path.to_vec()));
+            records.push(("GNU.sparse.realsize", size.to_string().into_bytes()));
+        }
         for (kind, long) in [(EntryType::GNULongName, self.path), (EntryType::GNULongLink, self.link)] {
             if long.len() > 100 {
                 let mut header = Header::new_gnu();
@@ -251,10 +284,9 @@ impl Member<'_> {
                 pad(long.len() as u64 + 1, out)?;
             }
         }
-        if self.exact {
-            let text = format!(" mtime={}.{:09}\n", self.meta.mtime.sec, self.meta.mtime.nsec);
-            // The number counts itself: two digits for all times that there are.
-            let record = format!("{}{text}", text.len() + 2);
+        if !records.is_empty() {
+            let record: Vec<u8> =
+                records.iter().flat_map(|(key, value)| sparse::attribute(key, value)).collect();
             let mut header = Header::new_ustar();
             put(&mut header, 0, b"PaxHeader");
             header.set_entry_type(EntryType::XHeader);
@@ -262,10 +294,11 @@ impl Member<'_> {
             header.set_mode(0o644);
             header.set_cksum();
             out.write_all(header.as_bytes())?;
-            out.write_all(record.as_bytes())?;
+            out.write_all(&record)?;
             pad(record.len() as u64, out)?;
         }
-        let mut header = Header::new_gnu();
+        // The kind of the header is what GNU tar chooses by in which form a map is.
+        let mut header = if self.sparse.is_some() { Header::new_ustar() } else { Header::new_gnu() };
         put(&mut header, 0, self.path);
         put(&mut header, 157, self.link);
         header.set_entry_type(self.kind);
@@ -316,7 +349,7 @@ pub fn unpack(
     let spot = find_to_make(target, to)?;
     monitor.phase("copying", 0);
     let editor = target.editor(spot.place, staging)?;
-    let mut sink = Sink::new(editor, options, Sum::new(target, "in"), spot.path);
+    let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, spot.path));
     sink.directory(b"", super::super::write::DIR_MODE, None)?;
     members(&mut sink, from, options, monitor)?;
     sink.finish()
@@ -390,6 +423,12 @@ struct Long {
     link: Option<Vec<u8>>,
     size: Option<u64>,
     mtime: Option<Stamp>,
+    /// Of a file with holes: what it is called, the version of its form, its size.
+    name: Option<Vec<u8>>,
+    version: (Option<u64>, Option<u64>),
+    real: Option<u64>,
+    /// It has them in a form that is not read.
+    old: bool,
 }
 
 impl Long {
@@ -430,6 +469,11 @@ impl Long {
                 b"mtime" => {
                     self.mtime = number().and_then(|n| time(&n));
                 }
+                b"GNU.sparse.name" => self.name = Some(value),
+                b"GNU.sparse.major" => self.version.0 = number().and_then(|n| n.parse().ok()),
+                b"GNU.sparse.minor" => self.version.1 = number().and_then(|n| n.parse().ok()),
+                b"GNU.sparse.realsize" => self.real = number().and_then(|n| n.parse().ok()),
+                b"GNU.sparse.map" | b"GNU.sparse.numblocks" => self.old = true,
                 b"path" => self.path = Some(value),
                 b"linkpath" => self.link = Some(value),
                 _ => {}
@@ -463,7 +507,10 @@ fn member(
     (body, size): (&mut dyn Read, u64),
     options: &Options,
 ) -> Result<()> {
-    let raw = about.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let sparse = about.version == (Some(1), Some(0)) && about.real.is_some();
+    let old = about.old || about.version != (None, None) && !sparse;
+    let named = about.name.filter(|_| sparse).or(about.path);
+    let raw = named.unwrap_or_else(|| header.path_bytes().into_owned());
     let Some(path) = sound(&raw) else {
         sink.sum.fail(&raw, "its name leads out of the directory");
         return Ok(());
@@ -480,7 +527,15 @@ fn member(
         EntryType::Directory => sink.directory(&path, mode, mtime).map(|()| true),
         EntryType::Regular | EntryType::Continuous if path.is_empty() => Ok(true),
         EntryType::Regular | EntryType::Continuous => {
-            let done = sink.file(&path, &mut |to| whole(body, size, to), (mode, mtime));
+            if old {
+                sink.sum.fail(&path, "is a sparse file of a form that is not known");
+                return Ok(());
+            }
+            let mut fill = |to: &OwnedFd| match about.real.filter(|_| sparse) {
+                Some(real) => sparse::fill(body, (real, Some(size)), to),
+                None => whole(body, size, to),
+            };
+            let done = sink.file(&path, &mut fill, (mode, mtime));
             if let Err(view::Error::Sys { source, .. }) = &done
                 && source.call == CUT
             {
@@ -532,7 +587,7 @@ fn excluded_above(options: &Options, path: &[u8]) -> bool {
 }
 
 /// The call of an error that says that the stream ended before its time.
-const CUT: &str = "read the stream";
+pub(super) const CUT: &str = "read the stream";
 
 fn whole(body: &mut dyn Read, size: u64, to: &OwnedFd) -> crate::sys::Result<u64> {
     match pour(body, to, u64::MAX)? {
