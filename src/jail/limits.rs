@@ -1,7 +1,7 @@
 //! The control groups of one jail: made below or beside our own, read back, and removed.
 //!
-//! cgroup v2 is tried first, then a scope of systemd's for an ordinary user, then v1: the first that can
-//! hold everything that is wanted is taken. Only
+//! cgroup v2 is tried first, then a scope of systemd's, then v1: the first that can hold everything that is wanted
+//! is taken. Only
 //! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
 //! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
 //! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`): moving a process into one takes the kernel ten
@@ -102,7 +102,7 @@ impl Missing {
 pub enum Backend {
     /// A group of cgroup v2.
     V2,
-    /// A scope of the user's service manager, in cgroup v2.
+    /// A scope of the user's service manager, or of root's, in cgroup v2.
     Scope,
     /// Groups of cgroup v1, one in each hierarchy.
     V1,
@@ -121,6 +121,16 @@ impl Backend {
 
 /// The prefix of the name of every group that is ours.
 pub const PREFIX: &str = "aj-";
+
+/// The scope of the jail `id`, and the last part of the path of its group.
+pub fn scope_of(id: &Id) -> String {
+    format!("{PREFIX}{id}.scope")
+}
+
+/// The group of the jail `id`, where it is made by us.
+fn name_of(id: &Id) -> String {
+    format!("{PREFIX}{id}.{}", std::process::id())
+}
 
 /// The groups of one jail. They are removed when this is dropped, which must not be before the jail is gone.
 #[derive(Debug)]
@@ -178,24 +188,41 @@ impl Limits {
         id: &Id,
         hierarchies: &Hierarchies,
     ) -> std::result::Result<Limits, Missing> {
-        let name = format!("{PREFIX}{id}.{}", std::process::id());
-        let v2 = match place::v2(hierarchies, wants) {
-            Ok((parent, path)) => match Limits::in_v2(wants, &name, parent, path) {
-                Ok(limits) => return Ok(limits),
-                Err(e) => Missing::new(wants.needed(), e.to_string()),
-            },
+        let systemd = Limits::manager(hierarchies);
+        let in_v2 = |kept: bool| {
+            let (parent, path) = place::v2(hierarchies, wants, kept)?;
+            Limits::in_v2(wants, &name_of(id), parent, path)
+                .map_err(|e| Missing::new(wants.needed(), e.to_string()))
+        };
+        let v2 = match in_v2(systemd.is_some()) {
+            Ok(limits) => return Ok(limits),
             Err(missing) => missing,
         };
-        if let Some(limits) = Limits::in_scope(wants, id, hierarchies) {
-            return Ok(limits);
-        }
+        let v2 = match systemd {
+            None => v2,
+            Some(manager) => {
+                let lacks = manager.lacks(&wants.needed());
+                match Limits::in_scope(wants, id, manager) {
+                    Some(limits) => return Ok(limits),
+                    // Better there than nowhere.
+                    None => match in_v2(false) {
+                        Ok(limits) => return Ok(limits),
+                        Err(_) if !lacks.is_empty() && !nix::unistd::geteuid().is_root() => {
+                            Missing::new(lacks, scope::LACKS)
+                        }
+                        Err(missing) => missing,
+                    },
+                }
+            }
+        };
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name, held }),
+            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name: name_of(id), held }),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
                     v1.controllers.iter().copied().filter(|c| v2.controllers.contains(c)).collect();
                 match controllers.is_empty() {
+                    false if hierarchies.v1.is_empty() => Err(Missing { controllers, ..v2 }),
                     false => Err(Missing { controllers, ..v1 }),
                     true => Err(Missing::new(wants.needed(), "cgroup v1 and v2 each have only a part of it")),
                 }
@@ -203,26 +230,32 @@ impl Limits {
         }
     }
 
-    /// For an ordinary user whose service manager has what is wanted. Nothing is asked of it yet.
-    fn in_scope(wants: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
-        let uid = nix::unistd::geteuid();
-        // It writes to the groups, we do not: how they are mounted here is not its concern.
-        let mount = &hierarchies.v2.as_ref().filter(|_| !uid.is_root())?.mount;
-        let manager = scope::Manager::of(uid.as_raw(), mount)?;
+    /// The service manager of this user, where cgroup v2 is mounted. It writes to the groups, we do not: how they
+    /// are mounted here is not its concern.
+    fn manager(hierarchies: &Hierarchies) -> Option<scope::Manager> {
+        scope::Manager::of(nix::unistd::geteuid().as_raw(), &hierarchies.v2.as_ref()?.mount)
+    }
+
+    /// If the manager has what is wanted. Nothing is asked of it yet.
+    fn in_scope(wants: &Wants, id: &Id, manager: scope::Manager) -> Option<Limits> {
         let parent = Group::open(&manager.group).ok()?;
         if !manager.lacks(&wants.needed()).is_empty() {
             return None;
         }
         let held = Held { controller: None, parent, path: manager.group, group: None };
-        let name = format!("{PREFIX}{id}.scope");
-        Some(Limits { backend: Backend::Scope, wants: wants.clone(), name, held: vec![held] })
+        Some(Limits {
+            backend: Backend::Scope,
+            wants: wants.clone(),
+            name: scope_of(id),
+            held: vec![held],
+        })
     }
 
     /// Have pid 1 put into its scope, and look at what was made of it.
     fn enter_scope(&mut self, pid: i32) -> Result<()> {
         let hierarchies = here();
+        let manager = Limits::manager(&hierarchies);
         let mount = hierarchies.v2.map(|h| h.mount).unwrap_or_default();
-        let manager = scope::Manager::of(nix::unistd::geteuid().as_raw(), &mount);
         let manager = manager.ok_or_else(|| Error::new("connect", "systemd", Errno::ENOENT))?;
         let below = manager.start(&self.name, pid, &self.wants)?;
         let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
@@ -237,8 +270,21 @@ impl Limits {
             // Given to us by newer ones only; without it the end tells that memory ran out.
             drop(group.set("memory.oom.group", 1));
         }
+        if let Some(n) = self.wants.pids.filter(|_| self.hands_on("pids")) {
+            held("pids.max", n.saturating_add(1))?;
+        }
         if self.wants.cpu_millis.is_some() && group.read("cpu.max")?.text().starts_with("max") {
             return Err(Error::new("verify", format!("{}/cpu.max", shown(&path)), Errno::EPERM));
+        }
+        // Of disks that it cannot find it says nothing either.
+        if self.wants.hard().contains(&Controller::Io) {
+            let content = group.read("io.max")?;
+            let held = |(major, minor): &(u32, u32)| {
+                content.text().lines().any(|line| line.starts_with(&format!("{major}:{minor} ")))
+            };
+            if !self.wants.disks.iter().all(held) {
+                return Err(Error::new("verify", format!("{}/io.max", shown(&path)), Errno::EPERM));
+            }
         }
         if let Some(held) = self.held.first_mut() {
             held.path = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -250,8 +296,9 @@ impl Limits {
     /// Make a group of cgroup v2 for the jail `id` before it is known what it has to hold, which is at most what
     /// `guess` names: pid 1 can be born in it already. Then [`Limits::claim`] it. `None`: there is no place.
     pub fn reserve(guess: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
-        let (parent, path) = place::v2(hierarchies, guess).ok()?;
-        Limits::in_v2(&Wants::default(), &format!("{PREFIX}{id}.{}", std::process::id()), parent, path).ok()
+        let kept = Limits::manager(hierarchies).is_some();
+        let (parent, path) = place::v2(hierarchies, guess, kept).ok()?;
+        Limits::in_v2(&Wants::default(), &name_of(id), parent, path).ok()
     }
 
     /// Let a group that was reserved hold `wants`. `false`: it cannot, or there is nothing to hold.
@@ -352,12 +399,19 @@ impl Limits {
     /// Whether this is held here, and not by other means.
     pub fn holds(&self, controller: Controller) -> bool {
         match (self.backend, controller) {
-            (Backend::V2 | Backend::Scope, Controller::Pids) => {
+            (Backend::V2, Controller::Pids) => {
                 self.wants.pids.is_some() && self.of(controller).is_some_and(|g| g.has("pids.max"))
             }
+            // It may still have to be made: then it will have what the manager has.
+            (Backend::Scope, Controller::Pids) => self.wants.pids.is_some() && self.hands_on("pids"),
             (Backend::V1, Controller::Pids) => self.held.iter().any(|h| h.controller == Some(controller)),
             _ => self.wants.hard().contains(&controller),
         }
+    }
+
+    fn hands_on(&self, name: &str) -> bool {
+        let list = self.held.first().and_then(|held| held.parent.read("cgroup.controllers").ok());
+        list.is_some_and(|list| list.text().split(' ').any(|word| word == name))
     }
 
     /// With cgroup v1: what becomes readable when memory runs out, because there the kernel kills one

@@ -1,5 +1,5 @@
-//! A scope of the user's own service manager, for who has no group of his own: systemd puts pid 1 into
-//! one and sets its limits. `StartTransientUnit` of `org.freedesktop.systemd1.Manager`, spoken over the
+//! A scope of the user's own service manager, or of root's, for who has no group of his own: systemd puts pid 1
+//! into one and sets its limits. `StartTransientUnit` of `org.freedesktop.systemd1.Manager`, spoken over the
 //! manager's private socket, where no bus stands between. It takes some milliseconds, so it is only asked
 //! where nothing cheaper holds what is wanted.
 
@@ -18,6 +18,8 @@ use crate::sys::{Error, Result, errno};
 
 /// How long the manager may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Why it cannot hold something.
+pub(super) const LACKS: &str = "the service manager of this user (`systemd --user`) was not given it";
 /// Bytes of one answer at most.
 const MOST: usize = 1 << 20;
 
@@ -29,14 +31,17 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there.
+    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there. One stat.
     pub(super) fn of(uid: u32, mount: &Path) -> Option<Manager> {
-        let socket = PathBuf::from(format!("/run/user/{uid}/systemd/private"));
+        let (socket, group) = match uid {
+            0 => (PathBuf::from("/run/systemd/private"), mount.to_owned()),
+            _ => (
+                PathBuf::from(format!("/run/user/{uid}/systemd/private")),
+                mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
+            ),
+        };
         let is_ours = |m: std::fs::Metadata| m.file_type().is_socket() && m.uid() == uid;
-        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then(|| Manager {
-            socket,
-            group: mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
-        })
+        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then_some(Manager { socket, group })
     }
 
     /// What it cannot hold: it has what root's manager gave it, which often is not `io`.
