@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::limits::{self, PREFIX};
+use super::limits::PREFIX;
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
 use crate::sys::cgroup::Group;
@@ -49,10 +49,9 @@ impl Jail {
     pub fn ways(&self) -> Vec<Hold> {
         let hierarchies = self.hierarchies();
         let name = format!("{PREFIX}{}.{}", self.id, self.aj);
-        let scope = limits::scope_of(&self.id);
         let group = |h: &Hierarchy| {
             // The one that it is in, if that is its own; otherwise one beside or below that.
-            if h.own.file_name().is_some_and(|n| n == name.as_str() || n == scope.as_str()) {
+            if h.own.file_name().is_some_and(|n| n == name.as_str()) {
                 return Some(h.own.clone());
             }
             let ours = |path: &&Path| Group::open(path).is_ok_and(|g| g.is_ours());

@@ -122,11 +122,6 @@ impl Backend {
 /// The prefix of the name of every group that is ours.
 pub const PREFIX: &str = "aj-";
 
-/// The scope of the jail `id`, and the last part of the path of its group.
-pub fn scope_of(id: &Id) -> String {
-    format!("{PREFIX}{id}.scope")
-}
-
 /// The group of the jail `id`, where it is made by us.
 fn name_of(id: &Id) -> String {
     format!("{PREFIX}{id}.{}", std::process::id())
@@ -139,6 +134,8 @@ pub struct Limits {
     wants: Wants,
     name: String,
     held: Vec<Held>,
+    /// What keeps the scope that the group is in; systemd removes it afterwards.
+    scope: Option<scope::Keeper>,
 }
 
 /// A group, or where it is about to be made.
@@ -198,25 +195,21 @@ impl Limits {
             Ok(limits) => return Ok(limits),
             Err(missing) => missing,
         };
-        let v2 = match systemd {
-            None => v2,
-            Some(manager) => {
-                let lacks = manager.lacks(&wants.needed());
-                match Limits::in_scope(wants, id, manager) {
-                    Some(limits) => return Ok(limits),
-                    // Better there than nowhere.
-                    None => match in_v2(false) {
-                        Ok(limits) => return Ok(limits),
-                        Err(_) if !lacks.is_empty() && !nix::unistd::geteuid().is_root() => {
-                            Missing::new(lacks, scope::LACKS)
-                        }
-                        Err(missing) => missing,
-                    },
-                }
-            }
+        let v2 = match (systemd, &hierarchies.v2) {
+            (Some(manager), Some(h)) => match Limits::in_scope(wants, id, &manager, &h.mount) {
+                Ok(limits) => return Ok(limits),
+                Err(missing) => missing,
+            },
+            _ => v2,
         };
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits { backend: Backend::V1, wants: wants.clone(), name: name_of(id), held }),
+            Ok(held) => Ok(Limits {
+                backend: Backend::V1,
+                wants: wants.clone(),
+                name: name_of(id),
+                held,
+                scope: None,
+            }),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
@@ -236,61 +229,27 @@ impl Limits {
         scope::Manager::of(nix::unistd::geteuid().as_raw(), &hierarchies.v2.as_ref()?.mount)
     }
 
-    /// If the manager has what is wanted. Nothing is asked of it yet.
-    fn in_scope(wants: &Wants, id: &Id, manager: scope::Manager) -> Option<Limits> {
-        let parent = Group::open(&manager.group).ok()?;
-        if !manager.lacks(&wants.needed()).is_empty() {
-            return None;
+    /// In a scope of the manager's.
+    fn in_scope(
+        wants: &Wants,
+        id: &Id,
+        manager: &scope::Manager,
+        mount: &Path,
+    ) -> std::result::Result<Limits, Missing> {
+        let mut needed = wants.needed();
+        let lacks = manager.lacks(&needed);
+        if !lacks.is_empty() {
+            return Err(Missing::new(lacks, scope::LACKS));
         }
-        let held = Held { controller: None, parent, path: manager.group, group: None };
-        Some(Limits {
-            backend: Backend::Scope,
-            wants: wants.clone(),
-            name: scope_of(id),
-            held: vec![held],
-        })
-    }
-
-    /// Have pid 1 put into its scope, and look at what was made of it.
-    fn enter_scope(&mut self, pid: i32) -> Result<()> {
-        let hierarchies = here();
-        let manager = Limits::manager(&hierarchies);
-        let mount = hierarchies.v2.map(|h| h.mount).unwrap_or_default();
-        let manager = manager.ok_or_else(|| Error::new("connect", "systemd", Errno::ENOENT))?;
-        let below = manager.start(&self.name, pid, &self.wants)?;
-        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
-        let group = Group::open(&path)?;
-        // What systemd could not do it does not say.
-        let held = |file, wanted: u64| match group.read(file)?.number() {
-            Some(n) if n <= wanted => Ok(()),
-            _ => Err(Error::new("verify", format!("{}/{file}", shown(&path)), Errno::EPERM)),
-        };
-        if let Some(bytes) = self.wants.mem {
-            held("memory.max", bytes)?;
-            // Given to us by newer ones only; without it the end tells that memory ran out.
-            drop(group.set("memory.oom.group", 1));
+        if !needed.contains(&Controller::Pids) && manager.lacks(&[Controller::Pids]).is_empty() {
+            needed.push(Controller::Pids);
         }
-        if let Some(n) = self.wants.pids.filter(|_| self.hands_on("pids")) {
-            held("pids.max", n.saturating_add(1))?;
-        }
-        if self.wants.cpu_millis.is_some() && group.read("cpu.max")?.text().starts_with("max") {
-            return Err(Error::new("verify", format!("{}/cpu.max", shown(&path)), Errno::EPERM));
-        }
-        // Of disks that it cannot find it says nothing either.
-        if self.wants.hard().contains(&Controller::Io) {
-            let content = group.read("io.max")?;
-            let held = |(major, minor): &(u32, u32)| {
-                content.text().lines().any(|line| line.starts_with(&format!("{major}:{minor} ")))
-            };
-            if !self.wants.disks.iter().all(held) {
-                return Err(Error::new("verify", format!("{}/io.max", shown(&path)), Errno::EPERM));
-            }
-        }
-        if let Some(held) = self.held.first_mut() {
-            held.path = path.parent().map(Path::to_owned).unwrap_or_default();
-            held.group = Some(group);
-        }
-        Ok(())
+        let made = manager.scope(&format!("{PREFIX}{id}.scope"), mount, &needed).and_then(|scope| {
+            let mut limits = Limits::in_v2(wants, &name_of(id), scope.group, scope.path)?;
+            (limits.backend, limits.scope) = (Backend::Scope, Some(scope.keeper));
+            Ok(limits)
+        });
+        made.map_err(|e| Missing::new(wants.needed(), format!("systemd makes no scope: {e}")))
     }
 
     /// Make a group of cgroup v2 for the jail `id` before it is known what it has to hold, which is at most what
@@ -321,8 +280,8 @@ impl Limits {
     fn in_v2(wants: &Wants, name: &str, parent: Group, path: PathBuf) -> Result<Limits> {
         let group = parent.make(name)?;
         let held = Held { controller: None, parent, path, group: Some(group) };
-        let limits =
-            Limits { backend: Backend::V2, wants: wants.clone(), name: name.to_owned(), held: vec![held] };
+        let (wants, held) = (wants.clone(), vec![held]);
+        let limits = Limits { backend: Backend::V2, wants, name: name.to_owned(), held, scope: None };
         limits.apply_v2()?;
         Ok(limits)
     }
@@ -354,20 +313,18 @@ impl Limits {
     /// The group that pid 1 is to be born in, where it can be.
     pub fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
-            Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
-            Backend::Scope | Backend::V1 => None,
+            Backend::V2 | Backend::Scope => self.held.first()?.group.as_ref().map(AsFd::as_fd),
+            Backend::V1 => None,
         }
     }
 
     /// Make what is still to be made, while pid 1 prepares itself, and set the limits. With cgroup v1 the answer
     /// is what it steps into the groups with before it starts anything; into a scope it is put now.
-    pub fn open(&mut self, pid: i32) -> Result<Vec<OwnedFd>> {
+    pub fn open(&mut self) -> Result<Vec<OwnedFd>> {
         match self.backend {
-            Backend::V2 => {}
-            Backend::Scope => self.enter_scope(pid)?,
-            Backend::V1 => return self.open_v1(),
+            Backend::V2 | Backend::Scope => Ok(Vec::new()),
+            Backend::V1 => self.open_v1(),
         }
-        Ok(Vec::new())
     }
 
     fn open_v1(&mut self) -> Result<Vec<OwnedFd>> {
@@ -399,19 +356,12 @@ impl Limits {
     /// Whether this is held here, and not by other means.
     pub fn holds(&self, controller: Controller) -> bool {
         match (self.backend, controller) {
-            (Backend::V2, Controller::Pids) => {
+            (Backend::V2 | Backend::Scope, Controller::Pids) => {
                 self.wants.pids.is_some() && self.of(controller).is_some_and(|g| g.has("pids.max"))
             }
-            // It may still have to be made: then it will have what the manager has.
-            (Backend::Scope, Controller::Pids) => self.wants.pids.is_some() && self.hands_on("pids"),
             (Backend::V1, Controller::Pids) => self.held.iter().any(|h| h.controller == Some(controller)),
             _ => self.wants.hard().contains(&controller),
         }
-    }
-
-    fn hands_on(&self, name: &str) -> bool {
-        let list = self.held.first().and_then(|held| held.parent.read("cgroup.controllers").ok());
-        list.is_some_and(|list| list.text().split(' ').any(|word| word == name))
     }
 
     /// With cgroup v1: what becomes readable when memory runs out, because there the kernel kills one
@@ -476,8 +426,7 @@ impl Limits {
     /// Remove the groups, which are empty once pid 1 has been reaped.
     fn remove(&mut self) {
         for held in &mut self.held {
-            // A scope that is empty is removed by who made it.
-            if held.group.take().is_some() && self.backend != Backend::Scope {
+            if held.group.take().is_some() {
                 // What is left is swept by a later run.
                 drop(held.parent.remove(&self.name));
             }

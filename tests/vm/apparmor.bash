@@ -83,7 +83,7 @@ apparmor() {
             sh -c 'rm -f new; /vm/aj exec -- sh -c "echo 1 >new" && test ! -e new && /vm/aj diff && /vm/aj apply && cat new'
         expect "$who" 137 'memory' "profile loaded: limits" /vm/aj exec --mem 64M -- sh -c 'head -c 200M /dev/zero | tail'
     done
-    tests everybody "profile loaded:" escape::mounts::nothing_can escape::mounts::no_namespace escape::processes::processes_of \
+    tests everybody "profile loaded:" escape::mounts::nothing_can escape::processes::processes_of \
         escape::files::no_device jail::privileges
     # It is for that program at that place.
     enter everybody

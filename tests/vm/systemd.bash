@@ -15,7 +15,7 @@ as() {
             [ "$who" = service ] || runner=(systemd-run --user --scope --quiet)
             [ "$who" != delegated ] || runner+=(-p Delegate=yes)
             setpriv --reuid=1000 --regid=1000 --clear-groups env -i PATH="$PATH" HOME=/home/dev LANG=C.UTF-8 \
-                USER=dev XDG_RUNTIME_DIR=/run/user/1000 "${runner[@]}" "$@"
+                USER=dev XDG_RUNTIME_DIR=/run/user/1000 "${runner[@]}" env "$@"
             ;;
     esac
 }
@@ -85,9 +85,11 @@ systemd() {
     others_come_and_go
     enter session
     expect session 0 '^20 in scopes$' "twenty at once" bash -c '
-        for i in $(seq 20); do /vm/aj exec --mem 64M -- sleep 1 & done
+        for i in $(seq 20); do /vm/aj exec --mem 64M -- sleep 1.25 & done
         for p in $(jobs -p); do wait "$p" || echo failed; done
-        echo "$(/vm/aj jail list -n 20 --json | grep -o systemd-scope | wc -l) in scopes"'
+        of_these=$(/vm/aj jail list --search "sleep 1.25" -q)
+        for id in $of_these; do /vm/aj jail show --json "$id"; done | grep -Eo "\"limits_by\": ?\"systemd-scope\"" >held
+        echo "$(wc -l <held) in scopes"'
     nothing_left "twenty at once"
     watched
     no_manager
@@ -97,6 +99,19 @@ systemd() {
 # needs it any more, and the limits of all that is in there with it.
 others_come_and_go() {
     local who
+    enter service
+    # What that is about, with a group that is made in there.
+    expect service 0 '^50000 100000 and then none$' "systemd takes a controller away" bash -c '
+        slice=/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice
+        echo +cpu >"$slice/cgroup.subtree_control"
+        mkdir "$slice/mine"
+        echo "50000 100000" >"$slice/mine/cpu.max"
+        before=$(cat "$slice/mine/cpu.max")
+        systemd-run --user --quiet --wait -p CPUQuota=50% true
+        systemctl --user daemon-reload
+        sleep 1
+        echo "$before and then $(cat "$slice/mine/cpu.max" 2>/dev/null || echo none)"
+        rmdir "$slice/mine"'
     for who in scope delegated root; do
         enter "$who"
             expect "$who" 0 '^10000 100000 then 10000 100000$' "units that come and go" bash -c '
@@ -142,7 +157,7 @@ watched() {
 no_manager() {
     enter session
     systemctl kill --kill-whom=main -s STOP user@1000.service
-    expect service 125 'StartTransientUnit.*(ETIMEDOUT|EAGAIN)' "a manager that does not answer" \
+    expect service 125 'it needs a cgroup, and systemd makes no scope: .*ETIMEDOUT' "a manager that does not answer" \
         /vm/aj exec --mem 64M -- touch ran
     systemctl kill --kill-whom=main -s CONT user@1000.service
     expect service 1 '' "the command was not started" test -e ran

@@ -1,9 +1,13 @@
-//! A scope of the user's own service manager, or of root's, for who has no group of his own: systemd puts pid 1
-//! into one and sets its limits. `StartTransientUnit` of `org.freedesktop.systemd1.Manager`, spoken over the
-//! manager's private socket, where no bus stands between. It takes some milliseconds, so it is only asked
-//! where nothing cheaper holds what is wanted.
+//! A scope of the user's own service manager, or of root's, for who has no group of his own: `StartTransientUnit` of
+//! `org.freedesktop.systemd1.Manager`, spoken over the manager's private socket, where no bus stands between. It
+//! takes some milliseconds, so it is only asked where nothing cheaper holds what is wanted.
+//!
+//! A scope is there as long as somebody is in it, and what its group has counted goes with it: it would be gone before
+//! anybody can look why a jail ended. So it is not the jail that is put into it but a process that does nothing, and
+//! the jail gets a group below, which is ours alone (`Delegate=yes`) and is made and read like any other.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::Wants;
 use crate::base::text;
 use crate::host::cgroups::Controller;
-use crate::sys::{Error, Result, errno};
+use crate::sys::cgroup::Group;
+use crate::sys::{Error, Result, clone, errno, pidfd};
 
-/// How long the manager may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the manager may take: it does one thing after the other, and others ask as well.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Why it cannot hold something.
 pub(super) const LACKS: &str = "the service manager of this user (`systemd --user`) was not given it";
 /// Bytes of one answer at most.
@@ -51,13 +55,26 @@ impl Manager {
         needed.iter().copied().filter(lacks).collect()
     }
 
-    /// Put `pid` into a scope of this name with these limits; the path of its group, below the mount.
-    pub(super) fn start(&self, name: &str, pid: i32, wants: &Wants) -> Result<PathBuf> {
+    /// A scope of this name, on the hierarchy at `mount`, whose group hands on these controllers.
+    pub(super) fn scope(&self, name: &str, mount: &Path, needed: &[Controller]) -> Result<Scope> {
+        let keeper = Keeper::park()?;
+        let below = self.start(name, keeper.pid)?;
+        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
+        let group = Group::open(&path)?;
+        // A group that hands on controllers has no processes itself.
+        group.make(KEEPER)?.enter(keeper.pid)?;
+        let words: Vec<_> = needed.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
+        group.write("cgroup.subtree_control", &words.join(" "))?;
+        Ok(Scope { keeper, group, path })
+    }
+
+    /// Put `pid` into a scope of this name; the path of its group, below the mount.
+    fn start(&self, name: &str, pid: i32) -> Result<PathBuf> {
         let fail = |e: std::io::Error| Error::new("connect", text::os(&self.socket), errno(&e));
         let mut stream = UnixStream::connect(&self.socket).map_err(fail)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
-        call(&mut stream, &start_transient(name, pid, wants))?;
+        call(&mut stream, &start_transient(name, pid))?;
         let until = Instant::now() + PATIENCE;
         loop {
             let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -73,9 +90,45 @@ impl Manager {
     }
 }
 
+/// A group of the kept process in its scope.
+const KEEPER: &str = "keeper";
+
+/// A scope that is there until its keeper goes.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) keeper: Keeper,
+    pub(super) group: Group,
+    pub(super) path: PathBuf,
+}
+
+/// The process that keeps a scope. It ends with this, and with us.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Keeper {
+    fn park() -> Result<Keeper> {
+        let (pid, pidfd) = clone::parked()?;
+        Ok(Keeper { pid, pidfd })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if pidfd::signal(self.pidfd.as_fd(), nix::libc::SIGKILL).is_ok() {
+            drop(pidfd::wait4(self.pid));
+        }
+    }
+}
+
 /// Say who we are, send one call, wait for its answer.
 fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
-    let fail = |e: std::io::Error| Error::new("StartTransientUnit", "", errno(&e));
+    let fail = |e: std::io::Error| {
+        let errno = if e.kind() == ErrorKind::WouldBlock { Errno::ETIMEDOUT } else { errno(&e) };
+        Error::new("StartTransientUnit", "", errno)
+    };
     // The uid in decimal, its digits in hexadecimal.
     let uid: String = nix::unistd::geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
     stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).map_err(fail)?;
@@ -135,11 +188,6 @@ impl Wire {
         self
     }
 
-    fn u64(&mut self, n: u64) -> &mut Wire {
-        self.align(8).0.extend(n.to_le_bytes());
-        self
-    }
-
     fn string(&mut self, s: &str) -> &mut Wire {
         self.u32(u32::try_from(s.len()).unwrap_or(0)).0.extend(s.as_bytes());
         self.0.push(0);
@@ -171,7 +219,7 @@ impl Wire {
     }
 }
 
-fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
+fn start_transient(name: &str, pid: i32) -> Vec<u8> {
     let mut body = Wire::default();
     body.string(name).string("fail").array(8, |all| {
         all.property("PIDs", "au").array(4, |pids| {
@@ -179,25 +227,6 @@ fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
         });
         all.property("Delegate", "b").u32(1);
         all.property("CollectMode", "s").string("inactive-or-failed");
-        if let Some(bytes) = wants.mem {
-            all.property("MemoryMax", "t").u64(bytes);
-            all.property("MemorySwapMax", "t").u64(0);
-        }
-        if let Some(n) = wants.pids {
-            all.property("TasksMax", "t").u64(n.saturating_add(1));
-        }
-        if let Some(millis) = wants.cpu_millis {
-            all.property("CPUQuotaPerSecUSec", "t").u64(millis * 1000);
-        }
-        let rates = [("IOReadBandwidthMax", wants.io_read), ("IOWriteBandwidthMax", wants.io_write)];
-        for (name, rate) in rates {
-            let Some(rate) = rate else { continue };
-            all.property(name, "a(st)").array(8, |disks| {
-                for (major, minor) in &wants.disks {
-                    disks.align(8).string(&format!("/dev/block/{major}:{minor}")).u64(rate);
-                }
-            });
-        }
     });
     // No further units.
     body.array(8, |_| {});
@@ -282,8 +311,7 @@ mod tests {
 
     #[test]
     fn the_call_is_laid_out_as_d_bus_wants_it() {
-        let wants = Wants { mem: Some(0x0102_0304), ..Wants::default() };
-        let bytes = start_transient("aj-x.scope", 77, &wants);
+        let bytes = start_transient("aj-x.scope", 77);
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         assert_eq!(&bytes[..4], b"l\x01\0\x01");
         let (body, fields) = (word(4), word(12));
@@ -299,10 +327,27 @@ mod tests {
         let end = first + word(array);
         assert_eq!(word(end.next_multiple_of(4)), 0);
         assert_eq!((end.next_multiple_of(4) + 4).next_multiple_of(8), bytes.len());
-        let at = bytes.windows(10).position(|w| w == b"MemoryMax\0").unwrap();
-        let value = (at + 10 + 3).next_multiple_of(8);
-        assert_eq!((&bytes[at + 10..at + 13], word(value)), (&b"\x01t\0"[..], 0x0102_0304));
+        let at = bytes.windows(9).position(|w| w == b"Delegate\0").unwrap();
+        let value = (at + 9 + 3).next_multiple_of(4);
+        assert_eq!((&bytes[at + 9..at + 12], word(value)), (&b"\x01b\0"[..], 1));
         assert!(bytes.windows(4).any(|w| w == 77u32.to_le_bytes()));
+    }
+
+    #[test]
+    fn a_keeper_ends_with_whoever_holds_it_and_by_nothing_less() {
+        let keeper = Keeper::park().unwrap();
+        let state = |pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        let pid = keeper.pid;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(state(pid), Some('S'));
+        // It keeps no pipe and no lock of ours.
+        assert_eq!(std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), 0);
+        drop(keeper);
+        assert_eq!(state(pid), None);
     }
 
     #[test]
@@ -312,6 +357,6 @@ mod tests {
         let manager = Manager { socket: dir.path().join("none"), group: dir.path().to_owned() };
         std::fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         assert_eq!(manager.lacks(&[Controller::Memory, Controller::Io]), [Controller::Io]);
-        assert_eq!(manager.start("aj-x.scope", 1, &Wants::default()).unwrap_err().errno, Errno::ENOENT);
+        assert_eq!(manager.start("aj-x.scope", 1).unwrap_err().errno, Errno::ENOENT);
     }
 }
