@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2016 # what is in single quotes is for the shells of those users
 # What `guest` runs where systemd is pid 1 and the user `dev` has a service manager of his own: how limits are held
 # for programs that come to be in different ways. `service` is a unit of the system's that runs as `dev` (a runner
-# of jobs), `session` a login (ssh), `scope` a unit of the user's, `delegated` one that may make groups itself.
+# of jobs), `session` a login (ssh), `scope` a unit of the user's, `delegated` one that may make groups itself, `leaf`
+# the same with its processes in one of them.
 readonly LIMITS='--mem 64M --pids 20 --cpus 0.5'
 
 # as WHO COMMAND…: root, or `dev` as his processes come to be.
@@ -11,9 +12,11 @@ as() {
     case $who in
         root) env -i PATH="$PATH" HOME=/root LANG=C.UTF-8 USER=root "$@" ;;
         session) su -l dev -s /bin/bash -c "$(printf 'cd %q && exec env' "$PWD")$(printf ' %q' "$@")" ;;
-        service | scope | delegated)
+        service | scope | delegated | leaf)
             [ "$who" = service ] || runner=(systemd-run --user --scope --quiet)
             [ "$who" != delegated ] || runner+=(-p Delegate=yes)
+            [ "$who" != leaf ] || runner+=(-p Delegate=yes sh -c 'group=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
+                mkdir "$group/leaf" && echo $$ >"$group/leaf/cgroup.procs" && exec "$@"' sh)
             setpriv --reuid=1000 --regid=1000 --clear-groups env -i PATH="$PATH" HOME=/home/dev LANG=C.UTF-8 \
                 USER=dev XDG_RUNTIME_DIR=/run/user/1000 "${runner[@]}" env "$@"
             ;;
@@ -61,13 +64,11 @@ held() {
 systemd() {
     local who
     chown -R 1000:1000 /home/dev
-    for who in service session scope delegated; do
+    for who in service session scope delegated leaf root; do
         enter "$who"
         as "$who" cat /proc/self/cgroup
-        held "$who" systemd-scope
+        held "$who" "$([ "$who" = leaf ] && echo cgroup2 || echo systemd-scope)"
     done
-    enter root
-    held root systemd-scope
     for who in service session; do
         enter "$who"
         expect "$who" 0 'systemd-scope holds memory, cpu, pids; no io: the service manager of this user' \
