@@ -23,6 +23,7 @@
     unreachable_pub,
     dead_code
 )]
+#![cfg_attr(not(target_arch = "x86_64"), allow(unused_imports))]
 
 #[path = "common.rs"]
 mod common;

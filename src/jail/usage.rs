@@ -132,6 +132,7 @@ fn tmpfs(proc: &OwnedFd) -> u64 {
     let Ok(root) = openat(proc, "../tmp", flags, Mode::empty()) else { return 0 };
     match fstatfs(&root) {
         Ok(fs) if fs.filesystem_type() == TMPFS_MAGIC => {
+            #[allow(clippy::useless_conversion)] // its type is another one on each architecture
             let block = u64::try_from(fs.block_size()).unwrap_or(0);
             fs.blocks().saturating_sub(fs.blocks_free()) * block
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::changes::FormatVersion;
+use super::job::Process;
 use crate::base::id::Id;
 use crate::base::name::Name;
 
@@ -71,6 +72,10 @@ pub struct Record {
     /// The copy of a host directory that its tree lies over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<Import>,
+    /// The process that made it for one command of its own (`aj exec --isolated`): without changes it is worth
+    /// nothing once that has ended. `None` as well when the user has given it a name or a setting since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maker: Option<Process>,
     /// What the user noted about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::schema::job::Process;
 use crate::sys::fd::read_proc;
 
 /// What tells one process of one boot from every other.
@@ -24,6 +25,17 @@ impl Identity {
             pid_start: read_proc("/proc/self/stat").ok().and_then(|s| parse(&s)).map_or(0, |s| s.start),
         }
     }
+}
+
+/// This process, for a record.
+pub fn this_process() -> Process {
+    let Identity { boot_id, pid, pid_start } = Identity::current();
+    Process { pid, start: pid_start, boot: boot_id }
+}
+
+/// As [`is_alive`].
+pub fn lives(process: &Process) -> bool {
+    is_alive(process.pid, process.start, &process.boot)
 }
 
 /// Start time of process `pid`, in clock ticks since boot; `None`: it is gone, or cannot be looked at.

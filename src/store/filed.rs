@@ -189,6 +189,7 @@ mod tests {
             layers: vec![],
             at: None,
             import: None,
+            maker: None,
             labels: vec!["a".into(), "b=c".into()],
             meta: [("k".to_owned(), "v [policy] w".to_owned())].into(),
         }

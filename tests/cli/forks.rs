@@ -1,8 +1,13 @@
 //! `aj fork compare` and `rm`, `aj exec --isolated`, and the files of workspaces that stand on layers.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use crate::common::Ran;
+use super::json;
+use crate::common::{Ran, aj};
 use crate::real::project::Project;
 
 #[track_caller]
@@ -147,6 +152,47 @@ fn an_isolated_command_has_a_fork_and_a_jail_of_its_own() {
     fails(&p, &["exec", "--isolated", "--timeout", "200ms", "api", "--", "sleep", "60"], 124, &[]);
     assert_eq!(names(&p), ["api", "api-1"]);
     p.runs(&["ws", "stop", "api", "--kill"]);
+}
+
+#[test]
+fn the_fork_of_a_command_that_was_killed_goes_when_nothing_was_changed_in_it() {
+    let p = Project::new();
+    make(&p);
+    let killed = |script: &str| {
+        let before = names(&p);
+        let mut command = p.command(aj());
+        command.args(["exec", "--isolated", "api", "--", "sh", "-c", script]).stdout(Stdio::piped());
+        let mut aj = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(aj.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        // While its command runs it is no leftover.
+        p.runs(&["gc"]);
+        let made: Vec<String> = names(&p).into_iter().filter(|name| !before.contains(name)).collect();
+        aj.kill().unwrap();
+        aj.wait().unwrap();
+        let [name] = &made[..] else { panic!("{before:?} {made:?}") };
+        let over = Instant::now() + Duration::from_secs(10);
+        while json(&p, &["ws", "show", name])["status"] != "ready" {
+            assert!(Instant::now() < over, "its jail lives on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        name.clone()
+    };
+    let named = killed("echo ready; sleep 60");
+    p.runs(&["ws", "rename", &named, "mine"]);
+    let changed = killed("echo kept > kept; echo ready; sleep 60");
+    let empty = killed("echo ready; sleep 60");
+    let told = json(&p, &["gc", "--dry-run"]);
+    assert!(told["removed"].as_array().unwrap().iter().any(|one| one["name"] == empty.as_str()), "{told:#}");
+    let told = p.runs(&["gc"]);
+    assert!(told.stdout.contains("its command was killed before it changed anything"), "{told:#?}");
+    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned()];
+    left.sort();
+    let mut there = names(&p);
+    there.sort();
+    assert_eq!(there, left);
+    assert_eq!(within(&p, &changed, "cat kept"), "kept\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use agentjail::sys::seccomp::{self, ARCH, ARCH_32, Level, Options, Rule, Verdict, X32_BIT};
+use agentjail::sys::seccomp::{self, ARCH, Level, Options, Rule, Verdict};
 use nix::errno::Errno;
 
 use crate::probe::{Ground, run_with_input, skip, teeth};
@@ -109,7 +109,7 @@ fn levels_and_nesting_are_the_ones_asked_for() {
 #[test]
 fn no_call_of_the_x32_kind_passes() {
     let Some(ground) = Ground::new() else { return };
-    let calls: Vec<Call> = (0..1024).map(|nr| (nr | X32_BIT, [0; 5])).collect();
+    let calls: Vec<Call> = (0..1024).map(|nr| (nr | seccomp::X32_BIT, [0; 5])).collect();
     assert!(judged(&ground, &[], &calls).iter().all(|errno| *errno == Errno::ENOSYS as i32));
     assert!(judged_outside(&ground, &calls).iter().all(|errno| *errno == PASSED), "no teeth");
 }
@@ -122,7 +122,7 @@ fn no_32_bit_call_passes() {
     for options in [STANDARD, Options { nested_userns: true, ..STANDARD }] {
         let program = seccomp::program(&options);
         for nr in 0..1024 {
-            let verdict = seccomp::interpret(&program, nr, ARCH_32, [0; 6]);
+            let verdict = seccomp::interpret(&program, nr, seccomp::ARCH_32, [0; 6]);
             assert_eq!(verdict, Verdict::Errno(Errno::ENOSYS as u16), "{nr}");
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Left, Work};
 use crate::base::clock::rfc3339;
 use crate::base::id::Id;
-use crate::ops::workspaces::{self, Found, life, live};
+use crate::ops::workspaces::{self, Found, isolated, life, live};
 use crate::ops::{exec, jobs, keep};
 use crate::policy::keep::age_text;
 use crate::schema::workspace::Record;
@@ -73,7 +73,19 @@ fn judge(record: &Record, used: u64, commands: Option<u32>, work: &Work<'_>) -> 
     if !busy && is_past(life::idles_ms(record, used)) {
         return Due::Stop(format!("not used for {}", unused(record.idle_ms)));
     }
+    if commands.is_none() && is_empty_left_over(work, record) {
+        return Due::Go("its command was killed before it changed anything".into());
+    }
     Due::Nothing
+}
+
+/// Whether it is the fork of one command that did not come to its end, with nothing in it.
+fn is_empty_left_over(work: &Work<'_>, record: &Record) -> bool {
+    isolated::is_left(record)
+        && match trees::open_tree(work.state, record.id) {
+            Ok(Some(tree)) => isolated::is_changed(&tree).is_ok_and(|changed| !changed),
+            _ => false,
+        }
 }
 
 /// When a workspace was used last, and how many commands run in its jail, if it has one.

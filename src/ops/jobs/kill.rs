@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use super::{Error, Found, is_alive, list};
+use super::{Error, Found, alive, list};
 use crate::jail::census::Census;
 use crate::job::watch::Watch;
 use crate::schema::job::{JobDetail, Phase, Process};
@@ -46,7 +46,7 @@ fn wait_for_command(found: &mut Found) -> Result<Option<Process>, Error> {
         let record = &found.filed.record;
         match (&record.init, record.phase) {
             _ if !status.is_running() => return Ok(None),
-            (Some(init), Phase::Running) if is_alive(init) => return Ok(Some(init.clone())),
+            (Some(init), Phase::Running) if alive::lives(init) => return Ok(Some(init.clone())),
             _ if began.elapsed() > BEGINS => return Ok(None),
             _ => watch.wait(Duration::from_millis(100)),
         }
@@ -70,7 +70,7 @@ fn send(found: &Found, init: &Process, signal: i32, all: bool) -> Result<(), Err
                 member.signal(signal).map_err(failed)?;
             }
         }
-        if !fresh || !is_alive(init) {
+        if !fresh || !alive::lives(init) {
             break;
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn end(found: &mut Found) -> Result<(), Error> {
             use std::os::fd::AsFd;
             let supervisor = found.filed.record.supervisor.clone();
             let process = i32::try_from(supervisor.pid).ok().and_then(|pid| pidfd::open(pid).ok());
-            if let Some(process) = process.filter(|_| is_alive(&supervisor)) {
+            if let Some(process) = process.filter(|_| alive::lives(&supervisor)) {
                 pidfd::signal(process.as_fd(), libc::SIGKILL).ok();
             }
         }

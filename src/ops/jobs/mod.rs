@@ -12,7 +12,7 @@ use crate::base::name::{Name, NotAName};
 use crate::base::text;
 use crate::ops::ledger::{self, start_of_id};
 use crate::schema::jail::Outcome;
-use crate::schema::job::{Phase, Process, Record, Status};
+use crate::schema::job::{Phase, Record, Status};
 use crate::store::alive;
 use crate::store::jobs::{self, Filed, Home, Unread};
 use crate::store::layout::StateDir;
@@ -186,7 +186,7 @@ impl Found {
 
     /// What became of it, by its record as it was last read, which is read once more where that is not enough.
     pub fn status(&mut self) -> Result<Status, Error> {
-        if self.filed.record.end.is_none() && !is_alive(&self.filed.record.supervisor) {
+        if self.filed.record.end.is_none() && !alive::lives(&self.filed.record.supervisor) {
             // Its supervisor may have ended a moment ago, after it had noted how.
             self.look()?;
         }
@@ -194,15 +194,11 @@ impl Found {
     }
 }
 
-fn is_alive(process: &Process) -> bool {
-    alive::is_alive(process.pid, process.start, &process.boot)
-}
-
 /// What became of a job.
 fn status(record: &Record) -> Status {
     let Some(end) = &record.end else {
         return match record.phase {
-            _ if !is_alive(&record.supervisor) => Status::Lost,
+            _ if !alive::lives(&record.supervisor) => Status::Lost,
             Phase::Starting | Phase::Ended => Status::Starting,
             Phase::Running => Status::Running,
             Phase::Restarting => Status::Restarting,
@@ -216,12 +212,6 @@ fn status(record: &Record) -> Status {
         Some(Outcome::OutOfMemory) => Status::Oom,
         Some(Outcome::Interrupted { .. }) => Status::Interrupted,
     }
-}
-
-/// This process, for a record.
-fn me() -> Process {
-    let alive::Identity { boot_id, pid, pid_start } = alive::Identity::current();
-    Process { pid, start: pid_start, boot: boot_id }
 }
 
 fn not_found(word: &OsStr) -> Error {

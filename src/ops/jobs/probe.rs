@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Found, is_alive, knock};
+use super::{Error, Found, alive, knock};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::job::read::Reader;
@@ -112,6 +112,6 @@ pub(super) fn until(
 /// A process in the job's network.
 fn jail(found: &Found) -> Option<i32> {
     let record = &found.filed.record;
-    let init = record.init.as_ref().filter(|init| record.phase == Phase::Running && is_alive(init))?;
+    let init = record.init.as_ref().filter(|init| record.phase == Phase::Running && alive::lives(init))?;
     i32::try_from(init.pid).ok()
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Error, Found, all, is_alive, kill, list, me, status};
+use super::{Error, Found, alive, all, kill, list, status};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::{clock, env, text};
@@ -152,7 +152,7 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
         before = filed.record.clone();
         let record = &mut filed.record;
         record.turn = record.turn.saturating_add(1);
-        (record.phase, record.supervisor, record.runs) = (Phase::Starting, me(), 0);
+        (record.phase, record.supervisor, record.runs) = (Phase::Starting, alive::this_process(), 0);
         (record.started_ms, record.ready_ms, record.init, record.end) = (None, None, None, None);
         found.home.write(&filed)?;
     }
@@ -251,7 +251,7 @@ fn filed(state: &StateDir, dir: &Path, request: Request) -> Result<Filed, Error>
         ready_ms: None,
         jail: None,
         log_lost: 0,
-        supervisor: me(),
+        supervisor: alive::this_process(),
         init: None,
         end: None,
     };
@@ -298,7 +298,7 @@ fn until_ready(mut found: Found) -> Result<Started, Error> {
         }
         // A supervisor that is killed writes nothing.
         watch.wait(left.min(Duration::from_millis(500)));
-        if found.filed.record.end.is_none() && is_alive(&found.filed.record.supervisor) {
+        if found.filed.record.end.is_none() && alive::lives(&found.filed.record.supervisor) {
             found.look()?;
         }
     }

@@ -12,7 +12,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 
 use super::start::Word;
-use super::{Error, Found, me};
+use super::{Error, Found};
 use crate::base::id::Id;
 use crate::base::{clock, duration};
 use crate::job::write::Writer;
@@ -127,7 +127,7 @@ fn claim(state: &StateDir, home: &Home, turn: u32) -> Result<Option<Filed>, Erro
     if record.turn != turn || record.end.is_some() || record.phase != Phase::Starting || record.runs > 0 {
         return Ok(None);
     }
-    record.supervisor = me();
+    record.supervisor = alive::this_process();
     home.write(&filed)?;
     // Without it nothing is begun whose end could not be told.
     home.put_by()?;

@@ -80,6 +80,7 @@ pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail
     let at = request.at.as_deref().map(super::import::place).transpose()?.flatten();
     let env_files: Result<Vec<String>, Error> = request.env_files.iter().map(|f| env_file(&cwd, f)).collect();
     let as_root = resolve(&flags, from_dir.as_deref().or(import.as_deref()), &cwd, &request.env_files)?;
+    let env_files = env_files?;
     let volumes =
         volumes::attachments(&state, from_dir.as_deref().or(at.as_deref().map(Path::new)), &request.volumes)?;
     let made = request.name.is_none();
@@ -102,7 +103,7 @@ pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail
                 rm_idle_ms: request.rm_when_idle.map(ms),
                 touched_ms: None,
                 keep_until_ms: None,
-                env_files: env_files.as_ref().map_or_else(|_| Vec::new(), Clone::clone),
+                env_files: env_files.clone(),
                 gpu: request.gpus.as_ref().map(Gpus::to_string),
                 volumes: volumes.clone(),
                 parent: None,
@@ -110,6 +111,7 @@ pub fn create(request: Request, monitor: &dyn Monitor) -> Result<WorkspaceDetail
                 layers: Vec::new(),
                 at: at.clone(),
                 import: import.map(|copied| copied.import.clone()),
+                maker: None,
                 labels: request.labels.clone(),
                 meta: request.meta.clone(),
             };

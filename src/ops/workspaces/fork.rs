@@ -39,7 +39,12 @@ struct Source {
 /// Make `count` forks of a workspace. Their names are `name` or that of the workspace with a number; one
 /// fork alone is called `name`.
 pub fn fork(found: Found, count: u32, name: Option<&Name>) -> Result<Forked, Error> {
-    fork_over(found, count, name, None)
+    fork_over(found, count, name, (None, &|_| {}))
+}
+
+/// One fork, whose record `change` makes another.
+pub(super) fn fork_with(found: Found, change: &dyn Fn(&mut Record)) -> Result<Forked, Error> {
+    fork_over(found, 1, None, (None, change))
 }
 
 /// The same over a copy of the host directory that it lies over, whose path they keep. `monitor` is told of what is
@@ -71,14 +76,14 @@ fn over(found: Found, count: u32, name: Option<&Name>, copied: &import::Copied) 
     if conflicts > 0 {
         return Err(Error::Conflicts { name: record.name.to_string(), conflicts });
     }
-    fork_over(found, count, name, Some(copied))
+    fork_over(found, count, name, (Some(copied), &|_| {}))
 }
 
 fn fork_over(
     found: Found,
     count: u32,
     name: Option<&Name>,
-    copied: Option<&import::Copied>,
+    (copied, change): (Option<&import::Copied>, &dyn Fn(&mut Record)),
 ) -> Result<Forked, Error> {
     let started = std::time::Instant::now();
     let state = &found.state;
@@ -89,6 +94,8 @@ fn fork_over(
         record.at = record.from_dir.take();
         record.import = Some(copied.import.clone());
     }
+    source.parent.record.maker = None;
+    change(&mut source.parent.record);
     let mut answer = Forked {
         format_version: FORMAT,
         parent: source.parent.record.id,

@@ -2,15 +2,18 @@
 //!
 //! The fork is a workspace like any other, so that nothing is lost when we are killed; what nobody uses for as
 //! long as the changes of one-shots are kept is removed. At the end it goes at once when the command has changed
-//! nothing but its home.
+//! nothing but its home, and where we were killed the next garbage collection does that.
 
 use std::ffi::OsStr;
 
-use super::{Error, Found, find, fork, life};
+use super::{Error, find, fork, life};
 use crate::base::id::Id;
 use crate::base::name::Name;
 use crate::ops::config;
 use crate::policy::keep::Keep;
+use crate::schema::workspace::Record;
+use crate::store::alive;
+use crate::store::trees::Tree;
 use crate::store::workspaces as store;
 
 /// A fork for one command.
@@ -29,13 +32,12 @@ impl Isolated {
             return Err(Error::Expired(found.name().to_string()));
         }
         let keep = config::user()?.map_or_else(Keep::default, |user| user.keep).age.value;
-        let made = fork::fork(found, 1, None)?;
-        let id = made.forks.first().map(|fork| fork.id).ok_or(Error::None)?;
-        let state = crate::store::layout::StateDir::open()?;
         let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        store::amend(&state, id, |filed| {
-            filed.record.rm_idle_ms = keep.map(ms).or(filed.record.rm_idle_ms);
+        let made = fork::fork_with(found, &|record| {
+            record.rm_idle_ms = keep.map(ms).or(record.rm_idle_ms);
+            record.maker = Some(alive::this_process());
         })?;
+        let id = made.forks.first().map(|fork| fork.id).ok_or(Error::None)?;
         Ok(Isolated { id, maker: std::process::id() })
     }
 
@@ -53,7 +55,7 @@ impl Isolated {
             Err(Error::NotFound(_)) => return Ok(None),
             found => found?,
         };
-        if !forget && is_changed(&found)? {
+        if !forget && is_changed(&fork::hold(&found)?)? {
             return Ok(Some(found.name().clone()));
         }
         super::change::remove(found, true, monitor)?;
@@ -61,8 +63,12 @@ impl Isolated {
     }
 }
 
-/// Whether something was written in it or to /output.
-fn is_changed(found: &Found) -> Result<bool, Error> {
-    let tree = fork::hold(found)?;
-    Ok(!store::is_room_bare(&tree, c"output")? || !tree.is_unchanged()?)
+/// Whether it was made for one command whose `aj` is gone, and in which nothing runs: it goes without changes.
+pub(crate) fn is_left(record: &Record) -> bool {
+    record.maker.as_ref().is_some_and(|maker| !alive::lives(maker))
+}
+
+/// Whether something was written in a fork or to its /output.
+pub(crate) fn is_changed(tree: &Tree) -> Result<bool, crate::store::Error> {
+    Ok(!store::is_room_bare(tree, c"output")? || !tree.is_unchanged()?)
 }

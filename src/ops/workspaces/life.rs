@@ -108,6 +108,7 @@ mod tests {
             layers: vec![],
             at: None,
             import: None,
+            maker: None,
             labels: vec![],
             meta: Default::default(),
         }

@@ -225,7 +225,7 @@ pub fn list(state: &StateDir) -> Result<Vec<Id>> {
 }
 
 /// Replace the record of a workspace by what `change` makes of it; `None`: there is no such workspace. The
-/// name stays what it is.
+/// name stays what it is. It is no longer what was made for one command.
 pub fn amend(
     state: &StateDir,
     id: Id,
@@ -234,6 +234,7 @@ pub fn amend(
     let _turn = take_turn(state)?;
     let Some(mut filed) = Filed::read(state, id)? else { return Ok(None) };
     let name = filed.record.name.clone();
+    filed.record.maker = None;
     change(&mut filed);
     filed.record.name = name;
     filed.write_in(state)?;
@@ -247,6 +248,7 @@ pub fn rename(state: &StateDir, id: Id, to: &Name) -> std::result::Result<Option
     if let Named::Taken(other) = SHELF.link(state, to, id)? {
         return Ok(Some(Named::Taken(other)));
     }
+    filed.record.maker = None;
     let from = std::mem::replace(&mut filed.record.name, to.clone());
     if let Err(e) = filed.write_in(state) {
         if from != *to {

@@ -71,11 +71,11 @@ pub(super) const IOCTL: Entry = Entry::Checked(Check::Ioctl);
 pub(super) const PERSONALITY: Entry = Entry::Checked(Check::Personality);
 pub(super) const PRCTL: Entry = Entry::Checked(Check::Prctl);
 // A sandbox of its own may need whiteouts: layers of containers are full of them.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) const MKNOD: Entry = Entry::NestedChecked(Check::Mknod);
 pub(super) const MKNODAT: Entry = Entry::NestedChecked(Check::Mknodat);
 pub(super) const RENAME: Entry = Entry::NestedChecked(Check::Rename);
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) const ARCH_PRCTL: Entry = Entry::Checked(Check::ArchPrctl);
 
 impl Entry {

@@ -23,13 +23,16 @@ const ALLOW: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
 const DENY: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
 const MISSING: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
 
+/// `fchmodat2`, which libc does not name for every architecture. Calls from 424 on have one number everywhere.
+const FCHMODAT2: libc::c_long = 452;
+
 /// Calls with a mode: number, argument with the mode, argument with the flags that make it count.
 #[cfg(target_arch = "x86_64")]
 const CALLS: [(libc::c_long, u32, Option<u32>); 9] = [
     (libc::SYS_chmod, 1, None),
     (libc::SYS_fchmod, 1, None),
     (libc::SYS_fchmodat, 2, None),
-    (libc::SYS_fchmodat2, 2, None),
+    (FCHMODAT2, 2, None),
     (libc::SYS_creat, 1, None),
     (libc::SYS_mknod, 1, None),
     (libc::SYS_mknodat, 2, None),
@@ -41,7 +44,7 @@ const CALLS: [(libc::c_long, u32, Option<u32>); 9] = [
 const CALLS: [(libc::c_long, u32, Option<u32>); 5] = [
     (libc::SYS_fchmod, 1, None),
     (libc::SYS_fchmodat, 2, None),
-    (libc::SYS_fchmodat2, 2, None),
+    (FCHMODAT2, 2, None),
     (libc::SYS_mknodat, 2, None),
     (libc::SYS_openat, 3, Some(2)),
 ];

@@ -293,7 +293,7 @@ fn terminals_cannot_be_typed_into_whatever_the_high_bits() {
         }
     }
     for request in [libc::TIOCGWINSZ, libc::TIOCSCTTY, libc::TCGETS, libc::FIONREAD, 0x4004_9409] {
-        assert_eq!(verdict(&STANDARD, "ioctl", [0, request, 0, 0, 0, 0]), Verdict::Allow);
+        assert_eq!(verdict(&STANDARD, "ioctl", [0, request as u64, 0, 0, 0, 0]), Verdict::Allow);
     }
 }
 
@@ -311,10 +311,10 @@ fn debuggers_get_their_personality_and_nobody_executable_data() {
 #[test]
 fn devices_and_whiteouts_cannot_be_made_and_every_other_kind_can() {
     let nested = Options { nested_userns: true, ..STANDARD };
-    let mut calls = vec![("mknodat", 2)];
-    #[cfg(target_arch = "x86_64")]
-    calls.push(("mknod", 1));
-    for (call, at) in calls {
+    for (call, at) in [("mknodat", 2), ("mknod", 1)] {
+        if call == "mknod" && !cfg!(target_arch = "x86_64") {
+            continue; // other architectures never had it
+        }
         let with = |mode: u64| std::array::from_fn(|n| if n == at { mode } else { 0 });
         for high in [0, 1 << 16, 0xffff_ffff << 32] {
             for device in [libc::S_IFCHR, libc::S_IFBLK, libc::S_IFCHR | 0o644, libc::S_IFBLK | 0o7777] {
