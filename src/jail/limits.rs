@@ -135,7 +135,7 @@ pub struct Limits {
     name: String,
     held: Vec<Held>,
     /// What keeps the scope that the group is in; systemd removes it afterwards.
-    scope: Option<scope::Keeper>,
+    scope: Option<scope::Scope>,
 }
 
 /// A group, or where it is about to be made.
@@ -196,7 +196,7 @@ impl Limits {
             Err(missing) => missing,
         };
         let v2 = match (systemd, &hierarchies.v2) {
-            (Some(manager), Some(h)) => match Limits::in_scope(wants, id, &manager, &h.mount) {
+            (Some(manager), Some(h)) => match Limits::in_scope(wants, id, manager, &h.mount) {
                 Ok(limits) => return Ok(limits),
                 Err(missing) => missing,
             },
@@ -233,7 +233,7 @@ impl Limits {
     fn in_scope(
         wants: &Wants,
         id: &Id,
-        manager: &scope::Manager,
+        manager: scope::Manager,
         mount: &Path,
     ) -> std::result::Result<Limits, Missing> {
         let mut needed = wants.needed();
@@ -244,9 +244,10 @@ impl Limits {
         if !needed.contains(&Controller::Pids) && manager.lacks(&[Controller::Pids]).is_empty() {
             needed.push(Controller::Pids);
         }
-        let made = manager.scope(&format!("{PREFIX}{id}.scope"), mount, &needed).and_then(|scope| {
-            let mut limits = Limits::in_v2(wants, &name_of(id), scope.group, scope.path)?;
-            (limits.backend, limits.scope) = (Backend::Scope, Some(scope.keeper));
+        let made = manager.scope(format!("{PREFIX}{id}.scope"), mount, &needed).and_then(|made| {
+            let (scope, parent, path) = made;
+            let mut limits = Limits::in_v2(wants, &name_of(id), parent, path)?;
+            (limits.backend, limits.scope) = (Backend::Scope, Some(scope));
             Ok(limits)
         });
         made.map_err(|e| Missing::new(wants.needed(), format!("systemd makes no scope: {e}")))
@@ -313,18 +314,20 @@ impl Limits {
     /// The group that pid 1 is to be born in, where it can be.
     pub fn to_be_born_in(&self) -> Option<BorrowedFd<'_>> {
         match self.backend {
-            Backend::V2 | Backend::Scope => self.held.first()?.group.as_ref().map(AsFd::as_fd),
-            Backend::V1 => None,
+            Backend::V2 => self.held.first()?.group.as_ref().map(AsFd::as_fd),
+            Backend::Scope | Backend::V1 => None,
         }
     }
 
     /// Make what is still to be made, while pid 1 prepares itself, and set the limits. With cgroup v1 the answer
     /// is what it steps into the groups with before it starts anything; into a scope it is put now.
-    pub fn open(&mut self) -> Result<Vec<OwnedFd>> {
-        match self.backend {
-            Backend::V2 | Backend::Scope => Ok(Vec::new()),
-            Backend::V1 => self.open_v1(),
+    pub fn open(&mut self, pid: i32) -> Result<Vec<OwnedFd>> {
+        match (self.backend, &self.scope) {
+            (Backend::V1, _) => return self.open_v1(),
+            (_, Some(scope)) => scope.attach(&self.name, pid)?,
+            (_, None) => {}
         }
+        Ok(Vec::new())
     }
 
     fn open_v1(&mut self) -> Result<Vec<OwnedFd>> {

@@ -354,7 +354,7 @@ fn attempt(
         }
     };
     // Meanwhile it sets itself up.
-    let doors = limits.group.as_mut().map_or(Ok(Vec::new()), Limits::open);
+    let doors = limits.group.as_mut().map_or(Ok(Vec::new()), |group| group.open(begun.run.1));
     let ready = doors.map_err(Error::Launch).and_then(|doors| {
         let start = record::start(&spec, &policy, tree.as_ref().map(Tree::id), begun.run);
         warnings.extend(spool::append_start(&state, &start)?);

@@ -3,8 +3,9 @@
 //! takes some milliseconds, so it is only asked where nothing cheaper holds what is wanted.
 //!
 //! A scope is there as long as somebody is in it, and what its group has counted goes with it: it would be gone before
-//! anybody can look why a jail ended. So it is not the jail that is put into it but a process that does nothing, and
-//! the jail gets a group below, which is ours alone (`Delegate=yes`) and is made and read like any other.
+//! anybody can look why a jail ended. So systemd is first given a process that does nothing, and the jail gets a group
+//! below, which is ours alone (`Delegate=yes`) and is made and read like any other. Only systemd may move a process in
+//! there from elsewhere, or have it born there: it is asked again, for pid 1.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,37 +56,53 @@ impl Manager {
         needed.iter().copied().filter(lacks).collect()
     }
 
-    /// A scope of this name, on the hierarchy at `mount`, whose group hands on these controllers.
-    pub(super) fn scope(&self, name: &str, mount: &Path, needed: &[Controller]) -> Result<Scope> {
+    /// A scope of this name on the hierarchy at `mount`, and its group, which hands on these controllers.
+    pub(super) fn scope(
+        self,
+        unit: String,
+        mount: &Path,
+        needed: &[Controller],
+    ) -> Result<(Scope, Group, PathBuf)> {
         let keeper = Keeper::park()?;
-        let below = self.start(name, keeper.pid)?;
+        let below = self.start(&unit, keeper.pid)?;
         let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
         let group = Group::open(&path)?;
         // A group that hands on controllers has no processes itself.
         group.make(KEEPER)?.enter(keeper.pid)?;
         let words: Vec<_> = needed.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
         group.write("cgroup.subtree_control", &words.join(" "))?;
-        Ok(Scope { keeper, group, path })
+        Ok((Scope { manager: self, unit, _keeper: keeper }, group, path))
     }
 
     /// Put `pid` into a scope of this name; the path of its group, below the mount.
     fn start(&self, name: &str, pid: i32) -> Result<PathBuf> {
+        self.ask(START, &start_transient(name, pid))?;
+        arrived(START, pid, name)
+    }
+
+    /// One call and its answer.
+    fn ask(&self, method: &'static str, message: &[u8]) -> Result<()> {
         let fail = |e: std::io::Error| Error::new("connect", text::os(&self.socket), errno(&e));
         let mut stream = UnixStream::connect(&self.socket).map_err(fail)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
-        call(&mut stream, &start_transient(name, pid))?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            let found = groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|p| p.ends_with(name));
-            match found {
-                Some(path) => return Ok(PathBuf::from(path)),
-                None if Instant::now() > until => {
-                    return Err(Error::new("StartTransientUnit", name, Errno::ETIMEDOUT));
-                }
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
+        call(&mut stream, method, message)
+    }
+}
+
+const START: &str = "StartTransientUnit";
+const ATTACH: &str = "AttachProcessesToUnit";
+
+/// Wait until `pid` is in a group of this name; the path of that.
+fn arrived(method: &'static str, pid: i32, name: &str) -> Result<PathBuf> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let found = groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|p| p.ends_with(name));
+        match found {
+            Some(path) => return Ok(PathBuf::from(path)),
+            None if Instant::now() > until => return Err(Error::new(method, name, Errno::ETIMEDOUT)),
+            None => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
@@ -96,9 +113,21 @@ const KEEPER: &str = "keeper";
 /// A scope that is there until its keeper goes.
 #[derive(Debug)]
 pub(super) struct Scope {
-    pub(super) keeper: Keeper,
-    pub(super) group: Group,
-    pub(super) path: PathBuf,
+    manager: Manager,
+    unit: String,
+    _keeper: Keeper,
+}
+
+impl Scope {
+    /// Have `pid` put into the group of this name in it.
+    pub(super) fn attach(&self, group: &str, pid: i32) -> Result<()> {
+        let mut body = Wire::default();
+        body.string(&self.unit).string(&format!("/{group}")).array(4, |pids| {
+            pids.u32(u32::try_from(pid).unwrap_or(0));
+        });
+        self.manager.ask(ATTACH, &message(ATTACH, "ssau", body))?;
+        arrived(ATTACH, pid, group).map(drop)
+    }
 }
 
 /// The process that keeps a scope. It ends with this, and with us.
@@ -124,10 +153,10 @@ impl Drop for Keeper {
 }
 
 /// Say who we are, send one call, wait for its answer.
-fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
+fn call(stream: &mut (impl Read + Write), method: &'static str, message: &[u8]) -> Result<()> {
     let fail = |e: std::io::Error| {
         let errno = if e.kind() == ErrorKind::WouldBlock { Errno::ETIMEDOUT } else { errno(&e) };
-        Error::new("StartTransientUnit", "", errno)
+        Error::new(method, "", errno)
     };
     // The uid in decimal, its digits in hexadecimal.
     let uid: String = nix::unistd::geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
@@ -138,11 +167,11 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
         stream.read_exact(&mut byte).map_err(fail)?;
         line.push(byte[0]);
         if line.len() > 1024 {
-            return Err(Error::new("StartTransientUnit", "AUTH", Errno::EPROTO));
+            return Err(Error::new(method, "AUTH", Errno::EPROTO));
         }
     }
     if !line.starts_with(b"OK ") {
-        return Err(Error::new("StartTransientUnit", "AUTH", Errno::EACCES));
+        return Err(Error::new(method, "AUTH", Errno::EACCES));
     }
     stream.write_all(b"BEGIN\r\n").map_err(fail)?;
     stream.write_all(message).map_err(fail)?;
@@ -155,7 +184,7 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
         };
         let (body, fields) = (number(4) as usize, (number(12) as usize).next_multiple_of(8));
         if body.saturating_add(fields) > MOST {
-            return Err(Error::new("StartTransientUnit", "", Errno::EPROTO));
+            return Err(Error::new(method, "", Errno::EPROTO));
         }
         let mut rest = vec![0; fields + body];
         stream.read_exact(&mut rest).map_err(fail)?;
@@ -166,7 +195,7 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
                 let said = rest.get(fields + 4..).unwrap_or_default();
                 let said = text::printable(said.split(|b| *b == 0).next().unwrap_or_default());
                 let said: String = said.chars().take(200).collect();
-                return Err(Error::new("StartTransientUnit", said, Errno::EREMOTEIO));
+                return Err(Error::new(method, said, Errno::EREMOTEIO));
             }
             _ => {}
         }
@@ -230,12 +259,17 @@ fn start_transient(name: &str, pid: i32) -> Vec<u8> {
     });
     // No further units.
     body.array(8, |_| {});
+    message(START, "ssa(sv)a(sa(sv))", body)
+}
+
+/// A call of a method of the manager's.
+fn message(method: &str, signature: &str, body: Wire) -> Vec<u8> {
     let mut message = Wire(vec![b'l', 1, 0, 1]);
     message.u32(u32::try_from(body.0.len()).unwrap_or(0)).u32(1).array(8, |fields| {
         let texts = [
             (1, "o", "/org/freedesktop/systemd1"),
             (2, "s", "org.freedesktop.systemd1.Manager"),
-            (3, "s", "StartTransientUnit"),
+            (3, "s", method),
             (6, "s", "org.freedesktop.systemd1"),
         ];
         for (code, kind, value) in texts {
@@ -243,7 +277,7 @@ fn start_transient(name: &str, pid: i32) -> Vec<u8> {
             fields.signature(kind).string(value);
         }
         fields.align(8).0.push(8);
-        fields.signature("g").signature("ssa(sv)a(sa(sv))");
+        fields.signature("g").signature(signature);
     });
     message.align(8).0.extend(body.0);
     message.0
@@ -278,7 +312,7 @@ mod tests {
     fn answered(with: &[&[u8]]) -> (Result<()>, Vec<u8>) {
         let says = std::io::Cursor::new(with.concat());
         let mut fake = Fake { says, heard: Vec::new() };
-        let result = call(&mut fake, b"MESSAGE");
+        let result = call(&mut fake, START, b"MESSAGE");
         (result, fake.heard)
     }
 
