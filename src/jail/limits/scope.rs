@@ -24,7 +24,7 @@ use crate::sys::{Error, Result, clone, errno, pidfd};
 /// How long the manager may take: it does one thing after the other, and others ask as well.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Why it cannot hold something.
-pub(super) const LACKS: &str = "the service manager of this user (`systemd --user`) was not given it";
+pub(super) const LACKS: &str = "the service manager of this user (`systemd`) does not have it to hand on";
 /// Bytes of one answer at most.
 const MOST: usize = 1 << 20;
 
