@@ -21,8 +21,9 @@ use crate::host::cgroups::Controller;
 use crate::sys::cgroup::Group;
 use crate::sys::{Error, Result, clone, errno, pidfd};
 
-/// How long the manager may take: it does one thing after the other, and others ask as well.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the manager may take: it does one thing after the other, and others ask as well. As long as who calls over
+/// a bus waits.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// Why it cannot hold something.
 pub(super) const LACKS: &str = "the service manager of this user (`systemd`) does not have it to hand on";
 /// Bytes of one answer at most.
@@ -77,7 +78,12 @@ impl Manager {
     /// Put `pid` into a scope of this name; the path of its group, below the mount.
     fn start(&self, name: &str, pid: i32) -> Result<PathBuf> {
         self.ask(START, &start_transient(name, pid))?;
-        arrived(START, pid, name)
+        arrived(START, pid, name).inspect_err(|_| {
+            // What it does later is not to be left there, with nobody in it.
+            let mut body = Wire::default();
+            body.string(name).string("replace");
+            drop(self.ask(STOP, &message(STOP, "ss", body)));
+        })
     }
 
     /// One call and its answer.
@@ -91,6 +97,7 @@ impl Manager {
 }
 
 const START: &str = "StartTransientUnit";
+const STOP: &str = "StopUnit";
 const ATTACH: &str = "AttachProcessesToUnit";
 
 /// Wait until `pid` is in a group of this name; the path of that.
