@@ -17,6 +17,8 @@ pub enum Cause {
     UnprivilegedCloneOff,
     /// Ubuntu's restriction: user namespaces without capabilities.
     AppArmorUserns,
+    /// An AppArmor profile that holds for this process, and that no container brought.
+    AppArmorProfile,
     /// A process in a chroot may not make user namespaces.
     Chroot,
     /// The rules of a container or of a sandbox around us.
@@ -72,6 +74,7 @@ pub fn fixes(step: &str, errno: &str, machine: &Machine) -> Vec<String> {
                 | Cause::NamespaceLimit(_)
                 | Cause::UnprivilegedCloneOff
                 | Cause::AppArmorUserns
+                | Cause::AppArmorProfile
                 | Cause::Chroot
                 | Cause::Confined
         )
@@ -255,7 +258,10 @@ fn refused(m: &Machine) -> Vec<Cause> {
     if m.uid != 0 && m.apparmor_userns == Some(1) && m.container.is_none() {
         causes.push(Cause::AppArmorUserns);
     }
-    if m.is_confined() || m.is_labelled() {
+    if m.is_labelled() && m.container.is_none() {
+        causes.push(Cause::AppArmorProfile);
+    }
+    if m.is_confined() {
         causes.push(Cause::Confined);
     }
     causes

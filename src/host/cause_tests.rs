@@ -16,6 +16,9 @@ fn plain() -> Machine {
 fn each_step_that_pid_1_reports_has_its_causes() {
     let docker = Machine { container: Some(Container::Docker), seccomp: 2, ..plain() };
     let ubuntu = Machine { apparmor_userns: Some(1), label: Some("unconfined".into()), ..plain() };
+    let held = Machine { label: Some("everybody (enforce)".into()), ..plain() };
+    let snap = Machine { apparmor_userns: Some(1), ..held.clone() };
+    let lxc = Machine { container: Some(Container::Other("lxc".into())), ..held.clone() };
     let old = Machine { kernel: "5.4.0-200-generic".into(), ..plain() };
     let root = Machine { uid: 0, ..plain() };
     let masked = Machine { proc_masks: vec!["/proc/kcore".into()], ..docker.clone() };
@@ -28,6 +31,11 @@ fn each_step_that_pid_1_reports_has_its_causes() {
         ("clone3 `new namespaces`", "ENOSYS", &plain(), &[Cause::OldKernel(5, 5)]),
         ("clone3 `new namespaces`", "EPERM", &docker, &[Cause::Confined]),
         ("clone3 `new namespaces`", "EPERM", &ubuntu, &[Cause::AppArmorUserns]),
+        ("clone3 `new namespaces`", "EACCES", &held, &[Cause::AppArmorProfile]),
+        ("clone3 `new namespaces`", "EACCES", &snap, &[Cause::AppArmorUserns, Cause::AppArmorProfile]),
+        ("clone3 `new namespaces`", "EACCES", &lxc, &[Cause::Confined]),
+        ("write uid_map `/proc/7/uid_map`", "EPERM", &held, &[Cause::AppArmorProfile]),
+        ("fsmount `tmpfs`", "EACCES", &held, &[Cause::AppArmorProfile]),
         ("clone3 `new namespaces`", "EPERM", &plain(), &[Cause::Chroot]),
         ("clone3", "EAGAIN", &root, &[Cause::ProcessLimit]),
         ("unshare `net`", "ENOSPC", &plain(), &[Cause::NamespaceLimit(Some("net"))]),

@@ -134,11 +134,20 @@ pub fn fixes(machine: &Machine) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let systemd = Path::new("/run/systemd/system").exists();
-    if machine.uid != 0 && systemd {
-        fixes.push(
-            "run aj in a unit of your own: `systemd-run --user --scope -p Delegate=yes aj exec …`".to_owned(),
-        );
+    let systemd = Path::new("/run/systemd/system").exists() && machine.cgroup.v2.is_some();
+    let manager = Path::new("/run/user").join(machine.uid.to_string()).join("systemd/private").exists();
+    if machine.uid != 0 && systemd && manager {
+        fixes.push(format!(
+            "let root's service manager hand everything on to yours: `sudo mkdir -p /etc/systemd/system/user@.service.d \
+             && printf '[Service]\\nDelegate=yes\\n' | sudo tee /etc/systemd/system/user@.service.d/aj.conf && sudo \
+             systemctl daemon-reload`, and end all your sessions, or `sudo systemctl restart user@{}`",
+            machine.uid
+        ));
+    } else if machine.uid != 0 && systemd {
+        fixes.push(format!(
+            "have a service manager of your own, which makes groups: `sudo loginctl enable-linger {}`",
+            machine.uid
+        ));
     } else if machine.uid != 0 && machine.cgroup.v2.is_some() && machine.cgroup.v1.is_empty() {
         fixes.push(format!(
             "let root make a group for you, and start your shell in it: `mkdir /sys/fs/cgroup/me && chown -R {} \

@@ -167,6 +167,11 @@ impl Machine {
         self.label.as_deref().is_some_and(|l| l.ends_with("(enforce)"))
     }
 
+    /// The name of that profile.
+    pub fn profile(&self) -> Option<&str> {
+        self.label.as_deref()?.strip_suffix(" (enforce)")
+    }
+
     /// Whether somebody else's rules hold for this process: a container or a sandbox.
     pub fn is_confined(&self) -> bool {
         self.container.is_some() || self.seccomp == 2 || !self.initial_userns

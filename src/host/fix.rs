@@ -32,6 +32,7 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
                 sysctl("kernel.apparmor_restrict_unprivileged_userns", "0", m)
             ),
         ],
+        Cause::AppArmorProfile => vec![apparmor(m), around(m)],
         Cause::Chroot => vec![
             "if this is a chroot, run aj outside it, or enter that tree by pivot_root instead \
              (`bwrap --bind DIR / …`): the kernel makes no user namespaces in a chroot"
@@ -130,6 +131,15 @@ fn apparmor(m: &Machine) -> String {
          {}EOF\n\
          {sudo}apparmor_parser -r /etc/apparmor.d/aj",
         profile(&path)
+    )
+}
+
+/// Where what is around us does not let aj have a profile of its own, its own rules are to be changed.
+fn around(m: &Machine) -> String {
+    format!(
+        "or, where the profile `{}` lets no program that it starts have another (`ix`, not `pix`), allow in that one \
+         what a jail is made of: `userns, capability, mount, umount, pivot_root,`; or run aj outside of it",
+        m.profile().unwrap_or("unknown")
     )
 }
 

@@ -260,12 +260,22 @@ fn apparmor(facts: &Facts) -> Check {
     const ID: &str = "apparmor";
     let m = &facts.machine;
     let label = m.label.as_deref().map(|l| format!("; this process is `{l}`")).unwrap_or_default();
-    let Some(n) = m.apparmor_userns else {
-        return check(ID, Status::Ok, format!("no restriction of user namespaces{label}"));
-    };
-    let evidence = format!("kernel.apparmor_restrict_unprivileged_userns = {n}{label}");
-    let effect = "user namespaces get no capabilities, so no jail can be started";
-    setting(ID, evidence, facts, Cause::AppArmorUserns, effect)
+    let switch = m.apparmor_userns.map(|n| {
+        let evidence = format!("kernel.apparmor_restrict_unprivileged_userns = {n}{label}");
+        let effect = "user namespaces get no capabilities, so no jail can be started";
+        setting(ID, evidence, facts, Cause::AppArmorUserns, effect)
+    });
+    let switch =
+        switch.unwrap_or_else(|| check(ID, Status::Ok, format!("no restriction of user namespaces{label}")));
+    match m.profile() {
+        Some(name) if switch.status == Status::Ok => {
+            let evidence = format!("the profile `{name}` holds for this process");
+            let effect = "what it does not allow is refused, so no jail can be started";
+            let profile = setting(ID, evidence, facts, Cause::AppArmorProfile, effect);
+            if profile.status == Status::Ok { switch } else { profile }
+        }
+        _ => switch,
+    }
 }
 
 fn yama(facts: &Facts) -> Check {

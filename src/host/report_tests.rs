@@ -141,6 +141,29 @@ fn the_restriction_may_show_only_at_a_later_step() {
 }
 
 #[test]
+fn a_profile_that_holds_for_the_caller_is_named_with_both_ways_out() {
+    let mut f = healthy();
+    f.machine.label = Some("everybody (enforce)".into());
+    // What it says of a machine where all works.
+    let told = document(&f);
+    assert_eq!(
+        row(&told, "apparmor").evidence,
+        "no restriction of user namespaces; this process is `everybody (enforce)`"
+    );
+    assert_eq!(bad(&told), []);
+    fail(&mut f, &["userns", "jail"], "clone3 `new namespaces`", "EACCES");
+    skip(&mut f, &IN_USERNS);
+    let told = document(&f);
+    assert_eq!(bad(&told), [("userns", Status::Fail), ("apparmor", Status::Fail), ("jail", Status::Fail)]);
+    let apparmor = row(&told, "apparmor");
+    assert_eq!(apparmor.evidence, "the profile `everybody` holds for this process");
+    assert!(apparmor.fix[0].contains("profile aj /usr/local/bin/aj flags=(unconfined)"), "{apparmor:?}");
+    assert!(apparmor.fix[1].contains("the profile `everybody` lets no program"), "{apparmor:?}");
+    assert_eq!(apparmor.fix, row(&told, "userns").fix[..2]);
+    assert!(row(&told, "userns").fix[2].contains("--mode lite"));
+}
+
+#[test]
 fn debian_with_user_namespaces_switched_off() {
     let mut f = healthy();
     f.machine.unprivileged_userns_clone = Some(0);

@@ -1,7 +1,7 @@
 //! The control groups of one jail: made below or beside our own, read back, and removed.
 //!
-//! cgroup v2 is tried first, then a scope of systemd's for an ordinary user, then v1: the first that can
-//! hold everything that is wanted is taken. Only
+//! cgroup v2 is tried first, then a scope of systemd's, then v1: the first that can hold everything that is wanted
+//! is taken. Only
 //! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
 //! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
 //! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`): moving a process into one takes the kernel ten
@@ -106,7 +106,7 @@ impl Missing {
 pub enum Backend {
     /// A group of cgroup v2.
     V2,
-    /// A scope of the user's service manager, in cgroup v2.
+    /// A scope of the user's service manager, or of root's, in cgroup v2.
     Scope,
     /// Groups of cgroup v1, one in each hierarchy.
     V1,
@@ -126,6 +126,11 @@ impl Backend {
 /// The prefix of the name of every group that is ours.
 pub const PREFIX: &str = "aj-";
 
+/// The group of the jail `id`, where it is made by us.
+fn name_of(id: &Id) -> String {
+    format!("{PREFIX}{id}.{}", std::process::id())
+}
+
 /// The groups of one jail. They are removed when this is dropped, which must not be before the jail is gone.
 #[derive(Debug)]
 pub struct Limits {
@@ -139,6 +144,8 @@ pub struct Limits {
     nested: bool,
     /// The jail has ended, and its group is to go as well.
     last: bool,
+    /// What keeps the scope that the group is in; systemd removes it afterwards.
+    scope: Option<scope::Scope>,
 }
 
 /// A group, or where it is about to be made.
@@ -183,7 +190,7 @@ pub struct Counted {
 impl Limits {
     fn new(backend: Backend, wants: &Wants, name: &str, held: Vec<Held>) -> Limits {
         let (wants, name) = (wants.clone(), name.to_owned());
-        Limits { backend, wants, name, held, main: None, nested: false, last: false }
+        Limits { backend, wants, name, held, main: None, nested: false, last: false, scope: None }
     }
 
     /// Find a place for what `wants` asks of the jail `id`; with cgroup v2 make the group, ready for
@@ -193,24 +200,31 @@ impl Limits {
         id: &Id,
         hierarchies: &Hierarchies,
     ) -> std::result::Result<Limits, Missing> {
-        let name = format!("{PREFIX}{id}.{}", std::process::id());
-        let v2 = match place::v2(hierarchies, wants) {
-            Ok((parent, path)) => match Limits::in_v2(wants, &name, parent, path) {
-                Ok(limits) => return Ok(limits),
-                Err(e) => Missing::new(wants.needed(), e.to_string()),
-            },
+        let systemd = Limits::manager(hierarchies);
+        let in_v2 = |kept: bool| {
+            let (parent, path) = place::v2(hierarchies, wants, kept)?;
+            Limits::in_v2(wants, &name_of(id), parent, path)
+                .map_err(|e| Missing::new(wants.needed(), e.to_string()))
+        };
+        let v2 = match in_v2(systemd.is_some()) {
+            Ok(limits) => return Ok(limits),
             Err(missing) => missing,
         };
-        if let Some(limits) = Limits::in_scope(wants, id, hierarchies) {
-            return Ok(limits);
-        }
+        let v2 = match (systemd, &hierarchies.v2) {
+            (Some(manager), Some(h)) => match Limits::in_scope(wants, id, manager, &h.mount) {
+                Ok(limits) => return Ok(limits),
+                Err(missing) => missing,
+            },
+            _ => v2,
+        };
         match place::v1(hierarchies, wants) {
-            Ok(held) => Ok(Limits::new(Backend::V1, wants, &name, held)),
+            Ok(held) => Ok(Limits::new(Backend::V1, wants, &name_of(id), held)),
             // What one of the two could do is not missing.
             Err(v1) => {
                 let controllers: Vec<_> =
                     v1.controllers.iter().copied().filter(|c| v2.controllers.contains(c)).collect();
                 match controllers.is_empty() {
+                    false if hierarchies.v1.is_empty() => Err(Missing { controllers, ..v2 }),
                     false => Err(Missing { controllers, ..v1 }),
                     true => Err(Missing::new(wants.needed(), "cgroup v1 and v2 each have only a part of it")),
                 }
@@ -218,55 +232,42 @@ impl Limits {
         }
     }
 
-    /// For an ordinary user whose service manager has what is wanted. Nothing is asked of it yet.
-    fn in_scope(wants: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
-        let uid = nix::unistd::geteuid();
-        // It writes to the groups, we do not: how they are mounted here is not its concern.
-        let mount = &hierarchies.v2.as_ref().filter(|_| !uid.is_root())?.mount;
-        let manager = scope::Manager::of(uid.as_raw(), mount)?;
-        let parent = Group::open(&manager.group).ok()?;
-        if !manager.lacks(&wants.needed()).is_empty() {
-            return None;
-        }
-        let held = Held { controller: None, parent, path: manager.group, group: None };
-        let name = format!("{PREFIX}{id}.scope");
-        Some(Limits::new(Backend::Scope, wants, &name, vec![held]))
+    /// The service manager of this user, where cgroup v2 is mounted. It writes to the groups, we do not: how they
+    /// are mounted here is not its concern.
+    fn manager(hierarchies: &Hierarchies) -> Option<scope::Manager> {
+        scope::Manager::of(nix::unistd::geteuid().as_raw(), &hierarchies.v2.as_ref()?.mount)
     }
 
-    /// Have pid 1 put into its scope, and look at what was made of it.
-    fn enter_scope(&mut self, pid: i32) -> Result<()> {
-        let hierarchies = here();
-        let mount = hierarchies.v2.map(|h| h.mount).unwrap_or_default();
-        let manager = scope::Manager::of(nix::unistd::geteuid().as_raw(), &mount);
-        let manager = manager.ok_or_else(|| Error::new("connect", "systemd", Errno::ENOENT))?;
-        let below = manager.start(&self.name, pid, &self.wants)?;
-        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
-        let group = Group::open(&path)?;
-        // What systemd could not do it does not say.
-        let held = |file, wanted: u64| match group.read(file)?.number() {
-            Some(n) if n <= wanted => Ok(()),
-            _ => Err(Error::new("verify", format!("{}/{file}", shown(&path)), Errno::EPERM)),
-        };
-        if let Some(bytes) = self.wants.mem {
-            held("memory.max", bytes)?;
-            // Given to us by newer ones only; without it the end tells that memory ran out.
-            drop(group.set("memory.oom.group", 1));
+    /// In a scope of the manager's.
+    fn in_scope(
+        wants: &Wants,
+        id: &Id,
+        manager: scope::Manager,
+        mount: &Path,
+    ) -> std::result::Result<Limits, Missing> {
+        let mut needed = wants.needed();
+        let lacks = manager.lacks(&needed);
+        if !lacks.is_empty() {
+            return Err(Missing::new(lacks, scope::LACKS));
         }
-        if self.wants.cpu_millis.is_some() && group.read("cpu.max")?.text().starts_with("max") {
-            return Err(Error::new("verify", format!("{}/cpu.max", shown(&path)), Errno::EPERM));
+        if !needed.contains(&Controller::Pids) && manager.lacks(&[Controller::Pids]).is_empty() {
+            needed.push(Controller::Pids);
         }
-        if let Some(held) = self.held.first_mut() {
-            held.path = path.parent().map(Path::to_owned).unwrap_or_default();
-            held.group = Some(group);
-        }
-        Ok(())
+        let made = manager.scope(format!("{PREFIX}{id}.scope"), mount, &needed).and_then(|made| {
+            let (scope, parent, path) = made;
+            let mut limits = Limits::in_v2(wants, &name_of(id), parent, path)?;
+            (limits.backend, limits.scope) = (Backend::Scope, Some(scope));
+            Ok(limits)
+        });
+        made.map_err(|e| Missing::new(wants.needed(), format!("systemd makes no scope: {e}")))
     }
 
     /// Make a group of cgroup v2 for the jail `id` before it is known what it has to hold, which is at most what
     /// `guess` names: pid 1 can be born in it already. Then [`Limits::claim`] it. `None`: there is no place.
     pub fn reserve(guess: &Wants, id: &Id, hierarchies: &Hierarchies) -> Option<Limits> {
-        let (parent, path) = place::v2(hierarchies, guess).ok()?;
-        Limits::in_v2(&Wants::default(), &format!("{PREFIX}{id}.{}", std::process::id()), parent, path).ok()
+        let kept = Limits::manager(hierarchies).is_some();
+        let (parent, path) = place::v2(hierarchies, guess, kept).ok()?;
+        Limits::in_v2(&Wants::default(), &name_of(id), parent, path).ok()
     }
 
     /// Let a group that was reserved hold `wants`. `false`: it cannot, or there is nothing to hold.
@@ -330,16 +331,16 @@ impl Limits {
     /// is what it steps into the groups with before it starts anything; into a scope it is put now, and so is the
     /// process `pid` that minds a command in a live jail into a group of cgroup v2.
     pub fn open(&mut self, pid: i32) -> Result<Vec<OwnedFd>> {
-        match self.backend {
-            Backend::V2 if self.nested => {
+        match (self.backend, &self.scope) {
+            (Backend::V1, _) => return self.open_v1(),
+            (_, Some(scope)) => scope.attach(&self.name, pid)?,
+            (_, None) if self.nested => {
                 // 0 would be ourselves.
                 let gone = || Error::new("write", "cgroup.procs", Errno::ESRCH);
                 let group = self.held.first().and_then(|h| h.group.as_ref()).filter(|_| pid > 0);
                 group.ok_or_else(gone)?.enter(pid)?;
             }
-            Backend::V2 => {}
-            Backend::Scope => self.enter_scope(pid)?,
-            Backend::V1 => return self.open_v1(),
+            (_, None) => {}
         }
         Ok(Vec::new())
     }
@@ -454,8 +455,7 @@ impl Limits {
     fn remove(&mut self) {
         self.main = None;
         for held in &mut self.held {
-            // A scope that is empty is removed by who made it.
-            if held.group.take().is_some() && self.backend != Backend::Scope {
+            if held.group.take().is_some() {
                 // What is left is swept by a later run.
                 sweep::with_those_below(&held.parent, &self.name);
             }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::{Error, Result, check};
 
@@ -152,10 +153,22 @@ pub fn vfork_start(child: &mut dyn FnMut() -> i32) -> Result<i32> {
     Ok(check("clone", libc::c_long::from(pid))? as i32)
 }
 
-/// A process that does nothing, in a new user namespace: something to hang an id map on. It shares
-/// this memory instead of copying it and never touches it. End it with SIGKILL and reap it; it ends
-/// by itself with us.
+/// A process that does nothing, in a new user namespace: something to hang an id map on. See [`parked`].
 pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
+    park_in(libc::CLONE_NEWUSER)
+}
+
+/// A process that does nothing. It shares this memory instead of copying it and never touches it, and no signal that
+/// can be blocked is delivered to it. End it with SIGKILL and reap it; it ends by itself with us.
+pub fn parked() -> Result<(i32, OwnedFd)> {
+    let fail = |e| Error::new("pthread_sigmask", "", e);
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(fail)?;
+    let made = park_in(0);
+    before.thread_set_mask().map_err(fail)?;
+    made
+}
+
+fn park_in(namespaces: libc::c_int) -> Result<(i32, OwnedFd)> {
     extern "C" fn park(parent: *mut libc::c_void) -> libc::c_int {
         // SAFETY: both take integers only.
         let orphan = unsafe {
@@ -165,6 +178,9 @@ pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
         if orphan {
             return 0;
         }
+        // Its table of descriptors is a copy: pipes and locks are to end with who uses them.
+        // SAFETY: takes integers only, and the descriptors of this process are used by nobody.
+        unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
         loop {
             // SAFETY: takes nothing; returns only after a signal handler, and there are none that
             // could run here: signals are not sent to this process but the one that kills it.
@@ -185,7 +201,7 @@ pub fn parked_in_userns() -> Result<(i32, OwnedFd)> {
         libc::clone(
             park,
             top.cast(),
-            libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD,
+            libc::CLONE_VM | namespaces | libc::CLONE_PIDFD | libc::SIGCHLD,
             parent,
             &raw mut pidfd,
         )

@@ -74,7 +74,9 @@ impl Limits {
             Err(missing) => missing,
         };
         // Beside the jail, which has no group in a scope's reach.
-        if let Some(limits) = Limits::in_scope(wants, id, &hierarchies) {
+        if let (Some(manager), Some(h)) = (Limits::manager(&hierarchies), &hierarchies.v2)
+            && let Ok(limits) = Limits::in_scope(wants, id, manager, &h.mount)
+        {
             return Ok(limits.below());
         }
         in_v1(wants, &name, jail, &hierarchies).map_err(|v1| match hierarchies.v1.is_empty() {
@@ -157,7 +159,7 @@ fn in_v2(
     let (group, place) = match hierarchy.upwards().find_map(there) {
         Some(found) => found,
         None => {
-            let (parent, path) = place::v2(hierarchies, wants)?;
+            let (parent, path) = place::v2(hierarchies, wants, Limits::manager(hierarchies).is_some())?;
             (open_or_make(&parent, &jail.group()).map_err(|e| failed(e, &path))?, path)
         }
     };

@@ -1,5 +1,6 @@
 //! Where the groups of a jail are made.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Held, Missing, Wants, on, shown};
@@ -21,13 +22,21 @@ pub fn may_be_v2() -> bool {
 /// The nearest group from our own upwards in which we may make one with all the controllers: children
 /// get those that their parent hands on. One that holds processes itself cannot be made to hand on more
 /// ("no internal processes"), so that a group beside our own is the usual case.
-pub(super) fn v2(hierarchies: &Hierarchies, wants: &Wants) -> Result<(Group, PathBuf), Missing> {
+///
+/// Not in what `systemd` keeps, if it is there and answers: it takes controllers away from its groups when none
+/// of its units needs them any more, and with them the limits of whatever else is in there.
+pub(super) fn v2(
+    hierarchies: &Hierarchies,
+    wants: &Wants,
+    systemd: bool,
+) -> Result<(Group, PathBuf), Missing> {
     let needed = wants.needed();
     let Some(hierarchy) = hierarchies.v2() else {
         return Err(Missing::new(needed, hierarchies.trouble()));
     };
     let mut best = Missing::new(needed.clone(), hierarchies.trouble());
-    for path in hierarchy.upwards() {
+    let free = |path: &&Path| !systemd || !is_kept(path, &hierarchy.mount);
+    for path in hierarchy.upwards().filter(free) {
         let Ok(group) = Group::open(path) else { continue };
         if !group.is_ours() {
             continue;
@@ -44,6 +53,13 @@ pub(super) fn v2(hierarchies: &Hierarchies, wants: &Wants) -> Result<(Group, Pat
         }
     }
     Err(best)
+}
+
+/// Whether systemd sets the controllers of the children of this group: a slice, the top, or where a service manager
+/// of a user's has its units.
+fn is_kept(path: &Path, mount: &Path) -> bool {
+    let name = path.file_name().map(|name| name.as_bytes()).unwrap_or_default();
+    path == mount || name.ends_with(b".slice") || (name.starts_with(b"user@") && name.ends_with(b".service"))
 }
 
 /// Whether children of `group` have all the controllers, after it was asked to hand on what it has.

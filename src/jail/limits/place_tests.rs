@@ -50,11 +50,32 @@ fn a_group_beside_our_own_has_what_ours_has() {
     let h = fake.v2("app.slice/me.scope");
     // What we may not hand on ourselves is looked for above.
     fs::remove_file(fake.top.join("app.slice/me.scope/cgroup.procs")).unwrap();
-    assert_eq!(v2(&h, &wants()).unwrap().1, slice);
+    assert_eq!(v2(&h, &wants(), false).unwrap().1, slice);
     // Root may change any group and leaves it; a user's own, with nobody in it, hands on what it has.
     let cpu = Wants { cpu_millis: Some(500), ..wants() };
     let root = nix::unistd::geteuid().is_root();
-    assert_eq!(v2(&h, &cpu).unwrap().1, if root { fake.top.clone() } else { slice });
+    assert_eq!(v2(&h, &cpu, false).unwrap().1, if root { fake.top.clone() } else { slice });
+}
+
+#[test]
+fn nothing_is_made_in_what_systemd_keeps() {
+    let fake = Fake::new();
+    let all = "cpu memory pids";
+    fake.group("", all, all);
+    let manager = "user.slice/user-7.slice/user@7.service";
+    fake.group("user.slice", all, all);
+    fake.group("user.slice/user-7.slice", all, all);
+    fake.group(manager, all, all);
+    fake.group(&format!("{manager}/app.slice"), all, all);
+    let unit = fake.group(&format!("{manager}/app.slice/me.service"), all, all);
+    let own = fake.group(&format!("{manager}/app.slice/me.service/leaf"), "", "");
+    let of = |own: &Path| fake.v2(own.strip_prefix(&fake.top).unwrap().to_str().unwrap());
+    assert_eq!(v2(&of(&own), &wants(), true).unwrap().1, unit);
+    // Without the unit of one's own there is no place, though everything above would do.
+    fs::write(unit.join("cgroup.controllers"), "").unwrap();
+    fs::write(unit.join("cgroup.subtree_control"), "").unwrap();
+    assert_eq!(v2(&of(&own), &wants(), true).unwrap_err().controllers, [Controller::Memory]);
+    assert_eq!(v2(&of(&own), &wants(), false).unwrap().1, unit.parent().unwrap());
 }
 
 #[test]
@@ -63,14 +84,14 @@ fn what_no_group_has_is_named() {
     fake.group("", "memory", "memory");
     fake.group("own", "memory", "");
     let io = Wants { io_read: Some(1), disks: vec![(8, 0)], ..wants() };
-    let missing = v2(&fake.v2("own"), &io).unwrap_err();
+    let missing = v2(&fake.v2("own"), &io, false).unwrap_err();
     assert_eq!(missing.controllers, [Controller::Io]);
     assert!(missing.why.contains("does not have it"), "{missing:?}");
     // Without a controller there is still a place to stand still in.
     let nothing = Wants::default();
-    assert_eq!(v2(&fake.v2("own"), &nothing).unwrap().1, fake.top.join("own"));
+    assert_eq!(v2(&fake.v2("own"), &nothing, false).unwrap().1, fake.top.join("own"));
     let pids = Wants { mem: None, ..wants() };
-    assert_eq!(v2(&fake.v2("own"), &pids).unwrap_err().controllers, [Controller::Pids]);
+    assert_eq!(v2(&fake.v2("own"), &pids, false).unwrap_err().controllers, [Controller::Pids]);
 }
 
 #[test]
@@ -79,7 +100,7 @@ fn our_own_group_is_asked_to_hand_on_what_it_has() {
     fake.group("", "", "");
     fs::remove_file(fake.top.join("cgroup.procs")).unwrap();
     let own = fake.group("own", "cpu memory pids", "");
-    assert_eq!(v2(&fake.v2("own"), &wants()).unwrap().1, own);
+    assert_eq!(v2(&fake.v2("own"), &wants(), false).unwrap().1, own);
     assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(), "+memory +pids");
 }
 
@@ -91,7 +112,7 @@ fn a_group_with_processes_in_it_is_left_as_it_is() {
     let own = fake.group("own", "cpu memory pids", "");
     fs::write(own.join("cgroup.procs"), "0\n").unwrap();
     let cpu = Wants { cpu_millis: Some(500), ..Wants::default() };
-    let missing = v2(&fake.v2("own"), &cpu).unwrap_err();
+    let missing = v2(&fake.v2("own"), &cpu, false).unwrap_err();
     assert_eq!(missing.controllers, [Controller::Cpu]);
     assert!(missing.why.contains("processes are in the group"), "{missing:?}");
     assert_eq!(fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(), "");
@@ -99,16 +120,16 @@ fn a_group_with_processes_in_it_is_left_as_it_is() {
 
 #[test]
 fn nothing_mounted_and_nothing_writable_are_told_apart() {
-    let none = v2(&Hierarchies::default(), &wants()).unwrap_err();
+    let none = v2(&Hierarchies::default(), &wants(), false).unwrap_err();
     assert_eq!(
         (none.controllers.as_slice(), none.why.as_str()),
         (&[Controller::Memory][..], "no cgroup hierarchy is mounted")
     );
     let fake = Fake::new();
     let mut h = fake.v2("");
-    assert!(v2(&h, &wants()).unwrap_err().why.contains("changed by this user"));
+    assert!(v2(&h, &wants(), false).unwrap_err().why.contains("changed by this user"));
     h.v2.as_mut().unwrap().read_only = true;
-    assert!(v2(&h, &wants()).unwrap_err().why.contains("read-only"));
+    assert!(v2(&h, &wants(), false).unwrap_err().why.contains("read-only"));
 }
 
 #[test]

@@ -1,9 +1,14 @@
-//! A scope of the user's own service manager, for who has no group of his own: systemd puts pid 1 into
-//! one and sets its limits. `StartTransientUnit` of `org.freedesktop.systemd1.Manager`, spoken over the
-//! manager's private socket, where no bus stands between. It takes some milliseconds, so it is only asked
-//! where nothing cheaper holds what is wanted.
+//! A scope of the user's own service manager, or of root's, for who has no group of his own: `StartTransientUnit` of
+//! `org.freedesktop.systemd1.Manager`, spoken over the manager's private socket, where no bus stands between. It
+//! takes some milliseconds, so it is only asked where nothing cheaper holds what is wanted.
+//!
+//! A scope is there as long as somebody is in it, and what its group has counted goes with it: it would be gone before
+//! anybody can look why a jail ended. So systemd is first given a process that does nothing, and the jail gets a group
+//! below, which is ours alone (`Delegate=yes`) and is made and read like any other. Only systemd may move a process in
+//! there from elsewhere, or have it born there: it is asked again, for pid 1.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,13 +16,16 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::Wants;
 use crate::base::text;
 use crate::host::cgroups::Controller;
-use crate::sys::{Error, Result, errno};
+use crate::sys::cgroup::Group;
+use crate::sys::{Error, Result, clone, errno, pidfd};
 
-/// How long the manager may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the manager may take: it does one thing after the other, and others ask as well. As long as who calls over
+/// a bus waits.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// Why it cannot hold something.
+pub(super) const LACKS: &str = "the service manager of this user (`systemd`) does not have it to hand on";
 /// Bytes of one answer at most.
 const MOST: usize = 1 << 20;
 
@@ -29,14 +37,17 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there.
+    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there. One stat.
     pub(super) fn of(uid: u32, mount: &Path) -> Option<Manager> {
-        let socket = PathBuf::from(format!("/run/user/{uid}/systemd/private"));
+        let (socket, group) = match uid {
+            0 => (PathBuf::from("/run/systemd/private"), mount.to_owned()),
+            _ => (
+                PathBuf::from(format!("/run/user/{uid}/systemd/private")),
+                mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
+            ),
+        };
         let is_ours = |m: std::fs::Metadata| m.file_type().is_socket() && m.uid() == uid;
-        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then(|| Manager {
-            socket,
-            group: mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
-        })
+        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then_some(Manager { socket, group })
     }
 
     /// What it cannot hold: it has what root's manager gave it, which often is not `io`.
@@ -46,31 +57,114 @@ impl Manager {
         needed.iter().copied().filter(lacks).collect()
     }
 
-    /// Put `pid` into a scope of this name with these limits; the path of its group, below the mount.
-    pub(super) fn start(&self, name: &str, pid: i32, wants: &Wants) -> Result<PathBuf> {
+    /// A scope of this name on the hierarchy at `mount`, and its group, which hands on these controllers.
+    pub(super) fn scope(
+        self,
+        unit: String,
+        mount: &Path,
+        needed: &[Controller],
+    ) -> Result<(Scope, Group, PathBuf)> {
+        let keeper = Keeper::park()?;
+        let below = self.start(&unit, keeper.pid)?;
+        let path = mount.join(below.strip_prefix("/").unwrap_or(&below));
+        let group = Group::open(&path)?;
+        // A group that hands on controllers has no processes itself.
+        group.make(KEEPER)?.enter(keeper.pid)?;
+        let words: Vec<_> = needed.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
+        group.write("cgroup.subtree_control", &words.join(" "))?;
+        Ok((Scope { manager: self, unit, _keeper: keeper }, group, path))
+    }
+
+    /// Put `pid` into a scope of this name; the path of its group, below the mount.
+    fn start(&self, name: &str, pid: i32) -> Result<PathBuf> {
+        self.ask(START, &start_transient(name, pid))?;
+        arrived(START, pid, name).inspect_err(|_| {
+            // What it does later is not to be left there, with nobody in it.
+            let mut body = Wire::default();
+            body.string(name).string("replace");
+            drop(self.ask(STOP, &message(STOP, "ss", body)));
+        })
+    }
+
+    /// One call and its answer.
+    fn ask(&self, method: &'static str, message: &[u8]) -> Result<()> {
         let fail = |e: std::io::Error| Error::new("connect", text::os(&self.socket), errno(&e));
         let mut stream = UnixStream::connect(&self.socket).map_err(fail)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(fail)?;
-        call(&mut stream, &start_transient(name, pid, wants))?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            let found = groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|p| p.ends_with(name));
-            match found {
-                Some(path) => return Ok(PathBuf::from(path)),
-                None if Instant::now() > until => {
-                    return Err(Error::new("StartTransientUnit", name, Errno::ETIMEDOUT));
-                }
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
+        call(&mut stream, method, message)
+    }
+}
+
+const START: &str = "StartTransientUnit";
+const STOP: &str = "StopUnit";
+const ATTACH: &str = "AttachProcessesToUnit";
+
+/// Wait until `pid` is in a group of this name; the path of that.
+fn arrived(method: &'static str, pid: i32, name: &str) -> Result<PathBuf> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let found = groups.lines().find_map(|l| l.strip_prefix("0::")).filter(|p| p.ends_with(name));
+        match found {
+            Some(path) => return Ok(PathBuf::from(path)),
+            None if Instant::now() > until => return Err(Error::new(method, name, Errno::ETIMEDOUT)),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// A group of the kept process in its scope.
+const KEEPER: &str = "keeper";
+
+/// A scope that is there until its keeper goes.
+#[derive(Debug)]
+pub(super) struct Scope {
+    manager: Manager,
+    unit: String,
+    _keeper: Keeper,
+}
+
+impl Scope {
+    /// Have `pid` put into the group of this name in it.
+    pub(super) fn attach(&self, group: &str, pid: i32) -> Result<()> {
+        let mut body = Wire::default();
+        body.string(&self.unit).string(&format!("/{group}")).array(4, |pids| {
+            pids.u32(u32::try_from(pid).unwrap_or(0));
+        });
+        self.manager.ask(ATTACH, &message(ATTACH, "ssau", body))?;
+        arrived(ATTACH, pid, group).map(drop)
+    }
+}
+
+/// The process that keeps a scope. It ends with this, and with us.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Keeper {
+    fn park() -> Result<Keeper> {
+        let (pid, pidfd) = clone::parked()?;
+        Ok(Keeper { pid, pidfd })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if pidfd::signal(self.pidfd.as_fd(), nix::libc::SIGKILL).is_ok() {
+            drop(pidfd::wait4(self.pid));
         }
     }
 }
 
 /// Say who we are, send one call, wait for its answer.
-fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
-    let fail = |e: std::io::Error| Error::new("StartTransientUnit", "", errno(&e));
+fn call(stream: &mut (impl Read + Write), method: &'static str, message: &[u8]) -> Result<()> {
+    let fail = |e: std::io::Error| {
+        let errno = if e.kind() == ErrorKind::WouldBlock { Errno::ETIMEDOUT } else { errno(&e) };
+        Error::new(method, "", errno)
+    };
     // The uid in decimal, its digits in hexadecimal.
     let uid: String = nix::unistd::geteuid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
     stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).map_err(fail)?;
@@ -80,11 +174,11 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
         stream.read_exact(&mut byte).map_err(fail)?;
         line.push(byte[0]);
         if line.len() > 1024 {
-            return Err(Error::new("StartTransientUnit", "AUTH", Errno::EPROTO));
+            return Err(Error::new(method, "AUTH", Errno::EPROTO));
         }
     }
     if !line.starts_with(b"OK ") {
-        return Err(Error::new("StartTransientUnit", "AUTH", Errno::EACCES));
+        return Err(Error::new(method, "AUTH", Errno::EACCES));
     }
     stream.write_all(b"BEGIN\r\n").map_err(fail)?;
     stream.write_all(message).map_err(fail)?;
@@ -97,7 +191,7 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
         };
         let (body, fields) = (number(4) as usize, (number(12) as usize).next_multiple_of(8));
         if body.saturating_add(fields) > MOST {
-            return Err(Error::new("StartTransientUnit", "", Errno::EPROTO));
+            return Err(Error::new(method, "", Errno::EPROTO));
         }
         let mut rest = vec![0; fields + body];
         stream.read_exact(&mut rest).map_err(fail)?;
@@ -108,7 +202,7 @@ fn call(stream: &mut (impl Read + Write), message: &[u8]) -> Result<()> {
                 let said = rest.get(fields + 4..).unwrap_or_default();
                 let said = text::printable(said.split(|b| *b == 0).next().unwrap_or_default());
                 let said: String = said.chars().take(200).collect();
-                return Err(Error::new("StartTransientUnit", said, Errno::EREMOTEIO));
+                return Err(Error::new(method, said, Errno::EREMOTEIO));
             }
             _ => {}
         }
@@ -127,11 +221,6 @@ impl Wire {
 
     fn u32(&mut self, n: u32) -> &mut Wire {
         self.align(4).0.extend(n.to_le_bytes());
-        self
-    }
-
-    fn u64(&mut self, n: u64) -> &mut Wire {
-        self.align(8).0.extend(n.to_le_bytes());
         self
     }
 
@@ -166,7 +255,7 @@ impl Wire {
     }
 }
 
-fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
+fn start_transient(name: &str, pid: i32) -> Vec<u8> {
     let mut body = Wire::default();
     body.string(name).string("fail").array(8, |all| {
         all.property("PIDs", "au").array(4, |pids| {
@@ -174,34 +263,20 @@ fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
         });
         all.property("Delegate", "b").u32(1);
         all.property("CollectMode", "s").string("inactive-or-failed");
-        if let Some(bytes) = wants.mem {
-            all.property("MemoryMax", "t").u64(bytes);
-            all.property("MemorySwapMax", "t").u64(0);
-        }
-        if let Some(n) = wants.pids {
-            all.property("TasksMax", "t").u64(n.saturating_add(1));
-        }
-        if let Some(millis) = wants.cpu_millis {
-            all.property("CPUQuotaPerSecUSec", "t").u64(millis * 1000);
-        }
-        let rates = [("IOReadBandwidthMax", wants.io_read), ("IOWriteBandwidthMax", wants.io_write)];
-        for (name, rate) in rates {
-            let Some(rate) = rate else { continue };
-            all.property(name, "a(st)").array(8, |disks| {
-                for (major, minor) in &wants.disks {
-                    disks.align(8).string(&format!("/dev/block/{major}:{minor}")).u64(rate);
-                }
-            });
-        }
     });
     // No further units.
     body.array(8, |_| {});
+    message(START, "ssa(sv)a(sa(sv))", body)
+}
+
+/// A call of a method of the manager's.
+fn message(method: &str, signature: &str, body: Wire) -> Vec<u8> {
     let mut message = Wire(vec![b'l', 1, 0, 1]);
     message.u32(u32::try_from(body.0.len()).unwrap_or(0)).u32(1).array(8, |fields| {
         let texts = [
             (1, "o", "/org/freedesktop/systemd1"),
             (2, "s", "org.freedesktop.systemd1.Manager"),
-            (3, "s", "StartTransientUnit"),
+            (3, "s", method),
             (6, "s", "org.freedesktop.systemd1"),
         ];
         for (code, kind, value) in texts {
@@ -209,7 +284,7 @@ fn start_transient(name: &str, pid: i32, wants: &Wants) -> Vec<u8> {
             fields.signature(kind).string(value);
         }
         fields.align(8).0.push(8);
-        fields.signature("g").signature("ssa(sv)a(sa(sv))");
+        fields.signature("g").signature(signature);
     });
     message.align(8).0.extend(body.0);
     message.0
@@ -244,7 +319,7 @@ mod tests {
     fn answered(with: &[&[u8]]) -> (Result<()>, Vec<u8>) {
         let says = std::io::Cursor::new(with.concat());
         let mut fake = Fake { says, heard: Vec::new() };
-        let result = call(&mut fake, b"MESSAGE");
+        let result = call(&mut fake, START, b"MESSAGE");
         (result, fake.heard)
     }
 
@@ -277,8 +352,7 @@ mod tests {
 
     #[test]
     fn the_call_is_laid_out_as_d_bus_wants_it() {
-        let wants = Wants { mem: Some(0x0102_0304), ..Wants::default() };
-        let bytes = start_transient("aj-x.scope", 77, &wants);
+        let bytes = start_transient("aj-x.scope", 77);
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         assert_eq!(&bytes[..4], b"l\x01\0\x01");
         let (body, fields) = (word(4), word(12));
@@ -294,10 +368,27 @@ mod tests {
         let end = first + word(array);
         assert_eq!(word(end.next_multiple_of(4)), 0);
         assert_eq!((end.next_multiple_of(4) + 4).next_multiple_of(8), bytes.len());
-        let at = bytes.windows(10).position(|w| w == b"MemoryMax\0").unwrap();
-        let value = (at + 10 + 3).next_multiple_of(8);
-        assert_eq!((&bytes[at + 10..at + 13], word(value)), (&b"\x01t\0"[..], 0x0102_0304));
+        let at = bytes.windows(9).position(|w| w == b"Delegate\0").unwrap();
+        let value = (at + 9 + 3).next_multiple_of(4);
+        assert_eq!((&bytes[at + 9..at + 12], word(value)), (&b"\x01b\0"[..], 1));
         assert!(bytes.windows(4).any(|w| w == 77u32.to_le_bytes()));
+    }
+
+    #[test]
+    fn a_keeper_ends_with_whoever_holds_it_and_by_nothing_less() {
+        let keeper = Keeper::park().unwrap();
+        let state = |pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        };
+        let pid = keeper.pid;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(state(pid), Some('S'));
+        // It keeps no pipe and no lock of ours.
+        assert_eq!(std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), 0);
+        drop(keeper);
+        assert_eq!(state(pid), None);
     }
 
     #[test]
@@ -307,6 +398,6 @@ mod tests {
         let manager = Manager { socket: dir.path().join("none"), group: dir.path().to_owned() };
         std::fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         assert_eq!(manager.lacks(&[Controller::Memory, Controller::Io]), [Controller::Io]);
-        assert_eq!(manager.start("aj-x.scope", 1, &Wants::default()).unwrap_err().errno, Errno::ENOENT);
+        assert_eq!(manager.start("aj-x.scope", 1).unwrap_err().errno, Errno::ENOENT);
     }
 }

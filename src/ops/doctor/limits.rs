@@ -1,5 +1,7 @@
 //! What can hold limits here: the whole program is asked to, and then each place that it could use.
 
+use std::time::{Duration, Instant};
+
 use crate::base::id::{Id, Kind};
 use crate::host::cgroups::Controller;
 use crate::host::facts::Tried;
@@ -8,20 +10,30 @@ use crate::jail::limits::{self, Backend, Limits, Wants};
 /// What is tried by a whole jail.
 pub(super) const TRIED: [&str; 2] = ["--mem", "64M"];
 
+/// As long as nothing takes that answers.
+const LONG: Duration = Duration::from_secs(5);
+
 /// `whole` is what came of a jail with [`TRIED`]. Beside it, for each kind of limit what would hold it; a
 /// group of cgroup v2 is made for that and removed again.
 pub(super) fn limits(whole: &Tried) -> Tried {
     let hierarchies = limits::here();
-    let Ok(id) = Id::random(Kind::Jail) else { return Tried::Skipped("no random bytes".to_owned()) };
     let wants = [
         (Controller::Memory, Wants { mem: Some(64 << 20), ..Wants::default() }),
         (Controller::Cpu, Wants { cpu_millis: Some(1000), ..Wants::default() }),
         (Controller::Pids, Wants { pids: Some(4096), ..Wants::default() }),
         (Controller::Io, Wants { io_read: Some(1 << 30), ..Wants::default() }),
     ];
-    let (mut held, mut missing) = (Vec::new(), Vec::new());
+    let (mut held, mut missing) = (Vec::<(&str, Backend)>::new(), Vec::<(&str, String)>::new());
+    let began = Instant::now();
     for (controller, wants) in wants {
         let name = controller.v2().unwrap_or_default();
+        if let Some((_, why)) = missing.last().filter(|_| began.elapsed() > LONG) {
+            // Whoever was asked does not answer, and would not now.
+            missing.push((name, why.clone()));
+            continue;
+        }
+        // The name of a scope is not free again at once.
+        let Ok(id) = Id::random(Kind::Jail) else { return Tried::Skipped("no random bytes".to_owned()) };
         match Limits::prepare(&wants, &id, &hierarchies) {
             Ok(group) => held.push((name, group.backend())),
             Err(why) => missing.push((name, why.why)),
