@@ -259,7 +259,7 @@ fn root_works_on_a_private_copy_where_nothing_else_can_be_shown() {
             .output()
             .unwrap(),
     );
-    assert!(ran.stderr.contains("works on a private copy"), "{ran:#?}");
+    assert!(ran.stderr.contains("no overlay can be had, which that takes"), "{ran:#?}");
 }
 
 fn name_of(uid: u32) -> String {

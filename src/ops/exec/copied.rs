@@ -109,6 +109,6 @@ pub(super) fn settle(copies: Vec<Copied>) -> crate::store::Result<()> {
 pub(super) fn not_again(spec: &Spec) -> Error {
     Error::NotAgain {
         what: format!("over `{}`", text::os(&spec.workspace)),
-        why: "no overlay over it, and over what was kept, can be had here, and without one nothing is gone on with".to_owned(),
+        why: "no overlay can be had, which that takes".to_owned(),
     }
 }
