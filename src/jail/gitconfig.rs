@@ -43,8 +43,9 @@ const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:r
 pub(super) fn texts(warnings: &mut Vec<String>) -> Vec<String> {
     let home = env::HOME.absolute_path();
     let xdg = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home.as_ref()?.join(".config")));
-    let files = [xdg.map(|x| x.join("git/config")), home.as_ref().map(|h| h.join(".gitconfig"))];
-    texts_from(home.as_deref(), files.into_iter().flatten(), warnings)
+    let xdg = xdg.map(|x| x.join("git"));
+    let files = [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))];
+    texts_from(home.as_deref(), files.into_iter().flatten(), xdg.map(|x| x.join("ignore")), warnings)
 }
 
 /// The name in `/etc` of the `n`th of the texts.
@@ -62,16 +63,23 @@ enum Item {
 fn texts_from(
     home: Option<&Path>,
     files: impl Iterator<Item = PathBuf>,
+    ignored: Option<PathBuf>,
     warnings: &mut Vec<String>,
 ) -> Vec<String> {
     let mut items = Vec::new();
-    let mut reader = Reader { home, left: MAX_FILES, refused: Vec::new() };
+    let mut reader = Reader { home, left: MAX_FILES, depth: 0, ignored, refused: Vec::new() };
     for file in files {
         reader.collect(&file, &mut items);
     }
+    let ignored = reader.ignored();
     warnings.append(&mut reader.refused);
     let mut texts = vec![format!("{FIXED}{LOCAL}")];
     write(&items, 0, &mut texts);
+    if let Some(ignored) = ignored {
+        let setting = format!("[core]\n\texcludesFile = /etc/{}\n", name(texts.len()));
+        texts[0].push_str(&setting);
+        texts.push(ignored);
+    }
     texts
 }
 
@@ -105,6 +113,10 @@ struct Reader<'a> {
     home: Option<&'a Path>,
     /// Files that may still be read.
     left: usize,
+    /// Files that include the one that is read.
+    depth: usize,
+    /// The file with the patterns of what git ignores everywhere.
+    ignored: Option<PathBuf>,
     /// What was not read, a line each.
     refused: Vec<String>,
 }
@@ -119,6 +131,7 @@ impl Reader<'_> {
             Err(why) => return self.refuse(file, why),
         };
         self.left -= 1;
+        self.depth += 1;
         let (beside, home) = (file.parent().unwrap_or(Path::new("/")), self.home);
         let path = |value: &str| match (value.strip_prefix("~/"), home) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -143,6 +156,22 @@ impl Reader<'_> {
             {
                 into.retain(|item| !matches!(item, Item::Setting(k, _) if *k == key));
                 into.push(Item::Setting(key, value));
+            } else if key == "core.excludesfile" && self.depth == 1 {
+                // Not of an included file: it may be a project's, and name any file of the caller's.
+                self.ignored = (!value.is_empty()).then(|| path(&value));
+            }
+        }
+        self.depth -= 1;
+    }
+
+    /// The patterns of what the caller ignores in every repository.
+    fn ignored(&mut self) -> Option<String> {
+        let file = self.ignored.take()?;
+        match read(&file) {
+            Ok(text) => text.filter(|text| !text.trim().is_empty()),
+            Err(why) => {
+                self.refuse(&file, why);
+                None
             }
         }
     }
@@ -348,7 +377,8 @@ mod tests {
         );
         write("more", "[user]\nname = \"O\\\"Neil [x]\"\nemail = e@x\n");
         let text =
-            texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")), &mut Vec::new()).concat();
+            texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")), None, &mut Vec::new())
+                .concat();
         assert!(!text.contains("SECRET"), "{text}");
         assert!(text.starts_with(FIXED));
         // `main` includes itself: bounded, and what it says last wins.
@@ -363,7 +393,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", dir.path().join("null")).unwrap();
         let files = ["pipe", "gone", ".", "null"].map(|n| dir.path().join(n));
         let mut warnings = Vec::new();
-        assert_eq!(texts_from(None, files.into_iter(), &mut warnings), [format!("{FIXED}{LOCAL}")]);
+        assert_eq!(texts_from(None, files.into_iter(), None, &mut warnings), [format!("{FIXED}{LOCAL}")]);
         assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
@@ -379,7 +409,7 @@ mod tests {
         );
         write("work", "[user]\nemail=me@work\nsigningkey=SECRET\n[include]\npath=more\n");
         write("more", "[pull]\nff=only\n");
-        let texts = texts_from(Some(&home), std::iter::once(home.join("main")), &mut Vec::new());
+        let texts = texts_from(Some(&home), std::iter::once(home.join("main")), None, &mut Vec::new());
         let top = home.display();
         assert_eq!(
             texts[0].strip_prefix(&format!("{FIXED}{LOCAL}")).unwrap(),
@@ -399,7 +429,7 @@ mod tests {
         let texts = || {
             let mut warnings = Vec::new();
             let main = std::iter::once(dir.path().join("main"));
-            (texts_from(Some(dir.path()), main, &mut warnings), warnings.join("\n"))
+            (texts_from(Some(dir.path()), main, None, &mut warnings), warnings.join("\n"))
         };
         write(
             "main",
@@ -429,8 +459,30 @@ mod tests {
         let main = dir.path().join("main");
         std::fs::write(&main, b"\xef\xbb\xbf[user]\nname = J\xf6rg\nemail = j@x\n").unwrap();
         let mut warnings = Vec::new();
-        let texts = texts_from(None, std::iter::once(main), &mut warnings);
+        let texts = texts_from(None, std::iter::once(main), None, &mut warnings);
         assert_eq!(texts, [format!("{FIXED}{LOCAL}[user]\n\temail = \"j@x\"\n")]);
+    }
+
+    #[test]
+    fn what_the_caller_ignores_everywhere_comes_along_but_no_file_that_an_included_one_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let texts = || {
+            let usual = Some(dir.path().join("usual"));
+            texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")), usual, &mut Vec::new())
+        };
+        write("main", "[user]\nname=me\n[include]\npath=more\n");
+        write("more", "[core]\nexcludesFile=~/secret\n");
+        write("secret", "SECRET\n");
+        assert_eq!(texts().len(), 1, "there is none");
+        write("usual", "*.swp\n");
+        assert_eq!(texts()[1], "*.swp\n");
+        assert!(texts()[0].ends_with("[core]\n\texcludesFile = /etc/gitconfig-1\n"), "{:?}", texts());
+        write("own", "*.orig\n");
+        write("main", "[core]\nexcludesFile=~/own\n[include]\npath=more\n");
+        assert_eq!(texts()[1], "*.orig\n");
+        write("main", "[core]\nexcludesFile=\n");
+        assert_eq!(texts().len(), 1);
     }
 
     #[test]
