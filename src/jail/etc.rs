@@ -213,9 +213,10 @@ pub fn visible() -> Vec<(std::path::PathBuf, bool)> {
     names.chain(more).filter_map(is).collect()
 }
 
-/// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one.
-pub fn ready(cache: &Path) -> io::Result<Ready> {
-    ready_from(Path::new("/etc"), cache, &gitconfig::texts())
+/// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one. What was left
+/// out of the caller's git configuration goes to `warnings`.
+pub fn ready(cache: &Path, warnings: &mut Vec<String>) -> io::Result<Ready> {
+    ready_from(Path::new("/etc"), cache, &gitconfig::texts(warnings))
 }
 
 fn ready_from(host: &Path, cache: &Path, git: &[String]) -> io::Result<Ready> {

@@ -10,11 +10,11 @@
 
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::gitkeys::is_copied;
-use crate::base::env;
+use crate::base::{env, text};
 
 /// What every jail gets, weaker than anything a repository or the jail's home says.
 ///
@@ -38,12 +38,14 @@ const MAX_ITEMS: usize = 1_000;
 /// Conditions of `includeIf` that git can judge inside. The first two are about paths.
 const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:remote.*.url:"];
 
-/// The texts of `/etc/gitconfig` and of [`extra`], from the caller's configuration as it is now.
-pub(super) fn texts() -> Vec<String> {
+/// The texts of `/etc/gitconfig` and of what it includes, from the caller's configuration as it is now.
+/// A line for each file of it that was not read goes to `warnings`.
+pub(super) fn texts(warnings: &mut Vec<String>) -> Vec<String> {
     let home = env::HOME.absolute_path();
     let xdg = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home.as_ref()?.join(".config")));
-    let files = [xdg.map(|x| x.join("git/config")), home.as_ref().map(|h| h.join(".gitconfig"))];
-    texts_from(home.as_deref(), files.into_iter().flatten())
+    let xdg = xdg.map(|x| x.join("git"));
+    let files = [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))];
+    texts_from(home.as_deref(), files.into_iter().flatten(), xdg.map(|x| x.join("ignore")), warnings)
 }
 
 /// The name in `/etc` of the `n`th of the texts.
@@ -58,14 +60,26 @@ enum Item {
     If(String, Vec<Item>),
 }
 
-fn texts_from(home: Option<&Path>, files: impl Iterator<Item = PathBuf>) -> Vec<String> {
+fn texts_from(
+    home: Option<&Path>,
+    files: impl Iterator<Item = PathBuf>,
+    ignored: Option<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
     let mut items = Vec::new();
-    let mut left = MAX_FILES;
+    let mut reader = Reader { home, left: MAX_FILES, depth: 0, ignored, refused: Vec::new() };
     for file in files {
-        collect(&file, home, &mut items, &mut left);
+        reader.collect(&file, &mut items);
     }
+    let ignored = reader.ignored();
+    warnings.append(&mut reader.refused);
     let mut texts = vec![format!("{FIXED}{LOCAL}")];
     write(&items, 0, &mut texts);
+    if let Some(ignored) = ignored {
+        let setting = format!("[core]\n\texcludesFile = /etc/{}\n", name(texts.len()));
+        texts[0].push_str(&setting);
+        texts.push(ignored);
+    }
     texts
 }
 
@@ -95,32 +109,77 @@ fn write(items: &[Item], at: usize, texts: &mut Vec<String>) {
     }
 }
 
-/// Add what `file` says in its order; the last setting of a key wins, as in git.
-fn collect(file: &Path, home: Option<&Path>, into: &mut Vec<Item>, left: &mut usize) {
-    if *left == 0 {
-        return;
-    }
-    *left -= 1;
-    let Some(text) = read(file) else { return };
-    let beside = file.parent().unwrap_or(Path::new("/"));
-    let path = |value: &str| match (value.strip_prefix("~/"), home) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => beside.join(value),
-    };
-    for (key, value) in parse(&text) {
-        if key == "include.path" {
-            collect(&path(&value), home, into, left);
-        } else if let Some(condition) = key.strip_prefix("includeif.").and_then(|k| k.strip_suffix(".path")) {
-            if let Some(condition) = inside(condition, beside, home) {
-                let mut items = Vec::new();
-                collect(&path(&value), home, &mut items, left);
-                if !items.is_empty() {
-                    into.push(Item::If(condition, items));
+struct Reader<'a> {
+    home: Option<&'a Path>,
+    /// Files that may still be read.
+    left: usize,
+    /// Files that include the one that is read.
+    depth: usize,
+    /// The file with the patterns of what git ignores everywhere.
+    ignored: Option<PathBuf>,
+    /// What was not read, a line each.
+    refused: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// Add what `file` says in its order; the last setting of a key wins, as in git.
+    fn collect(&mut self, file: &Path, into: &mut Vec<Item>) {
+        let text = match read(file) {
+            Ok(Some(_)) if self.left == 0 => return self.refuse(file, "too many files are included"),
+            Ok(Some(text)) => text,
+            Ok(None) => return,
+            Err(why) => return self.refuse(file, why),
+        };
+        self.left -= 1;
+        self.depth += 1;
+        let (beside, home) = (file.parent().unwrap_or(Path::new("/")), self.home);
+        let path = |value: &str| match (value.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => beside.join(value),
+        };
+        for (key, value) in parse(&text) {
+            if key == "include.path" {
+                self.collect(&path(&value), into);
+            } else if let Some(condition) =
+                key.strip_prefix("includeif.").and_then(|k| k.strip_suffix(".path"))
+            {
+                if let Some(condition) = inside(condition, beside, home) {
+                    let mut items = Vec::new();
+                    self.collect(&path(&value), &mut items);
+                    if !items.is_empty() {
+                        into.push(Item::If(condition, items));
+                    }
                 }
+            } else if is_copied(&key)
+                && !value.contains(char::REPLACEMENT_CHARACTER)
+                && into.len() < MAX_ITEMS
+            {
+                into.retain(|item| !matches!(item, Item::Setting(k, _) if *k == key));
+                into.push(Item::Setting(key, value));
+            } else if key == "core.excludesfile" && self.depth == 1 {
+                // Not of an included file: it may be a project's, and name any file of the caller's.
+                self.ignored = (!value.is_empty()).then(|| path(&value));
             }
-        } else if is_copied(&key) && into.len() < MAX_ITEMS {
-            into.retain(|item| !matches!(item, Item::Setting(k, _) if *k == key));
-            into.push(Item::Setting(key, value));
+        }
+        self.depth -= 1;
+    }
+
+    /// The patterns of what the caller ignores in every repository.
+    fn ignored(&mut self) -> Option<String> {
+        let file = self.ignored.take()?;
+        match read(&file) {
+            Ok(text) => text.filter(|text| !text.trim().is_empty()),
+            Err(why) => {
+                self.refuse(&file, why);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, file: &Path, why: &str) {
+        let line = format!("`{}` of your git configuration is not read: {why}", text::os(file));
+        if !self.refused.contains(&line) {
+            self.refused.push(line);
         }
     }
 }
@@ -142,16 +201,26 @@ fn inside(condition: &str, beside: &Path, home: Option<&Path>) -> Option<String>
     Some(format!("{start}{pattern}"))
 }
 
-/// A plain file of reasonable size; a pipe in its place must not hold up a start.
-fn read(file: &Path) -> Option<String> {
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(file).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
+/// The text of a plain file of reasonable size, `None` where there is none, or why it is not read. A pipe
+/// in its place must not hold up a start. What is not UTF-8 in it reads as U+FFFD.
+fn read(file: &Path) -> Result<Option<String>, &'static str> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(file);
+    let Ok(file) = opened else { return Ok(None) };
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => {}
+        // A link to /dev/null says that there is nothing.
+        Ok(meta) if meta.rdev() == libc::makedev(1, 3) => return Ok(None),
+        _ => return Err("it is not a plain file"),
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
-    String::from_utf8(bytes).ok()
+    if file.take(MAX_FILE + 1).read_to_end(&mut bytes).is_err() {
+        return Ok(None);
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return Err("it is larger than 256 KiB");
+    }
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// `section.name` or `section.subsection.name`, in lower case but for the subsection, and value of every
@@ -307,7 +376,9 @@ mod tests {
             "[user]\nname=first\nsigningkey=SECRET\n[credential]\nhelper=SECRET\n[include]\npath=~/more\npath=main\n[core]\npager=SECRET\n[url \"https://SECRET@x\"]\ninsteadOf=y\n",
         );
         write("more", "[user]\nname = \"O\\\"Neil [x]\"\nemail = e@x\n");
-        let text = texts_from(Some(dir.path()), std::iter::once(dir.path().join("main"))).concat();
+        let text =
+            texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")), None, &mut Vec::new())
+                .concat();
         assert!(!text.contains("SECRET"), "{text}");
         assert!(text.starts_with(FIXED));
         // `main` includes itself: bounded, and what it says last wins.
@@ -319,8 +390,11 @@ mod tests {
     fn nothing_there_is_nothing_added() {
         let dir = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let files = ["pipe", "gone", "."].map(|n| dir.path().join(n));
-        assert_eq!(texts_from(None, files.into_iter()), [format!("{FIXED}{LOCAL}")]);
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("null")).unwrap();
+        let files = ["pipe", "gone", ".", "null"].map(|n| dir.path().join(n));
+        let mut warnings = Vec::new();
+        assert_eq!(texts_from(None, files.into_iter(), None, &mut warnings), [format!("{FIXED}{LOCAL}")]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
     #[test]
@@ -335,7 +409,7 @@ mod tests {
         );
         write("work", "[user]\nemail=me@work\nsigningkey=SECRET\n[include]\npath=more\n");
         write("more", "[pull]\nff=only\n");
-        let texts = texts_from(Some(&home), std::iter::once(home.join("main")));
+        let texts = texts_from(Some(&home), std::iter::once(home.join("main")), None, &mut Vec::new());
         let top = home.display();
         assert_eq!(
             texts[0].strip_prefix(&format!("{FIXED}{LOCAL}")).unwrap(),
@@ -352,18 +426,63 @@ mod tests {
     fn what_is_huge_endless_or_includes_itself_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        let texts = || texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")));
+        let texts = || {
+            let mut warnings = Vec::new();
+            let main = std::iter::once(dir.path().join("main"));
+            (texts_from(Some(dir.path()), main, None, &mut warnings), warnings.join("\n"))
+        };
         write(
             "main",
             "[includeIf \"onbranch:x\"]\npath=main\n[include]\npath=main\npath=/dev/zero\n[user]\nname=me\n",
         );
-        assert!(texts().len() <= MAX_FILES && texts()[0].contains("me"));
+        let (found, warnings) = texts();
+        assert!(found.len() <= MAX_FILES && found[0].contains("me"));
+        assert!(warnings.contains("`/dev/zero` of your git configuration is not read"), "{warnings}");
         let mut many = String::new();
-        for n in 0..20_000 {
+        for n in 0..8_000 {
             many.push_str(&format!("[color \"{n}\"]\nui=auto\n"));
         }
         write("main", &many);
-        assert!(texts().concat().len() <= MAX_TEXT);
+        let (found, warnings) = texts();
+        assert!(found.concat().len() <= MAX_TEXT && warnings.is_empty(), "{warnings}");
+        // A part of it could say something else than the whole.
+        write("more", &format!("[user]\nname=early\n{}name=late\n", "#\n".repeat(200_000)));
+        write("main", "[include]\npath=more\n[user]\nemail=me@x\n");
+        let (found, warnings) = texts();
+        assert!(!found[0].contains("early") && found[0].contains("me@x"), "{found:?}");
+        assert!(warnings.contains("more` of your git configuration is not read: it is larger"), "{warnings}");
+    }
+
+    #[test]
+    fn a_mark_at_the_start_and_what_is_not_utf8_cost_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("main");
+        std::fs::write(&main, b"\xef\xbb\xbf[user]\nname = J\xf6rg\nemail = j@x\n").unwrap();
+        let mut warnings = Vec::new();
+        let texts = texts_from(None, std::iter::once(main), None, &mut warnings);
+        assert_eq!(texts, [format!("{FIXED}{LOCAL}[user]\n\temail = \"j@x\"\n")]);
+    }
+
+    #[test]
+    fn what_the_caller_ignores_everywhere_comes_along_but_no_file_that_an_included_one_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let texts = || {
+            let usual = Some(dir.path().join("usual"));
+            texts_from(Some(dir.path()), std::iter::once(dir.path().join("main")), usual, &mut Vec::new())
+        };
+        write("main", "[user]\nname=me\n[include]\npath=more\n");
+        write("more", "[core]\nexcludesFile=~/secret\n");
+        write("secret", "SECRET\n");
+        assert_eq!(texts().len(), 1, "there is none");
+        write("usual", "*.swp\n");
+        assert_eq!(texts()[1], "*.swp\n");
+        assert!(texts()[0].ends_with("[core]\n\texcludesFile = /etc/gitconfig-1\n"), "{:?}", texts());
+        write("own", "*.orig\n");
+        write("main", "[core]\nexcludesFile=~/own\n[include]\npath=more\n");
+        assert_eq!(texts()[1], "*.orig\n");
+        write("main", "[core]\nexcludesFile=\n");
+        assert_eq!(texts().len(), 1);
     }
 
     #[test]

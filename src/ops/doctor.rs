@@ -142,7 +142,7 @@ impl From<StoreError> for Trouble {
 fn try_state(state: &mut State) -> Result<(), Trouble> {
     let dir = StateDir::open()?;
     dir.cache("doctor", b"writable\n")?;
-    drop(etc::ready(&dir.path().join("cache")).map_err(Trouble::Etc)?);
+    drop(etc::ready(&dir.path().join("cache"), &mut Vec::new()).map_err(Trouble::Etc)?);
     state.note = spool::try_append(&dir)?;
     state.bare = !sys::xattr::are_known(&dir);
     state.disk_by = Some(match quota::is_possible(&dir) {

@@ -2,12 +2,13 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use crate::base::env;
+use crate::sys;
 
 /// What makes a directory the top of a project.
 const MARKS: [&str; 2] = ["aj.toml", ".git"];
@@ -135,12 +136,14 @@ fn kept(root: PathBuf, why: &'static str, shown_at: Option<PathBuf>) -> Result<P
 /// link), below the home directory; `cwd` itself when there is none. With it, what marks it.
 ///
 /// A mark above `cwd` widens what the jail sees, so it must be the owner's of `cwd` who put it there,
-/// in a directory of his own: anyone may make a `/tmp/.git` (CVE-2022-24765 was git's own lesson).
-/// Two calls for each directory on the way; nothing is opened or read.
+/// in a directory of his own: anyone may make a `/tmp/.git` (CVE-2022-24765 was git's own lesson). The way
+/// ends where `cwd` is no longer on the mount of the directory, as git's does: what is mounted below a tree
+/// is not shown with it, so `cwd` would not be there.
+/// Two calls for each directory on the way; nothing is read.
 fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'static str>) {
     let home_id = || home.and_then(|h| h.metadata().ok()).map(|m| (m.dev(), m.ino()));
     for dir in cwd.ancestors() {
-        if dir.parent().is_none() || home == Some(dir) {
+        if dir.parent().is_none() || home.is_some_and(|home| home.starts_with(dir)) {
             break;
         }
         let mark = MARKS.into_iter().find_map(|m| dir.join(m).symlink_metadata().ok().map(|meta| (m, meta)));
@@ -153,11 +156,21 @@ fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'
         if home_id() == Some((top.dev(), top.ino())) {
             break;
         }
+        if mount_of(dir) != mount_of(cwd) {
+            break;
+        }
         if [top.uid(), mark.uid()].iter().all(|uid| *uid == meta.uid()) && top.mode() & 0o002 == 0 {
             return (dir.to_owned(), Some(name));
         }
     }
     (cwd.to_owned(), None)
+}
+
+/// The mount that a directory is on; `None` when it cannot be opened, not even to be named.
+fn mount_of(dir: &Path) -> Option<u64> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let dir = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(dir).ok()?;
+    Some(sys::at::fstat(&dir).ok()?.mount)
 }
 
 #[cfg(test)]
@@ -206,6 +219,9 @@ mod tests {
         // Known by another name.
         symlink(&home, top.join("alias")).unwrap();
         assert_eq!(find(&deep, &top.join("alias")), (deep.clone(), None));
+        // Beside it, what is above both.
+        fs::create_dir(top.join("beside")).unwrap();
+        assert_eq!(find(&top.join("beside"), &home), (top.join("beside"), None));
         // Outside of it, the way ends at the top.
         assert_eq!(find(&deep, Path::new("/nowhere")).0, home);
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::project::{Project, has};
+use super::project::{Project, has, is_root};
 use crate::common::{Ran, aj};
 
 fn in_dir(p: &Project, dir: &Path, words: &[&str]) -> Ran {
@@ -38,6 +38,26 @@ fn a_command_below_the_top_sees_the_project_and_starts_where_it_was() {
     assert!(diff.stdout.contains("new"), "{diff:?}");
     assert_eq!(in_dir(&p, &deep, &["apply"]).code, Some(0));
     assert_eq!(std::fs::read_to_string(p.dir().join("new")).unwrap(), "x\n");
+}
+
+#[test]
+fn a_mount_below_a_project_is_a_tree_of_its_own_for_who_is_in_it() {
+    if !is_root() {
+        eprintln!("SKIP: only root can mount");
+        return;
+    }
+    let p = Project::new();
+    p.write(".git/HEAD", "");
+    p.write("data/.keep", "");
+    let script = "mount -t tmpfs t data || exit 77; mkdir data/deep && cd data/deep && echo x > file && \
+                  exec \"$AJ\" exec -- sh -c 'pwd; cat file; ls -A ..'";
+    let mut command = p.command("unshare");
+    let ran = Ran::from(command.args(["-m", "sh", "-c", script]).env("AJ", aj()).output().unwrap());
+    if ran.code == Some(77) {
+        eprintln!("SKIP: nothing can be mounted here");
+        return;
+    }
+    assert_eq!(ran.stdout, format!("{}\nx\ndeep\n", p.dir().join("data/deep").display()), "{ran:?}");
 }
 
 #[test]

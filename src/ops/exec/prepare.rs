@@ -92,7 +92,7 @@ pub(super) fn prepare(
         .or(lite.then_some(Storage::Copy))
         .unwrap_or_else(|| storage::known(&state, &place.meta, settings));
     let cache = state.path().join(CACHE);
-    let etc = etc::ready(&cache).map_err(Error::Etc)?;
+    let etc = etc::ready(&cache, warnings).map_err(Error::Etc)?;
     let host = seat.map_or_else(|| etc::HOSTNAME.to_owned(), |seat| etc::host_name(&seat.name()));
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, place.at(), Some(&real), warnings)?;
