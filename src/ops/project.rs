@@ -156,7 +156,7 @@ fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'
         if home_id() == Some((top.dev(), top.ino())) {
             break;
         }
-        if mount_of(dir) != mount_of(cwd) {
+        if dir != cwd && mount_of(dir) != mount_of(cwd) {
             break;
         }
         if [top.uid(), mark.uid()].iter().all(|uid| *uid == meta.uid()) && top.mode() & 0o002 == 0 {
