@@ -71,7 +71,11 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     let here = Here::new(here);
     if tree.running {
         let what = if tree.id.as_str().starts_with("ws-") { "workspace" } else { "jail" };
-        ui.warn(&format!("{what} `{}` is still running: what it writes may be half written", tree.id));
+        let seen = match tree.in_memory {
+            true => "is in its memory until it ends (storage memory), and not told here",
+            false => "may be half written",
+        };
+        ui.warn(&format!("{what} `{}` is still running: what it writes {seen}", tree.id));
     }
     let diff = changes::diff(&tree, &DiffOptions { only })?;
     if args.patch && ui.json {

@@ -57,7 +57,8 @@ Examples:
 ///
 /// Commands in a workspace share one jail: processes, localhost, /tmp. The first starts it, it ends with
 /// the last process, and what a command leaves behind lives on in it (`aj workspace stop` ends that).
-/// What makes the jail what it is (--net, --mem, --ro …) is the same for all of them.
+/// What makes the jail what it is (--net, --ro, --tmp …) is the same for all of them; of --mem, --cpus and
+/// --pids one command may have less.
 ///
 /// In either it starts in this directory where that is in the tree, otherwise at its top. Kept changes
 /// that are in use are refused.

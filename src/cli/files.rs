@@ -84,6 +84,8 @@ impl From<Error> for CommandError {
             Error::HasVolume(ref name) => shown(exit::BUSY, "volume_busy")
                 .hint("wait until that has ended: `aj jail list --status running` shows the jails")
                 .hint(format!("a jail that has it can change it: `aj cp FILE WORKSPACE:PATH`, where it is seen; reading works meanwhile: `aj fs list {name}`")),
+            Error::InMemory(ref name) if name.starts_with("jl-") => shown(exit::BUSY, "in_memory")
+                .hint(format!("when it has ended, it is there: `aj jail show {name}` tells whether it has")),
             Error::InMemory(ref name) => shown(exit::BUSY, "in_memory")
                 .hint(format!("a command in it sees it: `aj exec {name} -- cat FILE`"))
                 .hint(format!("or end the jail, which keeps it: `aj workspace stop {name}`")),

@@ -459,9 +459,12 @@ impl Limits {
                 // What is left is swept by a later run.
                 sweep::with_those_below(&held.parent, &self.name);
             }
-            if self.last
+            // What holds the jail could not take its group away while there was ours below it.
+            if self.nested
+                && self.backend != Backend::Scope
                 && let (Some(place), Some(jail)) = (held.path.parent(), held.path.file_name())
-                && let (Ok(place), Some(jail)) = (Group::open(place), jail.to_str())
+                && let Some(jail) = jail.to_str().filter(|jail| self.last || sweep::is_stale(jail))
+                && let Ok(place) = Group::open(place)
             {
                 sweep::with_those_below(&place, jail);
             }

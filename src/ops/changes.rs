@@ -58,6 +58,8 @@ pub struct Tree {
     pub elsewhere: Option<Vec<(u64, Stamp)>>,
     /// Its jail has not ended: what is in it may be half written.
     pub running: bool,
+    /// And what it writes comes here when it ends only.
+    pub in_memory: bool,
     /// Keeps it from being removed meanwhile.
     _held: Option<trees::Tree>,
 }
@@ -492,6 +494,7 @@ mod tests {
             seen_at: None,
             elsewhere: None,
             running: false,
+            in_memory: false,
             _held: None,
         }
     }

@@ -187,6 +187,7 @@ impl Fold {
         self.demands = Demands {
             mem: of(s.mem.as_ref(), origin(Key::Mem), max.and_then(|m| m.mem.as_ref())),
             cpus: of(s.cpu_millis.as_ref(), origin(Key::Cpus), max.and_then(|m| m.cpu_millis.as_ref())),
+            pids: of(s.pids.as_ref(), origin(Key::Pids), max.and_then(|m| m.pids.as_ref())),
             disk: of(s.disk.as_ref(), origin(Key::Disk), max.and_then(|m| m.disk.as_ref())),
             io_read: of(s.io_read.as_ref(), origin(Key::IoRead), max.and_then(|m| m.io_read.as_ref())),
             io_write: of(s.io_write.as_ref(), origin(Key::IoWrite), max.and_then(|m| m.io_write.as_ref())),

@@ -167,6 +167,7 @@ pub struct Resolved {
 pub(super) struct Demands {
     pub(super) mem: Option<Origin>,
     pub(super) cpus: Option<Origin>,
+    pub(super) pids: Option<Origin>,
     pub(super) disk: Option<Origin>,
     pub(super) io_read: Option<Origin>,
     pub(super) io_write: Option<Origin>,
@@ -183,12 +184,13 @@ pub(super) struct Names {
 }
 
 impl Resolved {
-    /// Who asked for the limit `key`: [`Key::Mem`], [`Key::Cpus`], [`Key::Disk`] and those of reading and
+    /// Who asked for the limit `key`: [`Key::Mem`], [`Key::Cpus`], [`Key::Pids`], [`Key::Disk`] and those of reading and
     /// writing, which a machine may be unable to enforce.
     pub fn asked(&self, key: Key) -> Asked {
         let (is_set, demand) = match key {
             Key::Mem => (self.settings.mem.is_some(), self.demands.mem),
             Key::Cpus => (self.settings.cpu_millis.is_some(), self.demands.cpus),
+            Key::Pids => (self.settings.pids.is_some(), self.demands.pids),
             Key::Disk => (self.settings.disk.is_some(), self.demands.disk),
             Key::IoRead => (self.settings.io_read.is_some(), self.demands.io_read),
             Key::IoWrite => (self.settings.io_write.is_some(), self.demands.io_write),

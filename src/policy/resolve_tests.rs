@@ -343,6 +343,16 @@ fn nothing_passes_the_hard_limits() {
         ],
         "a hard limit must be enforced"
     );
+    let pids = |user: &str, project: &str| merged(user, project, &none()).asked(Key::Pids);
+    assert_eq!(pids(max, ""), Asked::User("`limits.max.pids` (config.toml:5)".to_owned()));
+    assert_eq!(
+        [pids("", ""), pids("", "[jail]\npids = 9"), pids("[defaults]\npids = 50", "[jail]\npids = 9")],
+        [
+            Asked::Nobody,
+            Asked::Project("`pids` (aj.toml:2)".to_owned()),
+            Asked::User("`pids` (config.toml:2)".to_owned())
+        ]
+    );
     let over: [(&str, Layer); 8] = [
         (
             "`--timeout none` is above the hard limit 1h (limits.max.timeout at config.toml:2)",

@@ -64,6 +64,11 @@ pub fn is_alive(pid: u32, pid_start: u64, boot: &str) -> bool {
     }
 }
 
+/// Whether `pid` has run its last instruction, and nobody has waited for it yet.
+pub fn is_zombie(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| parse(&stat).is_some_and(|s| s.dead))
+}
+
 /// Whether `pid` may be a process that one which started at `parent_start` made soon after, and which has
 /// not ended. `false` when it cannot be told.
 pub fn may_be_child(pid: u32, parent_start: u64, boot: &str) -> bool {

@@ -240,12 +240,19 @@ fn the_fork_of_a_command_that_was_killed_goes_when_nothing_was_changed_in_it() {
     let named = killed("echo ready; sleep 60");
     p.runs(&["ws", "rename", &named, "mine"]);
     let changed = killed("echo kept > kept; echo ready; sleep 60");
+    // Whoever goes on in one has it for his own, whatever is left of the changes.
+    let used = killed("echo ready; sleep 60");
+    assert_eq!(p.runs(&["exec", &used, "--", "sh", "-c", "echo note >~/note"]).code, Some(0));
+    let before = names(&p);
+    assert_eq!(p.runs(&["exec", "--isolated", "api", "--", "touch", "made"]).code, Some(0));
+    let told_of = names(&p).into_iter().find(|name| !before.contains(name)).unwrap();
+    assert_eq!(p.runs(&["exec", &told_of, "--", "sh", "-c", "rm made; echo note >~/note"]).code, Some(0));
     let empty = killed("echo ready; sleep 60");
     let told = json(&p, &["gc", "--dry-run"]);
     assert!(told["removed"].as_array().unwrap().iter().any(|one| one["name"] == empty.as_str()), "{told:#}");
     let told = p.runs(&["gc"]);
     assert!(told.stdout.contains("its command was killed before it changed anything"), "{told:#?}");
-    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned()];
+    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned(), used, told_of];
     left.sort();
     let mut there = names(&p);
     there.sort();

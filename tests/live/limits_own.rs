@@ -44,8 +44,37 @@ fn live(settings: &[&str]) -> Option<(Shared, Running)> {
     // Somebody may do without; nothing is pretended.
     let ran = said(&mut shared.exec(&[&["--best-effort"], &ALL[..]].concat(), ["true"]));
     assert!(ran.fate == 0 && ran.err.contains("`--mem` is not enforced for this command"), "{ran:#?}");
+    what_a_project_wants_is_no_reason_to_fail(&shared);
     skip(ran.err.lines().next().unwrap_or_default());
     None
+}
+
+/// Where no group can be had.
+fn what_a_project_wants_is_no_reason_to_fail(shared: &Shared) {
+    let file = shared.yard.ws.join("aj.toml");
+    std::fs::write(&file, "[jail]\nmem = \"64M\"\npids = 20\n").unwrap();
+    let ran = said(&mut shared.exec(&[], ["true"]));
+    let told =
+        |key: &str| ran.err.contains(&format!("`{key}` (aj.toml:")) && ran.err.contains("is not enforced");
+    assert!(ran.fate == 0 && told("mem") && told("pids"), "{ran:#?}");
+    let ran = said(&mut shared.exec(&["--mem", "80M"], ["true"]));
+    assert_eq!(ran.fate, 125, "{ran:#?}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn what_the_jail_does_without_is_not_taken_for_held() {
+    let Some(shared) = Shared::new(&[]) else { return };
+    let mut first = shared.exec(&["--cpus", "0.5", "--best-effort"], ["sh", "-c", "echo up; read x"]);
+    let mut first = Running::start(first.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    assert_eq!(first.first_line().0, "up");
+    let ran = said(&mut shared.exec(&["--cpus", "0.5", "--json"], ["true"]));
+    let held = ran.fate == 0 && json(&ran.out)["policy"]["cpu_millis"] == 500;
+    assert!(held || ran.fate == 125 && ran.err.contains("`--cpus` cannot be held"), "{ran:#?}");
+    let ran = said(&mut shared.exec(&["--cpus", "0.5", "--best-effort"], ["true"]));
+    assert_eq!(ran.fate, 0, "{ran:#?}");
+    drop(first.0.stdin.take());
+    first.end();
 }
 
 /// Whether the other command is still there and answers.

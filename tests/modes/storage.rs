@@ -204,6 +204,43 @@ fn memory_can_be_asked_for() {
 }
 
 #[test]
+fn what_is_in_memory_is_not_said_to_be_no_change() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "x\n");
+    for words in
+        [&["ws", "create", "api", "--storage", "memory", "--from-dir", "."][..], &["ws", "start", "api"]]
+    {
+        assert_eq!(p.runs(words).code, Some(0));
+    }
+    let ran = p.runs(&["--json", "exec", "api", "--", "touch", "new"]);
+    if super::json(&ran, "/policy/storage") != "memory" {
+        return skip("a tmpfs of this kernel knows no attributes");
+    }
+    let ran = p.runs(&["diff", "api"]);
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), ""), "{ran:#?}");
+    assert!(
+        ran.stderr.contains("in its memory until it ends (storage memory), and not told here"),
+        "{ran:#?}"
+    );
+    assert_eq!(p.runs(&["ws", "stop", "api"]).code, Some(0));
+    let ran = p.runs(&["diff", "api"]);
+    assert!(ran.stdout == "A new\n" && !ran.stderr.contains("memory"), "{ran:#?}");
+}
+
+/// Whoever runs the last command in a workspace is told, not only whoever comes next.
+#[test]
+fn what_could_not_be_kept_of_a_workspace_is_told_by_the_command() {
+    let p = project();
+    let script = "
+        $AJ ws create api --from-dir . && $AJ exec api -- sh -c 'echo kept >>f' || exit 1
+        $AJ exec api -- sh -c 'echo lost >>f; head -c 24M /dev/zero >big'; echo $?
+        $AJ exec api -- cat f";
+    let Some(ran) = on_overlayfs(&p, "16M", script) else { return };
+    assert!(ran.stdout.ends_with("125\nx\nkept\n"), "{ran:#?}");
+    assert_eq!(ran.stderr.matches("could not be kept and is lost").count(), 1, "{ran:#?}");
+}
+
+#[test]
 fn it_is_recorded_where_changes_were() {
     let p = project();
     let Some(ran) = on_overlayfs(&p, "64M", "$AJ --json exec -- true") else { return };

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 
 use crate::base::id::Id;
 use crate::host::cgroups::Hierarchies;
+use crate::store::alive;
 use crate::sys::cgroup::{self, Group};
 
 use super::PREFIX;
@@ -27,9 +28,9 @@ pub(super) fn beside(parent: &Group, most: usize) -> usize {
     names.iter().filter(|name| is_stale(name)).filter(|name| with_those_below(parent, name)).count()
 }
 
-/// Whether the `aj` that made a group of this name is gone.
-fn is_stale(name: &str) -> bool {
-    let gone = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+/// Whether the `aj` that made a group of this name is gone. Where nobody waits for orphans, it stays as a zombie.
+pub(super) fn is_stale(name: &str) -> bool {
+    let gone = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || alive::is_zombie(pid);
     maker(name).is_some_and(|(_, pid)| gone(pid))
 }
 
@@ -91,6 +92,19 @@ mod tests {
         fs::remove_dir(path.join(&jail).join(&looked_at)).unwrap();
         assert_eq!(beside(&parent, 99), 1);
         assert!(!path.join(&jail).exists());
+    }
+
+    #[test]
+    fn an_aj_that_has_ended_and_nobody_waits_for_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let name = format!("aj-jl-7k3m000000000000.{}", child.id());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !is_stale(&name) {
+            assert!(std::time::Instant::now() < until, "it is a zombie");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.wait().unwrap();
+        assert!(!is_stale(&format!("aj-jl-7k3m000000000000.{}", std::process::id())));
     }
 
     #[test]

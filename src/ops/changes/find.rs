@@ -323,7 +323,10 @@ pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
     // Who holds the lock is waited for, in case it is not a run.
     let running = live::listens(state, id) || !held.try_share()?;
     match describe(&held).and_then(|tree| workspace::with_layers(state, tree)) {
-        Ok(tree) => Ok(Some(Tree { running, _held: Some(held), ..tree })),
+        Ok(tree) => {
+            let in_memory = running && live::is_in_memory(state, id);
+            Ok(Some(Tree { running, in_memory, _held: Some(held), ..tree }))
+        }
         // Removed since it was opened.
         Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
         Err(e) => Err(damaged(e)),
@@ -358,6 +361,7 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
         seen_at: None,
         elsewhere: None,
         running: false,
+        in_memory: false,
         _held: None,
     })
 }

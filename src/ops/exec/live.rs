@@ -18,9 +18,10 @@ use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{self, Live, Reached};
+use crate::monitor::Silent;
 use crate::ops::pause;
 use crate::store::layout::StateDir;
-use crate::store::{lock, trees, workspaces};
+use crate::store::{alive, ledger, lock, trees, workspaces};
 use crate::sys;
 
 mod blueprint;
@@ -136,6 +137,10 @@ pub(super) fn exec(
     let mut said = Vec::new();
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;
+    if seat.found.filed.record.maker.as_ref().is_some_and(|maker| *maker != alive::this_process()) {
+        // It is no longer what was made for one command.
+        workspaces::amend(state, id, |_| {}).map_err(crate::ops::workspaces::Error::from)?;
+    }
     let (mut round, mut starts) = (0, 0);
     loop {
         let live = match find(state, id, &dir, &seat.name())? {
@@ -273,6 +278,14 @@ pub(in crate::ops) fn is_paused(state: &StateDir, id: Id) -> bool {
 pub(in crate::ops) fn jail_of(state: &StateDir, id: Id) -> Option<Id> {
     let tree = trees::open_tree(state, id).ok().flatten()?;
     crate::store::kept::Kept::read(&tree)?.last
+}
+
+/// Whether what the jail that runs in the tree of `id` writes is in its memory until it ends.
+pub(in crate::ops) fn is_in_memory(state: &StateDir, id: Id) -> bool {
+    let jail = jail_of(state, id).unwrap_or(id);
+    let record = ledger::read(state, &Silent, |l| l.get(jail.as_str())).ok().flatten();
+    let running = record.filter(|record| record.end.is_none()).and_then(|record| record.start);
+    running.is_some_and(|start| start.policy.storage == "memory")
 }
 
 /// The turn of one process among those that start the jail of a workspace, until it is dropped.

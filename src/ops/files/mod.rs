@@ -169,7 +169,10 @@ impl Target {
         let tree = changes::open_tree(meant.id)?;
         let workspace = tree.running && meant.id.kind() == Kind::Workspace;
         let seen = if workspace { live::look(&meant.state, meant.id) } else { None };
-        let in_memory = seen.as_ref().is_some_and(|seen| seen.in_memory);
+        let in_memory = match workspace {
+            true => seen.as_ref().is_some_and(|seen| seen.in_memory),
+            false => tree.in_memory,
+        };
         let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
         let title = meant.title;

@@ -56,6 +56,8 @@ impl Isolated {
             found => found?,
         };
         if !forget && is_changed(&fork::hold(&found)?)? {
+            // From here on it is whoever's uses it.
+            store::amend(&found.state, self.id, |_| {}).map_err(Error::from)?;
             return Ok(Some(found.name().clone()));
         }
         super::change::remove(found, true, monitor)?;

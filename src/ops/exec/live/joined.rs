@@ -16,7 +16,7 @@ use super::super::{
     streams, volumes,
 };
 use super::blueprint::{Blueprint, shape};
-use super::{NotLive, SETTLES, own};
+use super::{NotLive, SETTLES, own, start};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{Asked, Begun, Job, Live};
 use crate::jail::limits::Limits;
@@ -146,10 +146,17 @@ pub(super) fn exec(
     end::record(state, (id, &ended), None, &mut policy, &mut warnings);
     let left = leaving.as_mut().and_then(supervise::Leaving::leave).transpose();
     let jail_ended = matches!(left, Ok(Some(true)));
+    let mut lost = None;
     match left {
         // Whoever comes next is to find a tree that nobody has.
         Ok(Some(true)) if !settles(holder.as_ref())? => {
             warnings.push(format!("the jail of workspace `{}` still puts its tree in order", name()));
+        }
+        // Nobody else may ever come to hear what became of what was written.
+        Ok(Some(true)) => {
+            let said = start::unsaid(dir);
+            warnings.extend(said.warnings);
+            lost = said.lost;
         }
         Ok(_) => {}
         Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
@@ -181,7 +188,7 @@ pub(super) fn exec(
         warnings,
         patience,
         mounts_in_the_way: None,
-        lost: None,
+        lost,
         _held: None,
         _group: group,
     }))

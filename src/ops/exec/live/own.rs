@@ -16,7 +16,7 @@ use crate::host::cgroups::Controller;
 use crate::jail::limits::nested::Jail;
 use crate::jail::limits::{Limits, Missing, Wants};
 use crate::policy::key::Key;
-use crate::policy::resolve::Resolved;
+use crate::policy::resolve::{Asked, Resolved};
 use crate::policy::settings::Settings;
 use crate::schema::jail::Effective;
 use crate::sys;
@@ -41,7 +41,9 @@ impl Own {
         let mut less = |key, asked: Option<u64>, (jail, has): (Option<u64>, Option<u64>)| {
             // What all of its commands ask for is the jail's affair, whatever this machine makes of it.
             if asked == jail {
-                return None;
+                // But whoever asks for it by himself is not to take it for held.
+                let insists = !resolved.settings.best_effort && matches!(resolved.asked(key), Asked::User(_));
+                return asked.filter(|_| has.is_none() && insists);
             }
             match (asked, has) {
                 (Some(asked), has) if has.is_none_or(|has| asked < has) => {
@@ -91,7 +93,9 @@ impl Own {
                     self.record(&group, policy);
                     return Ok(Some(group));
                 }
-                Err(missing) if resolved.settings.best_effort => self.do_without(&missing, resolved),
+                Err(missing) if !self.is_insisted_on(&missing, resolved) => {
+                    self.do_without(&missing, resolved);
+                }
                 Err(missing) => {
                     let what = self.named(&missing, resolved).join(" and ");
                     let why = format!("it needs a cgroup, and {}", missing.why);
@@ -110,20 +114,31 @@ impl Own {
         group.backend().name().clone_into(&mut policy.limits_by);
     }
 
-    /// What is wanted and missing, as whoever asked for it would look for it.
-    fn named(&self, missing: &Missing, resolved: &Resolved) -> Vec<String> {
+    /// What is wanted and missing.
+    fn missing(&self, missing: &Missing) -> impl Iterator<Item = (Option<u64>, Key, Controller)> {
         let all = [
             (self.wants.mem, Key::Mem, Controller::Memory),
             (self.wants.cpu_millis, Key::Cpus, Controller::Cpu),
             (self.wants.pids, Key::Pids, Controller::Pids),
         ];
-        let is = |(wanted, _, controller): &(Option<u64>, Key, Controller)| {
-            wanted.is_some() && missing.controllers.contains(controller)
-        };
+        all.into_iter()
+            .filter(|(wanted, _, controller)| wanted.is_some() && missing.controllers.contains(controller))
+    }
+
+    /// The same, as whoever asked for it would look for it.
+    fn named(&self, missing: &Missing, resolved: &Resolved) -> Vec<String> {
         let text = |(_, key, _): (Option<u64>, Key, Controller)| {
             Some(resolved.setting_text(key, resolved.origin(key)?))
         };
-        all.into_iter().filter(is).filter_map(text).collect()
+        self.missing(missing).filter_map(text).collect()
+    }
+
+    /// Whether somebody asked for what is missing who is not to go without: a project may narrow what its user allows,
+    /// and not keep the user from working.
+    fn is_insisted_on(&self, missing: &Missing, resolved: &Resolved) -> bool {
+        let insists =
+            |(_, key, _): &(Option<u64>, Key, Controller)| matches!(resolved.asked(*key), Asked::User(_));
+        !resolved.settings.best_effort && self.missing(missing).any(|one| insists(&one))
     }
 
     fn do_without(&mut self, missing: &Missing, resolved: &Resolved) {

@@ -64,8 +64,11 @@ pub struct Hold {
 
 /// What the caller is told when the jail is there.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Words {
-    warnings: Vec<String>,
+pub(super) struct Words {
+    pub(super) warnings: Vec<String>,
+    /// Why what commands changed is gone.
+    #[serde(default)]
+    pub(super) lost: Option<String>,
 }
 
 impl Hold {
@@ -107,7 +110,7 @@ impl Hold {
         let Some(to) = self.ready.take() else { return };
         fd::null_standard().ok();
         nix::unistd::chdir("/").ok();
-        let words = Words { warnings: warnings.to_vec() };
+        let words = Words { warnings: warnings.to_vec(), lost: None };
         self.told.set(warnings.len());
         let bytes = serde_json::to_vec(&words).unwrap_or_default();
         // A caller that is gone has nobody to tell.
@@ -130,13 +133,9 @@ impl Hold {
 
     /// What is to be said of the end, for whoever comes next: nobody is there to hear it.
     fn note(&self, report: &Report) {
-        let lost = report
-            .lost
-            .iter()
-            .map(|why| format!("what commands changed could not be kept and is lost: {why}"));
-        let more = report.warnings.iter().skip(self.told.get()).cloned();
-        let words = Words { warnings: lost.chain(more).collect() };
-        if !words.warnings.is_empty() {
+        let warnings: Vec<String> = report.warnings.iter().skip(self.told.get()).cloned().collect();
+        let words = Words { warnings, lost: report.lost.clone() };
+        if !words.warnings.is_empty() || words.lost.is_some() {
             let bytes = serde_json::to_vec(&words).unwrap_or_default();
             atomic::write(&self.dir, UNSAID, &bytes, Durability::Cache).ok();
         }
@@ -160,7 +159,8 @@ pub(in crate::ops::exec) fn start(
     if find(state, id, dir, &seat.name())?.is_some() {
         return Ok(Start::Done(Vec::new()));
     }
-    let mut words = unsaid(dir);
+    let Words { warnings: mut words, lost } = unsaid(dir);
+    words.extend(lost.map(|why| format!("what commands changed could not be kept and is lost: {why}")));
     if !wait_until_settled(state, id)? {
         return Err(workspaces::Error::InUse { name: seat.name(), by_run: true }.into());
     }
@@ -194,10 +194,10 @@ pub(in crate::ops::exec) fn start(
 }
 
 /// What the last holder had to say and nobody has heard; it is said once.
-fn unsaid(dir: &File) -> Vec<String> {
-    let Some(bytes) = atomic::read(dir, UNSAID, MOST).ok().flatten() else { return Vec::new() };
+pub(super) fn unsaid(dir: &File) -> Words {
+    let Some(bytes) = atomic::read(dir, UNSAID, MOST).ok().flatten() else { return Words::default() };
     nix::unistd::unlinkat(dir, UNSAID, nix::unistd::UnlinkatFlags::NoRemoveDir).ok();
-    serde_json::from_slice::<Words>(&bytes).unwrap_or_default().warnings
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// In the holder: hold the jail until it has ended. Returns only when it was never there.
