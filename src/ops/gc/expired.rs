@@ -79,11 +79,15 @@ fn judge(record: &Record, used: u64, commands: Option<u32>, work: &Work<'_>) -> 
     Due::Nothing
 }
 
-/// Whether it is the fork of one command that did not come to its end, with nothing in it.
+/// Whether it is the fork of one command that did not come to its end, with nothing in it. Its home counts, unlike
+/// at the end of a command: somebody may have copied a file there since.
 fn is_empty_left_over(work: &Work<'_>, record: &Record) -> bool {
+    let is_bare = |tree: &trees::Tree| -> Result<bool, crate::store::Error> {
+        Ok(store::is_room_bare(tree, c"home")? && !isolated::is_changed(tree)?)
+    };
     isolated::is_left(record)
         && match trees::open_tree(work.state, record.id) {
-            Ok(Some(tree)) => isolated::is_changed(&tree).is_ok_and(|changed| !changed),
+            Ok(Some(tree)) => is_bare(&tree).unwrap_or(false),
             _ => false,
         }
 }
