@@ -240,17 +240,44 @@ fn the_fork_of_a_command_that_was_killed_goes_when_nothing_was_changed_in_it() {
     let named = killed("echo ready; sleep 60");
     p.runs(&["ws", "rename", &named, "mine"]);
     let changed = killed("echo kept > kept; echo ready; sleep 60");
+    // Used by name since, and its home is all that has changed.
+    let used = killed("echo ready; sleep 60");
+    within(&p, &used, "echo mine > ~/note");
+    let written = killed("echo ready; sleep 60");
+    p.runs(&["cp", "f", &format!("{written}:/home/agent/note")]);
     let empty = killed("echo ready; sleep 60");
     let told = json(&p, &["gc", "--dry-run"]);
     assert!(told["removed"].as_array().unwrap().iter().any(|one| one["name"] == empty.as_str()), "{told:#}");
     let told = p.runs(&["gc"]);
     assert!(told.stdout.contains("its command was killed before it changed anything"), "{told:#?}");
-    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned()];
+    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned(), used.clone(), written.clone()];
     left.sort();
     let mut there = names(&p);
     there.sort();
     assert_eq!(there, left);
     assert_eq!(within(&p, &changed, "cat kept"), "kept\n");
+    assert_eq!(within(&p, &used, "cat ~/note"), "mine\n");
+    assert_eq!(within(&p, &written, "cat ~/note"), "host\n");
+}
+
+#[test]
+fn the_fork_of_a_command_that_was_given_a_name_meanwhile_stays() {
+    let p = Project::new();
+    make(&p);
+    let mut command = p.command(aj());
+    command.args(["exec", "--isolated", "api", "--", "sh", "-c", "echo ready; read line"]);
+    let mut aj = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(aj.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let made: Vec<String> = names(&p).into_iter().filter(|name| name != "api").collect();
+    let [name] = &made[..] else { panic!("{made:?}") };
+    p.runs(&["ws", "rename", name, "mine"]);
+    drop(aj.stdin.take());
+    aj.wait().unwrap();
+    let mut there = names(&p);
+    there.sort();
+    assert_eq!(there, ["api", "mine"]);
 }
 
 #[test]

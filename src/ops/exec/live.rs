@@ -173,7 +173,7 @@ pub(super) fn exec(
 pub fn open(request: &Request) -> Result<(bool, Vec<String>), Error> {
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let seat = Seat::look(request)?.ok_or(workspaces_error())?;
+    let seat = Seat::take(request)?.ok_or(workspaces_error())?;
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;
     for _ in 0..ROUNDS {
