@@ -224,7 +224,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
     if !request.alone
-        && let Some(seat) = Seat::look(request)?
+        && let Some(seat) = Seat::take(request)?
     {
         match live::exec(request, &seat, watcher, umask)? {
             live::Came::Done(report) | live::Came::Holder(report) => return Ok(*report),
@@ -262,7 +262,7 @@ fn attempt(
     let user = config::user()?;
     let terminal = streams::terminal(request)?;
     let id = Id::random(IdKind::Jail).map_err(Error::Random)?;
-    let seat = Seat::look(request)?;
+    let seat = Seat::take(request)?;
     let in_it = (user.as_ref(), seat.as_ref());
     let reserved = if lite { None } else { born::reserve(request, in_it, &id) };
     let early = if lite { None } else { Start::early((request, terminal), in_it, reserved.as_ref()) };

@@ -73,7 +73,8 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub import: Option<Import>,
     /// The process that made it for one command of its own (`aj exec --isolated`): without changes it is worth
-    /// nothing once that has ended. `None` as well when the user has given it a name or a setting since.
+    /// nothing once that has ended. `None` as well when somebody has given it a name or a setting, or has used
+    /// it, since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maker: Option<Process>,
     /// What the user noted about it.

@@ -59,18 +59,45 @@ pub struct Row {
     pub sides: Vec<(Became, usize)>,
 }
 
-/// Compare `sides` with each other and with `base`, which is nothing where they began empty. `false` beside: there are more than `most` paths, and only as
-/// many were looked at.
+/// Names in all paths that are compared, and bytes of these, at most: a path is looked up name by name, and a chain of
+/// directories as deep as a jail can make has long ones.
+const MOST_NAMES: usize = 1 << 19;
+const MOST_BYTES: usize = 32 << 20;
+
+/// What is to be compared, within bounds.
+struct Paths {
+    all: BTreeSet<Vec<u8>>,
+    most: usize,
+    names: usize,
+    bytes: usize,
+}
+
+impl Paths {
+    fn insert(&mut self, path: Vec<u8>) {
+        let (names, bytes) = (1 + path.iter().filter(|b| **b == b'/').count(), path.len());
+        if self.all.insert(path) {
+            self.names += names;
+            self.bytes += bytes;
+        }
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.all.len() > self.most || self.names > MOST_NAMES || self.bytes > MOST_BYTES
+    }
+}
+
+/// Compare `sides` with each other and with `base`, which is nothing where they began empty. `false` beside: there are
+/// more than `most` paths, or very long ones, and not all were looked at.
 pub fn compare(sides: Vec<Side>, base: Option<&Stack>, most: usize) -> Result<(Vec<Row>, bool)> {
-    let mut paths = BTreeSet::new();
+    let mut paths = Paths { all: BTreeSet::new(), most, names: 0, bytes: 0 };
     let mut wholes = Vec::new();
     for Side { own, whole, hidden } in sides {
-        touched(own, base, &hidden, (&mut paths, most))?;
+        touched(own, base, &hidden, &mut paths)?;
         wholes.push(whole);
     }
-    let all = paths.len() <= most;
+    let all = !paths.are_too_many();
     let mut rows = Vec::new();
-    for path in paths.into_iter().take(most) {
+    for path in paths.all.into_iter().take(most) {
         let before = thing(base, &path)?;
         let now: Vec<Option<Thing>> =
             wholes.iter().map(|whole| thing(Some(whole), &path)).collect::<Result<_>>()?;
@@ -93,12 +120,7 @@ pub fn compare(sides: Vec<Side>, base: Option<&Stack>, most: usize) -> Result<(V
 }
 
 /// Note the paths that the layers of one tree have something to say about.
-fn touched(
-    own: Vec<OwnedFd>,
-    base: Option<&Stack>,
-    hidden: &Planted,
-    (paths, most): (&mut BTreeSet<Vec<u8>>, usize),
-) -> Result<()> {
+fn touched(own: Vec<OwnedFd>, base: Option<&Stack>, hidden: &Planted, paths: &mut Paths) -> Result<()> {
     let mut own = Own::new(own)?;
     // Names with where each directory's path ends.
     let mut frames = vec![(own.names()?, 0, 0)];
@@ -113,7 +135,7 @@ fn touched(
             continue;
         };
         *next += 1;
-        if paths.len() > most {
+        if paths.are_too_many() {
             return Ok(());
         }
         path = view::join(&path, &name);
@@ -280,6 +302,15 @@ mod tests {
             "old/x [(Same, 0), (Deleted, 1)]",
         ];
         assert_eq!((told.as_slice(), all), (&wanted.map(str::to_owned)[..], true));
+        // Each of these has hundreds of names: no more are held than the bound allows.
+        let mut paths = Paths { all: BTreeSet::new(), most: 99_999, names: 0, bytes: 0 };
+        for n in 0usize.. {
+            if paths.are_too_many() {
+                break;
+            }
+            paths.insert([b"d/".repeat(1 << 9), n.to_string().into_bytes()].concat());
+        }
+        assert!(paths.all.len() < 1 << 12 && !paths.all.is_empty());
         let (few, all) = compare(vec![side("a", &[]), side("b", &[])], Some(&base), 2).unwrap();
         assert!(few.len() <= 2 && !all);
     }

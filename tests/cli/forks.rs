@@ -242,22 +242,46 @@ fn the_fork_of_a_command_that_was_killed_goes_when_nothing_was_changed_in_it() {
     let changed = killed("echo kept > kept; echo ready; sleep 60");
     // Whoever goes on in one has it for his own, whatever is left of the changes.
     let used = killed("echo ready; sleep 60");
-    assert_eq!(p.runs(&["exec", &used, "--", "sh", "-c", "echo note >~/note"]).code, Some(0));
+    within(&p, &used, "echo mine > ~/note");
+    let written = killed("echo ready; sleep 60");
+    p.runs(&["cp", "f", &format!("{written}:/home/agent/note")]);
     let before = names(&p);
-    assert_eq!(p.runs(&["exec", "--isolated", "api", "--", "touch", "made"]).code, Some(0));
+    p.runs(&["exec", "--isolated", "api", "--", "touch", "made"]);
     let told_of = names(&p).into_iter().find(|name| !before.contains(name)).unwrap();
-    assert_eq!(p.runs(&["exec", &told_of, "--", "sh", "-c", "rm made; echo note >~/note"]).code, Some(0));
+    within(&p, &told_of, "rm made; echo note >~/note");
     let empty = killed("echo ready; sleep 60");
     let told = json(&p, &["gc", "--dry-run"]);
     assert!(told["removed"].as_array().unwrap().iter().any(|one| one["name"] == empty.as_str()), "{told:#}");
     let told = p.runs(&["gc"]);
     assert!(told.stdout.contains("its command was killed before it changed anything"), "{told:#?}");
-    let mut left = vec!["api".to_owned(), changed.clone(), "mine".to_owned(), used, told_of];
+    let mut left = ["api", &changed, "mine", &used, &written, &told_of].map(str::to_owned);
     left.sort();
     let mut there = names(&p);
     there.sort();
     assert_eq!(there, left);
     assert_eq!(within(&p, &changed, "cat kept"), "kept\n");
+    assert_eq!(within(&p, &used, "cat ~/note"), "mine\n");
+    assert_eq!(within(&p, &written, "cat ~/note"), "host\n");
+}
+
+#[test]
+fn the_fork_of_a_command_that_was_given_a_name_meanwhile_stays() {
+    let p = Project::new();
+    make(&p);
+    let mut command = p.command(aj());
+    command.args(["exec", "--isolated", "api", "--", "sh", "-c", "echo ready; read line"]);
+    let mut aj = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(aj.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let made: Vec<String> = names(&p).into_iter().filter(|name| name != "api").collect();
+    let [name] = &made[..] else { panic!("{made:?}") };
+    p.runs(&["ws", "rename", name, "mine"]);
+    drop(aj.stdin.take());
+    aj.wait().unwrap();
+    let mut there = names(&p);
+    there.sort();
+    assert_eq!(there, ["api", "mine"]);
 }
 
 #[test]

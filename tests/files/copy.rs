@@ -145,6 +145,16 @@ fn member(name: &[u8], kind: u8, link: &[u8], body: &[u8], size: Option<u64>) ->
     h
 }
 
+/// A member that says it is 2^64 - 1 bytes long, as GNU tar writes large numbers.
+fn longest(kind: u8) -> Vec<u8> {
+    let mut h = member(b"longest", kind, b"", b"", None);
+    h[124..136].copy_from_slice(b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
+    h[148..156].copy_from_slice(b"        ");
+    let sum: u32 = h.iter().map(|b| u32::from(*b)).sum();
+    h[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    h
+}
+
 #[test]
 fn a_hostile_stream_is_put_below_its_directory_or_refused() {
     let Some(p) = Project::in_jails() else { return };
@@ -201,6 +211,17 @@ fn a_hostile_stream_is_put_below_its_directory_or_refused() {
         (member(b"big", b'0', b"", b"only this", Some(1 << 32)), "end of file"),
         (member(b"huge", b'L', b"", b"", Some(1 << 32)), "longer than 1 MiB"),
         (b"this is no tar stream, whatever its name says".repeat(20), "no tar stream"),
+        (longest(b'0'), "longer than a file can be"),
+        (longest(b'5'), "longer than a file can be"),
+        (longest(b'6'), "longer than a file can be"),
+        (
+            [
+                member(b"x", b'x', b"", b"29 size=18446744073709551615\n", None),
+                member(b"d/", b'5', b"", b"", None),
+            ]
+            .concat(),
+            "longer than a file can be",
+        ),
     ] {
         let ran = fed(&p, ["cp", "-r", "-", "@:in"], &stream);
         fails(&ran, 1, "could not read");

@@ -152,10 +152,14 @@ fn a_state_directory_reached_by_another_name_is_still_the_state() {
         let ran = Ran::from(command.output().unwrap());
         assert_refused(&ran, &["contains aj's state directory"]);
     }
-    let alias = p.dir().join("alias");
+    symlink(p.top(), p.dir().join("alias")).unwrap();
+    // Not in what is written to: a link there is not followed at all.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let alias = elsewhere.path().join("alias");
     symlink(p.top(), &alias).unwrap();
+    let alias = alias.to_str().unwrap();
     for words in
-        [&["exec", "--rw", "./alias", "--", "true"][..], &["exec", "--ro", "./alias/state", "--", "true"]]
+        [&["exec", "--rw", alias, "--", "true"][..], &["exec", "--ro", "./alias/state", "--", "true"]]
     {
         let ran = p.aj(words);
         assert_refused(&ran, &["aj's state directory"]);

@@ -165,3 +165,24 @@ fn what_a_jail_plants_in_a_volume_leads_nowhere_outside() {
     }
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "hunter2\n");
 }
+
+#[test]
+fn what_a_jail_puts_in_the_way_of_a_volume_can_be_removed_as_the_hint_says() {
+    let Some((shared, _more)) = mounted() else { return };
+    assert!(shared.ends(std::time::Duration::from_secs(20)));
+    does(&shared, &["volume", "create", "deep"], b"");
+    does(&shared, &["volume", "attach", "api", "deep:/home/agent/a/b"], b"");
+    let elsewhere = shared.yard.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    shared.sh(&format!("mv ~/a ~/c && ln -s {} ~/a", elsewhere.display()));
+    assert!(shared.ends(std::time::Duration::from_secs(20)));
+    let ran = said(&mut shared.aj(&["exec", "api", "--", "true"]));
+    assert_eq!(ran.fate, 125, "{ran:#?}");
+    assert!(ran.err.contains("`aj fs rm WORKSPACE /home/agent/a`"), "{ran:#?}");
+    does(&shared, &["fs", "rm", "api", "/home/agent/a"], b"");
+    shared.sh("ls ~/a/b");
+    assert!(shared.ends(std::time::Duration::from_secs(20)));
+    // A directory on the way is no such thing.
+    fails(&shared, &["fs", "rm", "-r", "api", "/home/agent/a"], 5, "mounted");
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is made through the link");
+}

@@ -121,7 +121,7 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
         op::Error::Home { path, .. } => {
-            shown.hint(format!("remove what is there: `aj exec WORKSPACE -- rm -r {path}`"))
+            shown.hint(format!("remove what is there: `aj fs rm WORKSPACE {path}`"))
         }
         op::Error::Policy(_)
         | op::Error::Volume(_)

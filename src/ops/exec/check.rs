@@ -1,5 +1,6 @@
 //! What is refused before anything is started.
 
+use std::collections::VecDeque;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -52,14 +53,23 @@ pub(super) fn alias(place: &Place) -> Option<PathBuf> {
 /// Host paths to show, and the names that the caller gave to those that are links.
 type Shown = (Vec<Bind>, Vec<(PathBuf, PathBuf)>);
 
-/// `--ro` and `--rw` paths, resolved, parents before children, each once.
-pub(super) fn binds(settings: &Settings) -> Result<Shown, Error> {
+/// `--ro` and `--rw` paths, resolved, parents before children, each once. `own`: the tree, if commands write to it.
+pub(super) fn binds(settings: &Settings, own: Option<&Path>) -> Result<Shown, Error> {
+    let own = own.filter(|_| settings.access == Access::Rw).map(Path::to_owned);
+    let written: Vec<PathBuf> =
+        settings.rw.iter().filter_map(|path| std::fs::canonicalize(path).ok()).chain(own).collect();
     let mut binds: Vec<Bind> = Vec::with_capacity(settings.ro.len() + settings.rw.len());
     let mut aliases = Vec::new();
     for (list, writable) in [(&settings.ro, false), (&settings.rw, true)] {
         for path in list {
             let fail = |why| Error::Bind { path: path.clone(), why };
             let real = std::fs::canonicalize(path).map_err(fail)?;
+            if let Some(link) = planted(path, &real, &written).map_err(fail)? {
+                return Err(fail(io::Error::other(format!(
+                    "it leads through the link `{}`, which a command may have put there (`--rw`): name what it leads to",
+                    crate::base::text::os(&link)
+                ))));
+            }
             let meta = std::fs::metadata(&real).map_err(fail)?;
             let (directory, of) = (meta.is_dir(), meta.file_type());
             if !writable && (of.is_socket() || of.is_fifo()) {
@@ -121,6 +131,49 @@ pub(super) fn known_as(alias: Option<&Path>, at: &Path, cwd: &Path) -> PathBuf {
         (Some(name), Ok(_)) => name.to_owned(),
         _ => cwd.to_owned(),
     }
+}
+
+/// Links on one path, as many as the kernel follows.
+const LINKS: u32 = 40;
+
+/// The first link on the way from `path` to `real` that lies where commands may write: whoever wrote it there chose
+/// what the next jail shows. Also what the way does not lead to any more.
+fn planted(path: &Path, real: &Path, written: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+    if path == real || written.is_empty() {
+        return Ok(None);
+    }
+    let mut todo: VecDeque<PathBuf> = parts(path).into();
+    let mut here = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        if name == Path::new("..") {
+            here.pop();
+            continue;
+        }
+        let next = here.join(&name);
+        if !std::fs::symlink_metadata(&next)?.is_symlink() {
+            here = next;
+            continue;
+        }
+        links += 1;
+        if links > LINKS || written.iter().any(|dir| here.starts_with(dir)) {
+            return Ok(Some(next));
+        }
+        let target = std::fs::read_link(&next)?;
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        todo = parts(&target).into_iter().chain(todo).collect();
+    }
+    Ok((here != real).then(|| path.to_owned()))
+}
+
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let part = |c| match c {
+        Component::Normal(_) | Component::ParentDir => Some(PathBuf::from(Component::as_os_str(c))),
+        _ => None,
+    };
+    path.components().filter_map(part).collect()
 }
 
 /// Refuse to show aj's own state, or sockets of other programs: all paths are free of links by now.
@@ -242,17 +295,52 @@ mod tests {
         std::fs::create_dir(&a).unwrap();
         std::fs::write(&file, "").unwrap();
         symlink("a", &link).unwrap();
-        let (shown, names) = binds(&settings(&[&file, &a, &link], &[])).unwrap();
+        let (shown, names) = binds(&settings(&[&file, &a, &link], &[]), None).unwrap();
         let paths: Vec<_> = shown.iter().map(|b| (b.path.as_path(), b.directory)).collect();
         assert_eq!(paths, [(a.as_path(), true), (file.as_path(), false)]);
         assert_eq!(names, [(link.clone(), a.clone())]);
         // The same directory by two names, once for reading and once for writing.
-        let e = binds(&settings(&[&a], &[&link])).unwrap_err();
+        let e = binds(&settings(&[&a], &[&link]), None).unwrap_err();
         assert!(matches!(&e, Error::Bind { path, .. } if *path == a), "{e}");
         assert_eq!(
             e.to_string(),
             format!("cannot show `{}`: it is asked for both read-only and writable", a.display())
         );
+    }
+
+    #[test]
+    fn a_link_that_a_command_may_have_made_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(dir.path()).unwrap();
+        let [secret, rw, below, link, user] =
+            ["secret", "rw", "rw/x/b", "rw/link", "user"].map(|n| top.join(n));
+        std::fs::create_dir_all(&secret).unwrap();
+        std::fs::create_dir_all(&below).unwrap();
+        assert!(binds(&settings(&[&below], &[&rw]), None).is_ok());
+        // As after `mv x y; mkdir x; ln -s ../../secret x/b` in a jail.
+        std::fs::rename(rw.join("x"), rw.join("y")).unwrap();
+        std::fs::create_dir(rw.join("x")).unwrap();
+        symlink("../../secret", &below).unwrap();
+        symlink(&secret, &link).unwrap();
+        symlink(&link, &user).unwrap();
+        for (ro, rw) in [
+            (&[&*below][..], &[&*rw][..]),
+            (&[&*link], &[&*rw]),
+            (&[], &[&*rw, &*below]),
+            // By way of one that is the user's.
+            (&[&*user], &[&*rw]),
+        ] {
+            let e = binds(&settings(ro, rw), None).unwrap_err();
+            assert!(e.to_string().contains("leads through the link"), "{ro:?} {rw:?}: {e}");
+        }
+        // No command writes there.
+        assert!(binds(&settings(&[&below, &user], &[]), None).is_ok());
+        assert!(binds(&settings(&[&below], &[&secret]), None).is_err(), "asked for twice");
+        // One that is the user's alone.
+        assert!(binds(&settings(&[], &[&user, &secret]), None).is_ok());
+        let own = Settings { access: Access::Rw, ..settings(&[&below], &[]) };
+        assert!(binds(&own, Some(&rw)).is_err());
+        assert!(binds(&own, Some(&secret)).is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::jail::join::{self, Live, Reached};
 use crate::monitor::Silent;
 use crate::ops::pause;
 use crate::store::layout::StateDir;
-use crate::store::{alive, ledger, lock, trees, workspaces};
+use crate::store::{ledger, lock, trees, workspaces};
 use crate::sys;
 
 mod blueprint;
@@ -137,10 +137,6 @@ pub(super) fn exec(
     let mut said = Vec::new();
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;
-    if seat.found.filed.record.maker.as_ref().is_some_and(|maker| *maker != alive::this_process()) {
-        // It is no longer what was made for one command.
-        workspaces::amend(state, id, |_| {}).map_err(crate::ops::workspaces::Error::from)?;
-    }
     let (mut round, mut starts) = (0, 0);
     loop {
         let live = match find(state, id, &dir, &seat.name())? {
@@ -178,7 +174,7 @@ pub(super) fn exec(
 pub fn open(request: &Request) -> Result<(bool, Vec<String>), Error> {
     let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     sys::signal::ignore_sigxfsz();
-    let seat = Seat::look(request)?.ok_or(workspaces_error())?;
+    let seat = Seat::take(request)?.ok_or(workspaces_error())?;
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;
     for _ in 0..ROUNDS {

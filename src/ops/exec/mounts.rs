@@ -52,7 +52,8 @@ pub(in crate::ops) fn asked_for(found: &workspaces::Found, base: &Path, owner: O
     let user = config::user().ok().flatten();
     let stored = Some(&kept.stored);
     let resolved = config::policy_with(user, (base, base), stored, Layer::default(), &[]);
-    let binds = resolved.ok().and_then(|r| check::binds(&r.settings).ok()).map(|(binds, _)| binds);
+    let binds =
+        resolved.ok().and_then(|r| check::binds(&r.settings, Some(base)).ok()).map(|(binds, _)| binds);
     let bind = |b: crate::jail::spec::Bind| Mounted {
         at: b.path.into(),
         what: if b.directory { What::Directory(owner) } else { What::File(owner) },

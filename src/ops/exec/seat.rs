@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Error, Request};
 use crate::jail::spec::Spec;
-use crate::ops::workspaces::{self, Found, Kept, life};
+use crate::ops::workspaces::{self, Found, Kept, isolated, life};
 use crate::policy::gpu::Gpus;
 use crate::store::layout::StateDir;
 use crate::store::trees::Tree;
@@ -28,6 +28,13 @@ impl Seat {
         }
         let kept = found.kept()?;
         Ok(Some(Seat { found, kept }))
+    }
+
+    /// The same for a command that runs there.
+    pub(super) fn take(request: &Request) -> Result<Option<Seat>, Error> {
+        let seat = Seat::look(request)?;
+        seat.as_ref().map_or(Ok(()), |seat| isolated::note_use(&seat.found))?;
+        Ok(seat)
     }
 
     pub(super) fn name(&self) -> String {

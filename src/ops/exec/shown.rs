@@ -27,7 +27,7 @@ pub(super) fn beside(
     warnings: &mut Vec<String>,
 ) -> Result<Shown, Error> {
     let choice = &resolved.settings.tools;
-    let (binds, mut aliases) = check::binds(&resolved.settings)?;
+    let (binds, mut aliases) = check::binds(&resolved.settings, Some(at))?;
     let around = Around { at, binds: &binds, state };
     let (tools, unknown) = tools::find(choice, &around)?;
     strange(resolved, Key::Tools, unknown, warnings)?;

@@ -23,6 +23,7 @@ use crate::jail::join::Live;
 use crate::monitor::{Monitor, Silent};
 use crate::ops::exec::{self, NotLive, live};
 use crate::ops::inside::{self, Asked};
+use crate::ops::workspaces;
 use crate::schema::files::Copied;
 use crate::store::layout::StateDir;
 use crate::store::lock;
@@ -64,6 +65,9 @@ pub(super) fn change<T>(
     mut f: impl FnMut(Hands) -> Result<Option<T>>,
 ) -> Result<T> {
     let until = Instant::now() + PATIENCE;
+    if is_workspace(word) {
+        workspaces::isolated::note_use(&workspaces::find(Some(word))?)?;
+    }
     loop {
         // First: who has the lock of a tree is waited for.
         if let Some(jail) = find(word, monitor)?

@@ -20,7 +20,7 @@ use crate::ops::workspaces::Found;
 use crate::ops::{changes, volumes};
 use crate::store::layout::StateDir;
 use crate::store::volumes as store;
-use crate::sys::at;
+use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::{Owners, Staging};
 use crate::workspace::view::resolve::{Mount, Place, components};
@@ -138,10 +138,12 @@ impl Target {
         }
     }
 
-    /// Refuse to move or remove what something is mounted on or in.
-    pub(super) fn check_free(&self, place: usize, path: &[u8]) -> Result<()> {
+    /// Refuse to move or remove what something is mounted on or in. What is no directory holds nothing: where a jail
+    /// has put it in the way, it is removed before anything is mounted below it again.
+    pub(super) fn check_free(&self, place: usize, path: &[u8], kind: Option<FileKind>) -> Result<()> {
         let whole: Vec<_> = self.view.places[place].at.iter().cloned().chain(components(path)).collect();
-        if self.view.is_mounted_on(&whole) {
+        let holds = kind.is_none_or(|kind| kind == FileKind::Dir);
+        if self.view.is_mounted_at(&whole) || holds && self.view.is_mounted_on(&whole) {
             return Err(Error::Mounted(text::printable(&self.view.shown_path(&whole))));
         }
         Ok(())

@@ -224,7 +224,7 @@ pub fn remove(
             Some(there) => there,
         };
         let editor = target.editor(spot.place, staging)?;
-        target.check_free(spot.place, &spot.path)?;
+        target.check_free(spot.place, &spot.path, Some(there.meta.kind))?;
         let (dir, last) = view::split(&spot.path);
         let dir = editor.prepare(dir, None)?;
         if there.meta.kind == FileKind::Dir && !recursive && !is_empty(target, &spot, &dir, last)? {
@@ -278,8 +278,8 @@ pub fn rename(
         return Err(view::Error::IntoItself { from, to }.into());
     }
     let editor = target.editor(source.place, staging)?;
-    target.check_free(source.place, &source.path)?;
-    target.check_free(aim.place, &spot_path)?;
+    target.check_free(source.place, &source.path, Some(moved.meta.kind))?;
+    target.check_free(aim.place, &spot_path, None)?;
     let (dir, new) = view::split(&spot_path);
     let aim_dir = editor.prepare(dir, None)?;
     let read = |e| view::Error::sys("look up", to.as_bytes())(e);

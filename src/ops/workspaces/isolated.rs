@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 
-use super::{Error, find, fork, life};
+use super::{Error, Found, find, fork, life};
 use crate::base::id::Id;
 use crate::base::name::Name;
 use crate::ops::config;
@@ -55,7 +55,9 @@ impl Isolated {
             Err(Error::NotFound(_)) => return Ok(None),
             found => found?,
         };
-        if !forget && is_changed(&fork::hold(&found)?)? {
+        // Somebody has given it a name, or uses it.
+        let is_wanted = found.filed.record.maker.is_none();
+        if !forget && (is_wanted || is_changed(&fork::hold(&found)?)?) {
             // From here on it is whoever's uses it.
             store::amend(&found.state, self.id, |_| {}).map_err(Error::from)?;
             return Ok(Some(found.name().clone()));
@@ -63,6 +65,16 @@ impl Isolated {
         super::change::remove(found, true, monitor)?;
         Ok(None)
     }
+}
+
+/// Note that somebody uses the workspace. If it was made for one command of another process, it is no longer that
+/// and stays, whatever is written to it: also when that is its home alone.
+pub(crate) fn note_use(found: &Found) -> Result<(), Error> {
+    let maker = found.filed.record.maker.as_ref();
+    if maker.is_some_and(|maker| *maker != alive::this_process()) {
+        store::amend(&found.state, found.id(), |_| ())?;
+    }
+    Ok(())
 }
 
 /// Whether it was made for one command whose `aj` is gone, and in which nothing runs: it goes without changes.

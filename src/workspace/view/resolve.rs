@@ -205,6 +205,11 @@ impl View {
         self.places.iter().enumerate().filter_map(below).collect()
     }
 
+    /// Whether something is mounted at `path` itself.
+    pub fn is_mounted_at(&self, path: &[Vec<u8>]) -> bool {
+        self.places.iter().any(|place| place.whole() == path)
+    }
+
     /// Whether something is mounted at or below `path`.
     pub fn is_mounted_on(&self, path: &[Vec<u8>]) -> bool {
         self.places.iter().any(|place| place.whole().starts_with(path))

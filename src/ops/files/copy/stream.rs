@@ -29,6 +29,7 @@ use crate::workspace::view::{self, Step, Walk, join};
 const BLOCK: u64 = 512;
 /// Bytes of one name or of one set of attributes in a stream.
 const LONGEST: u64 = 1 << 20;
+const TOO_LONG: &str = "a file in it is longer than a file can be";
 /// Bytes that a file may be longer than what it takes on the disk: a stream has no holes.
 const HOLES: u64 = 1 << 30;
 
@@ -374,6 +375,8 @@ pub(super) fn members(
         monitor.step(1);
         let about = std::mem::take(&mut long);
         let size = about.size.unwrap_or(size);
+        // No file is longer, and what is added below has room.
+        i64::try_from(size).map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, TOO_LONG)))?;
         let mut body = from.take(size);
         member(sink, &header, about, (&mut body, size), options)?;
         let rest = body.limit();
