@@ -37,7 +37,8 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there. One stat.
+    /// The one of the user `uid` on a machine with cgroup v2 at `mount`, if it is there: the socket of one that was
+    /// stopped may stay. Two stats.
     pub(super) fn of(uid: u32, mount: &Path) -> Option<Manager> {
         let (socket, group) = match uid {
             0 => (PathBuf::from("/run/systemd/private"), mount.to_owned()),
@@ -47,7 +48,8 @@ impl Manager {
             ),
         };
         let is_ours = |m: std::fs::Metadata| m.file_type().is_socket() && m.uid() == uid;
-        std::fs::symlink_metadata(&socket).is_ok_and(is_ours).then_some(Manager { socket, group })
+        let is_there = std::fs::symlink_metadata(&socket).is_ok_and(is_ours) && group.is_dir();
+        is_there.then_some(Manager { socket, group })
     }
 
     /// What it cannot hold: it has what root's manager gave it, which often is not `io`.
