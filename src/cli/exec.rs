@@ -45,7 +45,8 @@ Examples:
 /// home directory of yours, no capabilities, and a filtered set of system calls.
 ///
 /// git works as outside, in linked worktrees and submodules too: the git directory that they share is
-/// seen in the same way. With --rw, git's settings and hooks stay read-only.
+/// seen in the same way, and so is one that lies elsewhere (`git clone --separate-git-dir`) when its setting
+/// core.worktree names this tree. With --rw, git's settings and hooks stay read-only.
 ///
 /// With WORKSPACE the command runs in that workspace (`aj workspace create`): in its tree, with its home
 /// and /output, which stay as the command leaves them, and with the settings that the workspace keeps,

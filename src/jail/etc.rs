@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::gitconfig;
 use super::ready::{self, Ready};
 use super::spec::Mask;
+use super::{gitconfig, miseconfig};
 use crate::base::stamp::Stamp;
 
 /// Format of the copy: a change here makes new ones.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Its kind among what is ready-made.
 const KIND: &str = "etc";
 /// Copies of earlier states of the host that are kept: another user's `git` identity or another
@@ -178,10 +178,10 @@ pub fn named(host: &str) -> Vec<Mask> {
 }
 
 /// The stamp of the host's `/etc` as it is now.
-fn stamp(host: &Path, git: &[String]) -> String {
+fn stamp(host: &Path, generated: &[(String, String)]) -> String {
     let mut h = Stamp::default();
     h.put(&FORMAT.to_le_bytes());
-    for text in git {
+    for text in generated.iter().flat_map(|(name, text)| [name, text]) {
         h.put(&(text.len() as u64).to_le_bytes());
         h.put(text.as_bytes());
     }
@@ -214,20 +214,24 @@ pub fn visible() -> Vec<(std::path::PathBuf, bool)> {
 }
 
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one. What was left
-/// out of the caller's git configuration goes to `warnings`.
+/// out of the caller's own configuration goes to `warnings`.
 pub fn ready(cache: &Path, warnings: &mut Vec<String>) -> io::Result<Ready> {
-    ready_from(Path::new("/etc"), cache, &gitconfig::texts(warnings))
+    let git = gitconfig::texts(warnings).into_iter().enumerate().map(|(n, text)| (gitconfig::name(n), text));
+    let mise = miseconfig::text(warnings).map(|text| (miseconfig::NAME.to_owned(), text));
+    let generated: Vec<(String, String)> = git.chain(mise).collect();
+    ready_from(Path::new("/etc"), cache, &generated)
 }
 
-fn ready_from(host: &Path, cache: &Path, git: &[String]) -> io::Result<Ready> {
-    let name = format!("{KIND}-{}", stamp(host, git));
+/// `generated`: names in it and texts, from what the caller has configured.
+fn ready_from(host: &Path, cache: &Path, generated: &[(String, String)]) -> io::Result<Ready> {
+    let name = format!("{KIND}-{}", stamp(host, generated));
     match ready::hold(&cache.join(&name)) {
         Some(etc) => Ok(etc),
-        None => ready::make(cache, KIND, &name, KEPT, |to| copy_all(host, to, git)),
+        None => ready::make(cache, KIND, &name, KEPT, |to| copy_all(host, to, generated)),
     }
 }
 
-fn copy_all(host: &Path, to: &Path, git: &[String]) -> io::Result<()> {
+fn copy_all(host: &Path, to: &Path, generated: &[(String, String)]) -> io::Result<()> {
     let mut names: Vec<String> = ALLOWED.iter().map(|n| (*n).to_owned()).collect();
     for entry in fs::read_dir(host)?.flatten() {
         let name = entry.file_name();
@@ -246,10 +250,12 @@ fn copy_all(host: &Path, to: &Path, git: &[String]) -> io::Result<()> {
         }
         copy_tree(host, &source, &to.join(&name))?;
     }
-    let own = OWN.iter().map(|(name, text)| ((*name).to_owned(), *text));
-    let git = git.iter().enumerate().map(|(n, text)| (gitconfig::name(n), text.as_str()));
-    for (name, text) in own.chain(git) {
+    let generated = generated.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    for (name, text) in OWN.iter().copied().chain(generated) {
         let path = to.join(name);
+        if let Some(parent) = Path::new(name).parent() {
+            directories(to, parent)?;
+        }
         drop(fs::remove_file(&path));
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
@@ -410,8 +416,11 @@ mod tests {
     #[test]
     fn a_changed_identity_makes_a_new_copy() {
         let (h, cache) = (host(), tempfile::tempdir().unwrap());
-        let one = ready_from(h.path(), cache.path(), &["[user]\n".to_owned()]).unwrap().path;
+        let generated = [("gitconfig", "[user]\n"), (miseconfig::NAME, "[tools]\n")];
+        let generated = generated.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let one = ready_from(h.path(), cache.path(), &generated).unwrap().path;
         assert_eq!(fs::read_to_string(one.join("gitconfig")).unwrap(), "[user]\n");
+        assert_eq!(fs::read_to_string(one.join("mise/config.toml")).unwrap(), "[tools]\n");
         assert_ne!(ready_from(h.path(), cache.path(), &[]).unwrap().path, one);
     }
 

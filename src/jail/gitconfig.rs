@@ -203,7 +203,7 @@ fn inside(condition: &str, beside: &Path, home: Option<&Path>) -> Option<String>
 
 /// The text of a plain file of reasonable size, `None` where there is none, or why it is not read. A pipe
 /// in its place must not hold up a start. What is not UTF-8 in it reads as U+FFFD.
-fn read(file: &Path) -> Result<Option<String>, &'static str> {
+pub(super) fn read(file: &Path) -> Result<Option<String>, &'static str> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(file);
     let Ok(file) = opened else { return Ok(None) };
     match file.metadata() {

@@ -34,6 +34,7 @@ pub mod limits;
 pub mod lite;
 mod live;
 mod mask;
+mod miseconfig;
 mod nested;
 pub mod observe;
 mod outbox;
