@@ -41,6 +41,11 @@ vars! {
     TERM = "TERM", "`dumb` turns colour and progress off";
 }
 
+/// `$XDG_CONFIG_HOME`, or where it is by custom; `None` without a home directory.
+pub fn config_home() -> Option<PathBuf> {
+    XDG_CONFIG_HOME.absolute_path().or_else(|| Some(HOME.absolute_path()?.join(".config")))
+}
+
 impl Var {
     /// Its value, `None` when unset or empty.
     pub fn get(self) -> Option<OsString> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 
-use super::limits::{PREFIX, nested, sweep};
+use super::limits::{PREFIX, group_name, name_of, nested, sweep};
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
 use crate::sys::cgroup::{self, Group};
@@ -50,7 +50,7 @@ impl Jail {
     /// Ways to hold it that this user has, the best first. Nothing is done yet.
     pub fn ways(&self) -> Vec<Hold> {
         let hierarchies = self.hierarchies();
-        let name = format!("{PREFIX}{}.{}", self.id, self.aj);
+        let name = group_name(&self.id, self.aj);
         let group = |h: &Hierarchy| {
             // The one that it is in, if that is its own, or one that commands in it have limits below; otherwise one
             // beside or below that.
@@ -308,7 +308,7 @@ pub fn is_frozen(path: &Path) -> bool {
 /// Remove whatever groups pauses have made for the jail `id` of this `aj`, which has ended: where one way
 /// did not work, another was used, and what the first had gathered stayed in its group.
 pub fn remove_all(id: &Id) {
-    let name = format!("{PREFIX}{id}.{}", std::process::id());
+    let name = name_of(id);
     let hierarchies = super::limits::here();
     let v2 = hierarchies.v2().into_iter().flat_map(Hierarchy::upwards).map(|p| Hold::Freeze(p.join(&name)));
     let v1 = hierarchies.v1(Controller::Freezer).map(|h| Hold::Freezer(h.own.join(&name)));

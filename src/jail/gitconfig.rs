@@ -42,8 +42,7 @@ const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:r
 /// A line for each file of it that was not read goes to `warnings`.
 pub(super) fn texts(warnings: &mut Vec<String>) -> Vec<String> {
     let home = env::HOME.absolute_path();
-    let xdg = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home.as_ref()?.join(".config")));
-    let xdg = xdg.map(|x| x.join("git"));
+    let xdg = env::config_home().map(|x| x.join("git"));
     let files = [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))];
     texts_from(home.as_deref(), files.into_iter().flatten(), xdg.map(|x| x.join("ignore")), warnings)
 }

@@ -1,14 +1,14 @@
 //! The control groups of one jail: made below or beside our own, read back, and removed.
 //!
 //! cgroup v2 is tried first, then a scope of systemd's, then v1: the first that can hold everything that is wanted
-//! is taken. Only
-//! groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where the
-//! group is our own and empty or the whole hierarchy, the list of controllers that its children get.
+//! is taken. Only groups named `aj-…` are made, entered or removed; of other groups nothing is changed but, where
+//! the group is our own and empty or the whole hierarchy, the list of controllers that its children get.
 //! With v2 pid 1 is born in its group (`CLONE_INTO_CGROUP`): moving a process into one takes the kernel ten
 //! milliseconds, in which it waits for all processors. A thread that moves itself need not wait, which v1 allows:
 //! the groups are made while pid 1 sets itself up, and it steps in before it starts the command. By then it has no
 //! right to anything, and uses that of whoever opened the file that it is sent.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -126,9 +126,14 @@ impl Backend {
 /// The prefix of the name of every group that is ours.
 pub const PREFIX: &str = "aj-";
 
-/// The group of the jail `id`, where it is made by us.
-fn name_of(id: &Id) -> String {
-    format!("{PREFIX}{id}.{}", std::process::id())
+/// The group of the jail or command `id` that the process `aj` makes. [`sweep::maker`] reads it.
+pub(super) fn group_name(id: &Id, aj: impl Display) -> String {
+    format!("{PREFIX}{id}.{aj}")
+}
+
+/// The same where we make it.
+pub(super) fn name_of(id: &Id) -> String {
+    group_name(id, std::process::id())
 }
 
 /// The groups of one jail. They are removed when this is dropped, which must not be before the jail is gone.

@@ -20,9 +20,7 @@ const LONGEST: usize = 200;
 /// Its text, from the caller's file as it is now. `None`: there is none, or none that can be read. A line of what
 /// is wrong with it goes to `warnings`.
 pub(super) fn text(warnings: &mut Vec<String>) -> Option<String> {
-    let config = env::XDG_CONFIG_HOME.absolute_path();
-    let config = config.or_else(|| Some(env::HOME.absolute_path()?.join(".config")))?;
-    text_of(&config.join("mise/config.toml"), warnings)
+    text_of(&env::config_home()?.join("mise/config.toml"), warnings)
 }
 
 fn text_of(file: &Path, warnings: &mut Vec<String>) -> Option<String> {

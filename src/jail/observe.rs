@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::limits::{PREFIX, nested};
+use super::limits::{group_name, nested};
 use super::usage;
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies};
@@ -115,7 +115,7 @@ impl Groups {
             return Groups::default();
         }
         let found = Hierarchies::parse(cgroup, mounts);
-        let name = format!("{PREFIX}{}.", jail.id);
+        let name = group_name(&jail.id, "");
         let own = |path: &PathBuf| {
             nested::named(path, |n| n.starts_with(&name)).and_then(|path| Group::open(path).ok())
         };

@@ -113,8 +113,7 @@ pub fn user_path() -> Result<Option<PathBuf>, Error> {
         }
         return Ok(Some(dir.join("config.toml")));
     }
-    let base = env::XDG_CONFIG_HOME.absolute_path().or_else(|| Some(home()?.join(".config")));
-    Ok(base.map(|b| b.join("agentjail/config.toml")))
+    Ok(env::config_home().map(|b| b.join("agentjail/config.toml")))
 }
 
 /// Where the project's file is or would be.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{Backend, Held, Limits, Missing, PREFIX, Wants, on, place, shown, sweep};
+use super::{Backend, Held, Limits, Missing, Wants, group_name, name_of, on, place, shown, sweep};
 use crate::base::id::Id;
 use crate::host::cgroups::{Controller, Hierarchies};
 use crate::sys::cgroup::Group;
@@ -36,7 +36,7 @@ pub struct Jail<'a> {
 
 impl Jail<'_> {
     fn group(&self) -> String {
-        format!("{PREFIX}{}.{}", self.id, self.holder)
+        group_name(&self.id, self.holder)
     }
 
     /// Where its holder is, and so the place that its groups have.
@@ -68,7 +68,7 @@ impl Limits {
             return Err(Missing::new(wants.needed(), why));
         }
         let hierarchies = jail.hierarchies();
-        let name = format!("{PREFIX}{id}.{}", std::process::id());
+        let name = name_of(id);
         let v2 = match in_v2(wants, &name, jail, &hierarchies) {
             Ok(limits) => return Ok(limits),
             Err(missing) => missing,
@@ -174,15 +174,11 @@ fn in_v2(
 
 /// Have the jail's group hand the controllers on. It has them, as a rule, from its parent.
 fn hand_on(group: &Group, path: &Path, needed: &[Controller]) -> std::result::Result<(), Missing> {
-    let names = |file| group.read(file).map(|c| c.text().to_owned()).unwrap_or_default();
-    let lacks = |list: &str, c: &Controller| c.v2().is_some_and(|name| !list.split(' ').any(|w| w == name));
-    let on_already = names("cgroup.subtree_control");
-    let absent: Vec<_> = needed.iter().copied().filter(|c| lacks(&on_already, c)).collect();
+    let absent = place::lacking(&place::text(group, place::HANDED_ON), needed);
     if absent.is_empty() {
         return Ok(());
     }
-    let words: Vec<String> = absent.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
-    match group.write("cgroup.subtree_control", &words.join(" ")) {
+    match place::hand_on(group, &absent) {
         Ok(()) => Ok(()),
         Err(e) if e.errno == Errno::EBUSY => {
             let why = format!("processes are in the group `{}` itself", shown(path));
@@ -226,7 +222,7 @@ fn count_below(group: &Group) -> Result<()> {
 /// A live jail of this process has ended: take away its group, which was made for commands with limits of their
 /// own, and what those have left. What another `aj` still looks at it takes away itself.
 pub fn remove(jail: &Id) {
-    let name = format!("{PREFIX}{jail}.{}", std::process::id());
+    let name = name_of(jail);
     let hierarchies = place::here();
     let v2 = hierarchies.v2().into_iter().flat_map(|h| h.upwards()).map(Path::to_owned);
     let v1 = [Controller::Memory, Controller::Cpu, Controller::Pids];

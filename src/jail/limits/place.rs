@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Held, Missing, Wants, on, shown};
 use crate::host::cgroups::{Controller, Hierarchies, Hierarchy};
+use crate::sys::Error;
 use crate::sys::cgroup::Group;
 
 /// The hierarchies as this process sees them. Two files of `/proc`.
@@ -64,16 +65,14 @@ fn is_kept(path: &Path, mount: &Path) -> bool {
 
 /// Whether children of `group` have all the controllers, after it was asked to hand on what it has.
 fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> Result<(), Missing> {
-    let names = |file| group.read(file).map(|c| c.text().to_owned()).unwrap_or_default();
-    let handed_on = names("cgroup.subtree_control");
-    let lacks = |list: &str, c: &Controller| c.v2().is_some_and(|name| !list.split(' ').any(|w| w == name));
     let needed = wants.needed();
-    let not_handed_on: Vec<_> = needed.iter().copied().filter(|c| lacks(&handed_on, c)).collect();
+    let handed_on = text(group, HANDED_ON);
+    let not_handed_on = lacking(&handed_on, &needed);
     if not_handed_on.is_empty() {
         return Ok(());
     }
-    let has = names("cgroup.controllers");
-    let absent: Vec<_> = needed.iter().copied().filter(|c| lacks(&has, c)).collect();
+    let has = text(group, "cgroup.controllers");
+    let absent = lacking(&has, &needed);
     if !absent.is_empty() {
         let why = format!("the group `{}` of cgroup v2 does not have it", shown(path));
         return Err(Missing::new(absent, why));
@@ -92,15 +91,33 @@ fn missing(group: &Group, path: &Path, hierarchy: &Hierarchy, wants: &Wants) -> 
             format!("processes are in the group `{}` itself, and none beside it may be used", shown(path));
         return Err(Missing::new(not_handed_on, why));
     }
-    let mut words: Vec<String> =
-        not_handed_on.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
-    if wants.pids.is_some() && !lacks(&has, &Controller::Pids) && lacks(&handed_on, &Controller::Pids) {
-        words.push("+pids".to_owned());
+    let mut all = not_handed_on.clone();
+    let lacks_pids = |list: &str| !lacking(list, &[Controller::Pids]).is_empty();
+    if wants.pids.is_some() && !lacks_pids(&has) && lacks_pids(&handed_on) {
+        all.push(Controller::Pids);
     }
-    match group.write("cgroup.subtree_control", &words.join(" ")) {
-        Ok(()) => Ok(()),
-        Err(e) => Err(Missing::new(not_handed_on, on(e, path).to_string())),
-    }
+    hand_on(group, &all).map_err(|e| Missing::new(not_handed_on, on(e, path).to_string()))
+}
+
+/// The file of a group of cgroup v2 with the controllers that its children get.
+pub(super) const HANDED_ON: &str = "cgroup.subtree_control";
+
+/// What stands in a file of a group; nothing where it cannot be read.
+pub(super) fn text(group: &Group, file: &'static str) -> String {
+    group.read(file).map(|content| content.text().to_owned()).unwrap_or_default()
+}
+
+/// Those of `needed` that are not in a list of the kernel's.
+pub(super) fn lacking(list: &str, needed: &[Controller]) -> Vec<Controller> {
+    let lacks = |c: &Controller| c.v2().is_some_and(|name| !list.split_whitespace().any(|word| word == name));
+    needed.iter().copied().filter(lacks).collect()
+}
+
+/// Have the children of a group of cgroup v2 get these controllers, too.
+pub(super) fn hand_on(group: &Group, controllers: &[Controller]) -> Result<(), Error> {
+    let words: Vec<String> =
+        controllers.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
+    group.write(HANDED_ON, &words.join(" "))
 }
 
 /// Below our own group in each hierarchy of cgroup v1 that is needed.

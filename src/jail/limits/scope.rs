@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::place;
 use crate::base::text;
 use crate::host::cgroups::Controller;
 use crate::sys::cgroup::Group;
@@ -72,8 +73,7 @@ impl Manager {
         let group = Group::open(&path)?;
         // A group that hands on controllers has no processes itself.
         group.make(KEEPER)?.enter(keeper.pid)?;
-        let words: Vec<_> = needed.iter().filter_map(|c| c.v2()).map(|name| format!("+{name}")).collect();
-        group.write("cgroup.subtree_control", &words.join(" "))?;
+        place::hand_on(&group, needed)?;
         Ok((Scope { manager: self, unit, _keeper: keeper }, group, path))
     }
 

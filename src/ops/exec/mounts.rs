@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::volumes::Volumes;
-use crate::jail::spec::{Owner, Spec};
+use crate::jail::spec::{Bind, Owner, Spec};
 use crate::ops::volumes::{self, place_of};
 use crate::ops::{config, workspaces};
 use crate::policy::layer::Layer;
@@ -35,14 +35,16 @@ pub(in crate::ops) enum What {
     Volume(String),
 }
 
+impl Mounted {
+    fn bind(bind: &Bind, owner: Owner) -> Mounted {
+        let what = if bind.directory { What::Directory(owner) } else { What::File(owner) };
+        Mounted { at: bind.path.clone().into(), what, writable: bind.writable }
+    }
+}
+
 /// Those of a jail.
 pub(super) fn of(spec: &Spec, volumes: &Volumes) -> Vec<Mounted> {
-    let bind = |b: &crate::jail::spec::Bind| Mounted {
-        at: b.path.clone().into(),
-        what: if b.directory { What::Directory(spec.owner) } else { What::File(spec.owner) },
-        writable: b.writable,
-    };
-    spec.binds.iter().map(bind).chain(volumes.mounted()).collect()
+    spec.binds.iter().map(|bind| Mounted::bind(bind, spec.owner)).chain(volumes.mounted()).collect()
 }
 
 /// Those that the next command in a workspace would find, over the directory `base`. What cannot be had, no
@@ -52,13 +54,8 @@ pub(in crate::ops) fn asked_for(found: &workspaces::Found, base: &Path, owner: O
     let user = config::user().ok().flatten();
     let stored = Some(&kept.stored);
     let resolved = config::policy_with(user, (base, base), stored, Layer::default(), &[]);
-    let binds =
-        resolved.ok().and_then(|r| check::binds(&r.settings, Some(base)).ok()).map(|(binds, _)| binds);
-    let bind = |b: crate::jail::spec::Bind| Mounted {
-        at: b.path.into(),
-        what: if b.directory { What::Directory(owner) } else { What::File(owner) },
-        writable: b.writable,
-    };
+    let binds = resolved.ok().and_then(|r| check::binds(&r.settings, Some(base)).ok());
+    let (binds, _) = binds.unwrap_or_default();
     let volume = |mount: &crate::policy::volume::Mount| {
         let record = volumes::find(&found.state, &mount.volume).ok()?;
         Some(Mounted {
@@ -67,5 +64,6 @@ pub(in crate::ops) fn asked_for(found: &workspaces::Found, base: &Path, owner: O
             writable: !mount.read_only,
         })
     };
-    binds.unwrap_or_default().into_iter().map(bind).chain(kept.volumes.iter().filter_map(volume)).collect()
+    let binds = binds.iter().map(|bind| Mounted::bind(bind, owner));
+    binds.chain(kept.volumes.iter().filter_map(volume)).collect()
 }

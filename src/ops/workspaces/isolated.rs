@@ -58,8 +58,10 @@ impl Isolated {
         // Somebody has given it a name, or uses it.
         let is_wanted = found.filed.record.maker.is_none();
         if !forget && (is_wanted || is_changed(&fork::hold(&found)?)?) {
-            // From here on it is whoever's uses it.
-            store::amend(&found.state, self.id, |_| {}).map_err(Error::from)?;
+            if !is_wanted {
+                // From here on it belongs to whoever uses it.
+                store::amend(&found.state, self.id, |_| {})?;
+            }
             return Ok(Some(found.name().clone()));
         }
         super::change::remove(found, true, monitor)?;

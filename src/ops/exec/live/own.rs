@@ -42,8 +42,7 @@ impl Own {
             // What all of its commands ask for is the jail's affair, whatever this machine makes of it.
             if asked == jail {
                 // But whoever asks for it by himself is not to take it for held.
-                let insists = !resolved.settings.best_effort && matches!(resolved.asked(key), Asked::User(_));
-                return asked.filter(|_| has.is_none() && insists);
+                return asked.filter(|_| has.is_none() && insists(resolved, key));
             }
             match (asked, has) {
                 (Some(asked), has) if has.is_none_or(|has| asked < has) => {
@@ -133,12 +132,9 @@ impl Own {
         self.missing(missing).filter_map(text).collect()
     }
 
-    /// Whether somebody asked for what is missing who is not to go without: a project may narrow what its user allows,
-    /// and not keep the user from working.
+    /// Whether somebody asked for what is missing who is not to go without.
     fn is_insisted_on(&self, missing: &Missing, resolved: &Resolved) -> bool {
-        let insists =
-            |(_, key, _): &(Option<u64>, Key, Controller)| matches!(resolved.asked(*key), Asked::User(_));
-        !resolved.settings.best_effort && self.missing(missing).any(|one| insists(&one))
+        self.missing(missing).any(|(_, key, _)| insists(resolved, key))
     }
 
     fn do_without(&mut self, missing: &Missing, resolved: &Resolved) {
@@ -152,6 +148,12 @@ impl Own {
             self.wants = Wants::default();
         }
     }
+}
+
+/// Whether the user asked for it and is not to go without: a project may narrow what its user allows, and not keep
+/// the user from working.
+fn insists(resolved: &Resolved, key: Key) -> bool {
+    !resolved.settings.best_effort && matches!(resolved.asked(key), Asked::User(_))
 }
 
 /// What is asked for of what a command may have less of than its jail.
