@@ -154,6 +154,8 @@ impl Caller {
 /// Says which file it is, so that inside and outside can be compared.
 const SELF: &str = "echo \"$0 $*\"";
 
+/// What stands in each: a comment to whoever takes it for configuration.
+const SECRET: &str = "#a key";
 /// What `npm config set -g`, `uv auth`, `cargo login` and people leave beside tools.
 const SECRETS: &[&str] = &[
     ".cargo/credentials.toml",
@@ -320,7 +322,7 @@ const LAYOUTS: &[Layout] = &[
 
 fn lay_out(caller: &mut Caller, (_, programs, path, _): &Layout) {
     for secret in SECRETS {
-        caller.file(secret, "secret");
+        caller.file(secret, SECRET);
     }
     caller.file(".nvm/alias/default", "v18.0.0").var("NVM_DIR", "~/.nvm");
     caller.file(".pyenv/version", "3.12.1").file(".tool-versions", "nodejs 20.1.0\n");
@@ -373,7 +375,7 @@ fn each_tool_chain_runs_as_it_does_outside_and_no_secret_beside_it_is_there() {
         let lines: Vec<&str> = inside.stdout.lines().collect();
         assert!(lines.first() == Some(&"0") && !lines.contains(&"written"), "{name}: {inside:#?}");
         let outside = caller.outside(&attack);
-        let all = (6 * SECRETS.len()).to_string();
+        let all = (SECRET.len() * SECRETS.len()).to_string();
         assert!(outside.stdout.starts_with(&format!("{all}\nwritten\n")), "{name}: {outside:#?}");
         let without = caller.inside(&["--tools", "none"], &format!("ls -A {home}/*"));
         assert_ne!(without.code, Some(0), "{name}: {without:#?}");
