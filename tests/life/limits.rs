@@ -375,8 +375,15 @@ fn a_jail_is_in_its_groups_and_aj_is_where_it_was() {
         let back = || of(&running.pid().to_string()) == of("self");
         assert!(eventually(Duration::from_secs(10), back), "{mem}: {}", of(&running.pid().to_string()));
         assert!(eventually(Duration::from_secs(10), inside), "{mem}: {:?}", groups(running.pid()));
+        // Before it takes signals over one ends it like any program, and the next run sweeps.
+        let blocked = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
+            let mask = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap().trim();
+            u64::from_str_radix(mask, 16).unwrap() & (1 << (Signal::SIGTERM as i32 - 1)) != 0
+        };
+        assert!(eventually(Duration::from_secs(10), blocked), "{mem}");
         running.signal(Signal::SIGTERM);
-        running.end();
-        assert!(groups(running.pid()).is_empty(), "{mem}");
+        let ended = running.end();
+        assert!(groups(running.pid()).is_empty(), "{mem}: {ended:?}");
     }
 }
