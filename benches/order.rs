@@ -153,8 +153,13 @@ fn follow(mut command: Command, aj: &std::ffi::OsStr) -> Vec<u64> {
     order
 }
 
-/// Where the program is mapped.
+/// What the addresses of its symbols are counted from: nothing for a program that has a fixed address, or else
+/// where it is mapped.
 fn base(pid: Pid, aj: &std::ffi::OsStr) -> u64 {
+    const ET_EXEC: u8 = 2;
+    if std::fs::read(aj).unwrap()[16] == ET_EXEC {
+        return 0;
+    }
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let file = std::fs::canonicalize(aj).unwrap();
     let line = maps.lines().find(|l| l.ends_with(file.to_str().unwrap())).expect("the program is mapped");

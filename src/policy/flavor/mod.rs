@@ -2,8 +2,7 @@
 //!
 //! `flavors/*.toml` at the top of the repository is where it is written and explained (see
 //! `flavors/rustup.toml`). A start parses no TOML: `table.txt` is made from the files and built in, a
-//! line a tool chain. It is text and not a table of Rust, whose every pointer would have to be
-//! relocated in every start of `aj`. Users add their own files in the same form, which [`parse`] reads.
+//! line a tool chain. Users add their own files in the same form, which [`parse`] reads.
 
 mod cache;
 mod guard;
