@@ -400,7 +400,7 @@ fn failed(path: &[u8], reason: impl std::fmt::Display) -> Failed {
 }
 
 /// Why a call failed, for a line about the entry.
-fn why(e: &crate::sys::Error) -> String {
+pub(super) fn why(e: &crate::sys::Error) -> String {
     use nix::errno::Errno;
     match e.errno {
         Errno::EXDEV => "another file system is mounted there".to_owned(),
