@@ -18,10 +18,9 @@ use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{self, Live, Reached};
-use crate::monitor::Silent;
 use crate::ops::pause;
 use crate::store::layout::StateDir;
-use crate::store::{ledger, lock, trees, workspaces};
+use crate::store::{lock, trees, workspaces};
 use crate::sys;
 
 mod blueprint;
@@ -279,9 +278,7 @@ pub(in crate::ops) fn jail_of(state: &StateDir, id: Id) -> Option<Id> {
 /// Whether what the jail that runs in the tree of `id` writes is in its memory until it ends.
 pub(in crate::ops) fn is_in_memory(state: &StateDir, id: Id) -> bool {
     let jail = jail_of(state, id).unwrap_or(id);
-    let record = ledger::read(state, &Silent, |l| l.get(jail.as_str())).ok().flatten();
-    let running = record.filter(|record| record.end.is_none()).and_then(|record| record.start);
-    running.is_some_and(|start| start.policy.storage == "memory")
+    super::again::last(state, jail).is_some_and(|last| last.lost_ms().is_some())
 }
 
 /// The turn of one process among those that start the jail of a workspace, until it is dropped.

@@ -11,15 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
-use crate::monitor::{Monitor, Silent};
-use crate::ops::exec::{NotLive, live};
+use crate::monitor::Monitor;
+use crate::ops::exec::{NotLive, again::last, live};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
 use crate::store::again::{self, Taken, User};
 use crate::store::layout::StateDir;
 use crate::store::workspaces as store;
-use crate::store::{Error as StateError, edit, ledger, trees, volumes as store_volumes};
+use crate::store::{Error as StateError, edit, trees, volumes as store_volumes};
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::{Owners, Staging};
@@ -196,10 +196,8 @@ impl Target {
         };
         let described = changes::tree_of_run(&tree)?;
         let (view, owners, volumes) = view_of(&described, None)?;
-        let record_of = |run: Id| {
-            ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
-        };
-        let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
+        let staging =
+            edit::begin(&tree, |run| last(&state, run))?.ok_or_else(|| Error::Live(title.clone()))?;
         let staging = Staging::Apart(staging);
         let name = id.to_string();
         Ok((Target { name, title, running: false, view, owners, volumes, _held: Held::Edit(tree) }, staging))
