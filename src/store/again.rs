@@ -86,8 +86,8 @@ pub struct Last {
 }
 
 impl Last {
-    /// Since when what it wrote was in its memory and nowhere else, if it is gone without having noted its end.
-    pub fn lost_ms(&self) -> Option<u64> {
+    /// Since when what it wrote is in its memory and nowhere else, until it has noted its end: lost, if it is gone.
+    pub fn in_memory_since(&self) -> Option<u64> {
         (!self.ended && self.start.policy.storage == "memory").then_some(self.start.started_ms)
     }
 }
@@ -110,7 +110,7 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Last>) 
         if record.as_ref().is_some_and(|last| !is_gone(&last.start)) {
             return Ok(Before { still_runs: true, ..Before::default() });
         }
-        old.lost_ms = old.lost_ms.or(record.as_ref().and_then(Last::lost_ms));
+        old.lost_ms = old.lost_ms.or(record.as_ref().and_then(Last::in_memory_since));
         if let Some(record) = record.filter(|_| old.boot.is_empty()) {
             old.boot = record.start.boot_id;
         }

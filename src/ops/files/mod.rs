@@ -12,7 +12,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::Monitor;
-use crate::ops::exec::{NotLive, again::last, live};
+use crate::ops::exec::{NotLive, again::last, live, mounts::Mounted};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
@@ -168,11 +168,8 @@ impl Target {
     fn look(meant: Meant) -> Result<(Target, bool)> {
         let tree = changes::open_tree(meant.id)?;
         let workspace = tree.running && meant.id.kind() == Kind::Workspace;
-        let seen = if workspace { live::look(&meant.state, meant.id) } else { None };
-        let in_memory = match workspace {
-            true => seen.as_ref().is_some_and(|seen| seen.in_memory),
-            false => tree.in_memory,
-        };
+        let seen = if workspace { live::mounts(&meant.state, meant.id) } else { None };
+        let in_memory = tree.in_memory;
         let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
         let title = meant.title;
@@ -313,7 +310,7 @@ impl Drop for Target {
 }
 
 /// What is seen of a tree, by whoever has looked at its live jail.
-fn view_of(tree: &changes::Tree, seen: Option<live::Seen>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
+fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];

@@ -128,7 +128,8 @@ fn lost_ms(state: &StateDir, id: Id) -> Option<u64> {
     // Before the note is read: whoever has the tree says it himself.
     let running = tree.is_in_use().unwrap_or(true);
     let kept = Kept::read(&tree)?;
-    let killed = || kept.last.filter(|_| kept.open && !running).and_then(|jail| last(state, jail)?.lost_ms());
+    let killed =
+        || kept.last.filter(|_| kept.open && !running).and_then(|jail| last(state, jail)?.in_memory_since());
     kept.lost_ms.or_else(killed)
 }
 
