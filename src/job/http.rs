@@ -248,7 +248,7 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         std::thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
-            stream.read(&mut [0; 4096]).unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
             stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
         });
         let said = answers(&[busy, free], "/", Instant::now() + soon).unwrap_err().unwrap();
