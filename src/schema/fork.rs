@@ -47,7 +47,7 @@ pub struct Path {
     /// Below the top of the workspace; absolute, as the commands inside see it, in the others.
     #[serde(flatten)]
     pub name: PathName,
-    /// Not all forks have the same there.
+    /// Not all forks have the same there, as far as that is known.
     pub differ: bool,
     /// Of each fork, in their order.
     pub forks: Vec<Side>,
