@@ -12,18 +12,19 @@ use super::workspace_view as view;
 use crate::base::name::Name;
 use crate::base::text;
 use crate::ops::workspaces::{change, compare, fork};
-use crate::schema::fork::{Compared, Path};
+use crate::schema::fork::{Compared, Failed, Path};
 
 /// Show what forks of one workspace have changed, side by side
 ///
 /// Changes are told against what the forks have in common: the directory they lie over and the layers that all
 /// stand on. One column a fork: `A` added, `M` modified, `m` other permission bits alone, `T` another kind of
-/// file, `D` deleted, `.` unchanged; `=` and the name of an earlier fork when that has the same there. What
+/// file, `D` deleted, `.` unchanged, `?` not readable here; `=` and the name of an earlier fork when that has the same there. What
 /// they have in their homes and in /output is told by its path inside. Of what runs meanwhile, something may be half written.
 ///
 /// Given one workspace that has forks, all of these are compared.
 ///
-/// Exit codes: 2 they do not lie over one directory; 3 no such workspace, or it has no forks.
+/// Exit codes: 2 they do not lie over one directory; 3 no such workspace, or it has no forks; 6 a part could not be
+/// read, and the rest was compared.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   aj fork compare api
@@ -70,7 +71,7 @@ pub(super) fn compare(ui: &Ui, args: &CompareArgs) -> CmdResult {
     }
     if ui.json {
         ui.document(&compared);
-        return Ok(Exit(exit::OK));
+        return partly(&compared);
     }
     for fork in compared.forks.iter().filter(|fork| fork.running) {
         ui.warn(&format!("something runs in `{}`: what it writes now may be seen by half", fork.name));
@@ -94,7 +95,23 @@ pub(super) fn compare(ui: &Ui, args: &CompareArgs) -> CmdResult {
         _ => format!("; {differing} are not the same in all"),
     };
     ui.status(&format!("{}{differ}", all.join(", ")));
-    Ok(Exit(exit::OK))
+    partly(&compared)
+}
+
+/// Not well done when something could not be looked at.
+fn partly(compared: &Compared) -> CmdResult {
+    let Some(first) = compared.failed.first() else { return Ok(Exit(exit::OK)) };
+    let of = |failed: &Failed| match &failed.fork {
+        Some(fork) => format!("`{}` of `{fork}`", failed.name.path),
+        None => format!("`{}` of what they have in common", failed.name.path),
+    };
+    let message = match compared.failed.len() {
+        1 => format!("{} could not be compared", of(first)),
+        n => format!("{n} directories could not be compared, {} for example", of(first)),
+    };
+    let causes = compared.failed.iter().map(|failed| format!("{}: {}", of(failed), failed.reason)).collect();
+    let error = CommandError::new(exit::PARTIAL, "partly_failed", message);
+    Err(CommandError { causes, ..error }.hint("`aj exec FORK -- chmod u+rx DIRECTORY` lets it be read"))
 }
 
 fn row(compared: &Compared, path: &Path) -> Vec<String> {
@@ -109,6 +126,7 @@ fn row(compared: &Compared, path: &Path) -> Vec<String> {
                 "modified" => "M",
                 "mode_changed" => "m",
                 "type_changed" => "T",
+                "unknown" => "?",
                 _ => ".",
             };
             match letter != "." && side.same_as != fork.name && letter != "D" {

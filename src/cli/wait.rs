@@ -63,11 +63,11 @@ pub(super) fn wait(ui: &Ui, ids: &[OsString], what: &For, timeout: Option<Durati
     let see = |name: &str| format!("see what it wrote: `aj job logs {name}`");
     match report.exit {
         Came::Code(code) => Ok(Exit(code)),
-        Came::TimeUp(name) => Err(CommandError::new(
-            exit::TIMED_OUT,
-            "timed_out",
-            format!("`{name}` was waited for in vain: the time is up"),
-        )),
+        Came::TimeUp(name, seen) => {
+            let message = format!("`{name}` was waited for in vain: the time is up");
+            let causes = seen.iter().map(ToString::to_string).collect();
+            Err(CommandError { causes, ..CommandError::new(exit::TIMED_OUT, "timed_out", message) })
+        }
         Came::Ended(name) => {
             Err(CommandError::new(exit::FAILED, "job_ended", format!("job `{name}` ended before that"))
                 .hint(see(&name)))

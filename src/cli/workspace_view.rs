@@ -59,6 +59,8 @@ pub(super) fn detail(detail: &WorkspaceDetail) -> String {
     rows.extend(detail.env_files.iter().map(|file| ("env file", text::printable(file.as_bytes()))));
     rows.extend(detail.volumes.iter().map(|volume| ("volume", text::printable(volume.as_bytes()))));
     rows.push(("lies in", detail.directory.clone()));
+    let lost = |since: &String| format!("what was written since {since}: its jail, killed, had it in memory");
+    rows.extend(detail.lost_since.iter().map(|since| ("lost", lost(since))));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }

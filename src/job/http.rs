@@ -3,6 +3,7 @@
 //! The server is hostile: it may answer byte by byte, without end, or not at all. All of it together has until a
 //! deadline, and what is kept of its answer is a line of bounded length, of which a number is used.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,10 +11,106 @@ use std::time::{Duration, Instant};
 /// Bytes of the first line at most.
 const LINE: usize = 1024;
 
+/// What was seen of a server that was not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unready {
+    /// Where; `None`: on any port.
+    pub port: Option<u16>,
+    /// What came.
+    pub came: Came,
+}
+
+/// What came of a GET, but for one that is answered as by a server that is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// This status.
+    Status(u16),
+    /// Nothing listened there.
+    Nobody,
+    /// The connection was refused.
+    Refused,
+    /// No answer while there was time.
+    Late,
+    /// The connection ended without an answer.
+    Closed,
+    /// An answer that is none of HTTP.
+    Garbled,
+}
+
+/// The words for what has no number.
+const WORDS: [(Came, &str); 5] = [
+    (Came::Nobody, "nobody"),
+    (Came::Refused, "refused"),
+    (Came::Late, "late"),
+    (Came::Closed, "closed"),
+    (Came::Garbled, "garbled"),
+];
+
+impl Unready {
+    /// As one process tells another: `3000 503`, `0 nobody`.
+    pub fn wire(&self) -> String {
+        let port = self.port.unwrap_or(0);
+        match self.came {
+            Came::Status(status) => format!("{port} {status}"),
+            came => {
+                let word = WORDS.iter().find(|(known, _)| *known == came).map_or("", |(_, word)| word);
+                format!("{port} {word}")
+            }
+        }
+    }
+
+    /// The reverse. It may come from a jail: what is nothing that `wire` writes is nothing.
+    pub fn read(text: &str) -> Option<Unready> {
+        let (port, word) = text.split_once(' ')?;
+        let port = port.parse::<u16>().ok()?;
+        let named = WORDS.iter().find(|(_, known)| *known == word).map(|(came, _)| *came);
+        let status = || word.parse().ok().filter(|status| (0..1000).contains(status)).map(Came::Status);
+        Some(Unready { port: (port > 0).then_some(port), came: named.or_else(status)? })
+    }
+
+    /// The status that it answered with.
+    pub fn status(&self) -> Option<u16> {
+        match self.came {
+            Came::Status(status) => Some(status),
+            Came::Nobody | Came::Refused | Came::Late | Came::Closed | Came::Garbled => None,
+        }
+    }
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port.map_or_else(|| "any port".to_owned(), |port| format!("port {port}"));
+        match self.came {
+            Came::Status(status) => write!(f, "{port} answered with {status}"),
+            Came::Nobody => write!(f, "nothing listened on {port}"),
+            Came::Refused => write!(f, "{port}: connection refused"),
+            Came::Late => write!(f, "{port} did not answer in time"),
+            Came::Closed => write!(f, "{port} closed the connection without an answer"),
+            Came::Garbled => write!(f, "the answer of {port} is none of HTTP"),
+        }
+    }
+}
+
 /// Whether one of `ports`, tried in their order until `deadline`, answers a GET of `path` with a status that
-/// [`is_ready`]. `path` has no blanks and no control characters, so that nothing else can be asked by it.
-pub fn answers(ports: &[u16], path: &str, deadline: Instant) -> bool {
-    ports.iter().any(|port| status(*port, path, deadline).is_ok_and(is_ready))
+/// [`is_ready`]; what was seen last, otherwise, a status before all else. `path` has no blanks and no control
+/// characters, so that nothing else can be asked by it.
+pub fn answers(ports: &[u16], path: &str, deadline: Instant) -> Result<(), Option<Unready>> {
+    let mut seen: Option<Unready> = None;
+    for port in ports {
+        let came = match status(*port, path, deadline) {
+            Ok(status) if is_ready(status) => return Ok(()),
+            Ok(status) => Came::Status(status),
+            Err(_) if seen.is_some_and(|seen| seen.status().is_some()) => continue,
+            Err(e) => match e.kind() {
+                io::ErrorKind::ConnectionRefused => Came::Refused,
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Came::Late,
+                io::ErrorKind::InvalidData => Came::Garbled,
+                _ => Came::Closed,
+            },
+        };
+        seen = Some(Unready { port: Some(*port), came });
+    }
+    Err(seen)
 }
 
 /// Whether an answer with this status says that the server is ready.
@@ -121,6 +218,43 @@ mod tests {
             assert!(answer(bad).is_err(), "{bad:?}");
         }
         assert_eq!([199, 200, 399, 400].map(is_ready), [false, true, true, false]);
+    }
+
+    #[test]
+    fn what_was_seen_goes_from_process_to_process_and_nothing_else_does() {
+        let all = WORDS.map(|(came, _)| came).into_iter().chain([Came::Status(503), Came::Status(0)]);
+        for came in all {
+            for port in [None, Some(1), Some(65_535)] {
+                let seen = Unready { port, came };
+                assert_eq!(Unready::read(&seen.wire()), Some(seen));
+            }
+        }
+        for bad in [
+            "",
+            "3000",
+            "3000 ",
+            "3000 x",
+            "3000 1000",
+            "3000 -1",
+            "65536 503",
+            "x 503",
+            "3000 503 ",
+            "1 a\x1b",
+        ] {
+            assert_eq!(Unready::read(bad), None, "{bad:?}");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (busy, soon) = (listener.local_addr().unwrap().port(), Duration::from_millis(300));
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 503 No\r\n\r\n").unwrap();
+        });
+        let said = answers(&[busy, free], "/", Instant::now() + soon).unwrap_err().unwrap();
+        assert_eq!((said.port, said.status()), (Some(busy), Some(503)), "a status is more than a refusal");
+        let said = answers(&[free], "/", Instant::now() + soon).unwrap_err().unwrap();
+        assert_eq!(said.to_string(), format!("port {free}: connection refused"));
     }
 
     #[test]

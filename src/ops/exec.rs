@@ -24,7 +24,7 @@ use crate::store::spool;
 use crate::store::trees::Tree;
 use crate::sys;
 
-mod again;
+pub(in crate::ops) mod again;
 mod alias;
 mod begin;
 mod beside;

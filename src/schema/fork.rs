@@ -20,6 +20,8 @@ pub struct Compared {
     pub forks: Vec<Fork>,
     /// Paths that at least one of them has changed.
     pub paths: Vec<Path>,
+    /// What could not be looked at; the rest was compared.
+    pub failed: Vec<Failed>,
     /// Whether these are all; otherwise there were more than are compared.
     pub complete: bool,
 }
@@ -45,7 +47,7 @@ pub struct Path {
     /// Below the top of the workspace; absolute, as the commands inside see it, in the others.
     #[serde(flatten)]
     pub name: PathName,
-    /// Not all forks have the same there.
+    /// Not all forks have the same there, as far as that is known.
     pub differ: bool,
     /// Of each fork, in their order.
     pub forks: Vec<Side>,
@@ -54,8 +56,23 @@ pub struct Path {
 /// What became of a path in one fork.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Side {
-    /// `unchanged`, `added`, `deleted`, `modified`, `mode_changed` or `type_changed`.
+    /// `unchanged`, `added`, `deleted`, `modified`, `mode_changed` or `type_changed`; `unknown` below what could
+    /// not be looked at.
     pub status: &'static str,
     /// The first of the forks that has the same there; its own name when that is itself.
     pub same_as: Name,
+}
+
+/// A directory, or what is in it, that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Failed {
+    /// What it is in, as of a path.
+    pub root: &'static str,
+    /// Where, as of a path.
+    #[serde(flatten)]
+    pub name: PathName,
+    /// In which fork; `null`: in what they have in common.
+    pub fork: Option<Name>,
+    /// Why.
+    pub reason: String,
 }

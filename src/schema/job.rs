@@ -465,6 +465,19 @@ pub struct WaitedFor {
     pub met: bool,
     /// The code that it ended with.
     pub exit_code: Option<u8>,
+    /// What was seen last when `http:…` was waited for in vain.
+    pub unready: Option<Unready>,
+}
+
+/// A server that was not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unready {
+    /// The port; `null`: any.
+    pub port: Option<u16>,
+    /// The status that it answered with; `null`: with none.
+    pub status: Option<u16>,
+    /// All of it, in words.
+    pub text: String,
 }
 
 /// `aj ps --json`.

@@ -245,6 +245,9 @@ pub struct WorkspaceDetail {
     pub volumes: Vec<String>,
     /// Where it lies in the state directory.
     pub directory: String,
+    /// Since when what was written is lost, RFC 3339: it was in the memory of its jail, which was killed. `null` as
+    /// soon as a later one has ended.
+    pub lost_since: Option<String>,
 }
 
 /// `aj workspace fork --json`.

@@ -70,8 +70,26 @@ pub struct Before {
     /// The last run wrote without waiting for the disk, in an earlier boot or in one nobody noted: a
     /// power cut may have taken a part of it.
     pub may_be_torn: bool,
+    /// Since when what was written was in the memory of a jail that was killed, and is lost.
+    pub lost_ms: Option<u64>,
     /// The jail of the last run, whose `aj` was killed, has not ended: nothing was changed.
     pub still_runs: bool,
+}
+
+/// What is known of the run that was the last one in a tree.
+#[derive(Debug)]
+pub struct Last {
+    /// Its beginning.
+    pub start: Start,
+    /// It has noted its end.
+    pub ended: bool,
+}
+
+impl Last {
+    /// Since when what it wrote is in its memory and nowhere else, until it has noted its end: lost, if it is gone.
+    pub fn in_memory_since(&self) -> Option<u64> {
+        (!self.ended && self.start.policy.storage == "memory").then_some(self.start.started_ms)
+    }
 }
 
 /// How long the jail of a killed `aj` may take to end: the kernel is at it.
@@ -84,23 +102,24 @@ const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// for, because two mounts of one upper layer must never be.
 ///
 /// Nothing that a run wrote is lost when this fails or is cut short.
-pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>) -> Result<Before> {
+pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Last>) -> Result<Before> {
     let boot = alive::boot_id().unwrap_or_default();
     let mut old = Kept::read(tree).unwrap_or_default();
     if old.open || old.last.is_none() {
         let record = record_of(old.last.unwrap_or(tree.id()));
-        if record.as_ref().is_some_and(|record| !is_gone(record)) {
+        if record.as_ref().is_some_and(|last| !is_gone(&last.start)) {
             return Ok(Before { still_runs: true, ..Before::default() });
         }
+        old.lost_ms = old.lost_ms.or(record.as_ref().and_then(Last::in_memory_since));
         if let Some(record) = record.filter(|_| old.boot.is_empty()) {
-            old.boot = record.boot_id;
+            old.boot = record.start.boot_id;
         }
     }
     spare::open_work(tree).map_err(|e| Error::call("chmod", &tree.work(), e))?;
     let torn = old.torn || (is_marked(tree)? && (boot.is_empty() || old.boot != boot));
     // Noted before the mark goes: when we are killed in between, the next run has to say it.
     let used_ms = clock::now_ms();
-    let kept = Kept { boot, last: Some(jail), bytes: None, used_ms, open: true, torn };
+    let kept = Kept { boot, last: Some(jail), bytes: None, used_ms, open: true, torn, lost_ms: old.lost_ms };
     kept.write(tree).map_err(|e| Error::call("write", &tree.path().join("kept"), e))?;
     if let Some(places) = Places::read(tree) {
         // Where this run will have changes is not known to be absent.
@@ -110,7 +129,7 @@ pub fn begin(tree: &Tree, jail: Id, record_of: impl FnOnce(Id) -> Option<Start>)
     if tree.is_lasting() {
         workspaces::clear_works(tree)?;
     }
-    Ok(Before { may_be_torn: torn, still_runs: false })
+    Ok(Before { may_be_torn: torn, lost_ms: old.lost_ms, still_runs: false })
 }
 
 /// Whether the jail of that run has ended, which it has when its pid 1 has: the kernel ends it last.
@@ -233,7 +252,7 @@ mod tests {
         let (init, jail) = (child.id(), super::super::testing::id());
         let ask = |init, pid_start| {
             let run = Start { init: Some(init), pid_start, ..known.clone() };
-            begin(&tree, jail, |_| Some(run)).unwrap().still_runs
+            begin(&tree, jail, |_| Some(Last { start: run, ended: false })).unwrap().still_runs
         };
         assert!(ask(init, began - 2));
         assert_eq!(Kept::read(&tree), None, "nothing was changed");
@@ -248,6 +267,29 @@ mod tests {
         for (init, pid_start) in [(std::process::id(), u64::MAX - 2000), (u32::MAX, began)] {
             assert!(!ask(init, pid_start), "another process");
         }
+    }
+
+    #[test]
+    fn what_was_in_the_memory_of_a_killed_jail_is_lost_until_a_run_has_ended() {
+        let (_dir, state) = state();
+        let id = kept(&state);
+        let tree = taken(&state, id);
+        let mut start = super::super::testing::start(id, &["x"]);
+        (start.init, start.started_ms, start.policy.storage) = (None, 7, "memory".into());
+        let last = |ended, storage: &str| {
+            let mut start = start.clone();
+            start.policy.storage = storage.into();
+            Some(Last { start, ended })
+        };
+        let lost = |last| begin(&tree, id, |_| last).unwrap().lost_ms;
+        for (ended, storage) in [(true, "memory"), (false, "disk"), (false, "copy")] {
+            assert_eq!(lost(last(ended, storage)), None, "{ended} {storage}");
+        }
+        assert_eq!(lost(last(false, "memory")), Some(7));
+        assert_eq!(lost(last(false, "disk")), Some(7), "the one that said so was killed as well");
+        let note = Kept::read(&tree).unwrap();
+        Kept { open: false, lost_ms: None, ..note }.write(&tree).unwrap();
+        assert_eq!(lost(last(false, "memory")), None, "it has ended");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-use super::again::is_gone;
+use super::again::{Last, is_gone};
 use super::error::{Error, Result};
 use super::kept::Kept;
 use super::origin::Places;
@@ -12,7 +12,6 @@ use super::trees::Tree;
 use super::{dirfd, quota, remove};
 use crate::base::clock;
 use crate::base::id::Id;
-use crate::schema::jail::Start;
 
 /// In the directory of a tree: where what is going to be in it is made.
 pub(super) const STAGING: &std::ffi::CStr = c"edit";
@@ -21,11 +20,11 @@ pub(super) const STAGING: &std::ffi::CStr = c"edit";
 /// directory in which new things are made: on the file system of its layers, and seen by no jail. `None`:
 /// the jail of a killed `aj` has not ended, and nothing may be changed below its mount. `record_of` as for
 /// [`again::begin`](super::again::begin).
-pub fn begin(tree: &Tree, record_of: impl FnOnce(Id) -> Option<Start>) -> Result<Option<OwnedFd>> {
+pub fn begin(tree: &Tree, record_of: impl FnOnce(Id) -> Option<Last>) -> Result<Option<OwnedFd>> {
     let known = Kept::read(tree);
     let old = known.clone().unwrap_or_default();
     if (old.open || old.last.is_none())
-        && record_of(old.last.unwrap_or(tree.id())).is_some_and(|record| !is_gone(&record))
+        && record_of(old.last.unwrap_or(tree.id())).is_some_and(|last| !is_gone(&last.start))
     {
         return Ok(None);
     }

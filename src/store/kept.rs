@@ -32,6 +32,9 @@ pub struct Kept {
     pub open: bool,
     /// A power cut may have taken a part of it, and the run that said so has not ended.
     pub torn: bool,
+    /// Since when what was written is lost, milliseconds since the epoch: it was in the memory of a jail that was
+    /// killed, and the run that said so has not ended.
+    pub lost_ms: Option<u64>,
 }
 
 impl Kept {
@@ -57,6 +60,9 @@ impl Kept {
         if self.torn {
             text.push_str("torn yes\n");
         }
+        if let Some(ms) = self.lost_ms {
+            text.push_str(&format!("lost {ms}\n"));
+        }
         if let Some(bytes) = self.bytes {
             text.push_str(&format!("bytes {bytes}\n"));
         }
@@ -77,6 +83,7 @@ impl Kept {
                 ("last", id) => kept.last = Some(id.parse().ok()?),
                 ("open", _) => kept.open = true,
                 ("torn", _) => kept.torn = true,
+                ("lost", ms) => kept.lost_ms = Some(ms.parse().ok()?),
                 ("bytes", n) => kept.bytes = Some(n.parse().ok()?),
                 _ => {}
             }
@@ -102,8 +109,10 @@ mod tests {
             used_ms: 7,
             open: true,
             torn: true,
+            lost_ms: Some(5),
         };
-        for kept in [all.clone(), Kept { last: None, bytes: None, open: false, torn: false, ..all.clone() }] {
+        let least = Kept { last: None, bytes: None, open: false, torn: false, lost_ms: None, ..all.clone() };
+        for kept in [all.clone(), least] {
             kept.write(&fd).unwrap();
             assert_eq!(Kept::read(&fd), Some(kept));
         }

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::dirfd;
+use super::fault;
 use super::layout::StateDir;
 use super::trees::Tree;
 use super::workspaces::ROOMS;
@@ -220,13 +221,17 @@ pub fn used(tree: impl AsFd) -> Option<Project> {
     quota::get(tree, id).ok()
 }
 
-/// Take the id from a tree whose directories are empty, or which is about to be others'.
+/// Take the id from a tree whose directories are empty, or which is about to be others'. The tree's own goes last, so
+/// that whoever is killed in between leaves it to be done once more.
 pub(super) fn take_off(tree: &Tree) -> sys::Result<()> {
     let Some(id) = own(tree) else { return Ok(()) };
+    fault::point();
     quota::set(tree, id, 0, 0)?;
     for (_, dir) in places(tree)? {
+        fault::point();
         quota::assign(dir, 0, false)?;
     }
+    fault::point();
     quota::assign(tree, 0, false)
 }
 

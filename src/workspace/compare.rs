@@ -4,7 +4,7 @@
 //! said of a path comes from looking at it in every tree and in what they began with: writing the same bytes
 //! again is no change, and a whiteout of nothing is none either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use super::stack::Stack as Own;
@@ -12,15 +12,15 @@ use super::upper::UpperKind;
 use super::view::{self, Stack};
 use crate::store::planted::{Planted, What};
 use crate::sys::at::{FileKind, Meta};
-use crate::sys::{Result, copy};
+use crate::sys::{Error, Result, copy};
 
 /// One of the trees.
 #[derive(Debug)]
 pub struct Side {
     /// What it has for itself, the newest first.
     pub own: Vec<OwnedFd>,
-    /// All of it.
-    pub whole: Stack,
+    /// All of it, or why it cannot be looked at.
+    pub whole: Result<Stack>,
     /// What was hidden in it.
     pub hidden: Planted,
 }
@@ -48,6 +48,37 @@ pub enum Became {
     ModeChanged,
     /// Another kind of thing.
     TypeChanged,
+    /// Nobody can say: it could not be looked at.
+    Unknown,
+}
+
+impl Became {
+    /// Whether it is known to be another.
+    pub fn is_change(self) -> bool {
+        !matches!(self, Became::Same | Became::Unknown)
+    }
+}
+
+/// What is seen at a path of one tree.
+#[derive(Debug)]
+enum Sight {
+    Nothing,
+    There(Thing),
+    Unread,
+}
+
+/// What could not be looked at: in which tree (`None`: in what they began with), where, and why.
+pub type Unread = BTreeMap<(Option<usize>, Vec<u8>), Error>;
+
+/// What a comparison has to say.
+#[derive(Debug)]
+pub struct Compared {
+    /// Paths that at least one tree has changed.
+    pub rows: Vec<Row>,
+    /// What could not be looked at.
+    pub unread: Unread,
+    /// `false`: there are more paths than are compared, or very long ones, and not all were looked at.
+    pub all: bool,
 }
 
 /// One path.
@@ -86,41 +117,52 @@ impl Paths {
     }
 }
 
-/// Compare `sides` with each other and with `base`, which is nothing where they began empty. `false` beside: there are
-/// more than `most` paths, or very long ones, and not all were looked at.
-pub fn compare(sides: Vec<Side>, base: Option<&Stack>, most: usize) -> Result<(Vec<Row>, bool)> {
+/// Compare `sides` with each other and with `base`, which is nothing where they began empty: `most` paths at most.
+/// What cannot be read of one keeps nobody from the rest.
+pub fn compare(sides: Vec<Side>, base: Option<&Stack>, most: usize) -> Result<Compared> {
     let mut paths = Paths { all: BTreeSet::new(), most, names: 0, bytes: 0 };
-    let mut wholes = Vec::new();
-    for Side { own, whole, hidden } in sides {
-        touched(own, base, &hidden, &mut paths)?;
-        wholes.push(whole);
+    let (mut wholes, mut unread) = (Vec::new(), Unread::new());
+    for (at, Side { own, whole, hidden }) in sides.into_iter().enumerate() {
+        touched((at, own), base, &hidden, &mut paths, &mut unread)?;
+        wholes.push(whole.map_err(|e| unread.insert((Some(at), Vec::new()), e)).ok());
     }
     let all = !paths.are_too_many();
     let mut rows = Vec::new();
     for path in paths.all.into_iter().take(most) {
-        let before = thing(base, &path)?;
-        let now: Vec<Option<Thing>> =
-            wholes.iter().map(|whole| thing(Some(whole), &path)).collect::<Result<_>>()?;
+        let before = base.map_or(Sight::Nothing, |base| sight(None, base, &path, &mut unread));
+        let look = |(at, whole): (usize, &Option<Stack>)| match whole {
+            Some(whole) => sight(Some(at), whole, &path, &mut unread),
+            None => Sight::Unread,
+        };
+        let now: Vec<Sight> = wholes.iter().enumerate().map(look).collect();
+        let mut judge = |at: usize, before: &Sight, now: &Sight| match became(before, now) {
+            Ok(became) => became,
+            Err(e) => {
+                unread.entry((Some(at), path.clone())).or_insert(e);
+                Became::Unknown
+            }
+        };
         let mut row = Vec::with_capacity(now.len());
         for (at, one) in now.iter().enumerate() {
-            let mut like = at;
-            for (first, other) in now.iter().enumerate().take(at) {
-                if became(other.as_ref(), one.as_ref())? == Became::Same {
-                    like = first;
-                    break;
-                }
-            }
-            row.push((became(before.as_ref(), one.as_ref())?, like));
+            let like = now.iter().take(at).position(|other| judge(at, other, one) == Became::Same);
+            row.push((judge(at, &before, one), like.unwrap_or(at)));
         }
-        if row.iter().any(|(became, _)| *became != Became::Same) {
+        // What is known of none is told by the directory that could not be read.
+        if row.iter().any(|(became, _)| became.is_change()) {
             rows.push(Row { path, sides: row });
         }
     }
-    Ok((rows, all))
+    Ok(Compared { rows, unread, all })
 }
 
 /// Note the paths that the layers of one tree have something to say about.
-fn touched(own: Vec<OwnedFd>, base: Option<&Stack>, hidden: &Planted, paths: &mut Paths) -> Result<()> {
+fn touched(
+    (at, own): (usize, Vec<OwnedFd>),
+    base: Option<&Stack>,
+    hidden: &Planted,
+    paths: &mut Paths,
+    unread: &mut Unread,
+) -> Result<()> {
     let mut own = Own::new(own)?;
     // Names with where each directory's path ends.
     let mut frames = vec![(own.names()?, 0, 0)];
@@ -139,18 +181,36 @@ fn touched(own: Vec<OwnedFd>, base: Option<&Stack>, hidden: &Planted, paths: &mu
             return Ok(());
         }
         path = view::join(&path, &name);
-        let (_, meta, kind) = own.look(&name)?;
+        let (meta, kind) = match own.look(&name) {
+            Ok((_, meta, kind)) => (meta, kind),
+            Err(e) => {
+                unread.entry((Some(at), path.clone())).or_insert(e);
+                continue;
+            }
+        };
         match kind {
             UpperKind::Dir => {
-                own.enter_unlocking(&name)?;
+                if let Err(e) = own.enter_unlocking(&name) {
+                    unread.entry((Some(at), path.clone())).or_insert(e);
+                    paths.insert(path.clone());
+                    continue;
+                }
                 let below = own.names()?;
-                let there = thing(base, &path)?.filter(|t| t.meta.kind == FileKind::Dir);
+                let there = match base.map(|base| sight(None, base, &path, unread)) {
+                    Some(Sight::There(thing)) => thing.meta.kind == FileKind::Dir,
+                    Some(Sight::Nothing | Sight::Unread) | None => false,
+                };
                 // A new directory is told by what is in it.
-                if there.is_some() || below.len() == 0 {
+                if there || below.len() == 0 {
                     paths.insert(path.clone());
                 }
-                if there.is_some() && own.is_opaque()? {
-                    for gone in names_in(base, &path)?.into_iter().filter(|name| !below.contains(name)) {
+                if there && own.is_opaque()? {
+                    let all = base.map_or(Ok(Vec::new()), |base| names_in(base, &path));
+                    let all = all.unwrap_or_else(|(at, e)| {
+                        unread.entry((None, at)).or_insert(e);
+                        Vec::new()
+                    });
+                    for gone in all.into_iter().filter(|name| !below.contains(name)) {
                         paths.insert(view::join(&path, &gone));
                     }
                 }
@@ -175,47 +235,72 @@ fn is_ours(hidden: &Planted, path: &[u8], kind: UpperKind, meta: &Meta) -> bool 
     }
 }
 
+/// What a look at a path came to, or where it ended and why.
+type Looked<T> = std::result::Result<T, (Vec<u8>, Error)>;
+
 /// The directory that `path` is in, and the last component.
-fn place<'a>(stack: &Stack, path: &'a [u8]) -> Result<Option<(view::Dir, &'a [u8])>> {
+fn place<'a>(stack: &Stack, path: &'a [u8]) -> Looked<Option<(view::Dir, &'a [u8])>> {
     let (parents, name) = view::split(path);
-    let mut dir = stack.root()?;
+    let mut dir = stack.root().map_err(|e| (Vec::new(), e))?;
+    let mut end = 0;
     for part in parents.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-        match dir.find(part)? {
-            Some(entry) if entry.meta.kind == FileKind::Dir => dir = dir.enter(stack, part)?,
+        let at = |end: usize| path.get(..end).unwrap_or_default().to_vec();
+        let found = dir.find(part).map_err(|e| (at(end), e))?;
+        end += usize::from(end > 0) + part.len();
+        match found {
+            Some(entry) if entry.meta.kind == FileKind::Dir => {
+                dir = dir.enter(stack, part).map_err(|e| (at(end), e))?;
+            }
             _ => return Ok(None),
         }
     }
     Ok(Some((dir, name)))
 }
 
-fn names_in(stack: Option<&Stack>, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let Some(stack) = stack else { return Ok(Vec::new()) };
+fn names_in(stack: &Stack, path: &[u8]) -> Looked<Vec<Vec<u8>>> {
     match place(stack, path)? {
-        Some((dir, name)) => dir.enter(stack, name)?.names(),
+        Some((dir, name)) => {
+            let names = dir.enter(stack, name).and_then(|dir| dir.names());
+            names.map_err(|e| (path.to_vec(), e))
+        }
         None => Ok(Vec::new()),
     }
 }
 
-fn thing(stack: Option<&Stack>, path: &[u8]) -> Result<Option<Thing>> {
-    let Some(stack) = stack else { return Ok(None) };
+/// What is at `path` of the tree `whose`; what cannot be looked at is noted.
+fn sight(whose: Option<usize>, stack: &Stack, path: &[u8], unread: &mut Unread) -> Sight {
+    match thing(stack, path) {
+        Ok(Some(thing)) => Sight::There(thing),
+        Ok(None) => Sight::Nothing,
+        Err((at, e)) => {
+            unread.entry((whose, at)).or_insert(e);
+            Sight::Unread
+        }
+    }
+}
+
+fn thing(stack: &Stack, path: &[u8]) -> Looked<Option<Thing>> {
     let Some((dir, name)) = place(stack, path)? else { return Ok(None) };
-    let Some(entry) = dir.find(name)? else { return Ok(None) };
+    let Some(entry) = dir.find(name).map_err(|e| (view::split(path).0.to_vec(), e))? else { return Ok(None) };
     let content = match entry.meta.kind {
         // Of what may not be read the size and the time have to do.
         FileKind::File => dir.open(name).ok(),
         _ => None,
     };
-    let link = if entry.meta.kind == FileKind::Symlink { Some(dir.link(name)?) } else { None };
+    let link = match entry.meta.kind {
+        FileKind::Symlink => Some(dir.link(name).map_err(|e| (path.to_vec(), e))?),
+        _ => None,
+    };
     Ok(Some(Thing { meta: entry.meta, content, link }))
 }
 
-fn became(before: Option<&Thing>, now: Option<&Thing>) -> Result<Became> {
-    let (Some(before), Some(now)) = (before, now) else {
-        return Ok(match (before, now) {
-            (None, None) => Became::Same,
-            (None, Some(_)) => Became::Added,
-            _ => Became::Deleted,
-        });
+fn became(before: &Sight, now: &Sight) -> Result<Became> {
+    let (before, now) = match (before, now) {
+        (Sight::Unread, _) | (_, Sight::Unread) => return Ok(Became::Unknown),
+        (Sight::Nothing, Sight::Nothing) => return Ok(Became::Same),
+        (Sight::Nothing, Sight::There(_)) => return Ok(Became::Added),
+        (Sight::There(_), Sight::Nothing) => return Ok(Became::Deleted),
+        (Sight::There(before), Sight::There(now)) => (before, now),
     };
     let (a, b) = (&before.meta, &now.meta);
     if std::mem::discriminant(&a.kind) != std::mem::discriminant(&b.kind) {
@@ -283,13 +368,15 @@ mod tests {
         }
         let side = |name: &str, hidden: &[&[u8]]| Side {
             own: vec![open(&at(name))],
-            whole: Stack::overlay(open(&at(name)), vec![open(&at("common"))], open(&at("base"))),
+            whole: Ok(Stack::overlay(open(&at(name)), vec![open(&at("common"))], open(&at("base")))),
             hidden: Planted::whiteouts(hidden),
         };
         let base = Stack::base(vec![open(&at("common"))], open(&at("base")));
         let sides = vec![side("a", &[]), side("b", &[b".env"])];
-        let (rows, all) = compare(sides, Some(&base), 99).unwrap();
-        let told: Vec<String> = rows
+        let compared = compare(sides, Some(&base), 99).unwrap();
+        assert!(compared.unread.is_empty(), "{compared:?}");
+        let told: Vec<String> = compared
+            .rows
             .iter()
             .map(|row| format!("{} {:?}", String::from_utf8_lossy(&row.path), row.sides))
             .collect();
@@ -301,7 +388,7 @@ mod tests {
             "new/deep/x [(Added, 0), (Same, 1)]",
             "old/x [(Same, 0), (Deleted, 1)]",
         ];
-        assert_eq!((told.as_slice(), all), (&wanted.map(str::to_owned)[..], true));
+        assert_eq!((told.as_slice(), compared.all), (&wanted.map(str::to_owned)[..], true));
         // Each of these has hundreds of names: no more are held than the bound allows.
         let mut paths = Paths { all: BTreeSet::new(), most: 99_999, names: 0, bytes: 0 };
         for n in 0usize.. {
@@ -311,7 +398,7 @@ mod tests {
             paths.insert([b"d/".repeat(1 << 9), n.to_string().into_bytes()].concat());
         }
         assert!(paths.all.len() < 1 << 12 && !paths.all.is_empty());
-        let (few, all) = compare(vec![side("a", &[]), side("b", &[])], Some(&base), 2).unwrap();
-        assert!(few.len() <= 2 && !all);
+        let few = compare(vec![side("a", &[]), side("b", &[])], Some(&base), 2).unwrap();
+        assert!(few.rows.len() <= 2 && !few.all);
     }
 }

@@ -6,21 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::json;
-use crate::common::{Ran, aj};
+use super::{fails, json};
+use crate::common::aj;
 use crate::real::project::Project;
 
 #[track_caller]
 fn within(p: &Project, name: &str, script: &str) -> String {
     p.runs(&["exec", name, "--", "sh", "-c", script]).stdout
-}
-
-#[track_caller]
-fn fails(p: &Project, words: &[&str], code: i32, wanted: &[&str]) -> Ran {
-    let ran = p.aj(words.iter().copied());
-    assert_eq!(ran.code, Some(code), "{words:?}: {ran:#?}");
-    assert!(wanted.iter().all(|w| ran.stderr.contains(w)), "{words:?}: {ran:#?}");
-    ran
 }
 
 fn names(p: &Project) -> Vec<String> {
@@ -153,6 +145,59 @@ fn forks_are_compared_with_what_they_began_as_and_with_each_other() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_read_keeps_nobody_from_the_rest() {
+    let p = Project::new();
+    make(&p);
+    p.runs(&["ws", "fork", "api", "-n", "2"]);
+    within(
+        &p,
+        "api-1",
+        "echo 1 > f; d=\"$(printf 'l\\033[31m')\"; mkdir $d; echo > $d/in; chmod 0 $d d; mkdir ~/d; echo > ~/d/in; \
+         chmod 0 ~/d",
+    );
+    within(&p, "api-2", "echo 2 > d/x; echo 2 > f; echo > /output/o; chmod 0 ~");
+    let ran = p.aj(["fork", "compare", "api"]);
+    let json = p.aj(["fork", "compare", "api", "--json"]);
+    let told: Value = serde_json::from_str(&json.stdout).unwrap_or_else(|e| panic!("{e}: {json:#?}"));
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    // Nothing is closed to root.
+    if nix::unistd::geteuid().is_root() {
+        let wanted = [".\tA\t/output/o", ".\tM\td/x", "A\t.\t/home/agent/d/in", "A\t.\tl\\x1b[31m/in"];
+        assert!(wanted.iter().all(|line| lines.contains(line)), "{ran:#?}");
+        assert_eq!((ran.code, json.code, &told["failed"]), (Some(0), Some(0), &Value::Array(vec![])));
+        return;
+    }
+    assert_eq!(lines, [".\tA\t/output/o", "?\tM\td/x", "M\tM\tf", "m\t.\td"], "{ran:#?}");
+    assert_eq!((ran.code, json.code), (Some(6), Some(6)), "{ran:#?}\n{json:#?}");
+    for wanted in [
+        "4 directories could not be compared",
+        "`d` of `api-1`: Permission denied (EACCES)",
+        "`l\\x1b[31m` of `api-1`",
+        "`/home/agent/d` of `api-1`",
+        "`/home/agent` of `api-2`",
+        "chmod u+rx",
+    ] {
+        assert!(ran.stderr.contains(wanted), "no {wanted:?} in {ran:#?}");
+    }
+    let failed = told["failed"].as_array().unwrap();
+    let at = |path: &str| failed.iter().find(|f| f["path"] == path).unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!((failed.len(), &at("d")["fork"], &at("d")["root"]), (4, &"api-1".into(), &"workspace".into()));
+    assert!(at("l\\x1b[31m")["path_base64"].is_string() && at("/home/agent")["root"] == "home", "{told:#}");
+    let changed = told["paths"].as_array().unwrap().iter().find(|f| f["path"] == "d/x").unwrap();
+    assert_eq!((&changed["forks"][0]["status"], &changed["differ"]), (&"unknown".into(), &true.into()));
+    // Their permissions are as they were.
+    let mode = within(&p, "api-1", "stat -c %a d");
+    assert_eq!(mode, "0\n");
+    // With one, it is the error itself that names it.
+    within(&p, "api-1", "chmod 755 d ~/d");
+    within(&p, "api-2", "chmod 755 ~");
+    let ran = p.aj(["fork", "compare", "api"]);
+    assert!(ran.code == Some(6) && ran.stdout.contains(".\tM\td/x"), "{ran:#?}");
+    assert!(ran.stderr.contains("`l\\x1b[31m` of `api-1` could not be compared"), "{ran:#?}");
+}
+
+#[test]
 fn forks_go_together_and_none_goes_while_one_is_used() {
     let p = Project::new();
     make(&p);
@@ -188,7 +233,8 @@ fn an_isolated_command_has_a_fork_and_a_jail_of_its_own() {
     within(&p, "api", "echo one > a; echo h > ~/h; (while :; do sleep 0.1; done) > /dev/null 2>&1 & echo");
     let script =
         "cat a ~/h; echo gone > ~/h; ls /proc | grep -c '^[0-9]'; (sleep 60 &) > /dev/null 2>&1; exit 7";
-    let ran = fails(&p, &["exec", "--isolated", "api", "--", "sh", "-c", script], 7, &[]);
+    let ran = p.aj(["exec", "--isolated", "api", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, Some(7), "{ran:#?}");
     let seen: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(seen[..2], ["one", "h"]);
     assert!(seen[2].parse::<u32>().unwrap() <= 5, "{ran:#?}");

@@ -315,6 +315,25 @@ fn kept_changes_jobs_and_records_go_by_their_age_and_number() {
 }
 
 #[test]
+fn a_ledger_that_cannot_be_read_is_told_once() {
+    use std::os::unix::fs::FileExt;
+    let p = Project::new();
+    p.runs(&["ws", "create", "api"]);
+    p.runs(&["exec", "--", "true"]);
+    p.runs(&["jail", "list"]);
+    // As one that a newer aj has made.
+    let ledger = std::fs::OpenOptions::new().write(true).open(p.state().join("ledger.db")).unwrap();
+    ledger.write_all_at(&9_999u32.to_be_bytes(), 60).unwrap();
+    for flags in [&[][..], &["--expired"], &["--orphans"]] {
+        let ran = p.aj([&["gc", "--json"], flags].concat());
+        let done: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let failed: Vec<_> =
+            done["failed"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+        assert_eq!((ran.code, failed.as_slice()), (Some(6), &["ledger.db"][..]), "{flags:?}: {ran:#?}");
+    }
+}
+
+#[test]
 fn nothing_that_is_in_use_is_touched() {
     let Some(p) = Project::in_jails() else { return };
     p.runs(&["exec", "--", "touch", "kept"]);

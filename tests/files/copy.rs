@@ -206,6 +206,21 @@ fn a_hostile_stream_is_put_below_its_directory_or_refused() {
     assert_eq!(list, expected);
     assert_eq!(json(&p.runs(&["fs", "stat", "@", "in/ok", "--json"]))["mode"], "0777", "no setuid");
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    // A name that nobody could open takes no time, and the rest is there.
+    let name = [&b"d/".repeat(100_000)[..], b"f"].concat();
+    let stream = [
+        member(b"././@LongLink", b'L', b"", &name, None),
+        member(b"cut", b'0', b"", b"x", None),
+        member(b"after", b'0', b"", b"x", None),
+        vec![0; 1024],
+    ]
+    .concat();
+    let ran = fed(&p, ["cp", "-r", "-", "@:in", "--json"], &stream);
+    let failed = &json(&ran)["failed"];
+    assert_eq!((ran.code, failed[0]["path"].as_str().map(str::len)), (Some(6), Some(4095)), "{ran:#?}");
+    assert_eq!(failed[0]["reason"], "its name is longer than a path can be");
+    assert_eq!(p.aj(["fs", "test", "@", "in/after"]).code, Some(0));
+    assert_eq!(p.aj(["fs", "test", "@", "in/d"]).code, Some(1));
     // Cut off, or lying about its length: an error, and no half of a file.
     for (stream, said) in [
         (member(b"big", b'0', b"", b"only this", Some(1 << 32)), "end of file"),

@@ -75,6 +75,10 @@ fn a_job_is_ready_once_its_server_says_so() {
             let nobody = format!("http:{}/", free_port());
             let said = jobs.said(&["wait", &id, "--for", &nobody, "--timeout", "300ms"]);
             assert_eq!(said.fate, 124, "nothing listens there: {said:#?}");
+            assert!(
+                said.err.contains(&nobody.replace("http:", "nothing listened on port ").replace('/', "")),
+                "{said:#?}"
+            );
             jobs.out(&["job", "rm", "--force", &id]);
         }
     }
@@ -84,12 +88,19 @@ fn a_job_is_ready_once_its_server_says_so() {
 fn a_hostile_server_is_not_ready_and_costs_no_more_than_the_time() {
     let Some(jobs) = jobs() else { return };
     jobs.out(&["ws", "create", "api"]);
-    for says in [
-        "time.sleep(60)",
-        "[(c.sendall(b\"HTTP/1.1 200 OK\"[n % 15:][:1]), time.sleep(0.05)) for n in range(10000)]",
-        "[c.sendall(b\"HTTP/1.1 \" * 10000) for n in range(100000)]",
-        "c.sendall(b\"HTTP/1.1 404 No\\r\\n\")",
-        "c.sendall(b\"\\x1b]0;owned\\x07\\r\\n\")",
+    for (says, seen) in [
+        ("time.sleep(60)", "port 8123 did not answer in time"),
+        (
+            "[(c.sendall(b\"HTTP/1.1 200 OK\"[n % 15:][:1]), time.sleep(0.05)) for n in range(10000)]",
+            "port 8123 did not answer in time",
+        ),
+        (
+            "[c.sendall(b\"HTTP/1.1 \" * 10000) for n in range(100000)]",
+            "the answer of port 8123 is none of HTTP",
+        ),
+        ("c.sendall(b\"HTTP/1.1 404 No\\r\\n\")", "port 8123 answered with 404"),
+        ("c.sendall(b\"\\x1b]0;owned\\x07\\r\\n\")", "the answer of port 8123 is none of HTTP"),
+        ("pass", "port 8123 closed the connection without an answer"),
     ] {
         for place in [&["api"][..], &[]] {
             let began = Instant::now();
@@ -100,7 +111,41 @@ fn a_hostile_server_is_not_ready_and_costs_no_more_than_the_time() {
             assert_eq!(said.fate, 124, "{says} {place:?}: {said:#?}");
             assert!(began.elapsed() < Duration::from_secs(20), "{says} {place:?}");
             assert!(!said.err.contains('\x1b'), "{said:#?}");
+            assert!(said.err.contains(seen), "{says} {place:?}: {said:#?}");
         }
+    }
+}
+
+#[test]
+fn what_a_server_answered_last_is_told_when_the_time_is_up() {
+    let Some(jobs) = jobs() else { return };
+    jobs.out(&["ws", "create", "api"]);
+    for place in [&["api"][..], &[]] {
+        let port = free_port();
+        let flags = [&["job", "start", "--json"], place].concat();
+        let flags = [&flags[..], &["--ready", "http:PORT/", "--ready-timeout", "1500ms"]].concat();
+        let ready = format!("http:{port}/");
+        let flags: Vec<&str> =
+            flags.into_iter().map(|f| if f == "http:PORT/" { &ready } else { f }).collect();
+        let script = server(port, 60.0, FINE);
+        let said = jobs.said(&[&flags[..], &["--", "sh", "-c", &script]].concat());
+        let error: serde_json::Value = serde_json::from_str(said.err.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            error["error"]["causes"][0],
+            format!("port {port} answered with 503"),
+            "{place:?}: {said:#?}"
+        );
+        let id = jobs.start(place, &script);
+        let waits = ["--for", &ready, "--timeout", "2s", "--json"];
+        let said = jobs.said(&[&["wait", &id][..], &waits].concat());
+        let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        let unready = &told["waited"][0]["unready"];
+        assert_eq!((said.fate, &unready["status"]), (124, &503.into()), "{place:?}: {said:#?}");
+        assert!(said.err.contains(&format!("port {port} answered with 503")), "{said:#?}");
+        let waits = ["--for", "exit", "--timeout", "1ms", "--json"];
+        let said = jobs.said(&[&["wait", &id][..], &waits].concat());
+        assert!(said.out.contains("\"unready\": null") || said.out.contains("\"unready\":null"), "{said:#?}");
+        jobs.out(&["job", "rm", "--force", &id]);
     }
 }
 

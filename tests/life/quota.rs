@@ -174,6 +174,26 @@ fn a_further_run_has_the_limit_that_it_asks_for() {
 }
 
 #[test]
+fn a_fork_that_is_killed_at_any_step_leaves_no_limit_for_what_was_sealed() {
+    let Some(yard) = yard() else { return };
+    let ran = said(&mut yard.sh("\"$AJ\" workspace create one --from-dir . --disk 8m"));
+    assert_eq!(ran.fate, 0, "{ran:?}");
+    for n in 1.. {
+        // Of what is sealed nothing counts; with it, this would be too much from the second round on.
+        let script = "rm -f f; head -c 5M /dev/zero >f; echo $?";
+        let ran = said(&mut yard.sh(&format!("\"$AJ\" exec one -- sh -c '{script}'")));
+        assert_eq!(ran.out, "0\n", "killed at {}: {ran:?}", n - 1);
+        let fork = format!("AJ_TEST_KILL_AT={n} \"$AJ\" workspace fork one --name two-{n} >/dev/null 2>&1");
+        match said(&mut yard.sh(&format!("{fork}; echo $?"))).out.trim() {
+            "137" => {}
+            "0" if n == 1 => return skip("this aj is no debug build"),
+            "0" => break,
+            other => panic!("{n}: {other}"),
+        }
+    }
+}
+
+#[test]
 fn a_workspace_keeps_its_own_and_a_fork_gets_another() {
     let Some(yard) = yard() else { return };
     let step = |script: &str| {

@@ -227,6 +227,47 @@ fn what_is_in_memory_is_not_said_to_be_no_change() {
     assert!(ran.stdout == "A new\n" && !ran.stderr.contains("memory"), "{ran:#?}");
 }
 
+#[test]
+fn what_was_in_the_memory_of_a_killed_jail_is_said_to_be_lost() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "x\n");
+    p.runs(&["ws", "create", "api", "--storage", "memory", "--from-dir", "."]);
+    let since = |p: &Project| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&p.runs(&["ws", "show", "api", "--json"]).stdout).unwrap();
+        (shown["lost_since"].clone(), shown["live"]["pid"].as_i64())
+    };
+    let ran = p.runs(&["--json", "exec", "api", "--", "sh", "-c", "echo kept > kept"]);
+    if super::json(&ran, "/policy/storage") != "memory" {
+        return skip("a tmpfs of this kernel knows no attributes");
+    }
+    assert_eq!(since(&p), (serde_json::Value::Null, None), "it has ended as it should");
+    p.runs(&["ws", "start", "api"]);
+    p.runs(&["exec", "api", "--", "sh", "-c", "echo new > new"]);
+    let (none, holder) = since(&p);
+    assert!(none.is_null(), "it runs");
+    let holder = nix::unistd::Pid::from_raw(holder.unwrap() as i32);
+    nix::sys::signal::kill(holder, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let told = || since(&p).0.as_str().map(str::to_owned);
+    assert!(
+        crate::yard::eventually(std::time::Duration::from_secs(10), || told().is_some()),
+        "nothing is told"
+    );
+    let began = told().unwrap();
+    let shown = p.runs(&["ws", "show", "api"]).stdout;
+    let row = format!("what was written since {began}: its jail, killed, had it in memory");
+    assert!(shown.contains(&row), "{shown}");
+    // Looking at it and writing from outside leave that as it is.
+    p.runs(&["fs", "write", "api", "outside"]);
+    assert_eq!(told().as_deref(), Some(&*began));
+    let ran = p.runs(&["exec", "api", "--", "sh", "-c", "ls"]);
+    assert!(ran.stdout.contains("kept") && !ran.stdout.contains("new"), "{ran:#?}");
+    assert!(ran.stderr.contains(&format!("what was written since {began} is lost")), "{ran:#?}");
+    // Once.
+    assert!(crate::yard::eventually(std::time::Duration::from_secs(10), || told().is_none()));
+    assert!(!p.runs(&["exec", "api", "--", "true"]).stderr.contains("lost"));
+}
+
 /// Whoever runs the last command in a workspace is told, not only whoever comes next.
 #[test]
 fn what_could_not_be_kept_of_a_workspace_is_told_by_the_command() {

@@ -65,9 +65,10 @@ pub(super) fn report(ui: &Ui, started: Started) -> CmdResult {
             let message = format!("job {} ended before it was ready: {code}", detail.job.id);
             Err(see_log(CommandError::new(exit::FAILED, "job_ended", message), &detail))
         }
-        Started::NotReady(detail) => {
+        Started::NotReady(detail, seen) => {
             let message = format!("job {} was not ready in time and was ended", detail.job.id);
-            let e = CommandError::new(exit::TIMED_OUT, "job_not_ready", message);
+            let causes = seen.iter().map(ToString::to_string).collect();
+            let e = CommandError { causes, ..CommandError::new(exit::TIMED_OUT, "job_not_ready", message) };
             Err(see_log(e, &detail).hint("or give it more time: `--ready-timeout 2m`"))
         }
     }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use super::seat::Seat;
 use super::{Error, Request};
+use crate::base::clock::rfc3339;
 use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::spec::{Birth, Ids, RANGE_BASE, inside_id};
@@ -16,7 +17,7 @@ use crate::ops::{changes, workspaces};
 use crate::policy::key::Key;
 use crate::policy::resolve::Resolved;
 use crate::policy::settings::Access;
-use crate::store::again::{self, Taken, User};
+use crate::store::again::{self, Last, Taken, User};
 use crate::store::layout::StateDir;
 use crate::store::ledger;
 use crate::store::trees::Tree;
@@ -123,9 +124,7 @@ pub(super) fn begin(
     jail: Id,
     warnings: &mut Vec<String>,
 ) -> Result<Tree, Error> {
-    let record_of =
-        |run: Id| ledger::read(state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start);
-    let before = again::begin(&tree, jail, record_of)?;
+    let before = again::begin(&tree, jail, |run| last(state, run))?;
     if before.still_runs {
         return Err(Error::InUse { id: tree.id(), by_run: true });
     }
@@ -136,5 +135,22 @@ pub(super) fn begin(
             tree.id()
         ));
     }
+    if let Some(ms) = before.lost_ms {
+        warnings.push(format!("`{}`: {}", tree.id(), lost(ms)));
+    }
     Ok(tree)
+}
+
+/// What the ledger knows of a run that was the last one in its tree.
+pub(in crate::ops) fn last(state: &StateDir, run: Id) -> Option<Last> {
+    let record = ledger::read(state, &Silent, |l| l.get(run.as_str())).ok().flatten()?;
+    Some(Last { ended: record.end.is_some(), start: record.start? })
+}
+
+/// Why what was written since then is not there.
+pub(in crate::ops) fn lost(since_ms: u64) -> String {
+    format!(
+        "what was written since {} is lost: it was in the memory of its jail (storage memory), which was killed",
+        rfc3339(since_ms)
+    )
 }

@@ -71,7 +71,7 @@ pub(super) fn record(
 fn note(tree: &Tree, jail: Id, bytes: Option<u64>) {
     let boot = alive::boot_id().unwrap_or_default();
     let used_ms = clock::now_ms();
-    let kept = Kept { boot, last: Some(jail), bytes, used_ms, open: false, torn: false };
+    let kept = Kept { boot, last: Some(jail), bytes, used_ms, open: false, torn: false, lost_ms: None };
     kept.write(tree).ok();
 }
 

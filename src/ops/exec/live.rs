@@ -18,10 +18,9 @@ use super::seat::Seat;
 use super::{Error, Report, Request, Watcher};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::{self, Live, Reached};
-use crate::monitor::Silent;
 use crate::ops::pause;
 use crate::store::layout::StateDir;
-use crate::store::{ledger, lock, trees, workspaces};
+use crate::store::{lock, trees, workspaces};
 use crate::sys;
 
 mod blueprint;
@@ -234,25 +233,15 @@ pub(in crate::ops) fn find(state: &StateDir, id: Id, dir: &File, name: &str) -> 
     }
 }
 
-/// What whoever looks at a workspace from outside has to know of its live jail.
-#[derive(Debug)]
-pub(in crate::ops) struct Seen {
-    /// What is mounted in it beside its trees.
-    pub(in crate::ops) mounts: Vec<Mounted>,
-    /// What it writes is in its memory until it ends, where nobody else sees it.
-    pub(in crate::ops) in_memory: bool,
-}
-
-/// Look at the live jail of a workspace. `None`: there is none, or none that answers at once.
-pub(in crate::ops) fn look(state: &StateDir, id: Id) -> Option<Seen> {
+/// What is mounted in the live jail of a workspace beside its trees. `None`: there is none, or none that answers at
+/// once.
+pub(in crate::ops) fn mounts(state: &StateDir, id: Id) -> Option<Vec<Mounted>> {
     if is_paused(state, id) {
         return None;
     }
     match join::reach(dir(state, id).ok()?.as_fd(), WORD) {
         Ok(Reached::Live(live)) => {
-            let blueprint = blueprint::Blueprint::parse(&live.blueprint)?;
-            let in_memory = blueprint.policy().is_some_and(|policy| policy.storage == "memory");
-            Some(Seen { mounts: blueprint.mounts, in_memory })
+            blueprint::Blueprint::parse(&live.blueprint).map(|blueprint| blueprint.mounts)
         }
         Ok(Reached::None | Reached::Strange { .. } | Reached::Silent { .. }) | Err(_) => None,
     }
@@ -279,9 +268,7 @@ pub(in crate::ops) fn jail_of(state: &StateDir, id: Id) -> Option<Id> {
 /// Whether what the jail that runs in the tree of `id` writes is in its memory until it ends.
 pub(in crate::ops) fn is_in_memory(state: &StateDir, id: Id) -> bool {
     let jail = jail_of(state, id).unwrap_or(id);
-    let record = ledger::read(state, &Silent, |l| l.get(jail.as_str())).ok().flatten();
-    let running = record.filter(|record| record.end.is_none()).and_then(|record| record.start);
-    running.is_some_and(|start| start.policy.storage == "memory")
+    super::again::last(state, jail).is_some_and(|last| last.in_memory_since().is_some())
 }
 
 /// The turn of one process among those that start the jail of a workspace, until it is dropped.

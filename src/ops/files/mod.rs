@@ -11,15 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
-use crate::monitor::{Monitor, Silent};
-use crate::ops::exec::{NotLive, live};
+use crate::monitor::Monitor;
+use crate::ops::exec::{NotLive, again::last, live, mounts::Mounted};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
 use crate::store::again::{self, Taken, User};
 use crate::store::layout::StateDir;
 use crate::store::workspaces as store;
-use crate::store::{Error as StateError, edit, ledger, trees, volumes as store_volumes};
+use crate::store::{Error as StateError, edit, trees, volumes as store_volumes};
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
 use crate::workspace::view::edit::{Owners, Staging};
@@ -168,11 +168,8 @@ impl Target {
     fn look(meant: Meant) -> Result<(Target, bool)> {
         let tree = changes::open_tree(meant.id)?;
         let workspace = tree.running && meant.id.kind() == Kind::Workspace;
-        let seen = if workspace { live::look(&meant.state, meant.id) } else { None };
-        let in_memory = match workspace {
-            true => seen.as_ref().is_some_and(|seen| seen.in_memory),
-            false => tree.in_memory,
-        };
+        let seen = if workspace { live::mounts(&meant.state, meant.id) } else { None };
+        let in_memory = tree.in_memory;
         let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
         let title = meant.title;
@@ -196,10 +193,8 @@ impl Target {
         };
         let described = changes::tree_of_run(&tree)?;
         let (view, owners, volumes) = view_of(&described, None)?;
-        let record_of = |run: Id| {
-            ledger::read(&state, &Silent, |l| l.get(run.as_str())).ok().flatten().and_then(|r| r.start)
-        };
-        let staging = edit::begin(&tree, record_of)?.ok_or_else(|| Error::Live(title.clone()))?;
+        let staging =
+            edit::begin(&tree, |run| last(&state, run))?.ok_or_else(|| Error::Live(title.clone()))?;
         let staging = Staging::Apart(staging);
         let name = id.to_string();
         Ok((Target { name, title, running: false, view, owners, volumes, _held: Held::Edit(tree) }, staging))
@@ -315,7 +310,7 @@ impl Drop for Target {
 }
 
 /// What is seen of a tree, by whoever has looked at its live jail.
-fn view_of(tree: &changes::Tree, seen: Option<live::Seen>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
+fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];
@@ -400,7 +395,7 @@ fn failed(path: &[u8], reason: impl std::fmt::Display) -> Failed {
 }
 
 /// Why a call failed, for a line about the entry.
-fn why(e: &crate::sys::Error) -> String {
+pub(super) fn why(e: &crate::sys::Error) -> String {
     use nix::errno::Errno;
     match e.errno {
         Errno::EXDEV => "another file system is mounted there".to_owned(),

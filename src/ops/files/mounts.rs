@@ -14,7 +14,6 @@ use super::{Error, Result, Target};
 use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::spec::Owner;
-use crate::ops::exec::live;
 use crate::ops::exec::mounts::{self, Mounted, What};
 use crate::ops::workspaces::Found;
 use crate::ops::{changes, volumes};
@@ -70,8 +69,8 @@ impl Volumes {
 
 /// What is mounted in the workspace `found`, whose tree is `tree`: in its jail where one runs, or else in the one
 /// that its next command would start.
-pub(super) fn of(found: &Found, (tree, seen): (&changes::Tree, Option<live::Seen>)) -> Vec<Mounted> {
-    seen.map(|seen| seen.mounts).unwrap_or_else(|| {
+pub(super) fn of(found: &Found, (tree, seen): (&changes::Tree, Option<Vec<Mounted>>)) -> Vec<Mounted> {
+    seen.unwrap_or_else(|| {
         let meta = openat2::absolute(tree.base.as_os_str().as_bytes(), For::Passing).and_then(at::fstat);
         // Of a base that is gone nothing is mounted either.
         let Ok(meta) = meta else { return Vec::new() };

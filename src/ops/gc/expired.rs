@@ -226,7 +226,7 @@ pub(super) fn records(work: &mut Work<'_>) {
         also: &|id| id.parse::<Id>().is_ok_and(|id| wanted.contains(&id)),
     };
     let size = || std::fs::metadata(state.path().join("ledger.db")).map_or(0, |m| m.len());
-    if size() == 0 {
+    if size() == 0 || work.no_ledger {
         return;
     }
     let before = size();

@@ -83,6 +83,8 @@ struct Work<'a> {
     until: Option<Instant>,
     now_ms: u64,
     monitor: &'a dyn Monitor,
+    /// The ledger could not be read, or not changed, and that was said.
+    no_ledger: bool,
     done: Collected,
 }
 
@@ -96,7 +98,7 @@ impl<'a> Work<'a> {
             unknown: Vec::new(),
             failed: Vec::new(),
         };
-        Work { state, keep, dry, until: None, now_ms: clock::now_ms(), monitor, done }
+        Work { state, keep, dry, until: None, now_ms: clock::now_ms(), monitor, no_ledger: false, done }
     }
 
     /// Whether there is time for more.

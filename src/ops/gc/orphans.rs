@@ -34,7 +34,10 @@ fn swept(work: &mut Work<'_>) {
     let (state, dry, monitor) = (work.state, work.dry, work.monitor);
     let run = ledger::read(state, monitor, |ledger| Ok((runs::run(ledger)?, ledger.is_durable())));
     // What cannot be told to run is not judged.
-    let Some((run, true)) = work.tried("ledger.db", run) else { return };
+    let Some((run, true)) = work.tried("ledger.db", run) else {
+        work.no_ledger = true;
+        return;
+    };
     let gone = RefCell::new(Vec::new());
     let goes = |name: &str, dir: std::os::fd::BorrowedFd<'_>, leftover: bool| {
         gone.borrow_mut().push((name.to_owned(), bytes_of(dir), leftover));

@@ -4,25 +4,29 @@
 //! could be asked; a copy of this process goes into its network instead, and into nothing else: no process in
 //! there sees it, and what it reads is the first line of an answer.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::Id;
-use crate::job::http;
+use crate::job::http::{self, Unready};
 use crate::ops::exec::live;
 use crate::ops::inside::{self, Asked};
 use crate::store::layout::StateDir;
 use crate::sys::pidfd::{self, End};
-use crate::sys::{clone, ns};
+use crate::sys::{clone, fd, ns};
 
 /// How long one knock takes at most.
-const ONCE: Duration = Duration::from_secs(5);
+pub(super) const ONCE: Duration = Duration::from_secs(5);
 /// Ports that are tried at most: a jail may listen on many.
 const MOST: usize = 16;
 /// Processes of a jail whose network is tried.
 const PROCESSES: usize = 16;
+/// Bytes of what came of it at most.
+const LONGEST: u64 = 64;
 
 /// What a jail is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,13 +37,13 @@ struct Told {
 }
 
 /// Whether a server on one of `ports` answers a GET of `path` as one does that is ready, in the network of the job
-/// whose pid 1 is `init`. Whatever is in the way means no.
+/// whose pid 1 is `init`; otherwise, what was seen. Whatever is in the way means no.
 pub(super) fn answers(
     state: &StateDir,
     (workspace, init): (Option<Id>, i32),
     (ports, path): (&[u16], &str),
     left: Duration,
-) -> bool {
+) -> Result<(), Option<Unready>> {
     let ports = ports.get(..MOST).unwrap_or(ports);
     let left = left.min(ONCE);
     match workspace {
@@ -48,34 +52,71 @@ pub(super) fn answers(
     }
 }
 
-fn from_inside(state: &StateDir, id: Id, (ports, path): (&[u16], &str), left: Duration) -> bool {
+fn from_inside(
+    state: &StateDir,
+    id: Id,
+    (ports, path): (&[u16], &str),
+    left: Duration,
+) -> Result<(), Option<Unready>> {
     let ms = u64::try_from(left.as_millis()).unwrap_or(0);
     let told = Told { ports: ports.to_vec(), path: path.to_owned(), ms };
-    let Ok(order) = serde_json::to_vec(&told) else { return false };
-    let Ok(dir) = live::dir(state, id) else { return false };
-    let Ok(Some(live)) = live::find(state, id, &dir, id.as_str()) else { return false };
+    let Ok(order) = serde_json::to_vec(&told) else { return Err(None) };
+    let Ok(dir) = live::dir(state, id) else { return Err(None) };
+    let Ok(Some(live)) = live::find(state, id, &dir, id.as_str()) else { return Err(None) };
     let paused = || live::is_paused(state, id);
     let asked = inside::ask(live, inside::Kind::Http, &order, None, &paused);
-    matches!(asked, Ok(Asked::Answer(answer)) if answer == b"y")
+    match asked {
+        Ok(Asked::Answer(answer)) => read(&answer),
+        Ok(_) | Err(_) => Err(None),
+    }
 }
 
 /// In the jail: do what is told, and say what came of it.
 pub(in crate::ops) fn carry_out(told: &[u8]) -> Vec<u8> {
-    let Ok(told) = serde_json::from_slice::<Told>(told) else { return b"n".to_vec() };
+    let Ok(told) = serde_json::from_slice::<Told>(told) else { return word(Err(None)) };
     let deadline = Instant::now() + Duration::from_millis(told.ms).min(ONCE);
     let plain = told.path.starts_with('/') && told.path.bytes().all(|b| b.is_ascii_graphic());
-    if plain && http::answers(&told.ports, &told.path, deadline) { b"y".to_vec() } else { b"n".to_vec() }
+    word(if plain { http::answers(&told.ports, &told.path, deadline) } else { Err(None) })
 }
 
-fn from_beside(init: i32, (ports, path): (&[u16], &str), left: Duration) -> bool {
+/// What came of it, as it is told: `y`, `n`, or `n 3000 503`.
+fn word(came: Result<(), Option<Unready>>) -> Vec<u8> {
+    match came {
+        Ok(()) => b"y".to_vec(),
+        Err(None) => b"n".to_vec(),
+        Err(Some(seen)) => format!("n {}", seen.wire()).into_bytes(),
+    }
+}
+
+fn read(word: &[u8]) -> Result<(), Option<Unready>> {
+    match word {
+        b"y" => Ok(()),
+        word => {
+            let seen = word.strip_prefix(b"n ").and_then(|seen| std::str::from_utf8(seen).ok());
+            Err(seen.and_then(Unready::read))
+        }
+    }
+}
+
+fn from_beside(init: i32, (ports, path): (&[u16], &str), left: Duration) -> Result<(), Option<Unready>> {
+    let Ok((answer, said)) = fd::pipe() else { return Err(None) };
     match clone::fork() {
         Ok(None) => {
-            let there = join(init);
-            let ready = there && http::answers(ports, path, Instant::now() + left);
-            clone::exit_now(i32::from(!ready))
+            let came = if join(init) { http::answers(ports, path, Instant::now() + left) } else { Err(None) };
+            // Nobody reads: nobody wants to know.
+            File::from(said).write_all(&word(came)).ok();
+            clone::exit_now(0)
         }
-        Ok(Some(child)) => matches!(pidfd::wait4(child), Ok((End::Exited(0), _))),
-        Err(_) => false,
+        Ok(Some(child)) => {
+            drop(said);
+            let mut word = Vec::new();
+            let heard = File::from(answer).take(LONGEST).read_to_end(&mut word);
+            match (heard, pidfd::wait4(child)) {
+                (Ok(_), Ok((End::Exited(0), _))) => read(&word),
+                _ => Err(None),
+            }
+        }
+        Err(_) => Err(None),
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 use crate::base::id::{Id, Kind};
 use crate::base::name::{Name, NotAName};
 use crate::base::text;
+use crate::job::http::Unready;
 use crate::ops::ledger::{self, start_of_id};
 use crate::schema::jail::Outcome;
 use crate::schema::job::{Phase, Record, Status};
@@ -176,6 +177,11 @@ impl Found {
     pub fn name(&self) -> String {
         let record = &self.filed.record;
         record.name.as_ref().map_or_else(|| record.id.to_string(), Name::to_string)
+    }
+
+    /// What its server that is not ready was seen to do last.
+    fn unready(&self) -> Option<Unready> {
+        self.home.unready(self.filed.record.turn).and_then(|seen| Unready::read(&seen))
     }
 
     /// Read its record once more.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Error, Found, alive, knock};
 use crate::base::clock;
 use crate::base::id::Id;
+use crate::job::http::{Came, Unready};
 use crate::job::read::Reader;
 use crate::job::ready::{Condition, Seeker, listening};
 use crate::job::watch::Watch;
@@ -28,7 +29,11 @@ pub fn probe(id: Id, turn: u32) -> Result<(), Error> {
         return Ok(());
     };
     let limit = Duration::from_millis(record.ready_timeout_ms);
-    if until(&mut found, &condition, turn, Some(limit))? == Met::Yes {
+    let mut note = |found: &Found, seen: Unready| {
+        // Whoever waits says it when the time is up; without it, less is said.
+        found.home.note_unready(turn, &seen.wire()).ok();
+    };
+    if until(&mut found, &condition, turn, Some(limit), &mut note)? == Met::Yes {
         found.home.be_ready(turn, clock::now_ms())?;
     }
     Ok(())
@@ -45,13 +50,15 @@ pub(super) enum Met {
     TimeUp,
 }
 
-/// Wait for `condition` in turn `turn`.
+/// Wait for `condition` in turn `turn`. What is seen of a server that is not ready is told when it changes.
 pub(super) fn until(
     found: &mut Found,
     condition: &Condition,
     turn: u32,
     limit: Option<Duration>,
+    tell: &mut dyn FnMut(&Found, Unready),
 ) -> Result<Met, Error> {
+    let mut server = Server { last: None, tell };
     let began = Instant::now();
     let failed = |id, source| Error::Log { id, source };
     let id = found.filed.record.id;
@@ -74,15 +81,9 @@ pub(super) fn until(
             }
         } else if let Some(pid) = jail(found) {
             let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(began.elapsed()));
-            let mut ports = listening(pid);
             let met = match condition {
-                Condition::Port(port) => ports.contains(port),
-                Condition::Http { port, path } => {
-                    // Nobody is asked before something listens.
-                    ports.retain(|listened| port.is_none_or(|port| port == *listened));
-                    let job = (found.filed.record.workspace, pid);
-                    !ports.is_empty() && knock::answers(&found.state, job, (&ports, path), left)
-                }
+                Condition::Port(port) => listening(pid).contains(port),
+                Condition::Http { port, path } => server.is_ready(found, pid, (*port, path), left),
                 Condition::Log(_) => false,
             };
             if met {
@@ -106,6 +107,48 @@ pub(super) fn until(
             Err(Error::Removed(_)) => return Ok(Met::Ended),
             Err(e) => return Err(e),
         }
+    }
+}
+
+/// A server that is asked, and whoever wants to know what it does.
+struct Server<'a> {
+    last: Option<Unready>,
+    tell: &'a mut dyn FnMut(&Found, Unready),
+}
+
+impl Server<'_> {
+    fn see(&mut self, found: &Found, seen: Unready) {
+        if self.last != Some(seen) {
+            (self.tell)(found, seen);
+            self.last = Some(seen);
+        }
+    }
+
+    fn is_ready(
+        &mut self,
+        found: &Found,
+        pid: i32,
+        (port, path): (Option<u16>, &str),
+        left: Duration,
+    ) -> bool {
+        let mut ports = listening(pid);
+        ports.retain(|listened| port.is_none_or(|port| port == *listened));
+        // Nobody is asked before something listens.
+        let Some(first) = ports.first() else {
+            self.see(found, Unready { port, came: Came::Nobody });
+            return false;
+        };
+        // True until it answers, which it may not before the time is up.
+        if self.last.is_none_or(|last| last.came == Came::Nobody) {
+            self.see(found, Unready { port: Some(*first), came: Came::Late });
+        }
+        match knock::answers(&found.state, (found.filed.record.workspace, pid), (&ports, path), left) {
+            Ok(()) => return true,
+            // Our own time was short, which says nothing new of the server.
+            Err(Some(Unready { came: Came::Late, .. })) if left < knock::ONCE => {}
+            Err(seen) => seen.into_iter().for_each(|seen| self.see(found, seen)),
+        }
+        false
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Error, Found, alive, all, kill, list, status};
 use crate::base::id::{Id, Kind};
 use crate::base::name::Name;
 use crate::base::{clock, env, text};
+use crate::job::http::Unready;
 use crate::job::ready::Condition;
 use crate::job::watch::Watch;
 use crate::ops::{volumes, workspaces};
@@ -71,8 +72,8 @@ pub enum Started {
     NotStarted(Failure),
     /// Its command began and ended before it was ready; job and log are kept.
     Ended(Box<JobDetail>),
-    /// It was not ready in time, and was ended; job and log are kept.
-    NotReady(Box<JobDetail>),
+    /// It was not ready in time, and was ended; job and log are kept. What its server was seen to do last.
+    NotReady(Box<JobDetail>, Option<Unready>),
 }
 
 /// What a supervisor says to whoever started it, a line each.
@@ -293,8 +294,10 @@ fn until_ready(mut found: Found) -> Result<Started, Error> {
         }
         let left = limit.saturating_sub(began.elapsed());
         if left.is_zero() {
+            // Before its server goes as well.
+            let seen = found.unready();
             kill::end(&mut found)?;
-            return list::detail(&found).map(|detail| Started::NotReady(Box::new(detail)));
+            return list::detail(&found).map(|detail| Started::NotReady(Box::new(detail), seen));
         }
         // A supervisor that is killed writes nothing.
         watch.wait(left.min(Duration::from_millis(500)));

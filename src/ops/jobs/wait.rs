@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::probe::{Met, until};
 use super::{Error, Found, find};
+use crate::job::http::Unready;
 use crate::job::ready::Condition;
 use crate::job::watch::Watch;
 use crate::monitor::Monitor;
 use crate::ops::ledger;
 use crate::schema::changes::FORMAT;
-use crate::schema::job::{Status, Waited, WaitedFor};
+use crate::schema::job::{self as schema, Status, Waited, WaitedFor};
 
 /// What is waited for.
 #[derive(Debug, Clone)]
@@ -57,8 +58,8 @@ pub struct Report {
 pub enum Exit {
     /// With that code of a command.
     Code(u8),
-    /// The time was up.
-    TimeUp(String),
+    /// The time was up; what was seen last of a server that was not ready.
+    TimeUp(String, Option<Unready>),
     /// It ended before it was ready.
     Ended(String),
     /// It is lost: nobody knows its code.
@@ -113,23 +114,32 @@ fn target(word: &OsStr, what: &For, monitor: &dyn Monitor) -> Result<Target, Wai
 
 fn job(found: &mut Found, what: &For, limit: Option<Duration>) -> Result<(WaitedFor, Exit), Error> {
     let turn = found.filed.record.turn;
+    let mut seen = None;
     let met = match what {
         For::Exit => ended(found, limit)?,
         For::Ready => ready(found, turn, limit)?,
-        For::Condition(condition) => until(found, condition, turn, limit)?,
+        For::Condition(condition) => until(found, condition, turn, limit, &mut |_, now| seen = Some(now))?,
     };
+    if met == Met::TimeUp && matches!(what, For::Ready) {
+        seen = found.unready();
+    }
     let status = found.status()?;
     let code = found.filed.record.end.as_ref().map(|end| end.exit_code);
     let exit = match (what, met, code) {
-        (_, Met::TimeUp, _) => Exit::TimeUp(found.name()),
+        (_, Met::TimeUp, _) => Exit::TimeUp(found.name(), seen),
         (For::Exit, _, Some(code)) => Exit::Code(code),
         (For::Exit, _, None) => Exit::Lost(found.name()),
         (For::Ready | For::Condition(_), Met::Yes, _) => Exit::Code(0),
         (For::Ready | For::Condition(_), Met::Ended, _) => Exit::Ended(found.name()),
     };
+    let unready = seen.filter(|_| met == Met::TimeUp).map(told);
     let met = matches!(met, Met::Yes) && (status != Status::Lost || !matches!(what, For::Exit));
     let id = found.filed.record.id.to_string();
-    Ok((WaitedFor { id, status: status.as_str().to_owned(), met, exit_code: code }, exit))
+    Ok((WaitedFor { id, status: status.as_str().to_owned(), met, exit_code: code, unready }, exit))
+}
+
+fn told(seen: Unready) -> schema::Unready {
+    schema::Unready { port: seen.port, status: seen.status(), text: seen.to_string() }
 }
 
 fn ended(found: &mut Found, limit: Option<Duration>) -> Result<Met, Error> {
@@ -178,12 +188,15 @@ fn jail(id: &str, limit: Option<Duration>, monitor: &dyn Monitor) -> Result<(Wai
         if over || left.is_zero() {
             let code = detail.exit_code.and_then(|code| u8::try_from(code).ok());
             let exit = match (over, code) {
-                (false, _) => Exit::TimeUp(id.to_owned()),
+                (false, _) => Exit::TimeUp(id.to_owned(), None),
                 (true, Some(code)) => Exit::Code(code),
                 (true, None) => Exit::Lost(id.to_owned()),
             };
             let status = detail.status.as_str().to_owned();
-            return Ok((WaitedFor { id: id.to_owned(), status, met: over, exit_code: code }, exit));
+            return Ok((
+                WaitedFor { id: id.to_owned(), status, met: over, exit_code: code, unready: None },
+                exit,
+            ));
         }
         std::thread::sleep(pause.min(left));
         pause = (pause * 3 / 2).min(Duration::from_millis(500));

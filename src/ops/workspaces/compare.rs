@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 
 use super::{Error, Found, find, have_one_base};
 use crate::ops::changes;
-use crate::ops::files::name;
+use crate::ops::files::{name, why};
 use crate::schema::changes::FORMAT;
-use crate::schema::fork::{Compared, Fork, Path, Side};
+use crate::schema::fork::{Compared, Failed, Fork, Path, Side};
 use crate::store::planted::Planted;
 use crate::store::workspaces as store;
 use crate::sys::openat2::{self, For};
@@ -63,20 +63,36 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
         }
         let mut mine = vec![again(&opened.upper)?];
         mine.extend(dup(&opened.sealed[..own])?);
-        let whole = Stack::overlay(opened.upper, opened.sealed, opened.base);
+        let whole = Ok(Stack::overlay(opened.upper, opened.sealed, opened.base));
         sides.push(compare::Side { own: mine, whole, hidden });
     }
     let base = base.ok_or(Error::None)?;
-    let compared = |sides, base: Option<&Stack>| compare::compare(sides, base, MOST);
-    let (rows, mut all) = compared(sides, Some(&base)).map_err(crate::store::Error::from)?;
-    let mut rows: Vec<(&str, Row)> = rows.into_iter().map(|row| ("workspace", row)).collect();
+    let mut rows: Vec<(&str, Row)> = Vec::new();
+    let (mut unread, mut all) = (Vec::new(), true);
+    let mut add = |root, at: &[u8], sides, base: Option<&Stack>| {
+        let below = |path: &[u8]| if at.is_empty() { path.to_vec() } else { view::join(at, path) };
+        let compared = compare::compare(sides, base, MOST).map_err(crate::store::Error::from)?;
+        all &= compared.all;
+        rows.extend(compared.rows.into_iter().map(|row| (root, Row { path: below(&row.path), ..row })));
+        let failed = |((whose, path), e): ((Option<usize>, Vec<u8>), _)| Failed {
+            root,
+            name: name(&match path.is_empty() {
+                true if at.is_empty() => b".".to_vec(),
+                true => at.to_vec(),
+                false => below(&path),
+            }),
+            fork: whose.and_then(|at| forks.get(at)).map(|fork| fork.name().clone()),
+            reason: why(&e),
+        };
+        unread.extend(compared.unread.into_iter().map(failed));
+        Ok::<(), Error>(())
+    };
+    add("workspace", b"", sides, Some(&base))?;
     for (root, room, at) in ROOMS {
         let (sides, base) = room_of((&forks, &trees), room, common)?;
-        let (more, whole) = compared(sides, base.as_ref()).map_err(crate::store::Error::from)?;
-        all &= whole;
-        rows.extend(more.into_iter().map(|row| (root, Row { path: view::join(at, &row.path), ..row })));
+        add(root, at, sides, base.as_ref())?;
     }
-    let count = |at: usize| rows.iter().filter(|(_, row)| row.sides[at].0 != Became::Same).count() as u64;
+    let count = |at: usize| rows.iter().filter(|(_, row)| row.sides[at].0.is_change()).count() as u64;
     let one = |(at, (fork, tree)): (usize, (&Found, &changes::Tree))| Fork {
         name: fork.name().clone(),
         id: fork.id(),
@@ -98,6 +114,7 @@ pub fn compare(words: &[OsString]) -> Result<Compared, Error> {
         layers_in_common: common as u64,
         forks: told,
         paths: paths.collect(),
+        failed: unread,
         complete: all,
     })
 }
@@ -114,20 +131,25 @@ fn room_of(
             let beside = openat2::parent(&tree.upper, For::Listing)?;
             openat2::beneath(&beside, room.to_bytes(), For::Listing)
         };
-        let upper = open().map_err(crate::store::Error::from)?;
         let mut sealed = store::open_layers(&fork.state, &fork.filed.record.layers, room)?;
         let own = sealed.len().saturating_sub(common);
         let dup = |fds: &[OwnedFd]| fds.iter().map(again).collect::<Result<Vec<_>, _>>();
-        let mut mine = vec![again(&upper)?];
-        mine.extend(dup(&sealed[..own])?);
+        let mut mine = dup(&sealed[..own])?;
         if base.is_none() {
             let mut below = dup(&sealed[own..])?;
             base = below.pop().map(|oldest| Stack::base(below, oldest));
         }
-        // The oldest lies over nothing; without any it is bound as it is.
-        let whole = match sealed.pop() {
-            Some(oldest) => Stack::overlay(upper, sealed, oldest),
-            None => Stack::plain(upper),
+        let whole = match open() {
+            Ok(upper) => {
+                mine.insert(0, again(&upper)?);
+                // The oldest lies over nothing; without any it is bound as it is.
+                Ok(match sealed.pop() {
+                    Some(oldest) => Stack::overlay(upper, sealed, oldest),
+                    None => Stack::plain(upper),
+                })
+            }
+            // What a jail has locked of its home is its own affair.
+            Err(e) => Err(e),
         };
         sides.push(compare::Side { own: mine, whole, hidden: Planted::default() });
     }
@@ -159,6 +181,7 @@ fn status(became: Became) -> &'static str {
         Became::Modified => "modified",
         Became::ModeChanged => "mode_changed",
         Became::TypeChanged => "type_changed",
+        Became::Unknown => "unknown",
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Error, Found, life, live, own_place};
 use crate::base::clock::{self, rfc3339};
 use crate::base::id::Id;
 use crate::base::text;
+use crate::ops::exec::again::last;
 use crate::ops::volumes;
 use crate::policy::key::Key;
 use crate::schema::changes::FORMAT;
@@ -117,7 +118,19 @@ pub(super) fn detail(found: &Found) -> Result<WorkspaceDetail, Error> {
         env_files: record.env_files.clone(),
         volumes: record.volumes.iter().map(|v| volumes::shown(&found.state, v)).collect(),
         directory: workspaces::shown(&found.state, record.id),
+        lost_since: lost_ms(&found.state, record.id).map(rfc3339),
     })
+}
+
+/// Since when what was written in a workspace was in the memory of a jail that was killed.
+fn lost_ms(state: &StateDir, id: Id) -> Option<u64> {
+    let tree = trees::open_tree(state, id).ok().flatten()?;
+    // Before the note is read: whoever has the tree says it himself.
+    let running = tree.is_in_use().unwrap_or(true);
+    let kept = Kept::read(&tree)?;
+    let killed =
+        || kept.last.filter(|_| kept.open && !running).and_then(|jail| last(state, jail)?.in_memory_since());
+    kept.lost_ms.or_else(killed)
 }
 
 /// The section as it was written, a row for each setting. The values of variables are left out: they are

@@ -42,6 +42,8 @@ const RESERVED: usize = 16 * 1024;
 const STOP: &str = "stop";
 /// It is ready: holds the turn and the time.
 const READY: &str = "ready";
+/// What its server that is not ready was seen to do: holds the turn and that.
+const UNREADY: &str = "unready";
 /// How long one waits for whoever has the lock.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -248,6 +250,18 @@ impl Home {
         let text = self.noted(READY)?;
         let (of, since) = text.trim().split_once(' ')?;
         (of.parse() == Ok(turn)).then(|| since.parse().ok())?
+    }
+
+    /// Note what was seen last of a server in turn `turn` that was not ready.
+    pub fn note_unready(&self, turn: u32, seen: &str) -> Result<()> {
+        self.note(UNREADY, &format!("{turn} {seen}\n"))
+    }
+
+    /// What was seen last, in turn `turn`.
+    pub fn unready(&self, turn: u32) -> Option<String> {
+        let text = self.noted(UNREADY)?;
+        let (of, seen) = text.trim().split_once(' ')?;
+        (of.parse() == Ok(turn)).then(|| seen.to_owned())
     }
 
     fn note(&self, name: &str, text: &str) -> Result<()> {

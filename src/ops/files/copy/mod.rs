@@ -41,6 +41,25 @@ impl Holes {
 /// Lines of reports at most.
 const LINES: usize = 1000;
 
+/// Bytes of a member's path at most: what the kernel takes in one call. A longer one could be made name by name, and
+/// nobody could open by its path what is there. Above all, what moves a directory to its place looks at all that it
+/// lies in: the 500 000 directories that a name of 1 MiB has room for would take hours.
+const LONGEST_PATH: usize = nix::libc::PATH_MAX as usize - 1;
+
+/// A name of a stream as a path below a directory, or why it is none.
+fn sound(name: &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
+    let components: Vec<&[u8]> = name.split(|b| *b == b'/').filter(|c| !matches!(*c, b"" | b".")).collect();
+    let path = components.join(&b'/');
+    match () {
+        () if components.contains(&&b".."[..]) => Err("its name leads out of the directory"),
+        () if path.len() > LONGEST_PATH || components.iter().any(|c| c.len() > 255) => {
+            Err("its name is longer than a path can be")
+        }
+        () if path.contains(&0) => Err("its name has a zero in it"),
+        () => Ok(path),
+    }
+}
+
 /// How to copy.
 #[derive(Debug)]
 pub struct Options {
@@ -74,6 +93,12 @@ impl Options {
     pub(in crate::ops::files) fn exact(&self) -> Result<Options> {
         let same = Options::new(self.recursive, self.no_clobber, self.mode, &self.exclude)?;
         Ok(Options { exact: true, ..same })
+    }
+
+    /// Whether a directory on the way is left out.
+    fn excludes_above(&self, path: &[u8]) -> bool {
+        let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        slashes.into_iter().any(|end| self.excludes(path.get(..end).unwrap_or_default(), true))
     }
 
     fn excludes(&self, path: &[u8], is_dir: bool) -> bool {
@@ -162,6 +187,22 @@ mod tests {
             ("a/l", "", false),
         ] {
             assert_eq!(leads_out(path.as_bytes(), target.as_bytes()), out, "{path} -> {target}");
+        }
+    }
+
+    #[test]
+    fn names_of_streams_are_paths_that_somebody_can_open() {
+        let most = [&b"d/".repeat(2047)[..], b"f"].concat();
+        assert_eq!(sound(&most).as_ref(), Ok(&most), "4095 bytes");
+        assert_eq!(sound(&[b"./", &most[..], b"//."].concat()), Ok(most.clone()));
+        for (name, why) in [
+            ([b"d/", &most[..]].concat(), "longer"),
+            (b"d/".repeat(100_000), "longer"),
+            (vec![b'n'; 256], "longer"),
+            ([&b"d/".repeat(100_000)[..], b".."].concat(), "out of"),
+            (b"a\0b".to_vec(), "zero"),
+        ] {
+            assert!(sound(&name).unwrap_err().contains(why), "{why}");
         }
     }
 

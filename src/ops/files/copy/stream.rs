@@ -18,7 +18,7 @@ use super::super::{Error, Result, Target, directory, why};
 use super::into::{Sink, pour, reason};
 use super::out::{is_directory, own_name};
 use super::sparse::{self, Map};
-use super::{Options, Sum, special};
+use super::{LONGEST_PATH, Options, Sum, sound, special};
 use crate::monitor::Monitor;
 use crate::schema::files::Copied;
 use crate::sys::at::{FileKind, Meta, Stamp};
@@ -495,13 +495,6 @@ fn time(text: &str) -> Option<Stamp> {
     Some(Stamp { sec, nsec })
 }
 
-/// A name of a stream as a path below a directory. `None`: it would lead out of it.
-fn sound(name: &[u8]) -> Option<Vec<u8>> {
-    let components: Vec<&[u8]> = name.split(|b| *b == b'/').filter(|c| !matches!(*c, b"" | b".")).collect();
-    let bad = |c: &&[u8]| *c == b".." || c.contains(&0) || c.len() > 255;
-    (!components.iter().any(bad)).then(|| components.join(&b'/'))
-}
-
 /// One member. Only what a whole stream suffers from is an error.
 fn member(
     sink: &mut Sink<'_>,
@@ -514,12 +507,15 @@ fn member(
     let old = about.old || about.version != (None, None) && !sparse;
     let named = about.name.filter(|_| sparse).or(about.path);
     let raw = named.unwrap_or_else(|| header.path_bytes().into_owned());
-    let Some(path) = sound(&raw) else {
-        sink.sum.fail(&raw, "its name leads out of the directory");
-        return Ok(());
+    let path = match sound(&raw) {
+        Ok(path) => path,
+        Err(why) => {
+            sink.sum.fail(raw.get(..LONGEST_PATH).unwrap_or(&raw), why);
+            return Ok(());
+        }
     };
     let kind = header.entry_type();
-    if options.excludes(&path, kind == EntryType::Directory) || excluded_above(options, &path) {
+    if options.excludes(&path, kind == EntryType::Directory) || options.excludes_above(&path) {
         return Ok(());
     }
     let link = || about.link.clone().or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
@@ -554,13 +550,13 @@ fn member(
             }
         },
         // Of what came before: a copy of it, because in a tree with layers there is no other way.
-        EntryType::Link => match link().as_deref().and_then(sound) {
-            Some(first) => sink.there(&first).and_then(|(from, mode)| {
+        EntryType::Link => match link().as_deref().map(sound) {
+            Some(Ok(first)) => sink.there(&first).and_then(|(from, mode)| {
                 let size = crate::sys::at::fstat(&from).map_err(view::Error::sys("read", &first))?.size;
                 let mut fill = |to: &OwnedFd| crate::sys::copy::file(&from, to, size).map(|()| size);
                 sink.file(&path, &mut fill, (mode & 0o777, mtime))
             }),
-            None => {
+            Some(Err(_)) | None => {
                 sink.sum.fail(&path, "is a link out of the directory");
                 return Ok(());
             }
@@ -581,12 +577,6 @@ fn member(
         Err(e) => sink.sum.fail(&path, reason(&e)),
     }
     Ok(())
-}
-
-/// Whether a directory on the way is left out.
-fn excluded_above(options: &Options, path: &[u8]) -> bool {
-    let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
-    slashes.into_iter().any(|end| options.excludes(path.get(..end).unwrap_or_default(), true))
 }
 
 /// The call of an error that says that the stream ended before its time.
