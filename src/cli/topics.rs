@@ -158,12 +158,13 @@ starts in, what has the name of a secret:
   .npmrc            with a token in it
   *.pem, id_*       with a private key in it; certificates and public keys are seen
 
-and of .git/config the credentials: users and passwords in URLs, headers, helpers that say a
-password. So it is with the configuration of submodules and worktrees, with files of the tree that
-it includes, and where git's directory lies beside the tree (to show that one: `--show` with its
-whole path); .git/credentials is hidden. Of a link by these names, the file in the tree that it
-leads to is hidden as well. What was hidden is said in one line on stderr, in
-`aj exec --dry-run`, and on record.
+and of .git/config the credentials: passwords in URLs, users that are a token (`https://me@host/`
+stays), tokens in queries (`?private_token=`), headers, helpers that say a password. So it is with
+the configuration of submodules and worktrees, with files of the tree that it includes, and where
+git's directory lies beside the tree (to show that one: `--show` with its whole path);
+.git/credentials is hidden. Of a link by these names, the file in the tree that it leads to is
+hidden as well. What was hidden is said in one line on stderr, in `aj exec --dry-run`, and on
+record.
 
   --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
   --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only

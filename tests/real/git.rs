@@ -99,6 +99,26 @@ fn what_the_callers_configuration_says_of_some_places_holds_there_inside() {
 }
 
 #[test]
+fn a_token_in_the_query_of_a_remote_or_for_its_user_is_hidden_and_a_name_stays() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = Project::in_jails() else { return };
+    p.outside(
+        "git init -q -b main .; git remote add query 'https://host/x.git?ref=a&Private_Token=hidden-1'; \
+         git remote add user https://9b1f0c77a4d2@host/x.git; git remote add name https://alice@host/x.git",
+    );
+    let read = "for r in query user name; do git config remote.$r.url; done; git status --short";
+    let said = p.inside(read);
+    assert_eq!(
+        said,
+        "https://host/x.git?ref=a&Private_Token=\nhttps://host/x.git\nhttps://alice@host/x.git\n"
+    );
+    let shown = p.inside_with(&["--show", ".git/config"], read);
+    assert!(shown.contains("hidden-1") && shown.contains("9b1f0c77a4d2@"), "teeth: {shown}");
+}
+
+#[test]
 fn a_new_repository_and_an_identity_inside() {
     if !has("git") {
         return;
