@@ -237,7 +237,8 @@ that its programs need are shown, read-only and at their own paths, and PATH ins
 without what cannot be seen. Nothing is searched, and nothing beside these directories is shown:
 credentials.toml beside ~/.cargo/bin, ~/.npmrc and ~/.m2/settings.xml do not exist inside.
 
-  aj exec --dry-run -- true        which tools are shown, their directories, what led to them
+  aj exec --dry-run -- true        which tools are shown, their directories, what led to them, and
+                                   which entries of PATH are left out, and why
   aj exec --tools none -- true     show none
   aj exec --tools uv,nvm -- true   show these at most
   aj exec --ro DIR -- true         show another directory
