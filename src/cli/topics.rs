@@ -175,6 +175,9 @@ number of directories. One that is a name alone is looked for where the names ab
 decides first, then aj.toml, which can only hide, then config.toml; in one of them, hiding wins.
 `--show '*'` shows all that is hidden by its name, `--show '**'` everything.
 
+In ~/bin and ~/.local/bin, where PATH shows them (`aj help tools`), the same names are hidden at the
+top; one is shown by its whole path.
+
 In an overlay the files are not there, and the command may make its own: `aj apply` never brings
 those back, and never deletes what was hidden. With --rw and --ro, and in directories shown by
 these, they are there, empty, and cannot be changed, moved or removed. A file that is shown by its
