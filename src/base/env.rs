@@ -31,6 +31,7 @@ vars! {
     COMPLETE = "AJ_COMPLETE", "Set by the completion script of a shell: print candidates and end";
     XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "Base of the configuration directory (default `~/.config`)";
+    GIT_CONFIG_GLOBAL = "GIT_CONFIG_GLOBAL", "The caller's git configuration instead of `~/.gitconfig`; empty: none";
     PWD = "PWD", "The caller's name for the current directory; it is kept inside";
     AGENTJAIL = "AGENTJAIL", "Set in every jail, to its id; a jail cannot start another";
     HOME = "HOME", "The caller's home directory";

@@ -219,6 +219,10 @@ fn about_conflicts(error: CommandError, done: &Applied, asked: &Asked) -> Comman
         error.hint(format!("unmount what is mounted at or below `{}`, then {again}", c.path))
     } else if let Some(c) = first(Conflict::Unreadable) {
         error.hint(format!("make `{}` readable for yourself, then {again}", c.path))
+    } else if let Some(c) = first(Conflict::Hidden) {
+        let at = if c.path.starts_with('/') { c.path.clone() } else { format!("{}/{}", done.base, c.path) };
+        let remove = command_line(&["rm", "-r", &at].map(str::to_owned));
+        error.hint(format!("if what was hidden in `{}` may go: `{remove}`, then {again}", c.path))
     } else if asked.flags.contains(&"--overwrite") {
         error.hint(format!("the host changes it right now; {again} looks at it anew"))
     } else {
@@ -284,6 +288,11 @@ mod tests {
         assert_eq!(
             hints(&conflict(Conflict::Mount), &asked(partial(), &[])),
             ["unmount what is mounted at or below `c`, then `aj apply jl-0123456789abcdef --partial`"]
+        );
+        assert_eq!(
+            hints(&conflict(Conflict::Hidden), &asked(Args { overwrite: true, ..partial() }, &[])),
+            ["if what was hidden in `c` may go: `rm -r /p/c`, then \
+                 `aj apply jl-0123456789abcdef --partial --overwrite`"]
         );
         let shut = Failure {
             path: "d/x".into(),

@@ -16,7 +16,7 @@ use crate::policy::keep;
 use crate::policy::key::Key;
 use crate::policy::{Layer, Resolved};
 use crate::schema::policy::{
-    Caches, Check, Document, FORMAT, Hidden, Limits, Location, Paths, Tools, Tree, Volume,
+    Caches, Check, Document, FORMAT, Hidden, LeftOut, Limits, Location, Paths, Tools, Tree, Volume,
 };
 
 const EXAMPLES: &str = "\
@@ -106,6 +106,7 @@ fn list(ui: &Ui, cwd: &Path, sources: Sources) -> CmdResult {
 pub(super) struct Found {
     pub(super) tree: Tree,
     pub(super) tools: Vec<Tools>,
+    pub(super) path_left_out: Vec<LeftOut>,
     pub(super) caches: Vec<Caches>,
     pub(super) hidden: Vec<Hidden>,
     pub(super) limits: Limits,
@@ -115,16 +116,25 @@ pub(super) struct Found {
 
 /// Every setting with its origin: `aj config list`, and what `aj exec --dry-run` says about policy.
 pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
-    let (tree, tools, caches, hidden, limits, gpu, volumes) = match found {
-        Some(Found { tree, tools, caches, hidden, limits, gpu, volumes }) => {
-            (Some(tree), Some(tools), Some(caches), Some(hidden), Some(limits), Some(gpu), Some(volumes))
-        }
-        None => (None, None, None, None, None, None, None),
+    let document = match found {
+        Some(found) => Document {
+            tree: Some(found.tree),
+            tools: Some(found.tools),
+            path_left_out: Some(found.path_left_out),
+            caches: Some(found.caches),
+            hidden: Some(found.hidden),
+            limits: Some(found.limits),
+            gpu: Some(found.gpu),
+            volumes: Some(found.volumes),
+            ..resolved.document()
+        },
+        None => resolved.document(),
     };
     if ui.json {
-        ui.document(&Document { tree, tools, caches, hidden, limits, gpu, volumes, ..resolved.document() });
+        ui.document(&document);
         return;
     }
+    let Document { tree, tools, path_left_out, caches, hidden, limits, gpu, volumes, .. } = document;
     let part = |path| vec!["part".to_owned(), path, ".git".to_owned()];
     let tree = tree.map(|t| {
         let top = vec!["tree".to_owned(), t.path, t.found_by.to_owned()];
@@ -157,6 +167,11 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
             |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);
         let rows: Vec<Vec<String>> = tools.into_iter().flat_map(row).collect();
         ui.table(&["tools", "shown read-only", "found by"], &rows);
+    }
+    if let Some(left) = path_left_out.filter(|left| !left.is_empty()) {
+        let name = |entry: String| if entry.is_empty() { "''".to_owned() } else { entry };
+        let rows: Vec<Vec<String>> = left.into_iter().map(|l| vec![name(l.entry), l.why]).collect();
+        ui.table(&["left out of PATH", "why"], &rows);
     }
     if let Some(caches) = caches.filter(|caches| !caches.is_empty()) {
         let row = |c: Caches| {

@@ -268,6 +268,7 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
             Some(super::config::Found {
                 tree: explained.tree,
                 tools: explained.tools,
+                path_left_out: explained.path_left_out,
                 caches: explained.caches,
                 hidden: explained.hidden,
                 limits: explained.limits,

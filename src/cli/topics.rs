@@ -158,12 +158,13 @@ starts in, what has the name of a secret:
   .npmrc            with a token in it
   *.pem, id_*       with a private key in it; certificates and public keys are seen
 
-and of .git/config the credentials: users and passwords in URLs, headers, helpers that say a
-password. So it is with the configuration of submodules and worktrees, with files of the tree that
-it includes, and where git's directory lies beside the tree (to show that one: `--show` with its
-whole path); .git/credentials is hidden. Of a link by these names, the file in the tree that it
-leads to is hidden as well. What was hidden is said in one line on stderr, in
-`aj exec --dry-run`, and on record.
+and of .git/config the credentials: passwords in URLs, users that are a token (`https://me@host/`
+stays), tokens in queries (`?private_token=`), headers, helpers that say a password. So it is with
+the configuration of submodules and worktrees, with files of the tree that it includes, and where
+git's directory lies beside the tree (to show that one: `--show` with its whole path);
+.git/credentials is hidden. Of a link by these names, the file in the tree that it leads to is
+hidden as well. What was hidden is said in one line on stderr, in `aj exec --dry-run`, and on
+record.
 
   --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
   --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only
@@ -173,6 +174,9 @@ number of directories. One that is a name alone is looked for where the names ab
 `/` in front, in the root only. A directory is hidden with all that is in it. The command line
 decides first, then aj.toml, which can only hide, then config.toml; in one of them, hiding wins.
 `--show '*'` shows all that is hidden by its name, `--show '**'` everything.
+
+In ~/bin and ~/.local/bin, where PATH shows them (`aj help tools`), the same names are hidden at the
+top; one is shown by its whole path.
 
 In an overlay the files are not there, and the command may make its own: `aj apply` never brings
 those back, and never deletes what was hidden. With --rw and --ro, and in directories shown by
@@ -236,7 +240,8 @@ that its programs need are shown, read-only and at their own paths, and PATH ins
 without what cannot be seen. Nothing is searched, and nothing beside these directories is shown:
 credentials.toml beside ~/.cargo/bin, ~/.npmrc and ~/.m2/settings.xml do not exist inside.
 
-  aj exec --dry-run -- true        which tools are shown, their directories, what led to them
+  aj exec --dry-run -- true        which tools are shown, their directories, what led to them, and
+                                   which entries of PATH are left out, and why
   aj exec --tools none -- true     show none
   aj exec --tools uv,nvm -- true   show these at most
   aj exec --ro DIR -- true         show another directory

@@ -8,6 +8,7 @@
 //! the same condition, of further files of the jail, and git decides inside, where the repository has the
 //! same path as outside. So one `/etc` serves every project.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -43,8 +44,23 @@ const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:r
 pub(super) fn texts(warnings: &mut Vec<String>) -> Vec<String> {
     let home = env::HOME.absolute_path();
     let xdg = env::config_home().map(|x| x.join("git"));
-    let files = [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))];
+    let files = match env::caller(env::GIT_CONFIG_GLOBAL.name) {
+        Some(named) => [instead(named, warnings), None],
+        None => [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))],
+    };
     texts_from(home.as_deref(), files.into_iter().flatten(), xdg.map(|x| x.join("ignore")), warnings)
+}
+
+/// The file that the caller's git reads instead of the usual two; an empty name is none. A relative one is
+/// another file in each directory, and may be one of the tree that nobody trusts.
+fn instead(named: OsString, warnings: &mut Vec<String>) -> Option<PathBuf> {
+    let file = PathBuf::from(named);
+    if file.as_os_str().is_empty() || file.is_absolute() {
+        return Some(file).filter(|file| file.is_absolute());
+    }
+    let (name, file) = (env::GIT_CONFIG_GLOBAL.name, text::os(&file));
+    warnings.push(format!("`{file}` of your git configuration is not read: {name} is no absolute path"));
+    None
 }
 
 /// The name in `/etc` of the `n`th of the texts.

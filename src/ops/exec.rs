@@ -62,6 +62,7 @@ mod spec;
 mod storage;
 mod streams;
 mod tracked;
+mod unseen;
 mod veil;
 mod volumes;
 

@@ -289,6 +289,15 @@ impl Rules {
         Rules { hide, show, custom }
     }
 
+    /// Those for a directory of tools at the absolute path `root`: names by custom alone, and what shows one of
+    /// them by its whole path.
+    pub fn of_tools(settings: &Settings, root: &str) -> Rules {
+        let mut rules = Rules::of(settings, root);
+        rules.hide.clear();
+        rules.show.retain(|(rule, _)| rule.text.strip_prefix(root).is_some_and(|rest| rest.starts_with('/')));
+        rules
+    }
+
     /// What shows.
     pub fn show(&self) -> &[(Pattern, Glob)] {
         &self.show

@@ -20,6 +20,7 @@ impl Resolved {
             settings: self.rows(),
             tree: None,
             tools: None,
+            path_left_out: None,
             caches: None,
             hidden: None,
             limits: None,

@@ -17,6 +17,9 @@ pub struct Document {
     pub tree: Option<Tree>,
     /// The caller's tool chains that a jail here shows; null where only settings were asked for.
     pub tools: Option<Vec<Tools>>,
+    /// Entries of the caller's PATH that PATH in a jail here does not have; null where only settings were
+    /// asked for.
+    pub path_left_out: Option<Vec<LeftOut>>,
     /// The caller's package caches that a jail here shows; null where only settings were asked for.
     pub caches: Option<Vec<Caches>>,
     /// What a jail here does not see of the tree; null where only settings were asked for.
@@ -78,6 +81,15 @@ pub struct Tools {
     pub found_by: String,
     /// Directories and files that are shown read-only.
     pub shows: Vec<String>,
+}
+
+/// An entry of the caller's PATH that a jail does without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// As it stands in PATH, printable; it may be empty.
+    pub entry: String,
+    /// Why, a fact about it.
+    pub why: String,
 }
 
 /// A package cache of the caller's.

@@ -33,6 +33,57 @@ fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
 }
 
 #[test]
+fn a_dry_run_names_the_entries_of_path_that_are_left_out() {
+    let Some(mut caller) = caller() else { return };
+    caller.program("documents/x", "echo x").path("documents").path("nowhere").path("documents");
+    caller.link("documents", "leads").path("leads").link(".cargo/bin", "inside").path("inside");
+    caller.path("/usr/bin");
+    let home = caller.home.display().to_string();
+    let path = |command: &mut std::process::Command| {
+        let (_, path) = command.get_envs().find(|(name, _)| *name == "PATH").unwrap();
+        let path = format!(".::tools/bin:{}", path.unwrap().to_str().unwrap());
+        command.env("PATH", path);
+    };
+    let run = |words: &[&str]| {
+        let mut command = caller.command(crate::common::aj().to_str().unwrap());
+        path(command.args(["exec"]).args(words).args(["--", "sh", "-c", "echo $PATH"]));
+        crate::common::Ran::from(command.output().unwrap())
+    };
+    let here = "the current directory, whatever that holds";
+    let want = [
+        (".".to_owned(), format!("it is relative: it depends on {here}")),
+        (String::new(), format!("it is empty: it means {here}")),
+        ("tools/bin".to_owned(), format!("it is relative: it depends on {here}")),
+        (format!("{home}/documents"), "it is not shown".to_owned()),
+        (format!("{home}/nowhere"), "there is no such directory".to_owned()),
+        (format!("{home}/leads"), format!("it leads to `{home}/documents`, which is not shown")),
+    ];
+    let left = |words: &[&str]| {
+        let ran = run(&[&["--dry-run", "--json"], words].concat());
+        let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let list = document["path_left_out"].as_array().unwrap_or_else(|| panic!("{ran:#?}")).clone();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        list.iter().map(|row| (text(&row["entry"]), text(&row["why"]))).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&[]), want);
+    let human = run(&["--dry-run"]).stdout;
+    for (entry, why) in &want {
+        let entry = if entry.is_empty() { "''" } else { entry };
+        let line = format!("{entry}\t{why}");
+        assert!(human.lines().any(|l| l == line), "{line}\n{human}");
+    }
+    // It is what a run does, and more of it where more is asked for.
+    let inside = run(&[]).stdout;
+    let inside: Vec<&str> = inside.trim_end().split(':').collect();
+    assert!(inside.contains(&&*format!("{home}/inside")), "{inside:?}");
+    assert!(want.iter().all(|(entry, _)| !inside.contains(&entry.as_str())), "{inside:?}");
+    let more = left(&["--tools", "none", "--ro", &format!("{home}/documents")]);
+    let named = |name: &str| more.iter().any(|(entry, _)| *entry == format!("{home}/{name}"));
+    assert!(!named("documents") && named(".cargo/bin") && named(".local/bin"), "{more:?}");
+    assert_eq!(left(&["-e", "PATH=/usr/bin"]), []);
+}
+
+#[test]
 fn names_of_no_tools_are_refused_on_the_command_line_and_named_in_files() {
     let Some(caller) = caller() else { return };
     let ran = caller.aj(&["exec", "--tools", "rustpu", "--", "true"]);

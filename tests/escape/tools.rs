@@ -219,3 +219,42 @@ fn private_tools_of_root_work_over_a_checkout_of_another_user() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "mine\n"), "workspace of {owner}: {ran:#?}");
     }
 }
+
+#[test]
+fn secrets_among_the_callers_own_programs_are_hidden_as_in_a_project() {
+    let Some(mut caller) = caller() else { return };
+    let key = "-----BEGIN PRIVATE KEY-----\nthe-secret\n";
+    let git = "[remote \"o\"]\n\turl = https://u:the-secret@h/x\n";
+    caller.program(".local/bin/mine", "cat \"${0%/*}/.env\"").path(".local/bin").path("bin");
+    caller.file(".local/bin/.env", "the-secret\n").file(".local/bin/id_rsa", key).file("bin/deploy.pem", key);
+    caller.file("bin/.env.local/x", "the-secret\n").file("bin/.git/config", git).file("bin/.git/HEAD", "x\n");
+    caller.link("id_rsa", ".local/bin/id_link").link("../.aws/credentials", "bin/.netrc");
+    // Not by custom, or not at the top.
+    caller.file("bin/.env.example", "shown-1\n").file("bin/ca.pem", "shown-2\n");
+    caller.file("bin/sub/.env", "shown-3\n").file("bin/id_map", "shown-4\n");
+    let home = caller.home.display().to_string();
+    let read = format!(
+        "mine; cd {home}; cat .local/bin/* .local/bin/.env bin/.netrc; grep -rs . bin .local; exit 0"
+    );
+    assert!(caller.outside(&read).stdout.matches("the-secret").count() >= 8, "teeth");
+    for flags in [&[][..], &["--rw"], &["--as-root"]] {
+        let ran = caller.inside(flags, &read);
+        assert!(!ran.stdout.contains("the-secret"), "{flags:?}: {ran:#?}");
+        for shown in ["shown-1", "shown-2", "shown-3", "shown-4", "url = https://h/x"] {
+            assert!(ran.stdout.contains(shown), "{flags:?} {shown}: {ran:#?}");
+        }
+        for name in
+            ["bin/.env.local", "bin/deploy.pem", ".local/bin/.env", ".local/bin/id_rsa", "bin/.git/config"]
+        {
+            assert!(ran.stderr.contains(&format!("`{home}/{name}`")), "{flags:?} {name}: {ran:#?}");
+        }
+    }
+    // One by its whole path, and not by the name of a project's; all; and no word where it is not shown.
+    let env = format!("{home}/.local/bin/.env");
+    let said = |flags: &[&str]| caller.inside(flags, "mine").stdout;
+    assert_eq!(said(&["--show", &env]), "the-secret\n");
+    assert_eq!(said(&["--show", ".env"]), "");
+    assert_eq!(said(&["--show", "**"]), "the-secret\n");
+    let none = caller.inside(&["--tools", "none"], &read);
+    assert!(!none.stdout.contains("the-secret") && !none.stderr.contains("hidden"), "{none:#?}");
+}

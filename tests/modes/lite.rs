@@ -48,6 +48,17 @@ fn nobody_gets_it_unasked_and_root_not_at_all() {
 }
 
 #[test]
+fn a_directory_of_programs_with_a_secret_in_it_is_left_out_where_that_cannot_be_hidden() {
+    let p = Project::new();
+    let script = "mkdir -p ~/bin; echo 'echo mine' > ~/bin/mine; chmod 755 ~/bin ~/bin/mine; export PATH=~/bin:$PATH; \
+                  run() { $AJ exec --mode lite -- sh -c \"mine; cat $HOME/bin/.env; true\"; }; run; \
+                  echo the-secret > ~/bin/.env; run";
+    let Some(ran) = lite(&p, script) else { return };
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "mine\n"), "{ran:#?}");
+    assert!(ran.stderr.contains("/bin/.env` cannot be hidden without namespaces"), "{ran:#?}");
+}
+
+#[test]
 fn changes_are_made_to_a_private_copy_compared_and_applied() {
     let p = Project::new();
     for (name, text) in [("f", "x\n"), ("gone", ""), ("d/old", ""), (".env", "TOKEN=1\n")] {

@@ -99,6 +99,62 @@ fn what_the_callers_configuration_says_of_some_places_holds_there_inside() {
 }
 
 #[test]
+fn a_configuration_that_the_caller_names_stands_in_for_the_usual_ones() {
+    if !has("git") {
+        return;
+    }
+    let p = Project::new();
+    p.outside(
+        "git config --global user.name usual; git config --global user.email usual@x; \
+         printf '[user]\\n\\tname = named\\n\\tsigningkey = SECRET\\n[include]\\n\\tpath = more\\n' > ~/named; \
+         printf '[pull]\\n\\trebase = true\\n' > ~/more; cp ~/named .; git init -q -b main .",
+    );
+    let ask = "git config user.name; git config user.email; git config pull.rebase; git config --list | grep SECRET; \
+               env | grep GIT_CONFIG_GLOBAL; true";
+    let ran = |named: &str| {
+        let mut aj = p.command(crate::common::aj());
+        aj.env("GIT_CONFIG_GLOBAL", named).args(["exec", "--", "bash", "-c", ask]);
+        let ran = crate::common::Ran::from(aj.output().unwrap());
+        assert_eq!(ran.code, Some(0), "{named}: {ran:#?}");
+        (ran.stdout, ran.stderr)
+    };
+    let home = p.top().join("home").display().to_string();
+    assert_eq!(p.inside(ask), "usual\nusual@x\n");
+    assert_eq!(ran(&format!("{home}/named")), ("named\ntrue\n".to_owned(), String::new()));
+    // None, said or not.
+    assert_eq!(ran(""), Default::default());
+    assert_eq!(ran("/nowhere/x"), Default::default());
+    // What is not read is named: one that is a file of the tree here, and what is endless.
+    let (said, warned) = ran("named");
+    assert_eq!(said, "");
+    let why = "`named` of your git configuration is not read: GIT_CONFIG_GLOBAL is no absolute path";
+    assert!(warned.contains(why), "{warned}");
+    let (said, warned) = ran("/dev/zero");
+    assert_eq!(said, "");
+    assert!(warned.contains("`/dev/zero` of your git configuration is not read"), "{warned}");
+}
+
+#[test]
+fn a_token_in_the_query_of_a_remote_or_for_its_user_is_hidden_and_a_name_stays() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = Project::in_jails() else { return };
+    p.outside(
+        "git init -q -b main .; git remote add query 'https://host/x.git?ref=a&Private_Token=hidden-1'; \
+         git remote add user https://9b1f0c77a4d2@host/x.git; git remote add name https://alice@host/x.git",
+    );
+    let read = "for r in query user name; do git config remote.$r.url; done; git status --short";
+    let said = p.inside(read);
+    assert_eq!(
+        said,
+        "https://host/x.git?ref=a&Private_Token=\nhttps://host/x.git\nhttps://alice@host/x.git\n"
+    );
+    let shown = p.inside_with(&["--show", ".git/config"], read);
+    assert!(shown.contains("hidden-1") && shown.contains("9b1f0c77a4d2@"), "teeth: {shown}");
+}
+
+#[test]
 fn a_new_repository_and_an_identity_inside() {
     if !has("git") {
         return;

@@ -240,6 +240,15 @@ fn the_hosts_secrets_survive_whatever_the_jail_does_with_their_names() {
     let applied = p.aj(["apply"]);
     assert_eq!(applied.code, Some(1), "{applied:#?}");
     assert!(applied.stdout.contains("something in it was hidden from the jail"), "{applied:#?}");
+    // What the hint says gets further: `--overwrite` would not.
+    assert!(!applied.stderr.contains("--overwrite"), "{applied:#?}");
+    let hint = applied.stderr.lines().find(|l| l.contains("may go")).unwrap();
+    let commands: Vec<&str> = hint.split('`').skip(3).step_by(2).collect();
+    let [remove, again] = commands[..] else { panic!("{hint}") };
+    p.outside(remove);
+    assert!(!p.dir().join("conf").exists(), "{hint}");
+    let applied = p.aj(again.split(' ').skip(1));
+    assert_eq!((applied.code, kept()[0].as_str()), (Some(0), "A=hidden-env\n"), "{applied:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use nix::sys::stat::{Mode, umask};
 use super::disk::By;
 use super::limits::{self, Chosen};
 use super::seat::Seat;
-use super::{Error, How, Request, again, born, config, prepare, streams};
+use super::{Error, How, Request, again, born, config, prepare, streams, unseen};
 use crate::base::id::{Id, Kind};
 use crate::base::text::os;
 use crate::jail::limits::Limits;
@@ -25,6 +25,8 @@ pub struct Explained {
     pub tree: policy::Tree,
     /// The tools that it would show.
     pub tools: Vec<policy::Tools>,
+    /// Entries of PATH that it would do without.
+    pub path_left_out: Vec<policy::LeftOut>,
     /// The package caches that it would show.
     pub caches: Vec<policy::Caches>,
     /// What it would hide.
@@ -84,10 +86,12 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
         shows: found.places.iter().map(os).collect(),
         hides: found.hidden.iter().map(os).collect(),
     };
+    let path_left_out = unseen::entries(&prepared.sight, &resolved.settings);
     Ok(Explained {
         resolved,
         tree,
         tools: prepared.tools.into_iter().map(row).collect(),
+        path_left_out,
         caches: prepared.caches.into_iter().map(cache).collect(),
         hidden: prepared.secrets.rows(),
         limits: held(&prepared.policy, &limits, &prepared.disk),

@@ -125,7 +125,8 @@ pub(super) fn prepare(
     }
     // Without an overlay of the workspace there may be one over a cache.
     spec.tree = (settings.access == Access::Overlay || !beside.is_empty()).then_some(tree);
-    let secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
+    let mut secrets = hide::find(resolved, &spec, &parts, (&state, request.cwd.is_some()), warnings)?;
+    hide::among_programs(resolved, &mut spec, (&tools, lite), &mut secrets, warnings)?;
     if lite {
         beside.clear();
         lite::settle_in(&mut spec, trees::path_of(&state, older.map_or(id, Tree::id)));

@@ -42,6 +42,13 @@ pub struct Secret {
     pub by: Option<String>,
 }
 
+impl Secret {
+    /// The same, found in `dir`, by its absolute path.
+    fn in_directory(self, dir: &Path) -> Secret {
+        Secret { path: [dir.as_os_str().as_bytes(), b"/", &self.path].concat(), ..self }
+    }
+}
+
 /// What is hidden, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -133,9 +140,7 @@ pub fn find(
             }
             let mut walk = walk::Walk::new(&rules, &dir, &top, &[]);
             walk.run()?;
-            let absolute =
-                |s: Secret| Secret { path: [dir.as_os_str().as_bytes(), b"/", &s.path].concat(), ..s };
-            found.extend(walk.done().found.into_iter().map(absolute));
+            found.extend(walk.done().found.into_iter().map(|s| s.in_directory(&dir)));
         }
     }
     if let Some(first) = found.first().filter(|_| found.len() > MOST) {
@@ -164,6 +169,23 @@ pub fn find(
         ));
     }
     Ok(Secrets { found, warnings, rules, start: start.to_vec() })
+}
+
+/// Look for what has the name of a secret at the top of `dir`, a directory of the caller's own programs, and for
+/// credentials of a repository that it is. A link there leads to what is not shown, or is found by itself.
+pub fn among_programs(resolved: &Resolved, dir: &Path) -> Result<Vec<Secret>, Error> {
+    let rules = Rules::of_tools(&resolved.settings, &dir.to_string_lossy());
+    if !rules.custom {
+        return Ok(Vec::new());
+    }
+    let fail = |source| Error::Sys { root: dir.to_owned(), source };
+    let top = sys::openat2::resolved(dir.as_os_str().as_bytes()).map_err(fail)?;
+    let mut walk = walk::Walk::new(&rules, dir, &top, &[]);
+    walk.run()?;
+    let walk::Done { mut found, repositories, .. } = walk.done();
+    git::find((dir, &top), &rules, &repositories, &mut found).map_err(fail)?;
+    found.retain(|s| s.meta.kind != sys::at::FileKind::Symlink);
+    Ok(found.into_iter().map(|s| s.in_directory(dir)).collect())
 }
 
 /// Whether there is something at `path` below the tree `root`, or below one of the directories on the way to `start`
