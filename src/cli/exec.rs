@@ -46,7 +46,8 @@ Examples:
 ///
 /// git works as outside, in linked worktrees and submodules too: the git directory that they share is
 /// seen in the same way, and so is one that lies elsewhere (`git clone --separate-git-dir`) when its setting
-/// core.worktree names this tree. With --rw, git's settings and hooks stay read-only.
+/// core.worktree names this tree. With --rw, the project's own git settings and hooks stay read-only, and those of its
+/// submodules; another repository in the tree is files like all others.
 ///
 /// With WORKSPACE the command runs in that workspace (`aj workspace create`): in its tree, with its home
 /// and /output, which stay as the command leaves them, and with the settings that the workspace keeps,
@@ -105,7 +106,8 @@ pub struct Args {
     /// value comes from, and run nothing
     #[arg(long, visible_alias = "explain", short = 'n', overrides_with = "dry_run", help_heading = "Output")]
     pub(super) dry_run: bool,
-    /// Write events as JSON lines to stdout: started, stdout, stderr, stats, completed
+    /// Write events as JSON lines to stdout: started, stdout, stderr, stats, and at last completed, or failed
+    /// where the command could not be started
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(super) events: bool,
     /// In a workspace: fail (exit code 5) if anything runs in it, and keep others out until this has ended
@@ -208,6 +210,12 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
 /// Run it, or with `shell` the user's shell.
 pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     let flags = args.policy.into_flags()?;
+    if args.events && ui.json {
+        let message =
+            "`--events` and `--json` do not go together: one is lines while it runs, the other one object";
+        return Err(CommandError::new(exit::AJ_FAILED, "usage", message)
+            .hint("leave out `--json`: events are JSON, and the last, `completed`, holds the same object"));
+    }
     if args.tty && ui.json {
         let what = if shell { "a shell" } else { "`--tty`" };
         let message = format!("{what} and `--json` do not go together: a terminal has no output to collect");

@@ -81,10 +81,11 @@ fn for_secrets(e: CommandError, error: &secrets::Error) -> CommandError {
 /// `e` with the ways to use a directory that has aj's state in it.
 pub(super) fn move_state(e: CommandError, path: &Path, and: &str) -> CommandError {
     let e = e.hint("use a project directory below it, or another one");
-    let e = e.hint("or only read it: `aj exec --ro --i-mean-it -- …`");
+    // Of all there is, sockets of services and the host's `/proc` would be a part, read-only or not.
     if path == Path::new("/") {
         return e;
     }
+    let e = e.hint("or only read it: `aj exec --ro --i-mean-it -- …`");
     let path = text::os(path);
     e.hint(format!("or set `AJ_STATE_DIR` to a directory outside of `{path}`{and}"))
 }

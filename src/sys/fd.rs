@@ -261,11 +261,14 @@ pub fn standard(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Borrow a descriptor the caller was told of by number (`--status-fd N`), if it is open.
+/// Borrow a descriptor the caller was told of by number (`--status-fd N`), if it is open for writing.
 pub fn inherited(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: takes integers only.
-    let r = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    check("fcntl(F_GETFD)", libc::c_long::from(r)).map_err(|e| e.on(format!("fd {number}")))?;
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFL) };
+    check("fcntl(F_GETFL)", libc::c_long::from(flags)).map_err(|e| e.on(format!("fd {number}")))?;
+    if flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return Err(Error::new("write", format!("fd {number}"), Errno::EBADF));
+    }
     // SAFETY: open, as just seen; a duplicate is made so that ownership is clear.
     dup_above(unsafe { BorrowedFd::borrow_raw(number) }, 3)
 }

@@ -54,6 +54,17 @@ fn json_holds_small_output_whole_and_both_ends_of_large_output() {
 }
 
 #[test]
+fn one_object_and_lines_of_events_are_asked_for_apart() {
+    let Some(yard) = Yard::new() else { return };
+    for words in ["exec --json --events", "--json exec --events", "exec --events --json --timeout 9s"] {
+        let ran = said(&mut yard.sh(&format!("$AJ {words} -- ./life exit 3")));
+        assert!(ran.fate != 3 && ran.out.is_empty() && ran.err.contains("--events"), "{words}: {ran:?}");
+    }
+    let ran = said(&mut yard.exec(["--events"], ["./no-such"]));
+    assert_eq!(json(ran.out.lines().last().unwrap())["type"], "failed", "{ran:?}");
+}
+
+#[test]
 fn bytes_that_are_no_text_come_as_base64() {
     let Some(yard) = Yard::new() else { return };
     let ran = said(&mut yard.exec(["--json"], ["printf", "a\\377\\000b"]));
@@ -157,6 +168,9 @@ fn the_status_descriptor_tells_a_commands_125_from_ajs() {
     let ran = said(&mut yard.sh("$AJ exec --status-fd 9 -- true 9>&-"));
     assert_eq!(ran.fate, 125, "{ran:?}");
     assert!(ran.err.contains("--status-fd 9") && ran.err.contains("EBADF"), "{ran:?}");
+    // One that nothing can be written to would be waited for in vain.
+    let ran = said(&mut yard.sh("$AJ exec --status-fd 9 -- ./life exit 0 9</dev/null"));
+    assert!(ran.fate == 125 && ran.err.contains("--status-fd 9") && ran.err.contains("EBADF"), "{ran:?}");
 }
 
 #[test]

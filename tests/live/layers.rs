@@ -157,6 +157,16 @@ fn nobody_inside_can_end_the_jail_or_be_heard_as_its_holder() {
     let ran = sh("sleep 60 & ./probe kill 9 -1; kill -9 $PPID; exit 9");
     assert_eq!(ran.status.code(), Some(137), "{ran:?}");
     assert_eq!(sh("cat /tmp/there").stdout, b"there\n", "it is still the same jail");
+    // Limits are for whoever has the same user: one of processor time would be its end.
+    let teeth = "sleep 60 & prlimit --pid $! --nofile=9:9; r=$?; kill $!; exit $r";
+    assert!(sh(teeth).status.success(), "of others they can be set");
+    for limit in ["cpu=0:0", "nofile=0:0", "fsize=0", "nproc=1"] {
+        let ran = sh(&format!("prlimit --pid 1 --{limit} 2>&1; echo $?"));
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(said.contains("not permitted") && !said.ends_with("\n0\n"), "{limit}: {ran:?}");
+    }
+    assert!(sh("prlimit --pid 1 --cpu").status.success(), "a look at them is nothing");
+    assert_eq!(sh("cat /tmp/there").stdout, b"there\n", "it is still the same jail");
     // Nothing that could be knocked at, or answered from, is to be seen.
     let ran = sh("cat /proc/net/unix | grep -c live; ls /proc/1/fd 2>&1 | grep -c denied");
     assert_eq!(ran.stdout, b"0\n1\n", "{ran:?}");

@@ -37,6 +37,8 @@ pub enum Check {
     Mknodat,
     /// `renameat2`: no whiteout in the old place, else EINVAL, as on most file systems.
     Rename,
+    /// `prlimit64`: no limit of pid 1's, else EPERM.
+    Prlimit,
 }
 
 /// One call: number, name, what becomes of it.
@@ -75,6 +77,7 @@ pub(super) const PRCTL: Entry = Entry::Checked(Check::Prctl);
 pub(super) const MKNOD: Entry = Entry::NestedChecked(Check::Mknod);
 pub(super) const MKNODAT: Entry = Entry::NestedChecked(Check::Mknodat);
 pub(super) const RENAME: Entry = Entry::NestedChecked(Check::Rename);
+pub(super) const PRLIMIT: Entry = Entry::Checked(Check::Prlimit);
 #[cfg(any(target_arch = "x86_64", test))]
 pub(super) const ARCH_PRCTL: Entry = Entry::Checked(Check::ArchPrctl);
 
@@ -264,6 +267,22 @@ const MKNODAT_STEPS: &[Step] =
 /// Landlock, which forbids devices as well, does not look at this flag.
 const RENAME_STEPS: &[Step] = &[Low(4), IfAny(libc::RENAME_WHITEOUT, Refuse(libc::EINVAL)), Finally(Allow)];
 
+/// Pid 1 of a jail is of the same user as what runs in it, and limits of a process are for whoever has its user: by
+/// one of processor time a command could end the jail of all the others, which a signal from inside cannot, and
+/// by one of descriptors keep anybody from joining it.
+const INIT: u32 = 1;
+
+const PRLIMIT_STEPS: &[Step] = &[
+    Low(0),
+    IfNot(INIT, Allow),
+    // A new limit, or a look at the old one.
+    Low(2),
+    IfNot(0, Refuse(libc::EPERM)),
+    High(2),
+    IfNot(0, Refuse(libc::EPERM)),
+    Finally(Allow),
+];
+
 impl Check {
     pub(super) const fn steps(self, level: Level) -> &'static [Step] {
         match (self, level) {
@@ -277,6 +296,7 @@ impl Check {
             (Check::Mknod, _) => MKNOD_STEPS,
             (Check::Mknodat, _) => MKNODAT_STEPS,
             (Check::Rename, _) => RENAME_STEPS,
+            (Check::Prlimit, _) => PRLIMIT_STEPS,
         }
     }
 }

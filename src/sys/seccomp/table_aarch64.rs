@@ -252,7 +252,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(242, "accept4", ALLOWED),
     Row(243, "recvmmsg", ALLOWED),
     Row(260, "wait4", ALLOWED),
-    Row(261, "prlimit64", ALLOWED),
+    Row(261, "prlimit64", PRLIMIT),
     Row(262, "fanotify_init", DENIED), // watches whole mounts
     Row(263, "fanotify_mark", DENIED), // watches whole mounts
     Row(264, "name_to_handle_at", ALLOWED),

@@ -309,7 +309,7 @@ pub(super) const TABLE: &[Row] = &[
     Row(299, "recvmmsg", ALLOWED),
     Row(300, "fanotify_init", DENIED), // watches whole mounts
     Row(301, "fanotify_mark", DENIED), // watches whole mounts
-    Row(302, "prlimit64", ALLOWED),
+    Row(302, "prlimit64", PRLIMIT),
     Row(303, "name_to_handle_at", ALLOWED),
     Row(304, "open_by_handle_at", DENIED), // opens files past every path check
     Row(305, "clock_adjtime", DENIED),     // clocks are not namespaced

@@ -93,6 +93,7 @@ fn judged(check: Check, args: [u64; 6], options: &Options) -> Verdict {
         Check::Mknodat => is_device(args[2]).then_some(libc::EPERM),
         // RENAME_WHITEOUT
         Check::Rename => (int(4) & 4 != 0).then_some(libc::EINVAL),
+        Check::Prlimit => (int(0) == 1 && args[2] != 0).then_some(libc::EPERM),
     };
     match (refusal, options.level) {
         (None, _) => Verdict::Allow,

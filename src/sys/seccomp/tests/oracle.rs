@@ -64,6 +64,7 @@ fn passes(check: Check, level: Level) -> Vec<Vec<SeccompCondition>> {
         Check::Mknod => without_devices(1),
         Check::Mknodat => without_devices(2),
         Check::Rename => vec![vec![condition(4, Len::Dword, Op::MaskedEq(4), 0)]],
+        Check::Prlimit => vec![vec![not(0, 1)], vec![condition(2, Len::Qword, Op::Eq, 0)]],
         Check::ArchPrctl => {
             [0x1001..=0x1004, 0x1011..=0x1012, 0x1021..=0x1023, 0x4001..=0x4003, 0x5001..=0x5005]
                 .into_iter()
