@@ -140,3 +140,37 @@ pub fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
     };
     super::check("fsetxattr", r.into()).map(drop)
 }
+
+/// The access list of `file`, which may be an `O_PATH` descriptor and need not be readable; `None`: its permission
+/// bits are all there is. See acl(5).
+pub fn access_list(file: impl AsFd) -> Result<Option<Vec<u8>>> {
+    // XATTR_SIZE_MAX: the kernel lets none be longer.
+    const LONGEST: usize = 64 << 10;
+    let place = super::openat2::path(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).as_bytes())?;
+    let mut value = vec![0u8; LONGEST];
+    // SAFETY: both names are NUL-terminated; the buffer is writable for the length passed.
+    let n = unsafe {
+        libc::getxattr(place.as_ptr(), ACCESS_LIST.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match (usize::try_from(n), Errno::last()) {
+        (Ok(n), _) => {
+            value.truncate(n);
+            Ok(Some(value))
+        }
+        (Err(_), Errno::ENODATA | Errno::ENOTSUP) => Ok(None),
+        (Err(_), e) => Err(Error::new("getxattr", ACCESS_LIST.to_string_lossy(), e)),
+    }
+}
+
+/// Give `fd` that access list, or none. Its permission bits are another thing then: set them after it.
+pub fn set_access_list(fd: impl AsFd, list: Option<&[u8]>) -> Result<()> {
+    match list {
+        Some(list) => set(&fd, ACCESS_LIST, list).map_err(|e| e.on(ACCESS_LIST.to_string_lossy())),
+        None => match remove(&fd, ACCESS_LIST) {
+            Err(e) if e.errno == Errno::ENOTSUP => Ok(()),
+            done => done,
+        },
+    }
+}
+
+const ACCESS_LIST: &std::ffi::CStr = c"system.posix_acl_access";

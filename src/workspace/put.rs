@@ -16,7 +16,7 @@ use crate::base::id::{Id, Kind};
 use crate::store::fault;
 use crate::sys::at::{self, FileKind, Meta, Replace};
 use crate::sys::openat2::{self, For};
-use crate::sys::{self, copy};
+use crate::sys::{self, copy, xattr};
 
 /// Why an entry was left as it is.
 #[derive(Debug)]
@@ -93,6 +93,33 @@ impl Place<'_> {
             done => Ok(done?),
         }
     }
+}
+
+impl Place<'_> {
+    /// What the host's file has beside its permission bits belongs to the one that takes its place. Of an access list
+    /// above all: the bits of a group are the bound of that list, and without it they would be what the group may.
+    fn attribute(&self, fd: &OwnedFd) -> Result<()> {
+        let Some(old) = self.old.filter(|old| old.kind == FileKind::File) else { return Ok(()) };
+        let from = openat2::beneath(self.dir, self.name, For::Naming)?;
+        if !at::fstat(&from)?.same_inode(old) {
+            return Err(Refused::Raced);
+        }
+        // A directory may have given one to the new file that the old one did not have.
+        xattr::set_access_list(fd, xattr::access_list(&from)?.as_deref())?;
+        let Ok(from) = openat2::beneath(self.dir, self.name, For::Reading) else { return Ok(()) };
+        for name in xattr::all_names(&from)?.iter().filter(|name| is_users(name)) {
+            let Ok(name) = std::ffi::CString::new(name.as_slice()) else { continue };
+            // A note of some program's: no reason to refuse the content.
+            if let Ok(Some(value)) = xattr::get_all(&from, &name) {
+                xattr::set(fd, &name, &value).ok();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_users(name: &[u8]) -> bool {
+    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
 }
 
 /// A temporary entry, removed unless it was renamed into place.
@@ -187,6 +214,7 @@ pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Resul
     }
     fault::point();
     place.give(&fd)?;
+    place.attribute(&fd)?;
     // Setuid, setgid and sticky never come back from a jail.
     at::set_mode(&fd, new.mode & 0o777)?;
     // A time that the file system cannot hold is no reason to refuse the content.
