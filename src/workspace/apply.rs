@@ -351,6 +351,10 @@ impl<'a> Work<'a> {
         {
             level.withheld = true;
         }
+        if self.opened_up(&item, verdict) {
+            self.close(item.change, verdict, Ok(()));
+            return;
+        }
         if self.pass == Pass::Objects {
             // Nothing is put where something else has to go first.
             if let Some(level) = self.levels.last_mut() {

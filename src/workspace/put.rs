@@ -240,6 +240,16 @@ pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     Ok(at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?)
 }
 
+/// Set the permission bits of `dir`, which was opened and is to be `old` still; special bits stay.
+pub(super) fn open_up(dir: BorrowedFd<'_>, old: &Meta, mode: u32) -> Result<()> {
+    let now = at::fstat(dir)?;
+    if !now.same_inode(old) || now.mode != old.mode {
+        return Err(Refused::Raced);
+    }
+    fault::point();
+    Ok(at::set_mode_by_path_fd(dir, (now.mode & 0o7000) | (mode & 0o777))?)
+}
+
 /// Set the permission bits of an existing file or directory; a directory keeps its special bits.
 pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     let fd = openat2::beneath(place.dir, place.name, For::Naming)?;

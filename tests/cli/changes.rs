@@ -328,6 +328,27 @@ fn what_a_killed_apply_left_of_directories_that_are_not_writable_goes() {
 }
 
 #[test]
+fn a_directory_becomes_writable_before_what_is_in_it_changes() {
+    let p = Project::new();
+    p.outside(
+        "mkdir -p sub/dir && echo s > sub/s && echo d > sub/dir/d && echo m > sub/m && chmod 500 sub/dir sub",
+    );
+    settle();
+    changing(
+        &p,
+        "chmod 700 sub sub/dir; echo x > sub/n; rm sub/s; echo M > sub/m; rm -r sub/dir; mkdir sub/dir",
+    );
+    let ran = p.aj(["apply"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains("m sub/  (mode 0500 to 0700)"), "{ran:#?}");
+    assert_eq!(
+        p.outside("cat sub/n sub/m; stat -c '%n %a' sub sub/*"),
+        "x\nM\nsub 700\nsub/dir 755\nsub/m 644\nsub/n 644\n"
+    );
+    assert_eq!(p.aj(["apply"]).code, Some(0));
+}
+
+#[test]
 fn a_current_directory_that_is_gone_is_worded_as_for_exec() {
     let p = Project::new();
     let id = changing(&p, "touch new");

@@ -4,7 +4,8 @@
 use nix::errno::Errno;
 
 use super::super::put::{self, Place, Refused};
-use super::{Failure, Level, Work};
+use super::super::scan::Item;
+use super::{Failure, Level, Pass, Status, Verdict, Work};
 use crate::sys;
 use crate::sys::at::{self, FileKind};
 
@@ -22,6 +23,23 @@ impl Work<'_> {
             }
         });
         self.out.cleaned += cleaned;
+    }
+
+    /// Whether a directory that gives its owner all permissions now, and did not before, has got them: what
+    /// is in it could not be changed otherwise. Where that fails, it is tried again and told at its end.
+    pub(super) fn opened_up(&mut self, item: &Item, verdict: Verdict) -> bool {
+        let (Some(old), Some(new)) = (&item.old, &item.new) else { return false };
+        let opens = item.change.status == Status::ModeChanged
+            && (new.mode & 0o700, old.mode & 0o700 == 0o700) == (0o700, false);
+        if !(self.act && opens && verdict == Verdict::Apply && self.pass != Pass::Gone) {
+            return false;
+        }
+        let dir = self.scan.base.top().map_err(Refused::from);
+        let done = dir.and_then(|dir| put::open_up(dir, old, new.mode)).is_ok();
+        if let (true, Some(level)) = (done, self.levels.last_mut()) {
+            level.touched = true;
+        }
+        done
     }
 
     /// Make the directories on the way that the host does not have yet.
