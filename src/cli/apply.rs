@@ -138,6 +138,7 @@ pub(super) fn finish_quietly(ui: &Ui, done: &Applied, allow_exec_files: bool) ->
 struct Asked {
     id: Id,
     flags: Vec<&'static str>,
+    to: Option<String>,
     paths: Vec<String>,
 }
 
@@ -149,7 +150,7 @@ impl Asked {
             (args.overwrite, "--overwrite"),
         ];
         let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
-        Asked { id, flags, paths: paths.iter().map(text::os).collect() }
+        Asked { id, flags, to: args.to.as_ref().map(text::os), paths: paths.iter().map(text::os).collect() }
     }
 
     /// The same command once more.
@@ -161,7 +162,9 @@ impl Asked {
     fn with(&self, flag: &'static str) -> String {
         let dashes = if self.paths.iter().any(|p| p.starts_with('-')) { "--" } else { "" };
         let words = ["aj", "apply", self.id.as_str()];
-        let words = words.iter().chain(&self.flags).chain([&flag, &dashes]).filter(|w| !w.is_empty());
+        let to = self.to.as_ref().map_or([""; 2], |dir| ["--to", dir]);
+        let words = words.iter().chain(&self.flags).chain([&flag]).chain(&to).chain([&dashes]);
+        let words = words.filter(|w| !w.is_empty());
         let words: Vec<String> = words.map(|w| (*w).to_owned()).chain(self.paths.iter().cloned()).collect();
         format!("`{}`", command_line(&words))
     }
@@ -282,6 +285,13 @@ mod tests {
             [
                 "apply the rest with `aj apply jl-0123456789abcdef --partial -- -x`",
                 "let the jail's version win with `aj apply jl-0123456789abcdef --overwrite -- -x`"
+            ]
+        );
+        let elsewhere = Args { to: Some("a b".into()), ..partial() };
+        assert_eq!(
+            hints(&conflict(Conflict::Changed), &asked(elsewhere, &["c"])),
+            [
+                "let the jail's version win with `aj apply jl-0123456789abcdef --partial --overwrite --to 'a b' c`"
             ]
         );
         // `--overwrite` would lead to the same conflict.

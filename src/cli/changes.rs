@@ -252,12 +252,12 @@ impl From<Error> for CommandError {
             Error::Base { .. } => {
                 shown.hint("the directory that the jail ran over was moved, removed or replaced by a link")
             }
-            Error::Replaced { .. } => shown
+            Error::Replaced { id, .. } => shown
                 .hint("move the directory that the jail ran over back to its place")
-                .hint("`aj apply --overwrite` puts the changes into the one that is there now"),
+                .hint(format!("`aj apply {id} --overwrite` puts the changes into the one that is there now")),
             Error::Apply { source: Apply::Busy, .. } => shown.hint("wait for it and try again"),
-            Error::Apply { source: Apply::NoSpace { .. }, .. } => {
-                shown.hint("free some space, or apply a part: `aj apply PATH…`")
+            Error::Apply { source: Apply::NoSpace { .. }, id, .. } => {
+                shown.hint(format!("free some space, or apply a part: `aj apply {id} PATH…`"))
             }
             Error::Outside { .. } => shown.hint("name paths below it, or a jail that ran elsewhere"),
             Error::Workspace(_)
@@ -327,6 +327,28 @@ pub(super) mod tests {
             ..sample("l", "modified")
         };
         assert_eq!(line(&link), "M l -> /etc/passwd  (leads out of the tree; changed)");
+    }
+
+    #[test]
+    fn hints_to_apply_name_the_tree() {
+        use crate::workspace::apply::Error as Apply;
+        let (id, base) = ("ws-0123456789abcdef".to_owned(), "/p".to_owned());
+        let full = Error::Apply {
+            id: id.clone(),
+            base: base.clone(),
+            source: Apply::NoSpace { needed: 2, free: 1 },
+        };
+        let replaced = Error::Replaced { id, base };
+        for (e, wanted) in [
+            (full, "free some space, or apply a part: `aj apply ws-0123456789abcdef PATH…`"),
+            (
+                replaced,
+                "`aj apply ws-0123456789abcdef --overwrite` puts the changes into the one that is there now",
+            ),
+        ] {
+            let error = CommandError::from(e);
+            assert_eq!(error.hints.last().map(String::as_str), Some(wanted));
+        }
     }
 
     #[test]

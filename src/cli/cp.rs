@@ -10,11 +10,13 @@ use super::exit::{self, Exit};
 use super::files::{partial, warn_if_running};
 use super::fs::{parse_mode, unexpected};
 use super::ui::Ui;
-use crate::base::size;
+use crate::base::quote::command_line;
+use crate::base::{size, text};
 use crate::ops::files::copy::{Options, out, stream};
 use crate::ops::files::order::{Answer, Given, Order, Sent};
 use crate::ops::files::{Error, Target, inside, volume};
 use crate::schema::files::Copied;
+use crate::workspace::view::Error as View;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,7 +135,8 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             let what = if args.recursive { Sent::Tar } else { Sent::Stream };
             let given = Given { no_clobber: args.no_clobber, mode: args.mode, exclude: args.exclude.clone() };
             let order = Order::Copy { to: to.to_owned(), what, options: given };
-            match order.carry_out(ws, &mut std::io::stdin().lock(), &progress)? {
+            let done = order.carry_out(ws, &mut std::io::stdin().lock(), &progress);
+            match done.map_err(|e| not_into_directory(e, &args))? {
                 Answer::Copied(copied) => copied,
                 Answer::Done(_) | Answer::Replaced(_) => return Err(unexpected()),
             }
@@ -149,6 +152,22 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
     };
     drop(progress);
     told(ui, &copied, true)
+}
+
+/// The bytes of a file have no name that they could have in a directory.
+fn not_into_directory(e: Error, args: &Args) -> CommandError {
+    let is_directory = matches!(&e, Error::View(View::Is { is: "a directory", .. }));
+    let error = CommandError::from(e);
+    if !is_directory || args.recursive {
+        return error;
+    }
+    let to = text::os(&args.to);
+    let slash = if to.ends_with(['/', ':']) { "" } else { "/" };
+    let command = |words: &[&str]| command_line(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+    let file = command(&["aj", "cp", "-", &format!("{to}{slash}FILE")]);
+    CommandError { hints: Vec::new(), ..error }
+        .hint(format!("name a file in it: `{file}`"))
+        .hint(format!("a tar stream goes into it with `{}`", command(&["aj", "cp", "-r", "-", &to])))
 }
 
 fn no_stdout(e: std::io::Error) -> CommandError {

@@ -166,6 +166,8 @@ pub enum Error {
     /// Another directory has the name of the base now.
     #[error("`{base}` is not the directory that the jail ran over")]
     Replaced {
+        /// The jail.
+        id: String,
         /// The tree's base.
         base: String,
     },
@@ -199,6 +201,8 @@ pub enum Error {
     /// Nothing could be applied.
     #[error("could not apply to `{base}`")]
     Apply {
+        /// The jail.
+        id: String,
         /// The tree's base.
         base: String,
         /// Why.
@@ -306,7 +310,7 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
         overwrite: options.overwrite,
     };
     let one = |layer: Layer<'_>, options_here: &compare::Options, dry_run| {
-        let failed = |source| Error::Apply { base: text::os(layer.base), source };
+        let failed = |source| Error::Apply { id: tree.id.to_string(), base: text::os(layer.base), source };
         let upper = layer.open().map_err(|e| failed(e.into()))?;
         // The user's word covers the directory itself, too.
         let opened = if options.overwrite { base::open_any(layer)? } else { base::open(layer)? };

@@ -221,6 +221,13 @@ pub fn each_name(dir: impl AsFd, mut f: impl FnMut(&[u8])) -> Result<()> {
     Ok(())
 }
 
+/// Whether the permissions of the directory `dir`, and nothing else, let the caller change its entries.
+pub fn may_write_in(dir: impl AsFd) -> bool {
+    use nix::fcntl::AtFlags;
+    use nix::unistd::{AccessFlags, faccessat};
+    faccessat(dir, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS).is_ok()
+}
+
 /// The target of a symbolic link.
 pub fn read_link(dir: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
     let c = component(name)?;

@@ -44,6 +44,8 @@ use crate::sys;
 use crate::sys::at::{self, FileKind, Stamp};
 use crate::sys::openat2::{self, For};
 
+mod directories;
+
 /// Bytes of path text that a report holds at most; further entries are counted only.
 const PATHS_LIMIT: usize = 256 << 20;
 
@@ -327,24 +329,15 @@ impl<'a> Work<'a> {
                 let mut level = Level { name: self.scan.name().to_vec(), ..Level::default() };
                 level.withheld = self.levels.last().is_some_and(|l| l.withheld);
                 self.levels.push(level);
-                self.clean();
                 if let Some(item) = item {
                     self.directory(item);
                 }
+                self.clean();
             }
             Event::Item(item) => self.item(item),
             Event::Skip(skipped) if matches!(self.pass, Pass::All | Pass::Rest) => self.out.skip(skipped),
             Event::Skip(_) => {}
             Event::Leave => self.leave(),
-        }
-    }
-
-    fn clean(&mut self) {
-        if self.act && self.scan.base_here() {
-            // Leftovers that stay do no harm, and the host may refuse to list a directory.
-            if let Ok(n) = self.scan.base.top().and_then(put::clean) {
-                self.out.cleaned += n;
-            }
         }
     }
 
@@ -358,6 +351,10 @@ impl<'a> Work<'a> {
             && let Some(level) = self.levels.last_mut()
         {
             level.withheld = true;
+        }
+        if self.opened_up(&item, verdict) {
+            self.close(item.change, verdict, Ok(()));
+            return;
         }
         if self.pass == Pass::Objects {
             // Nothing is put where something else has to go first.
@@ -453,6 +450,9 @@ impl<'a> Work<'a> {
         if item.change.status != Status::Deleted {
             self.ensure()?;
         }
+        if let Some(e) = &item.shut {
+            return Err(Refused::Failed(e.clone()));
+        }
         let name = self.scan.name();
         let place = Place { dir: self.scan.base.top()?, name, old: item.old.as_ref() };
         // Taking one of several names away moves the ctime that the other names are judged by.
@@ -503,66 +503,6 @@ impl<'a> Work<'a> {
             (_, Kind::Directory | Kind::Special, _) | (_, _, None) => {
                 Err(sys::Error::new("apply", "", Errno::EINVAL).into())
             }
-        }
-    }
-
-    /// Make the directories on the way that the host does not have yet.
-    fn ensure(&mut self) -> Result<(), Refused> {
-        while !self.scan.base_here() {
-            let at = self.scan.base.depth();
-            let Some(frame) = self.scan.frames.get(at) else { break };
-            let (mode, name) = (frame.mode, &self.scan.path[frame.name_at..frame.end]);
-            let place = Place { dir: self.scan.base.top()?, name, old: frame.replaces.as_ref() };
-            put::directory(&place, mode)?;
-            let name = name.to_vec();
-            self.scan.base.enter(&name)?;
-            let made = self.scan.base.meta()?;
-            self.out.put.extend(made.btime.map(|born| (made.ino, born)));
-            // Each directory on the way from the first that was made.
-            for level in self.levels.iter_mut().skip(at.saturating_sub(2)) {
-                level.touched = true;
-            }
-            if mode & 0o700 != 0o700
-                && let Some(level) = self.levels.get_mut(at - 1)
-            {
-                level.mode = Some(mode);
-            }
-        }
-        Ok(())
-    }
-
-    /// The directory entered last is done: its permission bits, if they had to wait.
-    fn leave(&mut self) {
-        let Some(level) = self.levels.pop() else { return };
-        self.set_bits(&level);
-        if self.act && (level.touched || level.mode.is_some()) {
-            self.note_directory(&level.name);
-        }
-    }
-
-    /// Remember a directory that was made, or that entries came to and went from.
-    fn note_directory(&mut self, name: &[u8]) {
-        if let Ok(now) = self.scan.base.top().and_then(|dir| at::stat(dir, name))
-            && now.kind == FileKind::Dir
-        {
-            self.out.put.push((now.ino, now.ctime));
-        }
-    }
-
-    fn set_bits(&mut self, level: &Level) {
-        let (true, Some(mode)) = (self.act, level.mode) else { return };
-        let done = self
-            .scan
-            .base
-            .top()
-            .map_err(Refused::from)
-            .and_then(|dir| put::mode(&Place { dir, name: &level.name, old: None }, mode));
-        if let Err(refused) = done {
-            let error = match refused {
-                Refused::Failed(e) | Refused::Shut(e) => e,
-                Refused::Raced => sys::Error::new("chmod", "", Errno::ESTALE),
-            };
-            self.fail(error);
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::sys::{self, copy};
 impl Scan<'_> {
     pub(super) fn deletion(&mut self, name: &[u8], old: Meta) -> Option<Event> {
         let mut change = self.change(Status::Deleted, old.kind.into(), None, Some(&old));
-        self.conflict_of_replacing(name, &old, &mut change);
+        let shut = self.conflict_of_replacing(name, &old, &mut change);
         change.host_executed = self.host_executed(name);
-        Some(Event::Item(Item { change, new: None, old: Some(old), content: None }))
+        Some(Event::Item(Item { change, new: None, old: Some(old), content: None, shut }))
     }
 
     pub(super) fn file(&mut self, name: &[u8], new: Meta, old: Option<Meta>) -> Option<Event> {
@@ -37,9 +37,7 @@ impl Scan<'_> {
         };
         let mut change = self.change(status, Kind::File, Some(&new), old.as_ref());
         change.hard_links = new.nlink > 1;
-        if let Some(old) = &old {
-            self.conflict_of_replacing(name, old, &mut change);
-        }
+        let shut = old.as_ref().and_then(|old| self.conflict_of_replacing(name, old, &mut change));
         let mut content = None;
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             let ours = self.read_manifest(name);
@@ -50,7 +48,7 @@ impl Scan<'_> {
         } else {
             self.host_executed(name)
         };
-        Some(Event::Item(Item { change, new: Some(new), old, content }))
+        Some(Event::Item(Item { change, new: Some(new), old, content, shut }))
     }
 
     /// The host's entry is what the jail has, whoever made it so, most likely an apply that was killed before it
@@ -132,15 +130,13 @@ impl Scan<'_> {
         let mut change = self.change(status, Kind::Symlink, Some(&new), old.as_ref());
         change.leads_out = leads_out(&self.path, &target);
         change.target = Some(target);
-        if let Some(old) = &old {
-            self.conflict_of_replacing(name, old, &mut change);
-        }
+        let shut = old.as_ref().and_then(|old| self.conflict_of_replacing(name, old, &mut change));
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             Some("its scripts are elsewhere")
         } else {
             self.host_executed(name).or_else(|| self.classifier.link_reason())
         };
-        Some(Event::Item(Item { change, new: Some(new), old, content: None }))
+        Some(Event::Item(Item { change, new: Some(new), old, content: None, shut }))
     }
 
     pub(super) fn change(
@@ -187,17 +183,25 @@ impl Scan<'_> {
         old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
     }
 
-    /// What speaks against removing or replacing `old`, and how much is below it.
-    pub(super) fn conflict_of_replacing(&self, name: &[u8], old: &Meta, change: &mut Change) {
+    /// What speaks against removing or replacing `old`, and how much is below it. What is returned: why
+    /// it could not be removed whole.
+    pub(super) fn conflict_of_replacing(
+        &self,
+        name: &[u8],
+        old: &Meta,
+        change: &mut Change,
+    ) -> Option<sys::Error> {
         if change.conflict == Some(Conflict::Above) {
-            return;
+            return None;
         }
+        let mut shut = None;
         let found = if old.kind == FileKind::Dir && self.options.hidden.hides_below(&self.path) {
             Some(Conflict::Hidden)
         } else if old.kind == FileKind::Dir {
             match self.base.top().and_then(|dir| survey(dir, name, |meta| self.changed(meta))) {
                 Ok(seen) => {
                     change.below = seen.files;
+                    shut = seen.shut;
                     if seen.mount {
                         Some(Conflict::Mount)
                     } else if seen.unreadable {
@@ -216,5 +220,6 @@ impl Scan<'_> {
             Some(above) if found.is_none_or(Conflict::may_be_overridden) => Some(above),
             _ => found,
         };
+        shut
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! New content is written to a temporary file in the same directory and renamed into place, so that
 //! at every instant the name has either the old content or the new. Directories are removed by
-//! renaming them to a temporary name first. A process that is killed leaves at most temporary
+//! renaming them to a temporary name first, and get their name back where they cannot be. A process that is killed leaves at most temporary
 //! entries, which the next apply removes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -163,7 +163,12 @@ impl<'a> Temporary<'a> {
                         // From here on the temporary name is the old directory's.
                         self.keep = true;
                         fault::point();
-                        remove_tree(place.dir, &self.name)?;
+                        if let Err(refused) = take_apart(place.dir, &self.name, old) {
+                            // It has its name again, and what was to take its place goes.
+                            self.keep =
+                                at::rename(place.dir, &self.name, place.name, Replace::Exchange).is_err();
+                            return Err(refused);
+                        }
                     }
                 }
             }
@@ -263,6 +268,16 @@ pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     Ok(at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?)
 }
 
+/// Set the permission bits of `dir`, which was opened and is to be `old` still; special bits stay.
+pub(super) fn open_up(dir: BorrowedFd<'_>, old: &Meta, mode: u32) -> Result<()> {
+    let now = at::fstat(dir)?;
+    if !now.same_inode(old) || now.mode != old.mode {
+        return Err(Refused::Raced);
+    }
+    fault::point();
+    Ok(at::set_mode_by_path_fd(dir, (now.mode & 0o7000) | (mode & 0o777))?)
+}
+
 /// Set the permission bits of an existing file or directory; a directory keeps its special bits.
 pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     let fd = openat2::beneath(place.dir, place.name, For::Naming)?;
@@ -298,21 +313,38 @@ pub(super) fn remove(place: &Place<'_>) -> Result<()> {
         done => done.map_err(Refused::in_directory)?,
     }
     fault::point();
-    Ok(remove_tree(place.dir, &aside.name)?)
+    let old = place.old.ok_or(Refused::Raced)?;
+    take_apart(place.dir, &aside.name, old).inspect_err(|_| {
+        // What is left of it is not to lie there under a name that nobody knows.
+        at::rename(place.dir, &aside.name, place.name, Replace::No).ok();
+    })
 }
 
-/// Remove what an earlier, killed apply left in `dir`. Returns how many entries.
-pub(super) fn clean(dir: BorrowedFd<'_>) -> sys::Result<u64> {
-    let leftovers = Names::read(dir, is_temporary)?;
-    let mut cleaned = 0;
-    for i in 0..leftovers.len() {
-        let Some(name) = leftovers.get(i) else { break };
-        match at::stat_opt(dir, name)? {
-            Some(m) if m.kind == FileKind::Dir => remove_tree(dir, name)?,
-            Some(_) => at::remove_file(dir, name)?,
-            None => continue,
-        }
-        cleaned += 1;
+/// Remove the directory `aside` of `dir`, which is `old` if nobody was faster.
+fn take_apart(dir: BorrowedFd<'_>, aside: &[u8], old: &Meta) -> Result<()> {
+    if !at::stat(dir, aside)?.same_inode(old) {
+        return Err(Refused::Raced);
     }
-    Ok(cleaned)
+    Ok(remove_tree(dir, aside)?)
+}
+
+/// Remove what an earlier, killed apply left in `dir`. Returns how many entries; `failed` is told which
+/// could not be removed.
+pub(super) fn clean(dir: BorrowedFd<'_>, failed: &mut dyn FnMut(&[u8], sys::Error)) -> u64 {
+    // The host may refuse to list a directory: then nothing was put there either.
+    let leftovers = Names::read(dir, is_temporary).unwrap_or_default();
+    let mut cleaned = 0;
+    for name in (0..leftovers.len()).filter_map(|i| leftovers.get(i)) {
+        let removed = match at::stat_opt(dir, name) {
+            Ok(Some(m)) if m.kind == FileKind::Dir => remove_tree(dir, name),
+            Ok(Some(_)) => at::remove_file(dir, name),
+            Ok(None) => continue,
+            Err(e) => Err(e),
+        };
+        match removed {
+            Ok(()) => cleaned += 1,
+            Err(e) => failed(name, e),
+        }
+    }
+    cleaned
 }

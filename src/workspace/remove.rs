@@ -1,18 +1,19 @@
 //! Looking over and removing whole directories of the host, without recursion.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
 use super::names::Names;
 use super::trail::Trail;
+use crate::base::text;
 use crate::store::fault;
 use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
 use crate::sys::{Error, Result};
 
 /// What is in a directory that would be removed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Survey {
     /// Entries that are not directories.
     pub(super) files: u64,
@@ -22,6 +23,8 @@ pub(super) struct Survey {
     pub(super) mount: bool,
     /// A part of it could not be read.
     pub(super) unreadable: bool,
+    /// A directory in it that nothing can be removed from, also by making it writable.
+    pub(super) shut: Option<Error>,
 }
 
 /// Look over the directory `name` of `parent`. `changed` judges one entry.
@@ -31,7 +34,7 @@ pub(super) fn survey(
     changed: impl Fn(&at::Meta) -> bool,
 ) -> Result<Survey> {
     let mut out = Survey::default();
-    walk(parent, name, |step| {
+    walk(parent, name, Doors::AsTheyAre, |step| {
         match step {
             Step::Entry(_, _, meta) => {
                 out.changed |= changed(meta);
@@ -41,6 +44,11 @@ pub(super) fn survey(
             }
             Step::Refused(e) if e.errno == Errno::EXDEV => out.mount = true,
             Step::Refused(_) => out.unreadable = true,
+            Step::Filled(dir, name) => {
+                if out.shut.is_none() && !lets_remove(dir) {
+                    out.shut = Some(Error::new("rmdir", text::printable(name), Errno::EACCES));
+                }
+            }
             Step::Left(..) => {}
         }
         Ok(())
@@ -48,11 +56,17 @@ pub(super) fn survey(
     Ok(out)
 }
 
-/// Remove the directory `name` of `parent` with everything in it.
+/// Whether entries of `dir` can be removed, once its owner has made it writable.
+fn lets_remove(dir: BorrowedFd<'_>) -> bool {
+    at::fstat(dir).is_ok_and(|m| m.uid == nix::unistd::geteuid().as_raw()) || at::may_write_in(dir)
+}
+
+/// Remove the directory `name` of `parent` with everything in it. Directories of the caller's own are made
+/// writable on the way: `parent` is where they were put to be removed.
 pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    walk(parent, name, |step| match step {
+    walk(parent, name, Doors::Opened, |step| match step {
         Step::Entry(dir, name, meta) if meta.kind != FileKind::Dir => at::remove_file(dir, name),
-        Step::Entry(..) => Ok(()),
+        Step::Entry(..) | Step::Filled(..) => Ok(()),
         Step::Left(dir, name) => {
             fault::point();
             at::remove_dir(dir, name)
@@ -66,21 +80,59 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 enum Step<'a> {
     /// An entry and the directory it is in.
     Entry(BorrowedFd<'a>, &'a [u8], &'a at::Meta),
+    /// A directory that was entered and has entries, and its name.
+    Filled(BorrowedFd<'a>, &'a [u8]),
     /// A directory whose entries are done, and the directory it is in.
     Left(BorrowedFd<'a>, &'a [u8]),
     /// A directory that could not be entered.
     Refused(Error),
 }
 
-fn walk(parent: BorrowedFd<'_>, name: &[u8], mut f: impl FnMut(Step<'_>) -> Result<()>) -> Result<()> {
-    let root = match openat2::beneath(parent, name, For::Passing) {
+/// What a walk does with directories that their owner may not read, enter or write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doors {
+    /// Nothing.
+    AsTheyAre,
+    /// It gives the owner all permissions, for good.
+    Opened,
+}
+
+impl Doors {
+    /// Enter `name` of `parent`: what is opened is a directory and no link, and its bits are those of what
+    /// was opened, whatever has the name by then.
+    fn enter(self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        let dir = openat2::beneath(parent, name, For::Passing)?;
+        if self == Doors::Opened {
+            let mode = at::fstat(&dir)?.mode;
+            if mode & 0o700 != 0o700 {
+                fault::point();
+                // Fails for a directory of another owner, whose bits may do for us or not.
+                at::set_mode_by_path_fd(&dir, mode | 0o700).ok();
+            }
+        }
+        Ok(dir)
+    }
+}
+
+fn walk(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    doors: Doors,
+    mut f: impl FnMut(Step<'_>) -> Result<()>,
+) -> Result<()> {
+    let root = match doors.enter(parent, name) {
         Ok(root) => root,
         Err(e) => return f(Step::Refused(e)),
     };
     let mut trail = Trail::new(root, For::Passing)?;
     let read = |dir: BorrowedFd<'_>| Names::read(dir.as_fd(), |_| true);
     let mut frames: Vec<(Names, usize)> = match read(trail.top()?) {
-        Ok(names) => vec![(names, 0)],
+        Ok(names) => {
+            if names.len() > 0 {
+                f(Step::Filled(trail.top()?, name))?;
+            }
+            vec![(names, 0)]
+        }
         Err(e) => return f(Step::Refused(e)),
     };
     while let Some((names, next)) = frames.last_mut() {
@@ -108,12 +160,17 @@ fn walk(parent: BorrowedFd<'_>, name: &[u8], mut f: impl FnMut(Step<'_>) -> Resu
         if meta.kind != FileKind::Dir {
             continue;
         }
-        if let Err(e) = trail.enter(name) {
+        if let Err(e) = doors.enter(trail.top()?, name).and_then(|dir| trail.enter_opened(dir)) {
             f(Step::Refused(e))?;
             continue;
         }
         match read(trail.top()?) {
-            Ok(names) => frames.push((names, 0)),
+            Ok(inner) => {
+                if inner.len() > 0 {
+                    f(Step::Filled(trail.top()?, name))?;
+                }
+                frames.push((inner, 0));
+            }
             Err(e) => {
                 trail.leave()?;
                 f(Step::Refused(e))?;

@@ -50,6 +50,8 @@ pub(super) struct Item {
     pub(super) old: Option<Meta>,
     /// The content that a decision was made on, where it was: what is written must be the same.
     pub(super) content: Option<Vec<u8>>,
+    /// Why the host's directory that has to go cannot.
+    pub(super) shut: Option<sys::Error>,
 }
 
 /// A directory on the way.
@@ -401,7 +403,7 @@ impl<'a> Scan<'a> {
         // What has to go before anything in it can come is told although only a part was asked for.
         let item = change
             .filter(|c| scope == Scope::Inside || c.status == Status::TypeChanged)
-            .map(|change| Item { change, new: Some(*new), old, content: None });
+            .map(|change| Item { change, new: Some(*new), old, content: None, shut: None });
         Ok(Some(Event::Enter(item)))
     }
 

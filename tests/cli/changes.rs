@@ -286,6 +286,68 @@ fn a_directory_that_cannot_be_changed_is_named() {
     said(&p.aj(["apply", "sub/new"]), "Permission denied (EACCES)");
 }
 
+/// A module cache: directories that nobody may write to, their owner included.
+const SHUT: &str = "mkdir -p shut/in/deep && echo s > shut/s && echo k > shut/in/k && echo d > shut/in/deep/d && \
+    chmod 555 shut/in/deep shut/in shut";
+
+#[test]
+fn directories_that_are_not_writable_go_whole_and_nothing_is_left_of_them() {
+    for (jail, wanted) in [
+        ("rm -rf shut", "f\n"),
+        ("rm -rf shut; echo file > shut", "f\nshut\n"),
+        ("rm -rf shut; mkdir shut; echo new > shut/n", "f\nshut\nshut/n\n"),
+        ("rm -rf shut/in; echo in > shut/in", "f\nshut\nshut/in\nshut/s\n"),
+    ] {
+        let p = Project::new();
+        p.write("f", "");
+        p.outside(SHUT);
+        settle();
+        changing(&p, &format!("chmod -R u+w shut; {jail}"));
+        let ran = p.aj(["apply", "--json"]);
+        assert_eq!(ran.code, Some(0), "{jail}: {ran:#?}");
+        assert_eq!(json(&ran.stdout)["failed"].as_array().unwrap().len(), 0, "{jail}: {ran:#?}");
+        let found = p.outside("find . -mindepth 1 -printf '%P\\n' | sort");
+        assert_eq!(found, wanted, "{jail}: {ran:#?}");
+    }
+}
+
+#[test]
+fn what_a_killed_apply_left_of_directories_that_are_not_writable_goes() {
+    let p = Project::new();
+    p.outside(SHUT);
+    // Links in it lead to what is to stay as it is.
+    p.outside(
+        "mkdir -m 500 ../kept && chmod u+w shut/in && ln -s ../../../kept shut/in/link && chmod u-w shut/in",
+    );
+    p.outside("mv shut .aj-apply-0123456789abcdef");
+    settle();
+    changing(&p, "echo new > n");
+    let ran = p.aj(["apply", "--json"]);
+    assert_eq!((ran.code, json(&ran.stdout)["cleaned"].as_u64()), (Some(0), Some(1)), "{ran:#?}");
+    assert_eq!(p.outside("ls -A; stat -c %a ../kept"), "n\n500\n");
+}
+
+#[test]
+fn a_directory_becomes_writable_before_what_is_in_it_changes() {
+    let p = Project::new();
+    p.outside(
+        "mkdir -p sub/dir && echo s > sub/s && echo d > sub/dir/d && echo m > sub/m && chmod 500 sub/dir sub",
+    );
+    settle();
+    changing(
+        &p,
+        "chmod 700 sub sub/dir; echo x > sub/n; rm sub/s; echo M > sub/m; rm -r sub/dir; mkdir sub/dir",
+    );
+    let ran = p.aj(["apply"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains("m sub/  (mode 0500 to 0700)"), "{ran:#?}");
+    assert_eq!(
+        p.outside("cat sub/n sub/m; stat -c '%n %a' sub sub/*"),
+        "x\nM\nsub 700\nsub/dir 755\nsub/m 644\nsub/n 644\n"
+    );
+    assert_eq!(p.aj(["apply"]).code, Some(0));
+}
+
 #[test]
 fn a_current_directory_that_is_gone_is_worded_as_for_exec() {
     let p = Project::new();

@@ -143,10 +143,13 @@ fn applying() {
     if !can_be_killed(&p) {
         return;
     }
-    let host = "rm -rf * && echo a > mod && echo b > del && mkdir -p gone/x dtof/q && echo 1 > gone/x/f && \
-        echo f > ftod && echo z > dtof/q/z && ln -s a link && echo c > bits";
+    let host = "chmod -R u+w . && rm -rf * && echo a > mod && echo b > del && mkdir -p gone/x dtof/q && echo 1 > gone/x/f && \
+        echo f > ftod && echo z > dtof/q/z && ln -s a link && echo c > bits && \
+        mkdir -p shut/in swap/in open && echo s | tee shut/f shut/in/f swap/in/f open/f >open/g && \
+        chmod 555 shut/in shut swap/in swap && chmod 500 open";
     let jail = "echo A > mod; rm del; rm -r gone ftod dtof; mkdir ftod; echo N > ftod/f; echo D > dtof; \
-        ln -sfn b link; chmod 755 bits; mkdir -p new/deep; echo E > new/deep/f; mkdir -m 700 empty";
+        ln -sfn b link; chmod 755 bits; mkdir -p new/deep; echo E > new/deep/f; mkdir -m 700 empty; \
+        chmod -R u+w shut swap open; rm -r shut swap open/f; echo S > swap; echo o > open/n; echo G > open/g";
     let list = "find . -printf '%P %y %m %l\\n' | sort; cat mod dtof ftod/f new/deep/f bits";
     let mut wanted = None;
     let steps = (1..200).find(|n| {

@@ -5,6 +5,28 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use super::{after, fails, fed, json};
 use crate::real::project::{Project, has, os, snapshot};
 
+/// The bytes of one file need a name; a directory has none for them.
+#[test]
+fn a_stream_into_a_directory_is_refused_by_the_name_that_was_given() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["ws", "create", "w"]);
+    p.runs(&["fs", "mkdir", "w", "dd/e", "-p"]);
+    for (to, shown, file) in [
+        ("w:.", ".", "w:./FILE"),
+        ("w:", ".", "w:FILE"),
+        ("w:/workspace", "/workspace", "w:/workspace/FILE"),
+        ("w:dd", "dd", "w:dd/FILE"),
+        ("w:dd/", "dd/", "w:dd/FILE"),
+    ] {
+        let ran = fed(&p, ["cp", "-", to], b"x");
+        fails(&ran, 1, &format!("`{shown}` is a directory\n"));
+        assert!(ran.stderr.contains(&format!("hint: name a file in it: `aj cp - {file}`\n")), "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("with `aj cp -r - {to}`\n")), "{ran:#?}");
+    }
+    p.write("e", "of the host");
+    fails(&p.aj(["cp", "e", "w:dd"]), 1, "`dd/e` is a directory\n");
+}
+
 #[test]
 fn a_directory_goes_in_and_comes_out_as_it_was() {
     let Some(p) = Project::in_jails() else { return };

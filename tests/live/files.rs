@@ -69,6 +69,18 @@ fn what_is_changed_from_outside_is_there_at_once_and_stays() {
     assert_eq!(shared.sh("cat x/moved/deep/f"), "of the jail\n");
     fails(&shared, &["fs", "rm", "api", "x"], 1, "is not empty");
     does(&shared, &["fs", "rm", "api", "-r", "x"], b"");
+    // As in a workspace at rest, directories that nobody may write to go as well; what links lead to stays.
+    shared.sh(
+        "mkdir -p shut/in ~/kept; touch shut/in/f; ln -s ~/kept shut/in/l; chmod 555 ~/kept shut/in shut",
+    );
+    std::fs::create_dir_all(shared.yard.ws.join("below/in")).unwrap();
+    std::fs::write(shared.yard.ws.join("below/in/f"), "of the host\n").unwrap();
+    for dir in ["below/in", "below"] {
+        let bits = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+        std::fs::set_permissions(shared.yard.ws.join(dir), bits).unwrap();
+    }
+    does(&shared, &["fs", "rm", "api", "-r", "shut", "below"], b"");
+    assert_eq!(shared.sh("stat -c %a ~/kept; chmod 755 ~/kept; rmdir ~/kept"), "555\n");
     does(&shared, &["fs", "write", "api", "/home/agent/h"], b"h");
     does(&shared, &["fs", "write", "api", "/workspace/w"], b"w");
     fails(&shared, &["fs", "write", "api", "/etc/hosts"], 4, "is not a part of the workspace");

@@ -121,7 +121,8 @@ fn another_directory_in_place_of_the_project_is_refused() {
         let ran = p.aj(words);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
         assert!(ran.stderr.contains("is not the directory that the jail ran over"), "{ran:#?}");
-        assert!(ran.stderr.contains("\nhint: "), "{ran:#?}");
+        let hint = format!("\nhint: `aj apply {} --overwrite` puts", p.newest());
+        assert!(ran.stderr.contains(&hint), "{ran:#?}");
     }
     assert_eq!(p.outside("cat src/a.c src/b.c"), "host\nkeep\n");
     p.outside("mv ../p ../other; mv ../p.old ../p");

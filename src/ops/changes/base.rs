@@ -17,7 +17,7 @@ pub(super) fn open(layer: Layer<'_>) -> Result<OwnedFd, Error> {
     let now = at::fstat(&base).map(|m| m.identity());
     match (then, now) {
         (Some(then), Ok(now)) if !then.is(&now) && at::keeps_identities(&base) => {
-            Err(Error::Replaced { base: text::os(layer.base) })
+            Err(Error::Replaced { id: layer.tree.to_string(), base: text::os(layer.base) })
         }
         _ => Ok(base),
     }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{DiffOptions, Error, Tree, base};
+use crate::base::id::Id;
 use crate::store::origin::Places;
 use crate::sys;
 use crate::sys::at::Stamp;
@@ -27,6 +28,8 @@ pub struct Part {
 /// One directory and its upper layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer<'a> {
+    /// The tree that it is a layer of.
+    pub(super) tree: Id,
     pub(super) base: &'a Path,
     pub(super) upper: &'a OwnedFd,
     /// Sealed layers below it, the newest first.
@@ -39,18 +42,25 @@ pub(super) struct Layer<'a> {
 impl Tree {
     /// The project's own directory.
     pub(super) fn main(&self) -> Layer<'_> {
-        Layer { base: &self.base, upper: &self.upper, below: &self.below, started: self.started, part: false }
+        Layer {
+            tree: self.id,
+            base: &self.base,
+            upper: &self.upper,
+            below: &self.below,
+            started: self.started,
+            part: false,
+        }
     }
 
     /// All of them, the project's own first.
     pub(super) fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        std::iter::once(self.main()).chain(self.parts.iter().map(Part::layer))
+        std::iter::once(self.main()).chain(self.parts.iter().map(|part| part.layer(self.id)))
     }
 }
 
 impl Part {
-    fn layer(&self) -> Layer<'_> {
-        Layer { base: &self.base, upper: &self.upper, below: &[], started: self.started, part: true }
+    fn layer(&self, tree: Id) -> Layer<'_> {
+        Layer { tree, base: &self.base, upper: &self.upper, below: &[], started: self.started, part: true }
     }
 }
 

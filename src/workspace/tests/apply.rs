@@ -269,6 +269,49 @@ fn leftovers_of_a_killed_apply_go_and_other_names_stay() {
     assert_eq!(f.listing(), ["d", "d/.aj-apply-note", "d/f", "other", "other/.aj-apply-0123456789abcdef"]);
 }
 
+/// As an ordinary user, of whom this thread has the rights, with somebody else's directory in the user's.
+#[test]
+fn a_directory_that_cannot_be_removed_whole_keeps_its_name() {
+    if !crate::sys::at::is_root() {
+        return eprintln!("SKIP: needs directories of another owner, which only root can make");
+    }
+    let user = nix::unistd::Uid::from_raw(65534);
+    // Found out before anything is touched, or on the way only: in a sticky directory anybody may make files.
+    for (mode, found_out, replaced) in
+        [(0o755, true, false), (0o755, true, true), (0o1777, false, false), (0o1777, false, true)]
+    {
+        let f = Fixture::new(&[("gone/own/f", "1"), ("gone/theirs/k", "1")]);
+        for name in ["", "gone", "gone/own", "gone/own/f"] {
+            nix::unistd::chown(&f.base(name), Some(user), None).unwrap();
+        }
+        nix::unistd::chown(&f.base("gone/theirs"), Some(nix::unistd::Uid::from_raw(12345)), None).unwrap();
+        chmod(f.base("gone/theirs"), mode);
+        if replaced {
+            f.jail("gone", "file");
+        } else if !f.whiteout("gone") {
+            return;
+        }
+        let mut f = f;
+        f.start();
+        let (upper, base) = f.fds();
+        let choice = super::super::apply::Choice { options: f.options(), ..Default::default() };
+        let r = std::thread::scope(|scope| {
+            let apply = || {
+                nix::unistd::setfsuid(user);
+                super::super::apply::apply(upper, base, &choice, &crate::monitor::Silent).unwrap()
+            };
+            scope.spawn(apply).join().unwrap()
+        });
+        let failed: Vec<&[u8]> = r.failed.iter().map(|failure| failure.path.as_slice()).collect();
+        assert_eq!((failed, r.totals.changes()), (vec![&b"gone"[..]], 0), "{mode:o} {replaced}: {r:?}");
+        let wanted: &[&str] = match found_out {
+            true => &["gone", "gone/own", "gone/own/f", "gone/theirs", "gone/theirs/k"],
+            false => &["gone", "gone/theirs", "gone/theirs/k"],
+        };
+        assert_eq!(f.listing(), wanted, "{mode:o} {replaced}: {r:?}");
+    }
+}
+
 #[test]
 fn paths_restrict_and_make_only_the_directories_they_need() {
     let f = Fixture::new(&[("a", "1")]);

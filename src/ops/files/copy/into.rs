@@ -132,6 +132,7 @@ impl<'a> Sink<'a> {
         let old = dir.find(name).map_err(view::Error::sys("look up", path))?;
         match old {
             Some(old) if old.meta.kind == FileKind::Dir => {
+                let path = if path.is_empty() { &self.top } else { path };
                 Err(view::Error::Is { path: path.to_vec(), is: "a directory" })
             }
             Some(_) => Ok(!self.options.no_clobber),
@@ -381,6 +382,9 @@ pub fn copy_stream_in(
     options: &Options,
 ) -> Result<Copied> {
     let spot = find_to_make(target, to)?;
+    if is_directory(&spot) {
+        return Err(view::Error::Is { path: to.as_bytes().to_vec(), is: "a directory" }.into());
+    }
     let editor = target.editor(spot.place, staging)?;
     let mut sink = Sink::new(editor, options, (target, "in"), (spot.place, spot.path));
     if !sink.file(b"", &mut |fd| pour(from, fd, u64::MAX), (FILE_MODE, None))? {
