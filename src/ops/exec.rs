@@ -221,8 +221,7 @@ fn give_code(ended: &mut Ended) {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    // Whatever is made on the host side is private; the command gets the caller's umask.
-    let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    let umask = sys::umask::callers();
     sys::signal::ignore_sigxfsz();
     if !request.alone
         && let Some(seat) = Seat::take(request)?
