@@ -303,7 +303,18 @@ fn attempt(
     };
     let serve = request.hold.as_ref().map(|hold| hold.serve(&prepared, settings, (request, seat.as_ref())));
     let Prepared {
-        state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, mut disk, ..
+        state,
+        spec,
+        mut plan,
+        mut policy,
+        etc: _etc,
+        root,
+        beside,
+        secrets,
+        seeds,
+        mut disk,
+        volumes,
+        ..
     } = prepared;
     if serve.is_some() {
         plan.serve = serve;
@@ -328,7 +339,7 @@ fn attempt(
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
-            return Err(e);
+            return Err(e.in_home_of(seat.as_ref(), &volumes));
         }
     };
     let filled = held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {
