@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use agentjail::cli;
-use agentjail::sys::alloc::Arena;
+use agentjail::sys::{alloc::Arena, umask};
 
 #[global_allocator]
 static ALLOCATOR: Arena = Arena;
 
 fn main() -> ExitCode {
+    umask::take();
     cli::complete::reply_if_asked();
     cli::run(std::env::args_os())
 }

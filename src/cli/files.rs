@@ -4,6 +4,7 @@ use super::error::CommandError;
 use super::exit;
 use super::state;
 use super::ui::Ui;
+use crate::ops::changes::Error as Tree;
 use crate::ops::files::{Error, Target};
 use crate::schema::files::{Failed, File};
 use crate::workspace::view::Error as View;
@@ -74,6 +75,7 @@ impl From<Error> for CommandError {
         };
         match e {
             Error::Tree(e) => e.into(),
+            Error::Baseless { title, source } => baseless(&title, source),
             Error::Workspace(e) => e.into(),
             Error::Volume(e) => e.into(),
             Error::State(ref e) => state::error(e),
@@ -113,6 +115,27 @@ impl From<Error> for CommandError {
             Error::Asked(_) => shown(exit::USAGE, "not_possible"),
         }
     }
+}
+
+/// The directory under a workspace is not there: what can be done, and what can be had without it.
+fn baseless(title: &str, e: Tree) -> CommandError {
+    let way = match &e {
+        Tree::Base { base, source } if source.name() == "ENOENT" => {
+            format!(
+                "make it again, and bring the changes into it: `mkdir -p '{base}' && aj apply {title} --overwrite`"
+            )
+        }
+        Tree::Base { base, .. } => {
+            format!("move what is at `{base}` away, and the directory back to its place")
+        }
+        _ => format!(
+            "move the directory that it was made over back to its place, or bring the changes into the one that is \
+             there now: `aj apply {title} --overwrite`"
+        ),
+    };
+    CommandError { hints: Vec::new(), ..e.into() }
+        .hint(way)
+        .hint(format!("its home and /output do not depend on it: `aj cp -r {title}:/output DIR`"))
 }
 
 fn view(e: View) -> CommandError {

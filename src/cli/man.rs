@@ -11,6 +11,7 @@ use super::exit::{self, Exit};
 use super::topics;
 use super::ui::Ui;
 use crate::base::text;
+use crate::ops;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +28,7 @@ pub(super) struct Args {
 pub(super) fn run(ui: &Ui, args: Args) -> CmdResult {
     let mut tree = commands::tree();
     tree.build();
-    let count = write(&tree, &args.dir).map_err(|e| {
+    let count = ops::with_umask(|| write(&tree, &args.dir)).map_err(|e| {
         let message = format!("could not write the manual pages to `{}`", text::os(&args.dir));
         CommandError::new(exit::FAILED, "man_failed", message).caused_by(&e)
     })?;

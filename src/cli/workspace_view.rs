@@ -110,10 +110,12 @@ impl From<Error> for CommandError {
         let (exit, code) = match &e {
             Error::State(e) => return state::error(e),
             Error::Policy(e) => return policy_error(e, exit::FAILED),
-            Error::NotFound(_) | Error::NoneHere(_) | Error::None => (exit::NOT_FOUND, "workspace_not_found"),
+            Error::NotFound(_) | Error::NoneHere(_) | Error::None | Error::Orphan { .. } => {
+                (exit::NOT_FOUND, "workspace_not_found")
+            }
             Error::Ambiguous { .. } => (exit::NOT_FOUND, "workspace_ambiguous"),
             Error::Taken { .. } => (exit::BUSY, "workspace_exists"),
-            Error::InUse { .. } => (exit::BUSY, "workspace_busy"),
+            Error::InUse { .. } | Error::Paused(_) => (exit::BUSY, "workspace_busy"),
             Error::Volume(e) => return super::volume::shown(e),
             Error::Still(_) | Error::Changes(_) | Error::Restless { .. } | Error::InMemory { .. } => {
                 (exit::BUSY, "workspace_not_still")
@@ -158,6 +160,9 @@ impl From<Error> for CommandError {
                 .hint(format!("see since when: `aj workspace show {name}`"))
                 .hint(format!("wait for its end: `aj workspace wait {name}`"))
                 .hint(format!("or end it: `aj workspace stop {name}`")),
+            Error::Paused(name) => shown
+                .hint(format!("let it go on: `aj resume {name}`"))
+                .hint(format!("or end it: `aj workspace stop {name}`")),
             Error::Restless { name, .. } => shown
                 .hint(format!("pause it, and it is copied however long that takes: `aj pause {name}`"))
                 .hint(format!("or fork it when nothing runs in it: `aj workspace wait {name}`")),
@@ -175,6 +180,11 @@ impl From<Error> for CommandError {
             Error::Unforkable { .. } => {
                 shown.hint("fork one over the main working tree, not a linked one or a submodule")
             }
+            Error::Orphan { child, .. } => shown
+                .hint(format!(
+                    "name another one over the same directory: `aj promote {child} --into WORKSPACE`"
+                ))
+                .hint(format!("or go on in the fork: it has all of it, `aj exec {child} -- COMMAND`")),
             Error::NoFork(_) => shown.hint("name the workspace: `--into WORKSPACE`"),
             Error::Unrelated { .. } => shown.hint("see what they lie over: `aj workspace list`"),
             Error::OtherId { parent, .. } => {

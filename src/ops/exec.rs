@@ -221,8 +221,7 @@ fn give_code(ended: &mut Ended) {
 
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
-    // Whatever is made on the host side is private; the command gets the caller's umask.
-    let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    let umask = sys::umask::callers();
     sys::signal::ignore_sigxfsz();
     if !request.alone
         && let Some(seat) = Seat::take(request)?
@@ -304,7 +303,18 @@ fn attempt(
     };
     let serve = request.hold.as_ref().map(|hold| hold.serve(&prepared, settings, (request, seat.as_ref())));
     let Prepared {
-        state, spec, mut plan, mut policy, etc: _etc, root, beside, secrets, seeds, mut disk, ..
+        state,
+        spec,
+        mut plan,
+        mut policy,
+        etc: _etc,
+        root,
+        beside,
+        secrets,
+        seeds,
+        mut disk,
+        volumes,
+        ..
     } = prepared;
     if serve.is_some() {
         plan.serve = serve;
@@ -329,7 +339,7 @@ fn attempt(
         Ok(tree) => tree,
         Err(e) => {
             held.abandon().map_err(Error::Launch)?;
-            return Err(e);
+            return Err(e.in_home_of(seat.as_ref(), &volumes));
         }
     };
     let filled = held.uppers(&plan).map_err(Error::Launch).and_then(|memory| {

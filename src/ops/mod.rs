@@ -24,3 +24,6 @@ pub mod tools;
 pub mod top;
 pub mod volumes;
 pub mod workspaces;
+
+/// Make what is the caller's and not ours, with the caller's umask.
+pub use crate::sys::umask::with_callers as with_umask;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 
 use crate::schema::workspace::Workspace;
+use crate::sys::umask;
 
 /// Bytes of one line at most; a longer one is cut in several.
 const LONGEST: u64 = 64 << 10;
@@ -36,6 +37,7 @@ pub fn run(
         let mut child = Command::new(&aj);
         child.args(["exec", "-T", workspace.id.as_str()]).args(flags).arg("--").args(command);
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        umask::hand_on(&mut child);
         match child.spawn() {
             Ok(mut child) => {
                 let (out, err) = (child.stdout.take(), child.stderr.take());

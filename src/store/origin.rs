@@ -21,7 +21,7 @@ use nix::fcntl::OFlag;
 
 use super::atomic::{self, Durability};
 use crate::base::stamp;
-use crate::sys::at::{Identity, Stamp};
+use crate::sys::at::{self, Identity, Stamp};
 use crate::sys::{errno, xattr};
 
 const ATTRIBUTE: &CStr = c"user.aj.base";
@@ -33,7 +33,7 @@ const LIMIT: usize = 4 << 20;
 /// Note in the directory of a tree which directory is at `base` now. A run can do without: it is
 /// judged by times then. Trees are used again over the same base, so the attribute mostly stands.
 pub(super) fn note(tree: impl AsFd, base: &Path) {
-    let identity = std::fs::metadata(base).map(|m| Identity::from(&m));
+    let identity = at::stat_path(base).map(|m| m.identity());
     let value = identity.map(|i| format!("{:x} {}", bind(base), print(&i))).unwrap_or_default();
     let noted = xattr::get(&tree, ATTRIBUTE);
     if !matches!(noted, Ok(Some(old)) if old == value.as_bytes()) {
@@ -250,7 +250,7 @@ mod tests {
         for d in [&a, &b] {
             std::fs::create_dir(d).unwrap();
         }
-        let is = |d: &Path| Identity::from(&std::fs::metadata(d).unwrap());
+        let is = |d: &Path| at::stat_path(d).unwrap().identity();
         let make = |base: &Path| trees::create_tree(&state, id(), base, None).unwrap();
         let tree = make(&a);
         if xattr::get(&tree, ATTRIBUTE).unwrap().is_none() {
@@ -258,6 +258,8 @@ mod tests {
             return;
         }
         assert_eq!(noted(&tree, &a), Some(is(&a)));
+        let told = at::fstat(std::fs::File::open(&a).unwrap()).unwrap().btime;
+        assert_eq!(noted(&tree, &a).unwrap().born, told, "whatever the C library");
         assert_eq!(noted(&tree, &b), None, "noted for another path");
         let older = format!("{:x} {}", bound_before(&a), print(&is(&a)));
         xattr::set(&tree, ATTRIBUTE, older.as_bytes()).unwrap();

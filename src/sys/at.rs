@@ -114,18 +114,6 @@ impl Meta {
     }
 }
 
-impl From<&std::fs::Metadata> for Identity {
-    fn from(meta: &std::fs::Metadata) -> Identity {
-        let since = |t: std::time::SystemTime| t.duration_since(std::time::UNIX_EPOCH).ok();
-        let born = meta
-            .created()
-            .ok()
-            .and_then(since)
-            .map(|d| Stamp { sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), nsec: d.subsec_nanos() });
-        Identity { ino: std::os::unix::fs::MetadataExt::ino(meta), born }
-    }
-}
-
 /// Whether the file system of `fd` is one of those known to keep the inode number of a directory for
 /// good, and to move ctime and mtime of a directory together when its entries change. Others (FUSE,
 /// FAT, overlayfs, the network) hand out another number after a while, or copy directories around.
@@ -174,10 +162,21 @@ pub fn fstat(fd: impl AsFd) -> Result<Meta> {
     statx(fd.as_fd(), c"", libc::AT_EMPTY_PATH)
 }
 
+/// Metadata of what is at `path`, links followed. The standard library knows no birth where it is built with musl.
+pub fn stat_path(path: &std::path::Path) -> Result<Meta> {
+    use std::os::unix::ffi::OsStrExt;
+    let c = super::openat2::path(path.as_os_str().as_bytes())?;
+    statx_at(nix::fcntl::AT_FDCWD, &c, 0).map_err(|e| e.on(crate::base::text::os(path)))
+}
+
 fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> {
+    statx_at(fd, name, flags | libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn statx_at(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> {
     // SAFETY: `statx` is plain integers; all zero is a valid value.
     let mut x: libc::statx = unsafe { std::mem::zeroed() };
-    let flags = flags | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let flags = flags | libc::AT_NO_AUTOMOUNT;
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_MNT_ID;
     // SAFETY: `name` is NUL-terminated, `x` is writable and outlives the call.
     let r = unsafe { libc::statx(fd.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut x) };
@@ -434,7 +433,7 @@ mod tests {
         std::fs::create_dir(&a).unwrap();
         let dir = std::fs::File::open(t.path()).unwrap();
         let first = stat(&dir, b"a").unwrap().identity();
-        assert_eq!(Identity::from(&std::fs::metadata(&a).unwrap()), first, "both ways of asking agree");
+        assert_eq!(stat_path(&a).unwrap().identity(), first, "both ways of asking agree");
         std::fs::rename(&a, &b).unwrap();
         assert!(stat(&dir, b"b").unwrap().identity().is(&first), "a rename keeps it");
         let reused = Identity { born: Some(Stamp { sec: 1, nsec: 2 }), ..first };

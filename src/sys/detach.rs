@@ -9,10 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::umask;
+
 /// Start it with these arguments in `dir`, which it knows by that name: its pid, and what it writes to its
 /// stdout. Its stdin and stderr lead nowhere.
 pub fn start<'a>(words: impl IntoIterator<Item = &'a OsStr>, dir: &Path) -> io::Result<(u32, File)> {
     let mut command = Command::new("/proc/self/exe");
+    umask::hand_on(&mut command);
     command
         .arg0("aj")
         .args(words)
@@ -34,6 +37,7 @@ pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32>
     let mut command = Command::new("/proc/self/exe");
     command.arg0("aj").args(words).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    umask::hand_on(&mut command);
     let parent = std::process::id();
     let end_with_parent = move || {
         // SAFETY: takes integers only.

@@ -30,6 +30,7 @@ pub mod signal;
 pub mod sink;
 pub mod terminal;
 pub mod title;
+pub mod umask;
 pub mod xattr;
 
 pub use error::{Error, Result, check, errno};

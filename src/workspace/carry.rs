@@ -118,9 +118,9 @@ pub(super) fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], meta:
         at::FileKind::Fifo => {
             let fail = |e| Error::new("mkfifo", printable(name), e);
             let path = openat2::path(name)?;
-            mknodat(to, path.as_c_str(), SFlag::S_IFIFO, Mode::from_bits_truncate(meta.mode & 0o777), 0)
-                .map_err(fail)?;
-            own_by_name(to, name, meta)
+            mknodat(to, path.as_c_str(), SFlag::S_IFIFO, Mode::empty(), 0).map_err(fail)?;
+            own_by_name(to, name, meta)?;
+            at::set_mode_by_path_fd(&openat2::beneath(to, name, For::Naming)?, meta.mode & 0o777)
         }
         at::FileKind::Dir
         | at::FileKind::Socket

@@ -171,7 +171,7 @@ impl Copy<'_, '_> {
         from.enter(name).inspect_err(|e| {
             // As an overlay shows it: a directory with nothing in it.
             if e.errno == Errno::EXDEV {
-                to.top().and_then(|to| at::make_dir(to, name, 0o755)).ok();
+                to.top().and_then(|to| empty(to, name)).ok();
             }
         })?;
         if from.meta()?.same_inode(&self.ask.apart) {
@@ -280,6 +280,12 @@ impl Copy<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// A directory with nothing in it, which everybody may read.
+fn empty(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    at::make_dir(dir, name, 0o700)?;
+    at::set_mode_by_path_fd(&openat2::beneath(dir, name, For::Naming)?, 0o755)
 }
 
 fn is_too_much(errno: Errno) -> bool {

@@ -60,6 +60,21 @@ fn however_often_the_layers_stay_few_and_a_fork_of_many_is_still_one() {
 }
 
 #[test]
+fn a_fork_whose_parent_was_removed_is_told_what_to_name() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "one\n");
+    p.runs(&["ws", "create", "w", "--from-dir", "."]);
+    p.runs(&["ws", "fork", "w", "--name", "k"]);
+    within(&p, "k", "echo two > f");
+    p.runs(&["ws", "rm", "w"]);
+    refused(&p, &["promote", "k"], 3, "`aj promote k --into WORKSPACE`");
+    refused(&p, &["promote", "k"], 3, "that `k` is a fork of was removed");
+    p.runs(&["ws", "create", "v", "--from-dir", "."]);
+    p.runs(&["promote", "k", "--into", "v"]);
+    assert_eq!(within(&p, "v", "cat f"), "two\n");
+}
+
+#[test]
 fn a_git_directory_elsewhere_is_not_left_behind_without_a_word() {
     let Some(p) = Project::in_jails() else { return };
     p.outside(

@@ -2,6 +2,7 @@
 //! command finds, and nothing that a jail or a repository planted redirects, hangs or defaces them.
 
 mod attacks;
+mod baseless;
 mod copy;
 mod property;
 mod search;

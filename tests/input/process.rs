@@ -95,6 +95,43 @@ fn any_umask_is_the_commands_and_nobody_elses() {
 }
 
 #[test]
+fn no_umask_shuts_the_state_for_those_who_come_later() {
+    for mask in ["0777", "0177"] {
+        let p = Project::new();
+        let under = format!(
+            "umask {mask}; \"$AJ\" -q workspace create w || exit 2; \"$AJ\" -q volume create v || exit 3; \
+             \"$AJ\" -q job start w --name j -- sh -c 'umask; id -un' || exit 4; \"$AJ\" -q wait j || exit 5; \
+             \"$AJ\" -q workspace create i --import . || exit 6; \"$AJ\" job logs j"
+        );
+        let ran = run(&p, &under);
+        assert!(ran.code == Some(0) && ran.stdout.ends_with(&format!("\n{mask}\nagent\n")), "{ran:#?}");
+        let later = "umask 022; \"$AJ\" exec w -- sh -c umask && \"$AJ\" -q job start w --name k -- true && \
+                     \"$AJ\" -q wait k && \"$AJ\" -q volume create u && \"$AJ\" -q workspace create x && \
+                     \"$AJ\" -q fork x -n 2 -- sh -c umask && \"$AJ\" exec i -- true && \"$AJ\" gc";
+        let ran = run(&p, later);
+        assert_eq!(ran.code, Some(0), "{mask}: {ran:#?}");
+        assert_eq!(ran.stdout.matches("0022").count(), 3, "{ran:#?}");
+        let modes = p.outside(
+            "find $AJ_STATE_DIR -maxdepth 2 -type d -not -path '*/cache/*' -printf '%m\\n' | sort -u",
+        );
+        assert_eq!(modes, "700\n", "{mask}");
+    }
+}
+
+#[test]
+fn what_is_written_for_the_caller_has_the_callers_umask() {
+    let p = Project::new();
+    let ran = run(
+        &p,
+        "umask 002; \"$AJ\" -q exec -- sh -c 'umask 0; echo x > made; mkdir in; echo y > in/z' && \"$AJ\" -q apply && \
+         \"$AJ\" -q workspace create w && \"$AJ\" exec w -- sh -c 'umask 0; echo x > ~/h' && \
+         \"$AJ\" cp w:/home/agent/h out && mkdir pages && \"$AJ\" -q man pages && \
+         stat -c %a made in in/z out pages/aj.1",
+    );
+    assert!(ran.code == Some(0) && ran.stdout.ends_with("\n666\n777\n666\n664\n664\n"), "{ran:#?}");
+}
+
+#[test]
 fn tiny_limits_work_or_are_named() {
     let p = Project::new();
     // A soft limit is ours to raise; the command's comes from the policy.

@@ -232,3 +232,33 @@ fn a_home_that_cannot_be_written_is_named() {
     assert_refused(&run(&p.top().join("plain")), &["/plain/.local/state/agentjail", "ENOTDIR"]);
     assert_refused(&run(Path::new("/proc")), &["/proc/.local"]);
 }
+
+#[test]
+fn the_hint_names_the_directory_that_is_shut() {
+    if is_root() {
+        return skip("root can enter every directory");
+    }
+    let p = Project::new();
+    p.runs(&["volume", "create", "v"]);
+    let shut = p.state().join("volumes");
+    std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let ran = p.aj(["volume", "create", "u"]);
+    let hint = format!("`chmod u+rwX '{}'`", shut.display());
+    assert!(ran.code == Some(1) && ran.stderr.contains(&hint), "{hint}: {ran:#?}");
+    p.outside(&format!("chmod u+rwX '{}'", shut.display()));
+    p.runs(&["volume", "create", "u"]);
+}
+
+#[test]
+fn a_cache_that_was_shut_is_not_blamed_on_the_machine() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["exec", "--", "true"]);
+    let cache = p.state().join("cache");
+    let mode = |bits| std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(bits)).unwrap();
+    mode(0o000);
+    let ran = p.aj(["exec", "--", "true"]);
+    mode(0o700);
+    let hint = format!("chmod u+rwX '{}'", cache.display());
+    assert!(ran.code == Some(125) && ran.stderr.contains(&hint), "{hint}: {ran:#?}");
+    assert!(!ran.stderr.contains("seccomp") && !ran.stderr.contains("sandbox"), "{ran:#?}");
+}

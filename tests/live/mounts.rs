@@ -178,11 +178,31 @@ fn what_a_jail_puts_in_the_way_of_a_volume_can_be_removed_as_the_hint_says() {
     assert!(shared.ends(std::time::Duration::from_secs(20)));
     let ran = said(&mut shared.aj(&["exec", "api", "--", "true"]));
     assert_eq!(ran.fate, 125, "{ran:#?}");
-    assert!(ran.err.contains("`aj fs rm WORKSPACE /home/agent/a`"), "{ran:#?}");
+    assert!(ran.err.contains("`aj fs rm api /home/agent/a`"), "{ran:#?}");
     does(&shared, &["fs", "rm", "api", "/home/agent/a"], b"");
     shared.sh("ls ~/a/b");
     assert!(shared.ends(std::time::Duration::from_secs(20)));
     // A directory on the way is no such thing.
     fails(&shared, &["fs", "rm", "-r", "api", "/home/agent/a"], 5, "mounted");
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "nothing is made through the link");
+}
+
+#[test]
+fn a_link_in_the_very_place_of_a_volume_goes_as_the_hint_says() {
+    let Some((shared, _more)) = mounted() else { return };
+    shared.sh("ln -s /etc ~/vv");
+    assert!(shared.ends(std::time::Duration::from_secs(20)));
+    does(&shared, &["volume", "create", "vv"], b"");
+    does(&shared, &["volume", "attach", "api", "vv:/home/agent/vv"], b"");
+    let ran = said(&mut shared.aj(&["exec", "api", "--", "true"]));
+    assert_eq!(ran.fate, 125, "{ran:#?}");
+    let said: Vec<&str> = ran.err.split('`').filter_map(|word| word.strip_prefix("aj ")).collect();
+    let sequence =
+        ["volume detach api vv", "fs rm api /home/agent/vv", "volume attach api vv:/home/agent/vv"];
+    assert_eq!(said, sequence, "{ran:#?}");
+    for line in sequence {
+        does(&shared, &line.split(' ').collect::<Vec<_>>(), b"");
+    }
+    shared.sh("touch ~/vv/there");
+    assert!(shared.ends(std::time::Duration::from_secs(20)));
 }

@@ -116,6 +116,10 @@ fn what_is_paused_stands_still_and_says_so() {
     assert_eq!(shared.shown()["status"], "paused");
     let ran = said(&mut shared.exec(&[], ["true"]));
     assert_eq!((ran.fate, ran.err.contains("aj resume api")), (5, true), "{ran:#?}");
+    let ran = shared.ws("rm", &[]);
+    let says = |word: &str| ran.err.contains(word);
+    assert_eq!((ran.fate, says("aj resume api"), says("workspace stop api")), (5, true, true), "{ran:#?}");
+    assert!(says("is paused") && !says("wait for its end"), "nothing ends meanwhile: {ran:#?}");
     let ran = said(&mut shared.aj(&["resume", "api"]));
     assert_eq!(ran.fate, 0, "{ran:#?}");
     let (a, b) = (shared.sh("cat /tmp/n; sleep 0.1"), shared.sh("cat /tmp/n"));

@@ -120,9 +120,15 @@ pub(in crate::cli) fn failed(e: op::Error) -> CommandError {
         }
         op::Error::UnknownTools { .. } => shown.hint("see the names: `aj help tools`"),
         op::Error::UnknownCache { .. } => shown.hint("see the names: `aj help caches`"),
-        op::Error::Home { path, .. } => {
-            shown.hint(format!("remove what is there: `aj fs rm WORKSPACE {path}`"))
+        op::Error::Home { path, workspace, volume: None, .. } => {
+            shown.hint(format!("remove what is there: `aj fs rm {workspace} {path}`"))
         }
+        // Where a volume is to be seen, no path leads to what is below it.
+        op::Error::Home { path, workspace, volume: Some(volume), .. } => shown
+            .hint(format!(
+                "remove what is there: `aj volume detach {workspace} {volume}`, then `aj fs rm {workspace} {path}`"
+            ))
+            .hint(format!("and have it again: `aj volume attach {workspace} {volume}:{path}`")),
         op::Error::Policy(_)
         | op::Error::Volume(_)
         | op::Error::Workspace(_)

@@ -23,6 +23,17 @@ pub(super) fn open(layer: Layer<'_>) -> Result<OwnedFd, Error> {
     }
 }
 
+impl Error {
+    /// The same once more, if it says that the directory that a tree lies over is gone, or another one.
+    pub(in crate::ops) fn of_base(&self) -> Option<Error> {
+        match self {
+            Error::Base { base, source } => Some(Error::Base { base: base.clone(), source: source.clone() }),
+            Error::Replaced { base } => Some(Error::Replaced { base: base.clone() }),
+            _ => None,
+        }
+    }
+}
+
 /// Open whatever directory has the name of the base.
 pub(super) fn open_any(layer: Layer<'_>) -> Result<OwnedFd, Error> {
     use std::os::unix::ffi::OsStrExt;

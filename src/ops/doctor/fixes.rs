@@ -1,6 +1,8 @@
 //! What to do about a start that failed and about a state directory that cannot be used: one text for
 //! `aj doctor`, `aj exec` and whatever reads the ledger.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 
 use super::RANGE;
@@ -15,6 +17,14 @@ pub fn fixes(step: &str, errno: &str) -> Vec<String> {
     if let Some(id) = env::AGENTJAIL.get() {
         let id = text::os(&id);
         return vec![format!("run aj outside: this is in the jail `{id}` already, and jails do not nest")];
+    }
+    // The machine is not to blame for a directory of ours that was shut.
+    if let (Some((_, path)), "EACCES", Ok(state)) = (step.split_once(' '), errno, layout::locate()) {
+        let path = path.trim_matches('`');
+        let shut = closed(path, &text::os(&state));
+        if shut != path {
+            return vec![open_up(&shut)];
+        }
     }
     host::fixes(step, errno, &read::machine(RANGE))
 }
@@ -71,9 +81,24 @@ fn state_call(e: &sys::Error) -> String {
             format!("move what is no directory away: `mv '{path}' '{path}.bad'`")
         }
         // Ours by its place, so it can be made ours by its mode.
-        (Errno::EACCES, Some(_)) => format!("let yourself write to it: `chmod u+rwX '{path}'`"),
+        (Errno::EACCES, Some(_)) => open_up(&closed(path, &state)),
         _ => ELSEWHERE.to_owned(),
     }
+}
+
+/// What is to be opened first: a directory on the way that its owner cannot enter, or the thing itself.
+fn closed(path: &str, state: &str) -> String {
+    let way = Path::new(path).ancestors().take_while(|dir| dir.starts_with(state));
+    way.filter(|dir| is_shut(dir)).last().map_or_else(|| path.to_owned(), text::os)
+}
+
+fn is_shut(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir() && meta.mode() & 0o700 != 0o700)
+}
+
+fn open_up(path: &str) -> String {
+    format!("let yourself write to it: `chmod u+rwX '{path}'`")
 }
 
 fn remake(path: &str) -> String {

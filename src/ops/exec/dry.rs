@@ -1,7 +1,5 @@
 //! `aj exec --dry-run`: everything that a run checks and works out, and nothing of it started.
 
-use nix::sys::stat::{Mode, umask};
-
 use super::disk::By;
 use super::limits::{self, Chosen};
 use super::seat::Seat;
@@ -53,8 +51,6 @@ fn held(effective: &Effective, limits: &Chosen, disk: &By) -> policy::Limits {
 pub fn explain(request: &Request) -> Result<Explained, Error> {
     drop(streams::inherited(request.status_fd)?);
     streams::terminal(request)?;
-    // The state directory may be made on the way, as by a run.
-    umask(Mode::from_bits_truncate(0o077));
     let mut warnings = Vec::new();
     let seat = Seat::look(request)?;
     let (older, place) = match again::take(request, seat.as_ref(), &mut warnings)? {

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::check::WayOut;
+use super::seat::Seat;
+use super::volumes::Volumes;
 use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::plan;
@@ -198,6 +200,10 @@ pub enum Error {
         path: String,
         /// What is in the way.
         source: sys::Error,
+        /// The workspace, once it is known.
+        workspace: String,
+        /// The volume that was to be seen at the very path.
+        volume: Option<String>,
     },
     /// The jail of a workspace cannot take the command.
     #[error(transparent)]
@@ -217,5 +223,14 @@ impl Error {
     /// Whether a directory was refused because the jail has one of its own in that place.
     pub fn place_is_taken(&self) -> bool {
         matches!(self, Error::Plan(plan::Error::Occupied { .. }))
+    }
+
+    /// The same, with what is known of the home that it is about.
+    pub(super) fn in_home_of(self, seat: Option<&Seat>, volumes: &Volumes) -> Error {
+        let Error::Home { path, source, .. } = self else { return self };
+        let workspace = seat.map(Seat::name).unwrap_or_default();
+        let volume =
+            volumes.described().into_iter().find(|volume| volume.path == path).map(|volume| volume.name);
+        Error::Home { path, source, workspace, volume }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn prepare(home: &Path, plan: &Plan, owner: Option<(u32, u32)>) -> Re
     }
     let failed = |path: &[u8]| {
         let path = format!("/home/agent/{}", text::printable(path));
-        move |e: sys::Error| Error::Home { path, source: e }
+        move |e: sys::Error| Error::Home { path, source: e, workspace: String::new(), volume: None }
     };
     let top = openat2::resolved(home.as_os_str().as_bytes()).map_err(failed(b""))?;
     for dir in &dirs {

@@ -171,7 +171,7 @@ pub(super) fn exec(
 /// Start the jail of the workspace that `request` names, unless it runs, and have it stay when nothing is left in
 /// it. Whether it was started now, and what is to be said.
 pub fn open(request: &Request) -> Result<(bool, Vec<String>), Error> {
-    let umask = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+    let umask = sys::umask::callers();
     sys::signal::ignore_sigxfsz();
     let seat = Seat::take(request)?.ok_or(workspaces_error())?;
     let (state, id) = (&seat.found.state, seat.found.id());

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::copy::{Holes, Options, Sum, into, stream};
 use super::order::{Answer, Given, Hands, Order, Sent};
 use super::wire::Fail;
-use super::{Error, Held, Meant, Result, Target};
+use super::{Base, Error, Held, Meant, Result, Target};
 use crate::base::id::{Id, Kind};
 use crate::jail::join::Live;
 use crate::monitor::{Monitor, Silent};
@@ -114,7 +114,7 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     let Some(live) = live::find(&state, id, &dir, &title).map_err(failed)? else { return Ok(None) };
     let turn = turn(&state, id, &dir)?.ok_or_else(|| Error::InUse(title.clone()))?;
     // What is in it is for the jail to see.
-    let (target, _) = Target::look(meant)?;
+    let (target, _) = Target::look(meant, Base::Needed)?;
     Ok(Some(Jail { live, state, id, target, _turn: turn }))
 }
 
@@ -232,6 +232,7 @@ fn open(told: &Told) -> Result<Target> {
         view,
         owners,
         volumes: super::mounts::Volumes::default(),
+        without: None,
         _held: Held::Inside,
     })
 }

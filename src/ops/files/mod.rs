@@ -50,6 +50,14 @@ pub enum Error {
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What a workspace lies over is not there any more, and the path is in it.
+    #[error("{source}")]
+    Baseless {
+        /// The workspace.
+        title: String,
+        /// Why it cannot be had.
+        source: changes::Error,
+    },
     /// Something in the tree.
     #[error(transparent)]
     View(#[from] view::Error),
@@ -119,6 +127,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What is said of a workspace whose directory is not there.
+    fn of_workspace(self, title: &str) -> Error {
+        match self {
+            Error::Tree(source) if source.of_base().is_some() && !title.starts_with("jl-") => {
+                Error::Baseless { title: title.to_owned(), source }
+            }
+            e => e,
+        }
+    }
+}
+
 /// Answers of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -136,6 +156,8 @@ pub struct Target {
     owners: Vec<Owners>,
     /// Volumes among them.
     volumes: mounts::Volumes,
+    /// Why the directory that it lies over is not in the view: only what the workspace has beside it is.
+    without: Option<changes::Error>,
     /// Keeps it from being removed or mounted meanwhile.
     _held: Held,
 }
@@ -157,7 +179,7 @@ impl Target {
             return volume::read(volume);
         }
         let meant = Meant::by(word, monitor)?;
-        let (target, in_memory) = Target::look(meant)?;
+        let (target, in_memory) = Target::look(meant, Base::Wanted)?;
         if in_memory {
             return Err(Error::InMemory(target.title.clone()));
         }
@@ -165,15 +187,17 @@ impl Target {
     }
 
     /// The same for whoever needs to know only where everything is. Whether what is in it is not to be seen now.
-    fn look(meant: Meant) -> Result<(Target, bool)> {
+    fn look(meant: Meant, base: Base) -> Result<(Target, bool)> {
         let tree = changes::open_tree(meant.id)?;
         let workspace = tree.running && meant.id.kind() == Kind::Workspace;
         let seen = if workspace { live::mounts(&meant.state, meant.id) } else { None };
         let in_memory = tree.in_memory;
-        let (view, owners, volumes) = view_of(&tree, seen)?;
         let (name, running) = (tree.id.to_string(), tree.running);
         let title = meant.title;
-        Ok((Target { name, title, running, view, owners, volumes, _held: Held::Read(tree) }, in_memory))
+        let seen = view_of(&tree, seen, base).map_err(|e| e.of_workspace(&title))?;
+        let Seen { view, owners, volumes, without } = seen;
+        let held = Held::Read(tree);
+        Ok((Target { name, title, running, view, owners, volumes, without, _held: held }, in_memory))
     }
 
     /// The same to change it. With the empty directory in which new things are made.
@@ -192,12 +216,14 @@ impl Target {
             Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
         let described = changes::tree_of_run(&tree)?;
-        let (view, owners, volumes) = view_of(&described, None)?;
+        let seen = view_of(&described, None, Base::Needed).map_err(|e| e.of_workspace(&title))?;
+        let Seen { view, owners, volumes, without } = seen;
         let staging =
             edit::begin(&tree, |run| last(&state, run))?.ok_or_else(|| Error::Live(title.clone()))?;
         let staging = Staging::Apart(staging);
         let name = id.to_string();
-        Ok((Target { name, title, running: false, view, owners, volumes, _held: Held::Edit(tree) }, staging))
+        let held = Held::Edit(tree);
+        Ok((Target { name, title, running: false, view, owners, volumes, without, _held: held }, staging))
     }
 
     /// Where it lies itself, when it is being changed.
@@ -219,7 +245,16 @@ impl Target {
 
     /// Find what `path` names and what is there. Following the last link or not.
     fn find(&self, path: &OsStr, last: Last) -> Result<Spot> {
-        Ok(self.view.find(path.as_bytes(), last)?)
+        let Some(source) = self.without.as_ref().and_then(changes::Error::of_base) else {
+            return Ok(self.view.find(path.as_bytes(), last)?);
+        };
+        let beside = path.as_bytes().starts_with(b"/").then(|| self.view.find(path.as_bytes(), last));
+        match beside {
+            None | Some(Err(view::Error::Elsewhere(_))) => {
+                Err(Error::Baseless { title: self.title.clone(), source })
+            }
+            Some(found) => Ok(found?),
+        }
     }
 
     /// One who changes the place that `spot` is in.
@@ -309,8 +344,31 @@ impl Drop for Target {
     }
 }
 
+/// Whether a tree can be looked at without the directory that it lies over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// It can: what a workspace has beside it does not depend on it.
+    Wanted,
+    /// It cannot.
+    Needed,
+}
+
+/// What is seen of a tree.
+struct Seen {
+    view: View,
+    owners: Vec<Owners>,
+    volumes: mounts::Volumes,
+    without: Option<changes::Error>,
+}
+
+/// In the place of what a workspace lies over: seen nowhere, because no component of a path is called so.
+fn stand_in(dir: &OwnedFd) -> Result<Place> {
+    let dir = openat2::beneath(dir, b".", For::Listing).map_err(view::Error::sys("open", b"."))?;
+    Ok(Place { at: vec![b"/".to_vec()], stack: Stack::plain(dir), mount: None })
+}
+
 /// What is seen of a tree, by whoever has looked at its live jail.
-fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>) -> Result<(View, Vec<Owners>, mounts::Volumes)> {
+fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>, base: Base) -> Result<Seen> {
     let mut places = Vec::new();
     let mut owners = Vec::new();
     let workspace = vec![b"workspace".to_vec()];
@@ -320,7 +378,17 @@ fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>) -> Result<(View, Ve
     };
     let caller = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let (mut beside, mut found) = (None, None);
-    for opened in tree.opened()? {
+    let (opened, without) = match tree.opened() {
+        Err(e) if base == Base::Wanted && e.of_base().is_some() && tree.id.kind() == Kind::Workspace => {
+            let dir = openat2::parent(&tree.upper, For::Listing).map_err(view::Error::sys("open", b"."))?;
+            places.push(stand_in(&dir)?);
+            owners.push(Owners { jail: None, bottom: caller });
+            beside = Some(dir);
+            (Vec::new(), Some(e))
+        }
+        opened => (opened?, None),
+    };
+    for opened in opened {
         owners.push(if at::is_root() {
             Owners { jail: Some(look(&opened.upper)?), bottom: look(&opened.base)? }
         } else {
@@ -366,9 +434,12 @@ fn view_of(tree: &changes::Tree, seen: Option<Vec<Mounted>>) -> Result<(View, Ve
         let mounted = mounts::of(&found, (tree, seen));
         volumes = mounts::add((&found.state, mounted), (&mut places, &mut owners))?;
     }
-    let elsewhere = places.first().filter(|place| place.at != workspace).map(|place| place.at.clone());
+    let elsewhere = places
+        .first()
+        .filter(|place| without.is_none() && place.at != workspace)
+        .map(|place| place.at.clone());
     let aliases = elsewhere.map(|at| (workspace, at)).into_iter().collect();
-    Ok((View { places, aliases }, owners, volumes))
+    Ok(Seen { view: View { places, aliases }, owners, volumes, without })
 }
 
 /// A path as it is shown in JSON.

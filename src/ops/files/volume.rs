@@ -65,6 +65,7 @@ fn target(held: store::Held, running: bool, hold: impl FnOnce(store::Held) -> He
         view: View { places: vec![place], aliases: Vec::new() },
         owners: vec![owners],
         volumes: super::mounts::Volumes::default(),
+        without: None,
         _held: hold(held),
     })
 }

@@ -58,6 +58,7 @@ impl From<Error> for Fail {
             | Error::Volume(_)
             | Error::NotLive(_)
             | Error::Unsure { .. }
+            | Error::Baseless { .. }
             | Error::Undone { .. } => Fail::Other(e.to_string()),
         }
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::stat::Mode;
 
 use super::start::Word;
 use super::{Error, Found};
@@ -189,15 +188,12 @@ impl Watch<'_> {
 
     /// Run it, and again where that was asked for.
     fn run(&mut self, signals: &SignalFd, explain: &dyn Explain) -> End {
-        // `exec` changes it, and hands on what it was.
-        let umask = nix::sys::stat::umask(Mode::empty());
         let mut row = 0;
         loop {
             if self.home.is_asked_to_stop(self.turn) {
                 return end((137, Duration::ZERO), None, true);
             }
             self.filed.record.runs = self.filed.record.runs.saturating_add(1);
-            nix::sys::stat::umask(umask);
             let began = Instant::now();
             let done = request(&self.filed.record, self.filed.policy())
                 .and_then(|request| exec::exec(&request, self));

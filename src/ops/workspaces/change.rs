@@ -7,6 +7,7 @@ use super::{Error, Found, life};
 use crate::base::clock;
 use crate::base::name::Name;
 use crate::monitor::Monitor;
+use crate::ops::exec::live;
 use crate::schema::workspace::WorkspaceDetail;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
@@ -56,6 +57,15 @@ pub(super) fn gone(found: &Found) -> Error {
     Error::NotFound(found.name().to_string())
 }
 
+/// Somebody uses it.
+fn in_use(found: &Found, by_run: bool) -> Error {
+    let name = found.name().to_string();
+    if by_run && live::is_paused(&found.state, found.id()) {
+        return Error::Paused(name);
+    }
+    Error::InUse { name, by_run }
+}
+
 /// Fail when something runs in one of them.
 pub fn refuse_used(all: &[Found]) -> Result<(), Error> {
     for found in all {
@@ -63,7 +73,7 @@ pub fn refuse_used(all: &[Found]) -> Result<(), Error> {
         if let Some(tree) = tree
             && !tree.try_share()?
         {
-            return Err(Error::InUse { name: found.name().to_string(), by_run: true });
+            return Err(in_use(found, true));
         }
     }
     Ok(())
@@ -78,7 +88,7 @@ pub fn remove(found: Found, force: bool, monitor: &dyn Monitor) -> Result<Worksp
         && !tree.lock_patiently()?
     {
         let by_run = tree.is_in_use()?;
-        let busy = || Error::InUse { name: filed.record.name.to_string(), by_run };
+        let busy = || in_use(&found, by_run);
         if !force {
             return Err(busy());
         }

@@ -81,6 +81,9 @@ pub enum Error {
         /// By a command; otherwise by somebody who reads.
         by_run: bool,
     },
+    /// Its jail stands still, and nothing in it ends meanwhile.
+    #[error("workspace `{0}` is in use: its jail is paused")]
+    Paused(String),
     /// It has parts that cannot be forked.
     #[error("workspace `{name}` cannot be forked or promoted: its git directory lies elsewhere")]
     Unforkable {
@@ -118,6 +121,14 @@ pub enum Error {
     /// It is no fork.
     #[error("workspace `{0}` is no fork of another")]
     NoFork(String),
+    /// What it is a fork of is not there any more.
+    #[error("the workspace that `{child}` is a fork of was removed ({parent})")]
+    Orphan {
+        /// The fork.
+        child: String,
+        /// What it was a fork of.
+        parent: Id,
+    },
     /// They lie over different directories.
     #[error("workspace `{child}` cannot become `{parent}`: they do not lie over the same directory")]
     Unrelated {

@@ -11,7 +11,10 @@ use crate::store::workspaces::{self, Filed};
 pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<WorkspaceDetail, Error> {
     let parent = match (into, child.filed.record.parent) {
         (Some(into), _) => into,
-        (None, Some(parent)) => find(Some(parent.as_str().as_ref()))?,
+        (None, Some(parent)) => match find(Some(parent.as_str().as_ref())) {
+            Err(Error::NotFound(_)) => return Err(Error::Orphan { child: child.name().to_string(), parent }),
+            found => found?,
+        },
         (None, None) => return Err(Error::NoFork(child.name().to_string())),
     };
     let state = &child.state;

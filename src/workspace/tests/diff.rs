@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use super::super::change::{Conflict, Options};
 use super::{Fixture, chmod, lines};
 use crate::store::planted::Planted;
+use crate::sys::at;
 
 #[test]
 fn each_kind_of_change_is_told_apart() {
@@ -100,7 +101,7 @@ fn an_opaque_directory_hides_nothing_that_the_host_made_later() {
     f.host("target/host-file", "host");
     f.host("target/sub/host-file", "host");
     let r = f.diff();
-    let expected: &[&str] = if std::fs::metadata(f.base("x")).unwrap().created().is_ok() {
+    let expected: &[&str] = if at::stat_path(&f.base("x")).unwrap().btime.is_some() {
         &["A target/out"]
     } else {
         &["A target/out", "D target/host-file!", "D target/sub/!"]

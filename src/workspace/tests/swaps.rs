@@ -2,6 +2,7 @@
 
 use super::super::change::{Conflict, Options};
 use super::{Fixture, chmod, lines};
+use crate::sys::at;
 
 fn rename(f: &Fixture, from: &str, to: &str) {
     std::fs::rename(f.base(from), f.base(to)).unwrap();
@@ -155,7 +156,7 @@ fn a_directory_that_the_host_made_anew_is_judged_by_its_entries() {
     std::fs::remove_dir_all(f.base("d")).unwrap();
     f.host("d/a", "checked out again");
     chmod(f.base("d"), 0o755);
-    if std::fs::metadata(f.base("d")).unwrap().created().is_ok() {
+    if at::stat_path(&f.base("d")).unwrap().btime.is_some() {
         assert_eq!(lines(&f.diff_with(&options).changes), ["M d/a!", "A d/new"]);
     }
 }

@@ -6,8 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, umask};
-
 use super::super::read::regular;
 use super::super::{Error, Result, Target, directory, why};
 use super::{Options, Sum, special};
@@ -33,13 +31,6 @@ fn host(what: &'static str, path: &Path, source: io::Error) -> Error {
 
 fn call(e: sys::Error) -> io::Error {
     io::Error::from(e.errno)
-}
-
-/// The caller's umask. There is one thread.
-fn current_umask() -> u32 {
-    let now = umask(Mode::from_bits_truncate(0o077));
-    umask(now);
-    now.bits()
 }
 
 /// Whether a spot is a directory.
@@ -75,7 +66,7 @@ pub fn copy_out(
     let how = How {
         no_clobber: options.no_clobber,
         mode: options.mode,
-        umask: current_umask(),
+        umask: sys::umask::callers().bits(),
         excludes: &|path, is_dir| options.excludes(path, is_dir),
     };
     if !is_directory(&spot) {
