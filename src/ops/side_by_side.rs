@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 
 use crate::schema::workspace::Workspace;
+use crate::sys::detach;
 
 /// Bytes of one line at most; a longer one is cut in several.
 const LONGEST: u64 = 64 << 10;
@@ -23,7 +24,7 @@ pub struct Line {
 }
 
 /// Run `aj exec WORKSPACE FLAGS -- COMMAND` in each. `heard` gets every line as it comes. The exit code of
-/// each; `None`: it was killed.
+/// each; `None`: it was killed. To be called by a thread that lives as long as the process: they end with it.
 pub fn run(
     workspaces: &[Workspace],
     (flags, command): (&[OsString], &[OsString]),
@@ -36,6 +37,8 @@ pub fn run(
         let mut child = Command::new(&aj);
         child.args(["exec", "-T", workspace.id.as_str()]).args(flags).arg("--").args(command);
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Killed, it ends its jail: nothing of theirs outlives this process.
+        detach::end_with_us(&mut child);
         match child.spawn() {
             Ok(mut child) => {
                 let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -34,6 +34,12 @@ pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32>
     let mut command = Command::new("/proc/self/exe");
     command.arg0("aj").args(words).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    end_with_us(&mut command);
+    command.spawn().map(|child| child.id())
+}
+
+/// Have what `command` starts killed at the end of the thread that starts it, however that comes.
+pub fn end_with_us(command: &mut Command) {
     let parent = std::process::id();
     let end_with_parent = move || {
         // SAFETY: takes integers only.
@@ -45,9 +51,8 @@ pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32>
             Err(io::Error::from_raw_os_error(libc::ESRCH))
         }
     };
-    // SAFETY: as above.
+    // SAFETY: between fork and exec it makes system calls that take integers only.
     unsafe { command.pre_exec(end_with_parent) };
-    command.spawn().map(|child| child.id())
 }
 
 fn let_go() -> io::Result<()> {
