@@ -114,6 +114,52 @@ fn restarts_are_bounded_and_a_kill_ends_them() {
     assert_eq!(jobs.show(&id)["restarts"], restarts, "{:?}", began.elapsed());
 }
 
+/// What it was ready by in a life before says nothing of this one.
+#[test]
+fn a_job_that_is_started_again_is_not_ready_until_it_is_so_again() {
+    let Some(jobs) = Jobs::new() else { return };
+    let flags = ["--rw", "--ready", "log:READY", "--restart", "on-failure:9"];
+    let script = "n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) > n; \
+                  case $n in 0) echo READY; while ! test -e fail; do sleep 0.02; done; exit 1;; \
+                  1) sleep 0.5; exit 1;; 2) while ! test -e on; do sleep 0.02; done; echo READY; exec sleep 60;; esac";
+    let id = jobs.start(&flags, script);
+    let first = jobs.show(&id);
+    assert_eq!(first["ready"], true, "{first}");
+    std::fs::write(jobs.0.ws.join("fail"), "").unwrap();
+    // In the pauses, in a life that is never ready, and in one that is not so yet.
+    let mut seen = first;
+    let came = eventually(Duration::from_secs(15), || {
+        seen = jobs.show(&id);
+        if seen["restarts"] != 0 {
+            assert_eq!(
+                (&seen["ready"], &seen["ready_at"]),
+                (&false.into(), &serde_json::Value::Null),
+                "{seen}"
+            );
+        }
+        seen["restarts"] == 2 && seen["status"] == "running"
+    });
+    assert!(came, "{seen}");
+    for what in ["ready", "log:READY"] {
+        let said = jobs.said(&["wait", &id, "--for", what, "--timeout", "300ms"]);
+        assert_eq!(said.fate, 124, "{what}: {said:#?}");
+    }
+    std::fs::write(jobs.0.ws.join("on"), "").unwrap();
+    let said = jobs.said(&["wait", &id, "--for", "ready", "--timeout", "10s"]);
+    assert_eq!(said.fate, 0, "{said:#?}");
+    let last = jobs.show(&id);
+    assert_eq!((&last["ready"], &last["status"]), (&true.into(), &"running".into()), "{last}");
+    assert!(last["ready_at"].as_str() >= last["started_at"].as_str(), "{last}");
+    // Whoever looked for the lives before is gone.
+    let pid = jobs.pid(&id);
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let probes = children.split_whitespace().filter(|child| {
+        let read = |name: &str| std::fs::read(format!("/proc/{child}/{name}")).unwrap_or_default();
+        read("comm") == b"aj\n"
+    });
+    assert!(probes.count() <= 1, "{children}");
+}
+
 #[test]
 fn two_that_remove_one_job_do_not_get_in_each_others_way() {
     let Some(jobs) = Jobs::new() else { return };

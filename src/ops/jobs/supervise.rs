@@ -94,6 +94,7 @@ fn watch_over(id: Id, turn: u32, said: &OwnedFd, explain: &dyn Explain) -> Resul
         said: Some(said),
         turn,
         began: false,
+        probe: None,
         interrupted: false,
     };
     let end = watch.run(&signals, explain);
@@ -176,6 +177,8 @@ struct Watch<'a> {
     turn: u32,
     /// The command has begun, in this run or in one before.
     began: bool,
+    /// Who looks whether it is ready, in this run.
+    probe: Option<detach::Helper>,
     /// The last run was meant to end by a signal to this process.
     interrupted: bool,
 }
@@ -224,11 +227,22 @@ impl Watch<'_> {
                 words(&ended),
                 duration::human(pause)
             ));
+            self.be_unready();
             (self.filed.record.phase, self.filed.record.init) = (Phase::Restarting, None);
+            self.filed.record.log_from = self.log.at();
             self.home.write(self.filed).ok();
             if !wait(signals, pause, || self.home.is_asked_to_stop(self.turn)) {
                 return End { by_kill: true, ..ended };
             }
+        }
+    }
+
+    /// What a run was ready by says nothing of the next one.
+    fn be_unready(&mut self) {
+        // First: it would note it afterwards.
+        self.probe = None;
+        if let Err(e) = self.home.forget_ready() {
+            self.log.say(&format!("that the job is no longer ready could not be noted: {e}"));
         }
     }
 
@@ -329,12 +343,14 @@ impl exec::Watcher for Watch<'_> {
         if let Err(e) = self.home.write(self.filed) {
             self.log.say(&format!("the record of the job could not be written: {e}"));
         }
-        if !self.began && self.filed.record.ready.is_some() {
+        if self.filed.record.ready.is_some() {
             let turn = self.turn.to_string();
             let words = ["job", "probe", self.filed.record.id.as_str(), &turn].map(OsStr::new);
-            if let Err(e) = detach::helper(words) {
-                self.log
-                    .say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e)));
+            match detach::helper(words) {
+                Ok(probe) => self.probe = Some(probe),
+                Err(e) => self
+                    .log
+                    .say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e))),
             }
         }
         self.began = true;
