@@ -266,6 +266,10 @@ impl Watch<'_> {
         {
             self.log.say(&format!("{} changes: see them with `aj diff {}`", diff.totals.changes, diff.tree));
         }
+        if report.ended.outcome == Outcome::TimedOut {
+            let never = if self.filed.record.restart.is_some() { ", and is not started again" } else { "" };
+            self.log.say(&format!("the command was stopped: its time was up{never}"));
+        }
         self.filed.record.jail = Some(report.id);
         self.interrupted = report.ended.interrupted.is_some();
         let failure = explain.not_started(&program, &report);
