@@ -11,8 +11,12 @@ use crate::schema::events::{Event, Line};
 ///
 /// Jails start and end; jobs are started, run, are ready, end and are removed; workspaces are made and removed.
 /// The first line says the version of the lines. Without --since there is nothing to tell but with -f, which goes
-/// on from now; with both, from then on without a gap. Events are told from records, a moment later; what was
-/// made and removed again in that moment is not told.
+/// on from now; with both, it tells first what --since does and goes on from there.
+///
+/// Events are told from records. With -f they come a moment later, and what was made and removed again in that
+/// moment is not told. Of the time before, --since tells what there are records of still: jails, and the jobs and
+/// workspaces that are there now with their last start and end. Of a job or workspace that was removed before, not
+/// even the removal is told.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj events -f

@@ -80,7 +80,8 @@ enum Command {
 ///
 /// With --restart on-failure a command that ends with another code than 0, or is killed by something else than
 /// `aj job kill`, is started again in a new jail: after 100ms, then twice as long each time, 30s at most; after
-/// ten failures in a row, or N, no more. A run of ten seconds ends a row.
+/// ten failures in a row, or N, no more. A run of ten seconds ends a row. With --ready it is not ready until it
+/// is so once more. One whose time is up (--timeout) has ended as it was meant to, and is not started again.
 ///
 /// Settings are kept with the job, for `aj job restart`; variables that are copied from here (`-e NAME`) are
 /// copied anew then.

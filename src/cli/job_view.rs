@@ -104,9 +104,8 @@ impl From<Error> for CommandError {
             Error::Taken { id, .. } => new(exit::BUSY, "job_name_taken")
                 .hint(format!("end it: `aj job kill {id}`"))
                 .hint("or give this one another name"),
-            Error::Running(_) => {
-                new(exit::BUSY, "job_running").hint("end it first: `aj job kill JOB`, or add `--force`")
-            }
+            Error::Running(ref job) => new(exit::BUSY, "job_running")
+                .hint(format!("end it first: `aj job kill {job}`, or add `--force`")),
             Error::NotRunning(_) => {
                 new(exit::FAILED, "job_not_running").hint("see which do: `aj job list --status running`")
             }
@@ -116,6 +115,9 @@ impl From<Error> for CommandError {
             Error::CurrentDir(_) => new(exit::AJ_FAILED, "current_dir").hint(super::hints::CURRENT_DIR),
             Error::Directory { .. } => new(exit::AJ_FAILED, "job_directory")
                 .hint("make the directory again, or start the command anew: `aj job start -- COMMAND`"),
+            Error::NoWorkspace { ref job, .. } => new(exit::AJ_FAILED, "job_workspace")
+                .hint(format!("see what it ran: `aj job show {job}`"))
+                .hint("start that anew in another one: `aj job start WORKSPACE -- COMMAND`"),
             Error::Supervisor(_) | Error::Silent => new(exit::AJ_FAILED, "job_supervisor")
                 .hint("try it again; if that does not help: `aj exec -- COMMAND` says more"),
             Error::Signal { ref source, .. } => new(exit::FAILED, "job_signal").caused_by(source),

@@ -2,7 +2,8 @@
 //!
 //! Nobody writes events: each is the difference of two looks at what is recorded anyway. Of a job that is
 //! started, ready and ended between two looks all three are told, by the times in its record; of one that was
-//! made and removed in between, nothing.
+//! made and removed in between, nothing. The first look finds what is recorded then: no record is kept of what was
+//! removed before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 
 use crate::schema::workspace::Workspace;
+use crate::sys::detach;
 use crate::sys::umask;
 
 /// Bytes of one line at most; a longer one is cut in several.
@@ -24,7 +25,7 @@ pub struct Line {
 }
 
 /// Run `aj exec WORKSPACE FLAGS -- COMMAND` in each. `heard` gets every line as it comes. The exit code of
-/// each; `None`: it was killed.
+/// each; `None`: it was killed. To be called by a thread that lives as long as the process: they end with it.
 pub fn run(
     workspaces: &[Workspace],
     (flags, command): (&[OsString], &[OsString]),
@@ -38,6 +39,8 @@ pub fn run(
         child.args(["exec", "-T", workspace.id.as_str()]).args(flags).arg("--").args(command);
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         umask::hand_on(&mut child);
+        // Killed, it ends its jail: nothing of theirs outlives this process.
+        detach::end_with_us(&mut child);
         match child.spawn() {
             Ok(mut child) => {
                 let (out, err) = (child.stdout.take(), child.stderr.take());

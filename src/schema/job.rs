@@ -97,7 +97,7 @@ pub struct Record {
     pub log_max: u64,
     /// The secret of the log.
     pub log_key: String,
-    /// Where in the log this turn begins.
+    /// Where in the log its last run begins.
     pub log_from: u64,
     /// When it was made.
     pub created_ms: u64,
@@ -110,7 +110,7 @@ pub struct Record {
     /// When the command began; `None`: it has not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
-    /// When this turn was ready.
+    /// When the last run of this turn was ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_ms: Option<u64>,
     /// The jail of the last run that has ended.
@@ -275,7 +275,7 @@ pub struct Job {
     pub status: Status,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it has been ready; `null`: nobody said what that is.
+    /// Whether it has been ready since its command last began; `null`: nobody said what that is.
     pub ready: Option<bool>,
     /// The code that `aj exec` would have returned; `null` while it runs and when it is lost.
     pub exit_code: Option<u8>,

@@ -4,11 +4,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::pidfd;
 use super::umask;
 
 /// Start it with these arguments in `dir`, which it knows by that name: its pid, and what it writes to its
@@ -32,12 +33,36 @@ pub fn start<'a>(words: impl IntoIterator<Item = &'a OsStr>, dir: &Path) -> io::
     said.map(|fd| (pid, File::from(fd))).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
 }
 
-/// A helper of this process that ends with it: its standard descriptors lead nowhere.
-pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32> {
+/// A helper of this process, killed when this is dropped or the process ends.
+#[derive(Debug)]
+pub struct Helper(OwnedFd);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        pidfd::signal(self.0.as_fd(), libc::SIGKILL).ok();
+        // Whoever ends all that descends from this process may have been first.
+        pidfd::reap(self.0.as_fd()).ok();
+    }
+}
+
+/// Start one: its standard descriptors lead nowhere.
+pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<Helper> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("aj").args(words).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     umask::hand_on(&mut command);
+    end_with_us(&mut command);
+    let mut child = command.spawn()?;
+    let opened = pidfd::open(i32::try_from(child.id()).unwrap_or(0));
+    opened.map(Helper).map_err(|e| {
+        child.kill().ok();
+        child.wait().ok();
+        e.errno.into()
+    })
+}
+
+/// Have what `command` starts killed at the end of the thread that starts it, however that comes.
+pub fn end_with_us(command: &mut Command) {
     let parent = std::process::id();
     let end_with_parent = move || {
         // SAFETY: takes integers only.
@@ -49,9 +74,8 @@ pub fn helper<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u32>
             Err(io::Error::from_raw_os_error(libc::ESRCH))
         }
     };
-    // SAFETY: as above.
+    // SAFETY: between fork and exec it makes system calls that take integers only.
     unsafe { command.pre_exec(end_with_parent) };
-    command.spawn().map(|child| child.id())
 }
 
 fn let_go() -> io::Result<()> {

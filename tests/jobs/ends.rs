@@ -103,6 +103,8 @@ fn restarts_are_bounded_and_a_kill_ends_them() {
     let id = jobs.start(&["--restart", "on-failure", "--timeout", "300ms", "--grace", "0"], "sleep 60");
     assert_eq!(jobs.said(&["job", "wait", &id]).fate, 124);
     assert_eq!((jobs.status(&id).as_str(), &jobs.show(&id)["restarts"]), ("timed_out", &0.into()));
+    let logs = jobs.said(&["job", "logs", &id]);
+    assert!(logs.err.contains("its time was up, and is not started again"), "{logs:#?}");
     // In the pause before the next life, and in the middle of one.
     let id = jobs.start(&["--restart", "on-failure:1000"], "exit 1");
     assert!(eventually(Duration::from_secs(10), || jobs.show(&id)["restarts"].as_u64() >= Some(4)));
@@ -112,6 +114,78 @@ fn restarts_are_bounded_and_a_kill_ends_them() {
     let restarts = jobs.show(&id)["restarts"].clone();
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(jobs.show(&id)["restarts"], restarts, "{:?}", began.elapsed());
+}
+
+#[test]
+fn one_whose_workspace_is_gone_is_not_restarted_and_hints_name_what_there_is() {
+    let Some(jobs) = Jobs::new() else { return };
+    let workspace = jobs.json(&["workspace", "create", "gone"])["id"].as_str().unwrap().to_owned();
+    let id = jobs.out(&["job", "start", "gone", "--name", "web", "--", "sh", "-c", "exit 3"]);
+    let id = id.trim();
+    assert_eq!(jobs.said(&["job", "wait", id]).fate, 3);
+    jobs.out(&["workspace", "rm", "--force", "gone"]);
+    for flags in [&["job", "restart", "web"][..], &["job", "restart", "--force", id]] {
+        let said = jobs.said(flags);
+        assert!(said.fate == 125 && said.err.contains("no longer there"), "{said:#?}");
+        assert!(said.err.contains("aj job start WORKSPACE") && !said.err.contains("create"), "{said:#?}");
+    }
+    assert_eq!((jobs.status(id).as_str(), &jobs.show(id)["exit_code"]), ("exited", &3.into()));
+    // An id is no name that can be had, and no command.
+    let said = jobs.said(&["exec", &workspace, "--", "true"]);
+    assert!(said.fate == 125 && !said.err.contains("create"), "{said:#?}");
+    assert!(jobs.said(&["exec", "gone", "--", "true"]).err.contains("aj workspace create gone"));
+    let id = jobs.start(&["--name", "web"], "sleep 60");
+    for words in [["job", "restart", "web"], ["job", "rm", "web"]] {
+        let said = jobs.said(&words);
+        assert!(said.fate == 5 && said.err.contains("`aj job kill web`"), "{said:#?}");
+    }
+    jobs.out(&["job", "rm", "--force", &id]);
+}
+
+/// What it was ready by in a life before says nothing of this one.
+#[test]
+fn a_job_that_is_started_again_is_not_ready_until_it_is_so_again() {
+    let Some(jobs) = Jobs::new() else { return };
+    let flags = ["--rw", "--ready", "log:READY", "--restart", "on-failure:9"];
+    let script = "n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) > n; \
+                  case $n in 0) echo READY; while ! test -e fail; do sleep 0.02; done; exit 1;; \
+                  1) sleep 0.5; exit 1;; 2) while ! test -e on; do sleep 0.02; done; echo READY; exec sleep 60;; esac";
+    let id = jobs.start(&flags, script);
+    let first = jobs.show(&id);
+    assert_eq!(first["ready"], true, "{first}");
+    std::fs::write(jobs.0.ws.join("fail"), "").unwrap();
+    // In the pauses, in a life that is never ready, and in one that is not so yet.
+    let mut seen = first;
+    let came = eventually(Duration::from_secs(15), || {
+        seen = jobs.show(&id);
+        if seen["restarts"] != 0 {
+            assert_eq!(
+                (&seen["ready"], &seen["ready_at"]),
+                (&false.into(), &serde_json::Value::Null),
+                "{seen}"
+            );
+        }
+        seen["restarts"] == 2 && seen["status"] == "running"
+    });
+    assert!(came, "{seen}");
+    for what in ["ready", "log:READY"] {
+        let said = jobs.said(&["wait", &id, "--for", what, "--timeout", "300ms"]);
+        assert_eq!(said.fate, 124, "{what}: {said:#?}");
+    }
+    std::fs::write(jobs.0.ws.join("on"), "").unwrap();
+    let said = jobs.said(&["wait", &id, "--for", "ready", "--timeout", "10s"]);
+    assert_eq!(said.fate, 0, "{said:#?}");
+    let last = jobs.show(&id);
+    assert_eq!((&last["ready"], &last["status"]), (&true.into(), &"running".into()), "{last}");
+    assert!(last["ready_at"].as_str() >= last["started_at"].as_str(), "{last}");
+    // Whoever looked for the lives before is gone.
+    let pid = jobs.pid(&id);
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let probes = children.split_whitespace().filter(|child| {
+        let read = |name: &str| std::fs::read(format!("/proc/{child}/{name}")).unwrap_or_default();
+        read("comm") == b"aj\n"
+    });
+    assert!(probes.count() <= 1, "{children}");
 }
 
 #[test]

@@ -124,6 +124,35 @@ fn hostile_bytes_are_data_in_a_pipe_base64_in_json_and_text_on_a_terminal() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_out_is_an_error_and_one_that_nobody_reads_is_none() {
+    let Some(jobs) = Jobs::new() else { return };
+    let id = jobs.start(&[], "echo said");
+    assert_eq!(jobs.said(&["job", "wait", &id]).fate, 0);
+    let runs = jobs.start(&[], "echo said; exec sleep 60");
+    for words in [&["job", "logs", &id][..], &["job", "logs", &id, "-f"], &["job", "logs", &runs, "-f"]] {
+        let to = |out: std::process::Stdio| {
+            let mut aj = jobs.aj(words);
+            let mut running =
+                crate::yard::Running::start(aj.stdout(out).stderr(std::process::Stdio::piped()));
+            let fate = crate::yard::fate(running.end());
+            let mut err = String::new();
+            std::io::Read::read_to_string(&mut running.0.stderr.take().unwrap(), &mut err).unwrap();
+            (fate, err)
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (fate, err) = to(full.into());
+        assert_eq!(fate, 1, "{words:?}: {err}");
+        assert!(err.contains("could not write to stdout"), "{words:?}: {err}");
+        assert!(!err.contains("has ended: running"), "{words:?}: {err}");
+        let (nobody, end) = std::io::pipe().unwrap();
+        drop(nobody);
+        let (fate, err) = to(end.into());
+        assert_eq!(fate, 0, "{words:?}: {err}");
+        assert!(!err.contains("stdout"), "{words:?}: {err}");
+    }
+}
+
+#[test]
 fn what_a_job_was_called_with_cannot_deface_the_list() {
     let Some(jobs) = Jobs::new() else { return };
     use std::os::unix::ffi::OsStrExt;
@@ -176,6 +205,8 @@ fn on_a_full_disk_the_job_goes_on_its_end_is_known_and_the_log_says_what_is_miss
     while std::io::Write::write_all(&mut full, &[0; 512]).is_ok() {}
     std::fs::write(jobs.0.ws.join("go"), "").unwrap();
     let last = aj(&["job", "wait", "@"]);
+    let (silent, json) = (aj(&["job", "logs", "@"]), aj(&["job", "logs", "@", "--json"]));
+    let (shown, told) = (aj(&["job", "show", "@"]), aj(&["job", "show", "@", "--json"]));
     let gone = aj(&["job", "rm", "@"]);
     umount2(&state, MntFlags::MNT_DETACH).unwrap();
     assert_eq!(started.fate, 0, "{started:#?}");
@@ -184,5 +215,16 @@ fn on_a_full_disk_the_job_goes_on_its_end_is_known_and_the_log_says_what_is_miss
     assert!(log.out.starts_with("first\n") && log.out.ends_with("again\n"), "{log:#?}");
     assert!(log.err.contains("bytes of output are missing here") && log.err.contains("ENOSPC"), "{log:#?}");
     assert!(show.out.contains("were not kept: the disk was full"), "{show:#?}");
+    // Whether or not a line of the log could say so.
+    let told: serde_json::Value =
+        serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{e}: {told:#?}"));
+    let all = told["log"]["lost"].as_u64().unwrap();
+    for logs in [&silent, &json] {
+        assert!(
+            logs.err.contains(&format!("in all {all} bytes of what the job wrote were not kept")),
+            "{logs:#?}"
+        );
+    }
+    assert!(shown.out.contains("were not kept: the disk was full"), "{shown:#?}");
     assert_eq!((again.fate, last.fate, gone.fate), (0, 6, 0), "{again:#?} {last:#?} {gone:#?}");
 }

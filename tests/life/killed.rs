@@ -233,6 +233,26 @@ fn a_jail_is_gone_within_a_second_of_its_aj() {
     assert_gone(&mark, Duration::from_secs(1));
 }
 
+/// `aj fork` has an `aj exec` for each of its forks.
+#[test]
+fn the_commands_of_forks_are_gone_within_a_second_of_their_aj() {
+    let Some(yard) = Yard::new() else { return };
+    let made = said(&mut yard.sh("\"$AJ\" workspace create api --from-dir ."));
+    assert_eq!(made.fate, 0, "{made:#?}");
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let mark = mark();
+        let script = format!(
+            "exec \"$AJ\" fork api -n 2 -- sh -c './life ignore 60 {mark} & ./life ignore 60 {mark}'"
+        );
+        let aj = Running::start(yard.sh(&script).stdout(Stdio::null()).stderr(Stdio::null()));
+        // Of each fork `aj exec`, the shell and two commands; and `aj fork`.
+        assert!(eventually(Duration::from_secs(10), || marked(&mark).len() >= 9), "{:?}", marked(&mark));
+        aj.signal(signal);
+        assert_gone(&mark, Duration::from_secs(1));
+    }
+    said(&mut yard.sh("\"$AJ\" workspace list -q | xargs \"$AJ\" workspace rm --force"));
+}
+
 #[test]
 fn a_daemon_by_the_book_never_acts_after_the_run() {
     let Some(yard) = Yard::new() else { return };

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use crate::base::name::Name;
 use crate::base::text::brief;
 use crate::cli::error::CommandError;
 use crate::cli::{exit, hints, policy_flags, volume};
@@ -150,9 +151,14 @@ fn workspace(e: workspaces::Error) -> CommandError {
         E::NotFound(name) => {
             let name = name.clone();
             let shown: CommandError = e.into();
-            shown
-                .hint(format!("make it: `aj workspace create {name}`"))
-                .hint(format!("or put `--` before the command: `aj exec -- {name}`"))
+            // What reads like an id is neither a name that can be had nor a command.
+            if name.parse::<Name>().is_err() {
+                shown
+            } else {
+                shown
+                    .hint(format!("make it: `aj workspace create {name}`"))
+                    .hint(format!("or put `--` before the command: `aj exec -- {name}`"))
+            }
         }
         _ => e.into(),
     };

@@ -5,8 +5,8 @@ use crate::base::{clock, text};
 use crate::cli::error::CmdResult;
 use crate::cli::exit::{self, Exit};
 use crate::cli::ui::Ui;
-use crate::ops::jobs::find;
 use crate::ops::jobs::logs::{Entry, Listener, Stream, Which};
+use crate::ops::jobs::{Found, find};
 use crate::schema::changes::FORMAT;
 use crate::schema::job::Line;
 
@@ -22,6 +22,7 @@ pub(super) fn logs(ui: &Ui, args: &LogsArgs) -> CmdResult {
     };
     if ui.json && !args.follow {
         ui.document(&logs::output(&mut found, &which)?);
+        say_lost(ui, &found);
         return Ok(Exit(exit::OK));
     }
     if ui.json {
@@ -29,6 +30,7 @@ pub(super) fn logs(ui: &Ui, args: &LogsArgs) -> CmdResult {
         if lines.0.stream(&Line::Version { format_version: FORMAT }) {
             let (status, exit_code) = logs::read(&mut found, &which, true, &mut lines)?;
             ui.stream(&Line::Ended { status, exit_code });
+            say_lost(ui, &found);
         }
         return Ok(Exit(exit::OK));
     }
@@ -37,11 +39,21 @@ pub(super) fn logs(ui: &Ui, args: &LogsArgs) -> CmdResult {
     let mut aloud = Aloud { ui, printer };
     let (status, code) = logs::read(&mut found, &which, args.follow, &mut aloud)?;
     aloud.end();
-    if args.follow {
+    say_lost(ui, &found);
+    // Who follows may have gone before it.
+    if args.follow && !status.is_running() {
         let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
         ui.status(&format!("job {} has ended: {}{code}", found.name(), status.as_str()));
     }
     Ok(Exit(exit::OK))
+}
+
+/// What no line of the log can tell where the disk was full to the end.
+fn say_lost(ui: &Ui, found: &Found) {
+    let lost = found.filed.record.log_lost;
+    if lost > 0 {
+        ui.warn(&format!("in all {lost} bytes of what the job wrote were not kept: the disk was full"));
+    }
 }
 
 struct Lines<'a>(&'a Ui);

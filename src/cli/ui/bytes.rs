@@ -14,17 +14,14 @@ const LINE: u64 = 64 << 10;
 
 impl Ui {
     /// Write bytes to stdout unchanged. Only for data the user asked to have raw, and never to a
-    /// terminal, unless they were made printable. A closed pipe is a quiet end, not an error. Whether somebody
-    /// still reads.
+    /// terminal, unless they were made printable. As with [`Ui::out`] a closed pipe is a quiet end, and any other
+    /// failure makes the command fail. Whether somebody still reads.
     pub fn bytes(&self, bytes: &[u8]) -> bool {
         let mut o = io::stdout().lock();
-        match o.write_all(bytes).and_then(|()| o.flush()) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-                self.warn(&format!("could not write to stdout: {e}"));
-                false
-            }
-            done => done.is_ok(),
-        }
+        let done = o.write_all(bytes).and_then(|()| o.flush());
+        drop(o);
+        self.written(&done);
+        done.is_ok()
     }
 
     /// Stdout as a file, for a command that writes much to it and nothing else.

@@ -79,12 +79,17 @@ impl Ui {
         let mut o = io::stdout().lock();
         let written = o.write_all(text.as_bytes()).and_then(|()| o.flush());
         drop(o);
-        if let Err(e) = written
+        self.written(&written);
+    }
+
+    /// What came of writing to stdout.
+    fn written(&self, done: &io::Result<()>) {
+        if let Err(e) = done
             && e.kind() != io::ErrorKind::BrokenPipe
             && !STDOUT_FAILED.swap(true, Ordering::Relaxed)
         {
             self.error(
-                &CommandError::new(exit::FAILED, "stdout_failed", "could not write to stdout").caused_by(&e),
+                &CommandError::new(exit::FAILED, "stdout_failed", "could not write to stdout").caused_by(e),
             );
         }
     }

@@ -28,7 +28,7 @@ impl Error {
     pub(in crate::ops) fn of_base(&self) -> Option<Error> {
         match self {
             Error::Base { base, source } => Some(Error::Base { base: base.clone(), source: source.clone() }),
-            Error::Replaced { base } => Some(Error::Replaced { base: base.clone() }),
+            Error::Replaced { id, base } => Some(Error::Replaced { id: id.clone(), base: base.clone() }),
             _ => None,
         }
     }

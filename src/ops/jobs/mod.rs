@@ -110,6 +110,14 @@ pub enum Error {
         /// Why.
         why: std::io::Error,
     },
+    /// The workspace that it ran in was removed.
+    #[error("job `{job}` ran in workspace `{workspace}`, which is no longer there")]
+    NoWorkspace {
+        /// Which.
+        job: String,
+        /// The workspace.
+        workspace: Id,
+    },
     /// The supervisor could not be started.
     #[error("the supervisor of the job could not be started: {}", super::config::why(.0))]
     Supervisor(std::io::Error),

@@ -134,6 +134,14 @@ pub fn restart(mut found: Found, running: bool) -> Result<Started, Error> {
     if !std::fs::metadata(&dir).map_err(gone)?.is_dir() {
         return Err(gone(std::io::ErrorKind::NotADirectory.into()));
     }
+    if let Some(workspace) = found.filed.record.workspace {
+        match workspaces::find(Some(OsStr::new(workspace.as_str()))) {
+            Err(workspaces::Error::NotFound(_)) => {
+                return Err(Error::NoWorkspace { job: found.name(), workspace });
+            }
+            found => drop(found?),
+        }
+    }
     if found.status()?.is_running() {
         if !running {
             return Err(Error::Running(found.name()));

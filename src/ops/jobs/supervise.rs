@@ -93,6 +93,7 @@ fn watch_over(id: Id, turn: u32, said: &OwnedFd, explain: &dyn Explain) -> Resul
         said: Some(said),
         turn,
         began: false,
+        probe: None,
         interrupted: false,
     };
     let end = watch.run(&signals, explain);
@@ -175,6 +176,8 @@ struct Watch<'a> {
     turn: u32,
     /// The command has begun, in this run or in one before.
     began: bool,
+    /// Who looks whether it is ready, in this run.
+    probe: Option<detach::Helper>,
     /// The last run was meant to end by a signal to this process.
     interrupted: bool,
 }
@@ -220,11 +223,22 @@ impl Watch<'_> {
                 words(&ended),
                 duration::human(pause)
             ));
+            self.be_unready();
             (self.filed.record.phase, self.filed.record.init) = (Phase::Restarting, None);
+            self.filed.record.log_from = self.log.at();
             self.home.write(self.filed).ok();
             if !wait(signals, pause, || self.home.is_asked_to_stop(self.turn)) {
                 return End { by_kill: true, ..ended };
             }
+        }
+    }
+
+    /// What a run was ready by says nothing of the next one.
+    fn be_unready(&mut self) {
+        // First: it would note it afterwards.
+        self.probe = None;
+        if let Err(e) = self.home.forget_ready() {
+            self.log.say(&format!("that the job is no longer ready could not be noted: {e}"));
         }
     }
 
@@ -247,6 +261,10 @@ impl Watch<'_> {
             report.changes.as_ref().filter(|d| report.workspace.is_none() && d.totals.changes > 0)
         {
             self.log.say(&format!("{} changes: see them with `aj diff {}`", diff.totals.changes, diff.tree));
+        }
+        if report.ended.outcome == Outcome::TimedOut {
+            let never = if self.filed.record.restart.is_some() { ", and is not started again" } else { "" };
+            self.log.say(&format!("the command was stopped: its time was up{never}"));
         }
         self.filed.record.jail = Some(report.id);
         self.interrupted = report.ended.interrupted.is_some();
@@ -325,12 +343,14 @@ impl exec::Watcher for Watch<'_> {
         if let Err(e) = self.home.write(self.filed) {
             self.log.say(&format!("the record of the job could not be written: {e}"));
         }
-        if !self.began && self.filed.record.ready.is_some() {
+        if self.filed.record.ready.is_some() {
             let turn = self.turn.to_string();
             let words = ["job", "probe", self.filed.record.id.as_str(), &turn].map(OsStr::new);
-            if let Err(e) = detach::helper(words) {
-                self.log
-                    .say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e)));
+            match detach::helper(words) {
+                Ok(probe) => self.probe = Some(probe),
+                Err(e) => self
+                    .log
+                    .say(&format!("whether the job is ready is not known: {}", crate::ops::config::why(&e))),
             }
         }
         self.began = true;

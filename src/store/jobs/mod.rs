@@ -252,6 +252,16 @@ impl Home {
         (of.parse() == Ok(turn)).then(|| since.parse().ok())?
     }
 
+    /// Forget what was noted of that: it begins anew.
+    pub fn forget_ready(&self) -> Result<()> {
+        [READY, UNREADY].into_iter().try_for_each(|name| {
+            match unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => Ok(()),
+                Err(e) => Err(Error::call("unlink", &self.path.join(name), e)),
+            }
+        })
+    }
+
     /// Note what was seen last of a server in turn `turn` that was not ready.
     pub fn note_unready(&self, turn: u32, seen: &str) -> Result<()> {
         self.note(UNREADY, &format!("{turn} {seen}\n"))
