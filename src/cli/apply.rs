@@ -27,7 +27,7 @@ Examples:
 ///
 /// Each file is replaced in one step; nothing is ever half written, and applying again after an
 /// interruption completes the work. When anything to be changed also changed on the host since the
-/// jail started, nothing is applied (see --partial and --overwrite). Files that the host would run or
+/// jail started, or was deleted there, nothing is applied (see --partial and --overwrite). Files that the host would run or
 /// obey are left out unless --allow-exec-files is given. Setuid bits, attributes and special files do
 /// not come back.
 ///

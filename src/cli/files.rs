@@ -75,7 +75,7 @@ impl From<Error> for CommandError {
         };
         match e {
             Error::Tree(e) => e.into(),
-            Error::Baseless { title, source } => baseless(&title, source),
+            Error::Baseless { title, source } => baseless(&title, *source),
             Error::Workspace(e) => e.into(),
             Error::Volume(e) => e.into(),
             Error::State(ref e) => state::error(e),

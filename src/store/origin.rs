@@ -4,12 +4,14 @@
 //! - the attribute `user.aj.base`: the identity of the base itself, noted before the run. It is bound
 //!   to the path, because an older `aj` gives a spare tree another base and leaves the attribute;
 //! - the file `places`: the identities of the directories of the base that the run had changes in,
-//!   noted after it. Only runs that changed something pay for it. A further run in the same tree adds
-//!   to it and takes nothing back: what the first one saw is what its changes belong to.
+//!   noted after it, and the other entries that were there and that it has a version of: an entry of the
+//!   jail's that the host has no longer is no new one. Only runs that changed something pay for it. A
+//!   further run in the same tree adds to it and takes nothing back: what the first one saw is what its
+//!   changes belong to.
 //!
 //! A tree without a record, or with one that cannot be read, is judged by times alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -26,9 +28,15 @@ use crate::sys::{errno, xattr};
 
 const ATTRIBUTE: &CStr = c"user.aj.base";
 const FILE: &str = "places";
-const HEAD: &[u8] = b"aj-places 1\n";
+/// Older versions know directories only, and what they wrote is read still.
+const HEAD: &[u8] = b"aj-places 2\n";
+const HEAD_BEFORE: &[u8] = b"aj-places 1\n";
+/// In place of an identity: an entry that is no directory.
+const ENTRY: &[u8] = b"-";
 /// Bytes of paths and identities that the file holds at most; directories beyond are left out.
 const LIMIT: usize = 4 << 20;
+/// The same of entries that are no directories, so that they cannot take the room of those.
+const ENTRIES_LIMIT: usize = 3 << 20;
 
 /// Note in the directory of a tree which directory is at `base` now. A run can do without: it is
 /// judged by times then. Trees are used again over the same base, so the attribute mostly stands.
@@ -96,6 +104,9 @@ pub struct Places {
     bytes: usize,
     /// There was no room for all.
     cut: bool,
+    /// Entries that were there and were not directories on both sides.
+    entries: BTreeSet<Vec<u8>>,
+    entry_bytes: usize,
 }
 
 /// What is known about one directory.
@@ -120,6 +131,20 @@ impl Places {
         } else {
             self.cut = true;
         }
+    }
+
+    /// Note that the base has the entry `path`, while there is room.
+    pub fn add_entry(&mut self, path: &[u8]) {
+        let takes = path.len() + 3;
+        if self.entry_bytes + takes <= ENTRIES_LIMIT && self.entries.insert(path.to_vec()) {
+            self.entry_bytes += takes;
+        }
+    }
+
+    /// Whether the base is known to have had the entry `path`, which is no directory that is a directory in
+    /// the tree as well.
+    pub fn had_entry(&self, path: &[u8]) -> bool {
+        self.entries.contains(path)
     }
 
     /// What was noted about `path`.
@@ -170,13 +195,20 @@ impl Places {
             out.extend_from_slice(path);
             out.push(0);
         }
+        for path in &self.entries {
+            out.extend_from_slice(ENTRY);
+            out.push(b'/');
+            out.extend_from_slice(path);
+            out.push(0);
+        }
         // Without it the file was cut short.
         out.extend_from_slice(if self.cut { b"cut\0" } else { b"all\0" });
         out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Places> {
-        let mut entries = bytes.strip_prefix(HEAD)?.strip_suffix(b"\0")?.split(|b| *b == 0);
+        let entries = bytes.strip_prefix(HEAD).or_else(|| bytes.strip_prefix(HEAD_BEFORE))?;
+        let mut entries = entries.strip_suffix(b"\0")?.split(|b| *b == 0);
         let cut = match entries.next_back()? {
             b"cut" => true,
             b"all" => false,
@@ -185,6 +217,10 @@ impl Places {
         let mut places = Places::default();
         for entry in entries {
             let slash = entry.iter().position(|b| *b == b'/')?;
+            if &entry[..slash] == ENTRY {
+                places.add_entry(&entry[slash + 1..]);
+                continue;
+            }
             let identity = parse(std::str::from_utf8(&entry[..slash]).ok()?)?;
             places.add(&entry[slash + 1..], identity);
         }
@@ -215,12 +251,16 @@ mod tests {
         for (i, path) in [&b"a"[..], b"a/b c", b"odd\n\xff/ 1"].into_iter().enumerate() {
             places.add(path, some(i as u64));
         }
+        places.add_entry(b"a/f\xff");
         let dir = tempfile::tempdir().unwrap();
         let dir = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(Places::read(&dir), None);
         places.write(&dir).unwrap();
         let read = Places::read(&dir).unwrap();
         assert_eq!((&read, read.at(b"a/b c"), read.at(b"b")), (&places, Known::As(some(1)), Known::Absent));
+        assert_eq!((read.had_entry(b"a/f\xff"), read.had_entry(b"a/b c")), (true, false));
+        let older = Places::decode(b"aj-places 1\n1/d\0all\0").unwrap();
+        assert_eq!(older.at(b"d"), Known::As(Identity { ino: 1, born: None }), "by an older version");
         places.clone().to_be_completed().write(&dir).unwrap();
         Places::open_end(&dir).unwrap();
         assert_eq!(Places::read(&dir), Some(places.clone().open_ended()));
@@ -235,12 +275,13 @@ mod tests {
         let mut places = Places::default();
         for i in 0..10_000u64 {
             places.add(format!("{i}/{}", "n".repeat(1000)).as_bytes(), some(i));
+            places.add_entry(format!("{i}/{}", "e".repeat(1000)).as_bytes());
         }
         let bytes = places.encode();
-        assert!(bytes.len() < LIMIT, "{}", bytes.len());
+        assert!(bytes.len() < LIMIT + ENTRIES_LIMIT, "{}", bytes.len());
         let read = Places::decode(&bytes).unwrap();
         assert_eq!(read.at(b"elsewhere"), Known::Unknown);
-        assert_eq!(read.known, places.known);
+        assert_eq!((&read.known, &read.entries), (&places.known, &places.entries));
     }
 
     #[test]

@@ -98,6 +98,10 @@ pub enum Conflict {
     Moved,
     /// A directory on the way is another one than when the jail ended.
     Replaced,
+    /// The host had the entry and has it no longer.
+    Gone,
+    /// A directory on the way is one that the host had and has no longer.
+    GoneAbove,
     /// Another file system is mounted at or below it.
     Mount,
     /// A part of what would be removed cannot be read, so nobody knows whether it changed.
@@ -119,6 +123,8 @@ impl Conflict {
             Conflict::Replaced => {
                 "its directory was replaced by another one on the host since the jail ended"
             }
+            Conflict::Gone => "deleted on the host since the jail started",
+            Conflict::GoneAbove => "its directory was deleted on the host since the jail started",
             Conflict::Mount => "another file system is mounted there",
             Conflict::Unreadable => "a part of it cannot be read",
             Conflict::Hidden => "something in it was hidden from the jail",
@@ -129,6 +135,7 @@ impl Conflict {
     pub fn may_be_overridden(self) -> bool {
         match self {
             Conflict::Changed | Conflict::ChangedBelow | Conflict::Moved | Conflict::Replaced => true,
+            Conflict::Gone | Conflict::GoneAbove => true,
             Conflict::Above | Conflict::Mount | Conflict::Unreadable | Conflict::Hidden => false,
         }
     }
@@ -199,6 +206,8 @@ pub struct Options {
     pub applied: Applied,
     /// What `aj` itself put into the upper layer to hide things from the jail: no changes of the jail's.
     pub hidden: Planted,
+    /// The base is the directory that the jail saw, and no other that the changes are brought to.
+    pub seen: bool,
     /// The base is itself a git directory, whatever its name.
     pub git_directory: bool,
 }

@@ -13,7 +13,8 @@
 //! 2. otherwise an entry whose **ctime** is later than the jail's start changed meanwhile. No program
 //!    can set ctime, and every write, chmod, rename and replacement moves it forward. The price: a
 //!    change back and forth, or a new hard link, counts as a change;
-//! 3. a directory on the way must be the one that the jail saw: see the module `ways`.
+//! 3. a directory on the way must be the one that the jail saw: see the module `ways`;
+//! 4. an entry that the host does not have must not be one that it had: see the module `gone`.
 //!
 //! [`Options::started`] must come from a file system, not from `clock_gettime`: before Linux 6.13 file
 //! times advance in ticks (4 ms at 250 Hz), and a tick may end after a time read from the clock. The

@@ -4,7 +4,8 @@
 //! The class is about files that act *without being called by name*: `git status` runs what
 //! `.git/config` names, a shell prompt loads `.envrc`, an editor runs `.vscode/tasks.json`, `make` and
 //! CI read theirs. It cannot be complete: source code is run by its tests, dependencies by whoever
-//! imports them, and neither is in the class. What it promises is that a file of the table never
+//! imports them, programs of a virtual environment or of `node_modules/.bin` by whoever calls them, and
+//! none of these is in the class. What it promises is that a file of the table never
 //! reaches the host unannounced.
 //!
 //! Three more kinds of files are in the class for what the base holds: those that git is told to run
@@ -405,6 +406,24 @@ mod tests {
             ".devcontainer/devcontainer.json",
             "vite.config.ts",
             "aj.toml",
+            ".jj/repo/config.toml",
+            ".jj/repo",
+            ".helix/languages.toml",
+            ".helix/config.toml",
+            ".theia/tasks.json",
+            ".theia/launch.json",
+            ".Rprofile",
+            ".ghci",
+            ".ocamlinit",
+            ".pdbrc",
+            ".pylintrc",
+            "pylintrc",
+            ".rubocop.yml",
+            ".sbtopts",
+            ".jvmopts",
+            ".ycm_extra_conf.py",
+            ".autoenv",
+            ".autoenv.zsh",
         ] {
             assert!(flagged(path), "{path}");
         }
@@ -439,6 +458,11 @@ mod tests {
             "node_modules/left-pad/Makefile",
             "node_modules/x/webpack.config.js",
             ".venv/lib/python3/site-packages/p/setup.py",
+            ".venv/lib/python3/site-packages/p/pylintrc",
+            ".venv/bin/activate",
+            "venv/bin/python",
+            "node_modules/.bin/tsc",
+            ".jj/repo/op_store/operations/ab",
             "config",
             "hooks/pre-commit",
         ] {

@@ -4,6 +4,7 @@
 use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Status, leads_out};
+use super::gone;
 use super::manifest;
 use super::remove::survey;
 use super::scan::{Event, Item, Scan};
@@ -37,7 +38,15 @@ impl Scan<'_> {
         };
         let mut change = self.change(status, Kind::File, Some(&new), old.as_ref());
         change.hard_links = new.nlink > 1;
-        let shut = old.as_ref().and_then(|old| self.conflict_of_replacing(name, old, &mut change));
+        let shut = match &old {
+            Some(old) => self.conflict_of_replacing(name, old, &mut change),
+            None => {
+                if self.is_gone(name, &new) {
+                    change.conflict = gone::or(change.conflict);
+                }
+                None
+            }
+        };
         let mut content = None;
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             let ours = self.read_manifest(name);
@@ -130,7 +139,15 @@ impl Scan<'_> {
         let mut change = self.change(status, Kind::Symlink, Some(&new), old.as_ref());
         change.leads_out = leads_out(&self.path, &target);
         change.target = Some(target);
-        let shut = old.as_ref().and_then(|old| self.conflict_of_replacing(name, old, &mut change));
+        let shut = match &old {
+            Some(old) => self.conflict_of_replacing(name, old, &mut change),
+            None => {
+                if self.is_gone(name, &new) {
+                    change.conflict = gone::or(change.conflict);
+                }
+                None
+            }
+        };
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             Some("its scripts are elsewhere")
         } else {

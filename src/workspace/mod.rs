@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod gitbase;
 pub mod gitconfig;
 pub mod gitcreds;
+mod gone;
 pub mod hostexec;
 pub mod import;
 mod judge;

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::change::{Change, Conflict, Kind, Options, Skipped, Status};
 use super::gitbase::{self, Base, Named};
+use super::gone;
 use super::hostexec::Classifier;
 use super::names::Names;
 use super::stack::{Stack, Uppers};
@@ -67,7 +68,7 @@ pub(super) struct Frame {
     gone: Names,
     next_gone: usize,
     /// Nothing of the base shows through.
-    opaque: bool,
+    pub(super) opaque: bool,
     /// A conflict of this directory that holds for everything in it.
     pub(super) blocked: bool,
     /// It, or a directory above it, is not the one that the jail saw.
@@ -98,8 +99,10 @@ pub(super) struct Scan<'a> {
     lasting: bool,
     /// Bytes on the disk that the upper layer's entries seen so far take.
     pub(super) allocated: u64,
-    /// Directories of the base that were entered and are those that the jail saw.
+    /// Directories of the base that were entered and are those that the jail saw, and what else is there.
     pub(super) places: Option<Places>,
+    /// Whether the jail may have moved files of the base elsewhere, once that was asked.
+    pub(super) moves: std::cell::OnceCell<bool>,
     /// Inodes of the host that lost one of several names to an apply, and their ctime since.
     pub(super) own_changes: HashMap<((u32, u32), u64), Stamp>,
 }
@@ -129,6 +132,7 @@ impl<'a> Scan<'a> {
             lasting,
             allocated: 0,
             places: None,
+            moves: std::cell::OnceCell::new(),
             own_changes: HashMap::new(),
         };
         let frame = scan.frame(0, false, false)?;
@@ -162,7 +166,8 @@ impl<'a> Scan<'a> {
     /// were noted before.
     pub(super) fn noting(mut self) -> Self {
         let known = || self.options.places.clone().map(Places::to_be_completed).unwrap_or_default();
-        self.places = self.lasting.then(known);
+        // Without identities nothing is said of directories.
+        self.places = Some(if self.lasting { known() } else { known().open_ended() });
         self
     }
 
@@ -259,6 +264,7 @@ impl<'a> Scan<'a> {
         {
             return Ok(event);
         }
+        self.note_entry(kind, old.as_ref());
         if kind == UpperKind::Dir {
             return self.enter(name, &new, old, scope);
         }
@@ -331,6 +337,10 @@ impl<'a> Scan<'a> {
             None => {
                 let mut c = self.change(Status::Added, Kind::Directory, Some(new), None);
                 c.host_executed = self.classifier.completes(name);
+                if self.is_gone_directory()? {
+                    c.conflict = gone::or(c.conflict);
+                    unlike = unlike.or(Some(Conflict::GoneAbove));
+                }
                 change = Some(c);
             }
             Some(old) if old.kind == FileKind::Dir => match self.base.enter(name) {

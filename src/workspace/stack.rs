@@ -152,6 +152,20 @@ impl Stack {
         self.layer(first.0)?.top()
     }
 
+    /// The directory of the oldest layer that has a part of it.
+    pub(super) fn oldest(&self) -> Result<BorrowedFd<'_>> {
+        let last = self.here()?.members.last().ok_or_else(stale)?;
+        self.layer(last.0)?.top()
+    }
+
+    /// The top of the one layer that there is; `None` when there are several.
+    pub(super) fn only_root(&self) -> Result<Option<BorrowedFd<'_>>> {
+        match self.layers.as_slice() {
+            [only] => only.root().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Its metadata when it was entered.
     pub(super) fn meta(&self) -> Result<Meta> {
         let first = self.here()?.members.first().ok_or_else(stale)?;

@@ -18,6 +18,9 @@ use crate::sys::{Result, xattr};
 /// Marks an empty file as a whiteout.
 pub(super) const WHITEOUT: &std::ffi::CStr = c"user.overlay.whiteout";
 
+/// On what was copied up. Without privileges over the whole machine its value is empty: it does not say from where.
+pub(super) const ORIGIN: &std::ffi::CStr = c"user.overlay.origin";
+
 /// What an entry of the upper layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UpperKind {

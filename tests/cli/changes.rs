@@ -386,3 +386,42 @@ fn what_runs_leave_in_the_state_directory_can_be_removed_by_hand() {
     assert_eq!((rm.code, rm.stderr.as_str()), (Some(0), ""));
     assert!(!p.state().exists());
 }
+
+#[test]
+fn what_was_deleted_on_the_host_does_not_come_back_silently() {
+    let p = Project::new();
+    std::fs::create_dir(p.dir().join("d")).unwrap();
+    for name in ["g", "d/x", "d/y", "q", "r", "moved"] {
+        std::fs::write(p.dir().join(name), "B\n").unwrap();
+    }
+    settle();
+    changing(
+        &p,
+        "echo J >> g; echo J >> d/x; chmod 755 q; echo J >> r; mv moved here; echo J >> here; echo J > new",
+    );
+    for name in ["g", "q"] {
+        std::fs::remove_file(p.dir().join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(p.dir().join("d")).unwrap();
+    std::fs::rename(p.dir().join("r"), p.dir().join("r2")).unwrap();
+    let gone = ["d/x", "g", "q", "r"];
+    let told = json(&p.aj(["diff", "--json"]).stdout);
+    let conflicts = |changes: &serde_json::Value| -> Vec<String> {
+        let one =
+            |c: &serde_json::Value| c["conflict"].is_string().then(|| c["path"].as_str().unwrap().to_owned());
+        changes.as_array().unwrap().iter().filter_map(one).collect()
+    };
+    assert_eq!(conflicts(&told["changes"]), gone, "{told}");
+    let ran = p.aj(["apply"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(ran.stdout.contains("A g  (deleted on the host since the jail started)"), "{ran:#?}");
+    assert!(ran.stderr.contains("--overwrite"), "{ran:#?}");
+    let there = |name: &str| p.dir().join(name).exists();
+    assert!(!gone.iter().any(|name| there(name)) && !there("new"));
+    let ran = p.aj(["apply", "--partial"]);
+    assert_eq!(ran.code, Some(6), "{ran:#?}");
+    assert!(!gone.iter().any(|name| there(name)) && there("new") && there("here"));
+    let ran = p.aj(["apply", "--overwrite"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(gone.iter().all(|name| there(name)) && !there("d/y"));
+}

@@ -365,3 +365,40 @@ fn the_home_of_a_forked_workspace_is_seen_and_changed_from_outside() {
     assert_eq!(std::fs::read(p.dir().join("copied/b")).unwrap(), b"host\n");
     assert!(!p.dir().join("copied/a").exists());
 }
+
+#[test]
+fn only_what_the_host_had_is_said_to_be_deleted_there() {
+    let p = Project::new();
+    for name in ["f", "g", "kept"] {
+        std::fs::write(p.dir().join(name), "host\n").unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    p.runs(&["ws", "create", "a", "--from-dir", "."]);
+    within(&p, "a", "echo a >> f; mkdir -p own/deep; echo a > own/deep/x; echo a > only");
+    p.runs(&["ws", "fork", "a", "--name", "b"]);
+    // Copied up from a layer, which the host never had.
+    within(&p, "b", "echo b >> own/deep/x; echo b >> only; echo b >> f; mv g h; echo b >> h");
+    p.runs(&["ws", "fork", "b", "--name", "c"]);
+    within(&p, "c", "echo c >> own/deep/x; mv only other; mv own/deep/x own/y; echo c >> f; chmod 700 own");
+    let told = |name: &str| -> Vec<String> {
+        let ran = p.aj(["diff", "--json", name]);
+        let all: serde_json::Value =
+            serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {ran:#?}"));
+        let line = |c: &serde_json::Value| {
+            let conflict = if c["conflict"].is_string() { "!" } else { "" };
+            format!("{}{conflict}", c["path"].as_str().unwrap())
+        };
+        all["changes"].as_array().unwrap().iter().map(line).collect()
+    };
+    std::fs::write(p.dir().join("beside"), "").unwrap();
+    std::fs::remove_file(p.dir().join("kept")).unwrap();
+    assert_eq!(told("b"), ["f", "g", "h", "only", "own/deep/x"]);
+    assert_eq!(told("c"), ["f", "g", "h", "other", "own/y"]);
+    std::fs::remove_file(p.dir().join("f")).unwrap();
+    assert_eq!(told("a"), ["f!", "only", "own/deep/x"]);
+    assert_eq!(told("b")[0], "f!");
+    assert_eq!(told("c"), ["f!", "g", "h", "other", "own/y"]);
+    let ran = p.aj(["apply", "c"]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(!p.dir().join("other").exists());
+}

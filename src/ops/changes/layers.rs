@@ -117,6 +117,7 @@ impl<'a> Layer<'a> {
             places: base::places(*self).filter(|_| tree.elsewhere.is_none()),
             applied: base::applied(*self).with(tree.elsewhere.iter().flatten()),
             hidden: base::hidden(*self, tree)?,
+            seen: tree.elsewhere.is_none(),
             git_directory: self.part,
         }))
     }

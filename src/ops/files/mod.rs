@@ -56,7 +56,7 @@ pub enum Error {
         /// The workspace.
         title: String,
         /// Why it cannot be had.
-        source: changes::Error,
+        source: Box<changes::Error>,
     },
     /// Something in the tree.
     #[error(transparent)]
@@ -132,7 +132,7 @@ impl Error {
     fn of_workspace(self, title: &str) -> Error {
         match self {
             Error::Tree(source) if source.of_base().is_some() && !title.starts_with("jl-") => {
-                Error::Baseless { title: title.to_owned(), source }
+                Error::Baseless { title: title.to_owned(), source: Box::new(source) }
             }
             e => e,
         }
@@ -251,7 +251,7 @@ impl Target {
         let beside = path.as_bytes().starts_with(b"/").then(|| self.view.find(path.as_bytes(), last));
         match beside {
             None | Some(Err(view::Error::Elsewhere(_))) => {
-                Err(Error::Baseless { title: self.title.clone(), source })
+                Err(Error::Baseless { title: self.title.clone(), source: Box::new(source) })
             }
             Some(found) => Ok(found?),
         }

@@ -145,6 +145,7 @@ fn what_changed_on_the_host_is_a_conflict_unless_both_agree() {
             "D dir/!",
             "D dir2/",
             "D gone!",
+            // By hand nothing is copied up, and no run has ended: see `gone`.
             "A gone-on-host",
             "M jail-only",
             "M mtime-set-back!",

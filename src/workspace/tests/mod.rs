@@ -3,6 +3,7 @@
 
 mod apply;
 mod diff;
+mod gone;
 mod hooks;
 mod overlay;
 mod races;

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{Fixture, lines};
 
 /// Run `script` in a real overlay over the fixture's base, as a jail would. `false`: not possible here.
-fn in_overlay(f: &Fixture, script: &str) -> bool {
+pub(super) fn in_overlay(f: &Fixture, script: &str) -> bool {
     let work = f.dir.path().join("work");
     let merged = f.dir.path().join("merged");
     for d in [&work, &merged] {
