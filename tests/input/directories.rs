@@ -98,7 +98,7 @@ fn the_whole_machine_home_and_the_state_are_refused() {
     let link = p.top().join("link");
     symlink(&home, &link).unwrap();
     for (dir, flags, said) in [
-        (Path::new("/"), &[][..], &["`/` is the whole machine", "--i-mean-it"][..]),
+        (Path::new("/"), &[][..], &["`/` is the whole machine"][..]),
         (Path::new("/"), &["--ro"], &["`/` is the whole machine"]),
         (&home, &[], &["is your home directory", "--i-mean-it"]),
         (&home, &["--rw"], &["is your home directory"]),
