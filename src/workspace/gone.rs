@@ -34,9 +34,9 @@ impl Scan<'_> {
     /// Note that the base has the current entry, if the jail saw it so.
     pub(super) fn note_entry(&mut self, kind: UpperKind, old: Option<&Meta>) {
         let Some(old) = old.filter(|_| self.places.is_some()) else { return };
-        let both_directories = kind == UpperKind::Dir && old.kind == FileKind::Dir;
-        // What came later is the host's own, and its end is no business of the jail's.
-        if both_directories || kind == UpperKind::Whiteout || self.changed(old) {
+        // A directory in the place of a file is put there in two steps: one that was killed in between has to be
+        // able to go on. What came later is the host's own, and its end is no business of the jail's.
+        if matches!(kind, UpperKind::Dir | UpperKind::Whiteout) || self.changed(old) {
             return;
         }
         if let Some(places) = &mut self.places {

@@ -60,7 +60,8 @@ fn what_is_deleted_on_the_host_after_the_run_is_in_conflict() {
         "A link!",
         "A new",
         "A new-dir/x",
-        "A to-dir/x!",
+        // A killed apply may have taken the file away that is in its place.
+        "A to-dir/x",
         "A to-file!",
         "A twice",
     ];

@@ -2,6 +2,7 @@
 //! in `overlay`, with a real overlay mount.
 
 mod apply;
+mod attributes;
 mod diff;
 mod gone;
 mod hooks;
