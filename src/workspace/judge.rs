@@ -38,15 +38,7 @@ impl Scan<'_> {
         };
         let mut change = self.change(status, Kind::File, Some(&new), old.as_ref());
         change.hard_links = new.nlink > 1;
-        let shut = match &old {
-            Some(old) => self.conflict_of_replacing(name, old, &mut change),
-            None => {
-                if self.is_gone(name, &new) {
-                    change.conflict = gone::or(change.conflict);
-                }
-                None
-            }
-        };
+        let shut = self.conflict_of_putting(name, (&new, old.as_ref()), &mut change);
         let mut content = None;
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             let ours = self.read_manifest(name);
@@ -139,15 +131,7 @@ impl Scan<'_> {
         let mut change = self.change(status, Kind::Symlink, Some(&new), old.as_ref());
         change.leads_out = leads_out(&self.path, &target);
         change.target = Some(target);
-        let shut = match &old {
-            Some(old) => self.conflict_of_replacing(name, old, &mut change),
-            None => {
-                if self.is_gone(name, &new) {
-                    change.conflict = gone::or(change.conflict);
-                }
-                None
-            }
-        };
+        let shut = self.conflict_of_putting(name, (&new, old.as_ref()), &mut change);
         change.host_executed = if manifest::is_manifest(name) && !self.classifier.installed() {
             Some("its scripts are elsewhere")
         } else {
@@ -198,6 +182,23 @@ impl Scan<'_> {
     /// jail made.
     pub(super) fn made_since(&self, old: &Meta) -> bool {
         old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
+    }
+
+    /// What speaks against putting `new`, which is no directory, where `old` is, or where nothing is; otherwise as
+    /// [`Scan::conflict_of_replacing`].
+    fn conflict_of_putting(
+        &mut self,
+        name: &[u8],
+        (new, old): (&Meta, Option<&Meta>),
+        change: &mut Change,
+    ) -> Option<sys::Error> {
+        if let Some(old) = old {
+            return self.conflict_of_replacing(name, old, change);
+        }
+        if self.is_gone(name, new) {
+            change.conflict = gone::or(change.conflict);
+        }
+        None
     }
 
     /// What speaks against removing or replacing `old`, and how much is below it. What is returned: why
