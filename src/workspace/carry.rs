@@ -132,11 +132,11 @@ pub(super) fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], meta:
 
 /// The attributes that are not the overlay's notes.
 pub(super) fn attributes(from: impl AsFd, to: impl AsFd) -> Result<()> {
-    let Ok(names) = xattr::names(&from) else { return Ok(()) };
+    let Ok(names) = xattr::all_names(&from) else { return Ok(()) };
     for name in names.into_iter().filter(|n| n.starts_with(b"user.") && !n.starts_with(OVERLAYS)) {
         let Ok(name) = std::ffi::CString::new(name) else { continue };
-        // Longer ones, and file systems without any: the content is what matters.
-        if let Ok(Some(value)) = xattr::get(&from, &name) {
+        // File systems without any, or without room: the content is what matters.
+        if let Ok(Some(value)) = xattr::get_all(&from, &name) {
             xattr::set(&to, &name, &value).ok();
         }
     }

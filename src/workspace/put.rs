@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::carry;
 use super::names::Names;
 use super::remove::remove_tree;
 use super::scan::{TEMPORARY, is_temporary};
@@ -107,19 +108,10 @@ impl Place<'_> {
         // A directory may have given one to the new file that the old one did not have.
         xattr::set_access_list(fd, xattr::access_list(&from)?.as_deref())?;
         let Ok(from) = openat2::beneath(self.dir, self.name, For::Reading) else { return Ok(()) };
-        for name in xattr::all_names(&from)?.iter().filter(|name| is_users(name)) {
-            let Ok(name) = std::ffi::CString::new(name.as_slice()) else { continue };
-            // A note of some program's: no reason to refuse the content.
-            if let Ok(Some(value)) = xattr::get_all(&from, &name) {
-                xattr::set(fd, &name, &value).ok();
-            }
-        }
+        // Notes of programs: no reason to refuse the content.
+        carry::attributes(&from, fd)?;
         Ok(())
     }
-}
-
-fn is_users(name: &[u8]) -> bool {
-    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
 }
 
 /// A temporary entry, removed unless it was renamed into place.
