@@ -6,6 +6,9 @@ use nix::errno::Errno;
 
 use super::{Error, Result};
 
+/// Bytes of a value at most: `XATTR_SIZE_MAX`, the kernel lets none be longer.
+const LONGEST: usize = 64 << 10;
+
 /// The first bytes (at most 64) of attribute `name` of `fd`, `None` when it has none or the file
 /// system knows no attributes. A value longer than 64 bytes is an `ERANGE` error.
 pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
@@ -25,8 +28,6 @@ pub fn get(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
 
 /// All of attribute `name` of `fd`, however long; `None` when it has none.
 pub fn get_all(fd: impl AsFd, name: &std::ffi::CStr) -> Result<Option<Vec<u8>>> {
-    // XATTR_SIZE_MAX: the kernel lets none be longer.
-    const LONGEST: usize = 64 << 10;
     match get(&fd, name) {
         Err(e) if e.errno == Errno::ERANGE => {}
         short => return short,
@@ -144,8 +145,6 @@ pub fn set(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> Result<()> {
 /// The access list of `file`, which may be an `O_PATH` descriptor and need not be readable; `None`: its permission
 /// bits are all there is. See acl(5).
 pub fn access_list(file: impl AsFd) -> Result<Option<Vec<u8>>> {
-    // XATTR_SIZE_MAX: the kernel lets none be longer.
-    const LONGEST: usize = 64 << 10;
     let place = super::openat2::path(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).as_bytes())?;
     let mut value = vec![0u8; LONGEST];
     // SAFETY: both names are NUL-terminated; the buffer is writable for the length passed.

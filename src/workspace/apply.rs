@@ -25,9 +25,9 @@
 //!
 //! # What does not come back
 //! Setuid, setgid and sticky bits, extended attributes, ACLs, access times, times of directories, hard
-//! links as such, and special files. What a file of the host has of attributes and ACLs stays when it gets other
-//! content, but for those that the kernel takes from whatever is written (capabilities). As root everything put on the host is given to the owner of the
-//! entry it replaces or of the directory it is in.
+//! links as such, and special files. What a file of the host has of a user's attributes and of ACLs stays when it
+//! gets other content. As root everything put on the host is given to the owner of the entry it replaces or of the
+//! directory it is in.
 
 use std::os::fd::OwnedFd;
 
