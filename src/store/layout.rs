@@ -65,6 +65,18 @@ impl StateDir {
         StateDir::open_at(&locate()?)
     }
 
+    /// The same, once `check` has nothing against the place where it is to be made (a path without links).
+    pub fn open_checked<E: From<Error>>(check: impl FnOnce(&Path) -> Result<(), E>) -> Result<StateDir, E> {
+        let path = locate()?;
+        match StateDir::open_dir(&path)? {
+            Some(found) => found.check_version(true).map(|()| found).map_err(E::from),
+            None => {
+                check(&without_links(&path))?;
+                StateDir::open_at(&path).map_err(E::from)
+            }
+        }
+    }
+
     /// Open the one that [`locate`] names; `None` when there is none yet. For commands that only read.
     pub fn open_if_present() -> Result<Option<StateDir>> {
         StateDir::open_existing(&locate()?)
@@ -224,6 +236,12 @@ impl AsFd for StateDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
+}
+
+/// The path with every link resolved of what is there of it.
+fn without_links(path: &Path) -> PathBuf {
+    let real = |above: &Path| Some(std::fs::canonicalize(above).ok()?.join(path.strip_prefix(above).ok()?));
+    path.ancestors().find_map(real).unwrap_or_else(|| path.to_owned())
 }
 
 /// Make the directory and its missing parents, all 0700 as the XDG specification asks.

@@ -141,6 +141,20 @@ fn the_whole_machine_home_and_the_state_are_refused() {
 }
 
 #[test]
+fn a_tree_that_is_refused_for_the_state_in_it_does_not_get_one() {
+    let p = Project::new();
+    let up = p.top().join("up");
+    symlink(p.dir(), &up).unwrap();
+    for state in [p.dir().join("state/new"), up.join("new/state")] {
+        let mut command = p.command(aj());
+        command.args(["exec", "--", "true"]).env("AJ_STATE_DIR", state);
+        let ran = Ran::from(command.output().unwrap());
+        assert_refused(&ran, &["contains aj's state directory"]);
+        assert_eq!(std::fs::read_dir(p.dir()).unwrap().count(), 0, "{ran:#?}");
+    }
+}
+
+#[test]
 fn a_state_directory_reached_by_another_name_is_still_the_state() {
     let p = Project::new();
     let up = p.top().join("up");

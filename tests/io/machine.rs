@@ -171,6 +171,8 @@ fn the_status_descriptor_tells_a_commands_125_from_ajs() {
     // One that nothing can be written to would be waited for in vain.
     let ran = said(&mut yard.sh("$AJ exec --status-fd 9 -- ./life exit 0 9</dev/null"));
     assert!(ran.fate == 125 && ran.err.contains("--status-fd 9") && ran.err.contains("EBADF"), "{ran:?}");
+    let ran = said(&mut yard.sh("$AJ exec --status-fd 9 -- ./life exit 3 9>/dev/full"));
+    assert!(ran.fate == 3 && ran.err.contains("`--status-fd`") && ran.err.contains("ENOSPC"), "{ran:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -58,14 +59,18 @@ fn a_command_that_meets_a_jail_that_ends_gets_another_one() {
 }
 
 #[test]
-fn the_jail_dies_with_its_holder_and_the_next_command_says_so() {
+fn the_jail_dies_with_its_holder_and_its_commands_and_the_next_one_say_so() {
     let Some(shared) = Shared::new(&[]) else { return };
     let mark = mark();
     let mut long = shared.exec(&[], ["sh", "-c", &format!("echo up; trap '' TERM; sleep 60; : {mark}")]);
-    let mut long = Running::start(long.stdout(Stdio::piped()));
+    let mut long = Running::start(long.stdout(Stdio::piped()).stderr(Stdio::piped()));
     long.first_line();
     kill(Pid::from_raw(shared.holder()), Signal::SIGKILL).unwrap();
     assert_eq!(long.end().code(), Some(137));
+    let mut words = String::new();
+    long.0.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    assert!(words.contains("and this command with it: the process that held it was killed"), "{words}");
+    assert_eq!(words.lines().count(), 1, "{words}");
     assert_gone(&mark, SOON);
     let ran = said(&mut shared.exec(&[], ["echo", "again"]));
     assert_eq!((ran.fate, &*ran.out), (0, "again\n"), "{ran:#?}");

@@ -1,7 +1,7 @@
 //! What a run is to be: everything that is checked and worked out before its jail is told.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::beside::{self, Beside};
 use super::limits::Chosen;
@@ -81,10 +81,16 @@ pub(super) fn prepare(
     if let Some(tree) = older {
         again::check(tree, resolved, &birth)?;
     }
-    let state = StateDir::open()?;
+    let may_be_shown =
+        |state: &Path| check::workspace((&place.root, &place.meta), state, settings, request.i_mean_it);
+    // What is refused because of it is not to find it made.
+    let state = StateDir::open_checked(|at| match place.shown_at {
+        None => may_be_shown(at).map(drop),
+        Some(_) => Ok(()),
+    })?;
     let real = state.real_path();
     let owner = match place.shown_at {
-        None => check::workspace((&place.root, &place.meta), &real, settings, request.i_mean_it)?,
+        None => may_be_shown(&real)?,
         // An empty directory of the workspace's own.
         Some(_) => Owner { uid: place.meta.uid(), gid: place.meta.gid() },
     };

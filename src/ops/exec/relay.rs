@@ -31,11 +31,12 @@ use crate::workspace::measure::{self, Most, Walk};
 pub(super) struct StatusLines {
     to: OwnedFd,
     pending: Vec<u8>,
+    failed: Option<Errno>,
 }
 
 impl StatusLines {
     pub(super) fn new(to: OwnedFd) -> StatusLines {
-        StatusLines { to, pending: Vec::new() }
+        StatusLines { to, pending: Vec::new(), failed: None }
     }
 
     fn push(&mut self, line: &serde_json::Value) {
@@ -50,8 +51,11 @@ impl StatusLines {
         match Sink::new(self.to.as_fd()).write(&self.pending) {
             Ok(n) => drop(self.pending.drain(..n)),
             Err(Errno::EAGAIN) => {}
-            // A reader that went away does not change what the command does.
-            Err(_) => self.pending.clear(),
+            // It does not change what the command does.
+            Err(e) => {
+                self.pending.clear();
+                self.failed = Some(e);
+            }
         }
     }
 }
@@ -149,11 +153,13 @@ impl<'a> Relay<'a> {
     }
 
     /// What is left of the status lines, once the run is over: as long as the command had, and a
-    /// moment longer.
-    pub(super) fn finish_status(&mut self, patience: Duration) {
-        if let Some(lines) = &self.status {
-            sink::write_within(lines.to.as_fd(), &lines.pending, patience);
-        }
+    /// moment longer. What to say when some could not be written; a reader that went away knows.
+    pub(super) fn finish_status(&mut self, patience: Duration) -> Option<String> {
+        let lines = self.status.as_mut()?;
+        lines.advance();
+        sink::write_within(lines.to.as_fd(), &lines.pending, patience);
+        let why = lines.failed.filter(|e| !matches!(e, Errno::EPIPE | Errno::ECONNRESET))?;
+        Some(format!("the lines of `--status-fd` could not all be written: {why:?}"))
     }
 }
 

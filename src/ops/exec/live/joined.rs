@@ -18,7 +18,7 @@ use super::super::{
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES, own, start};
 use crate::base::id::{Id, Kind};
-use crate::jail::join::{Asked, Begun, Job, Live};
+use crate::jail::join::{self, Asked, Begun, Job, Live};
 use crate::jail::limits::Limits;
 use crate::jail::plan;
 use crate::jail::status::Required;
@@ -161,9 +161,15 @@ pub(super) fn exec(
         Ok(_) => {}
         Err(e) => warnings.push(format!("whether the jail has ended is not known: {e}")),
     }
+    if killed_with_its_jail(&ended.outcome, holder.as_ref(), dir)? {
+        warnings.push(format!(
+            "the jail of workspace `{}` has ended, and this command with it: the process that held it was killed",
+            name()
+        ));
+    }
     relay.ended(&ended);
     let patience = patience(settings, &ended);
-    relay.finish_status(patience);
+    warnings.extend(relay.finish_status(patience));
     warnings.extend(group.as_ref().and_then(|_| limits::refused(&resolved, &ended)));
     warnings.extend(mode::line(&ended));
     warnings.extend(offline::line(&resolved, &ended));
@@ -198,6 +204,14 @@ pub(super) fn exec(
 fn settles(holder: Option<&OwnedFd>) -> Result<bool, Error> {
     let Some(holder) = holder else { return Ok(true) };
     pidfd::ends(holder.as_fd(), Instant::now() + SETTLES).map_err(Error::Launch)
+}
+
+/// Whether a command was killed because what held its jail was: that has ended without taking the jail's name away.
+fn killed_with_its_jail(outcome: &Outcome, holder: Option<&OwnedFd>, dir: &File) -> Result<bool, Error> {
+    let killed = matches!(outcome, Outcome::Signaled { signal } if *signal == nix::libc::SIGKILL);
+    let Some(holder) = holder.filter(|_| killed) else { return Ok(false) };
+    let ended = pidfd::ends(holder.as_fd(), Instant::now()).map_err(Error::Launch)?;
+    Ok(ended && join::is_left(dir.as_fd()))
 }
 
 fn text(what: &'static str, bytes: &OsStr) -> Result<CString, Error> {
