@@ -5,7 +5,8 @@
 //!   to the path, because an older `aj` gives a spare tree another base and leaves the attribute;
 //! - the file `places`: the identities of the directories of the base that the run had changes in,
 //!   noted after it, and the other entries that were there and that it has a version of: an entry of the
-//!   jail's that the host has no longer is no new one. Only runs that changed something pay for it. A
+//!   jail's that the host has no longer is no new one. Of directories whose permission bits the run changed
+//!   it has those of the base. Only runs that changed something pay for it. A
 //!   further run in the same tree adds to it and takes nothing back: what the first one saw is what its
 //!   changes belong to.
 //!
@@ -33,6 +34,8 @@ const HEAD: &[u8] = b"aj-places 2\n";
 const HEAD_BEFORE: &[u8] = b"aj-places 1\n";
 /// In place of an identity: an entry that is no directory.
 const ENTRY: &[u8] = b"-";
+/// Before the permission bits of a directory, in place of an identity.
+const MODE: u8 = b'm';
 /// Bytes of paths and identities that the file holds at most; directories beyond are left out.
 const LIMIT: usize = 4 << 20;
 /// The same of entries that are no directories, so that they cannot take the room of those.
@@ -107,6 +110,8 @@ pub struct Places {
     /// Entries that were there and were not directories on both sides.
     entries: BTreeSet<Vec<u8>>,
     entry_bytes: usize,
+    /// Permission bits that directories of the base had, where the tree has others.
+    modes: BTreeMap<Vec<u8>, u32>,
 }
 
 /// What is known about one directory.
@@ -139,6 +144,21 @@ impl Places {
         if self.entry_bytes + takes <= ENTRIES_LIMIT && self.entries.insert(path.to_vec()) {
             self.entry_bytes += takes;
         }
+    }
+
+    /// Note the permission bits of the base's directory at `path`, while there is room; what was noted before
+    /// stays.
+    pub fn add_mode(&mut self, path: &[u8], mode: u32) {
+        let takes = path.len() + 6;
+        if self.bytes + takes <= LIMIT && !self.modes.contains_key(path) {
+            self.bytes += takes;
+            self.modes.insert(path.to_vec(), mode & 0o777);
+        }
+    }
+
+    /// The permission bits that the base's directory at `path` had, if that was noted.
+    pub fn mode_of(&self, path: &[u8]) -> Option<u32> {
+        self.modes.get(path).copied()
     }
 
     /// Whether the base is known to have had the entry `path`, which is no directory that is a directory in
@@ -195,6 +215,12 @@ impl Places {
             out.extend_from_slice(path);
             out.push(0);
         }
+        for (path, mode) in &self.modes {
+            out.push(MODE);
+            out.extend_from_slice(format!("{mode:o}/").as_bytes());
+            out.extend_from_slice(path);
+            out.push(0);
+        }
         for path in &self.entries {
             out.extend_from_slice(ENTRY);
             out.push(b'/');
@@ -219,6 +245,11 @@ impl Places {
             let slash = entry.iter().position(|b| *b == b'/')?;
             if &entry[..slash] == ENTRY {
                 places.add_entry(&entry[slash + 1..]);
+                continue;
+            }
+            if let Some(mode) = entry[..slash].strip_prefix(&[MODE]) {
+                let mode = u32::from_str_radix(std::str::from_utf8(mode).ok()?, 8).ok()?;
+                places.add_mode(&entry[slash + 1..], mode);
                 continue;
             }
             let identity = parse(std::str::from_utf8(&entry[..slash]).ok()?)?;
@@ -252,6 +283,8 @@ mod tests {
             places.add(path, some(i as u64));
         }
         places.add_entry(b"a/f\xff");
+        places.add_mode(b"a", 0o1750);
+        places.add_mode(b"a", 0o777);
         let dir = tempfile::tempdir().unwrap();
         let dir = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(Places::read(&dir), None);
@@ -259,6 +292,7 @@ mod tests {
         let read = Places::read(&dir).unwrap();
         assert_eq!((&read, read.at(b"a/b c"), read.at(b"b")), (&places, Known::As(some(1)), Known::Absent));
         assert_eq!((read.had_entry(b"a/f\xff"), read.had_entry(b"a/b c")), (true, false));
+        assert_eq!((read.mode_of(b"a"), read.mode_of(b"a/b c")), (Some(0o750), None), "the first stays");
         let older = Places::decode(b"aj-places 1\n1/d\0all\0").unwrap();
         assert_eq!(older.at(b"d"), Known::As(Identity { ino: 1, born: None }), "by an older version");
         places.clone().to_be_completed().write(&dir).unwrap();

@@ -347,7 +347,10 @@ impl<'a> Work<'a> {
         if item.change.implied {
             return;
         }
+        // Its entries need no other bits than it has.
+        let stays = item.change.status == Status::ModeChanged;
         if verdict == Verdict::Withhold
+            && !stays
             && let Some(level) = self.levels.last_mut()
         {
             level.withheld = true;
@@ -359,7 +362,8 @@ impl<'a> Work<'a> {
         if self.pass == Pass::Objects {
             // Nothing is put where something else has to go first.
             if let Some(level) = self.levels.last_mut() {
-                level.withheld |= verdict != Verdict::Apply || item.change.status == Status::TypeChanged;
+                level.withheld |=
+                    (verdict != Verdict::Apply && !stays) || item.change.status == Status::TypeChanged;
             }
             return;
         }

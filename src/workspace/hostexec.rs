@@ -122,6 +122,13 @@ impl Classifier {
         here.iter().chain(&index.starred).find_map(|e| hit(e, self.parts.len()))
     }
 
+    /// Why other permission bits of the directory `name` of the current directory are in the class: it is, or is
+    /// in, a git directory, and git keeps these as they are.
+    pub fn directory_reason(&self, name: &[u8]) -> Option<&'static str> {
+        let git = fold(name) == ".git" || self.parts.iter().any(|p| p.folded == ".git");
+        git.then_some("says who may use the git directory")
+    }
+
     /// Whether the entry `name` of the current directory is, or lies in, the object store of a git
     /// directory.
     pub fn in_object_store(&self, name: &[u8]) -> bool {

@@ -6,6 +6,8 @@ use nix::errno::Errno;
 use super::change::{Change, Conflict, Kind, Status, leads_out};
 use super::gone;
 use super::manifest;
+use super::names::Names;
+use super::put;
 use super::remove::survey;
 use super::scan::{Event, Item, Scan};
 use super::upper;
@@ -182,6 +184,49 @@ impl Scan<'_> {
     /// jail made.
     pub(super) fn made_since(&self, old: &Meta) -> bool {
         old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
+    }
+
+    /// Other permission bits of a directory that both sides have.
+    pub(super) fn directory_mode(
+        &mut self,
+        name: &[u8],
+        new: &Meta,
+        old: &Meta,
+        unlike: Option<Conflict>,
+    ) -> Change {
+        let mut change = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
+        let gives = new.mode & !old.mode & 0o777;
+        let noted = self.options.places.as_ref().and_then(|places| places.mode_of(&self.path));
+        let begun = self.made_since(old) && old.mode & 0o777 == put::BEGUN && self.is_empty_in_base();
+        let conflict = self.changed(old)
+            && !begun
+            && match noted {
+                // Made there and here: that it is to be closer than it is was asked for by nobody else.
+                _ if self.made_since(old) => gives != 0,
+                Some(was) => was != old.mode & 0o777,
+                // Entries coming and going move ctime and mtime together; ctime alone is a chmod, chown or
+                // rename. Bits that nobody knows to have been given on purpose are not given.
+                None => old.ctime != old.mtime || gives != 0,
+            };
+        if conflict {
+            change.conflict = change.conflict.or(Some(Conflict::Changed));
+        }
+        change.conflict = change.conflict.or(unlike);
+        if !self.changed(old)
+            && let Some(places) = &mut self.places
+        {
+            places.add_mode(&self.path, old.mode);
+        }
+        // Whoever may write in a directory may put there what the host runs or obeys.
+        change.host_executed = (gives & 0o022 != 0 && !begun)
+            .then_some("lets others put files there")
+            .or_else(|| self.classifier.directory_reason(name));
+        change
+    }
+
+    /// Whether nothing is in the base's directory that was entered last.
+    fn is_empty_in_base(&self) -> bool {
+        self.base.top().and_then(|dir| Names::read(dir, |_| true)).is_ok_and(|names| names.len() == 0)
     }
 
     /// What speaks against putting `new`, which is no directory, where `old` is, or where nothing is; otherwise as

@@ -238,6 +238,9 @@ pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()
     temporary.into_place(place)
 }
 
+/// The permission bits that a directory has for a moment, empty, before it gets its own.
+pub(super) const BEGUN: u32 = 0o700;
+
 /// Make a directory, removing what is in its place (never a directory). It gets `mode` and, until the
 /// caller is done filling it, all permissions of the owner.
 pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
@@ -247,7 +250,7 @@ pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
         at::remove_file(place.dir, place.name).map_err(Refused::in_directory)?;
     }
     fault::point();
-    match at::make_dir(place.dir, place.name, 0o700) {
+    match at::make_dir(place.dir, place.name, BEGUN) {
         Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
         done => done.map_err(Refused::in_directory)?,
     }

@@ -354,14 +354,7 @@ impl<'a> Scan<'a> {
                     }
                     let ours = self.options.hidden.at(&self.path) == Some(What::Way(new.mode & 0o777));
                     if new.mode & 0o777 != old.mode & 0o777 && !ours {
-                        let mut c = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
-                        // Entries coming and going move ctime and mtime together; ctime alone is a
-                        // chmod, chown or rename.
-                        if self.changed(old) && old.ctime != old.mtime && !self.made_since(old) {
-                            c.conflict = c.conflict.or(Some(Conflict::Changed));
-                        }
-                        c.conflict = c.conflict.or(unlike);
-                        change = Some(c);
+                        change = Some(self.directory_mode(name, new, old, unlike));
                     }
                 }
                 Err(e) => {
