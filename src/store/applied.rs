@@ -32,6 +32,12 @@ impl Applied {
         !self.0.is_empty() && self.0.contains(&(ino, time))
     }
 
+    /// Whether an inode was put there, or changed, at any time.
+    pub fn knows(&self, ino: u64) -> bool {
+        let last = Stamp { sec: i64::MAX, nsec: u32::MAX };
+        self.0.range((ino, Stamp { sec: i64::MIN, nsec: 0 })..=(ino, last)).next().is_some()
+    }
+
     /// The same and further ones.
     #[must_use]
     pub fn with<'a>(mut self, more: impl IntoIterator<Item = &'a (u64, Stamp)>) -> Applied {

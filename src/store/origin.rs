@@ -5,8 +5,8 @@
 //!   to the path, because an older `aj` gives a spare tree another base and leaves the attribute;
 //! - the file `places`: the identities of the directories of the base that the run had changes in,
 //!   noted after it, and the other entries that were there and that it has a version of: an entry of the
-//!   jail's that the host has no longer is no new one. Of directories whose permission bits the run changed
-//!   it has those of the base. Only runs that changed something pay for it. A
+//!   jail's that the host has no longer is no new one. Of directories it has the permission bits of the base as
+//!   well, where nobody changed those beside the jail. Only runs that changed something pay for it. A
 //!   further run in the same tree adds to it and takes nothing back: what the first one saw is what its
 //!   changes belong to.
 //!
@@ -40,6 +40,8 @@ const MODE: u8 = b'm';
 const LIMIT: usize = 4 << 20;
 /// The same of entries that are no directories, so that they cannot take the room of those.
 const ENTRIES_LIMIT: usize = 3 << 20;
+/// The same of permission bits.
+const MODES_LIMIT: usize = 3 << 18;
 
 /// Note in the directory of a tree which directory is at `base` now. A run can do without: it is
 /// judged by times then. Trees are used again over the same base, so the attribute mostly stands.
@@ -110,8 +112,9 @@ pub struct Places {
     /// Entries that were there and were not directories on both sides.
     entries: BTreeSet<Vec<u8>>,
     entry_bytes: usize,
-    /// Permission bits that directories of the base had, where the tree has others.
+    /// Permission bits that directories of the base had.
     modes: BTreeMap<Vec<u8>, u32>,
+    mode_bytes: usize,
 }
 
 /// What is known about one directory.
@@ -146,13 +149,13 @@ impl Places {
         }
     }
 
-    /// Note the permission bits of the base's directory at `path`, while there is room; what was noted before
-    /// stays.
+    /// Note the permission bits of the base's directory at `path`, as they are before the jail's changes, while
+    /// there is room.
     pub fn add_mode(&mut self, path: &[u8], mode: u32) {
         let takes = path.len() + 6;
-        if self.bytes + takes <= LIMIT && !self.modes.contains_key(path) {
-            self.bytes += takes;
-            self.modes.insert(path.to_vec(), mode & 0o777);
+        if self.modes.contains_key(path) || self.mode_bytes + takes <= MODES_LIMIT {
+            let known = self.modes.insert(path.to_vec(), mode & 0o777).is_some();
+            self.mode_bytes += if known { 0 } else { takes };
         }
     }
 
@@ -283,8 +286,8 @@ mod tests {
             places.add(path, some(i as u64));
         }
         places.add_entry(b"a/f\xff");
-        places.add_mode(b"a", 0o1750);
         places.add_mode(b"a", 0o777);
+        places.add_mode(b"a", 0o1750);
         let dir = tempfile::tempdir().unwrap();
         let dir = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(Places::read(&dir), None);
@@ -292,7 +295,7 @@ mod tests {
         let read = Places::read(&dir).unwrap();
         assert_eq!((&read, read.at(b"a/b c"), read.at(b"b")), (&places, Known::As(some(1)), Known::Absent));
         assert_eq!((read.had_entry(b"a/f\xff"), read.had_entry(b"a/b c")), (true, false));
-        assert_eq!((read.mode_of(b"a"), read.mode_of(b"a/b c")), (Some(0o750), None), "the first stays");
+        assert_eq!((read.mode_of(b"a"), read.mode_of(b"a/b c")), (Some(0o750), None));
         let older = Places::decode(b"aj-places 1\n1/d\0all\0").unwrap();
         assert_eq!(older.at(b"d"), Known::As(Identity { ino: 1, born: None }), "by an older version");
         places.clone().to_be_completed().write(&dir).unwrap();

@@ -186,42 +186,50 @@ impl Scan<'_> {
         old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
     }
 
-    /// Other permission bits of a directory that both sides have.
-    pub(super) fn directory_mode(
-        &mut self,
-        name: &[u8],
-        new: &Meta,
-        old: &Meta,
-        unlike: Option<Conflict>,
-    ) -> Change {
-        let mut change = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
-        let gives = new.mode & !old.mode & 0o777;
-        let noted = self.options.places.as_ref().and_then(|places| places.mode_of(&self.path));
-        let begun = self.made_since(old) && old.mode & 0o777 == put::BEGUN && self.is_empty_in_base();
-        let conflict = self.changed(old)
-            && !begun
-            && match noted {
-                // Made there and here: that it is to be closer than it is was asked for by nobody else.
-                _ if self.made_since(old) => gives != 0,
-                Some(was) => was != old.mode & 0o777,
-                // Entries coming and going move ctime and mtime together; ctime alone is a chmod, chown or
-                // rename. Bits that nobody knows to have been given on purpose are not given.
-                None => old.ctime != old.mtime || gives != 0,
-            };
-        if conflict {
-            change.conflict = change.conflict.or(Some(Conflict::Changed));
-        }
-        change.conflict = change.conflict.or(unlike);
+    /// Note the permission bits of the base's directory that was entered last, if nobody but the jail and what
+    /// was applied of it has changed them.
+    pub(super) fn note_mode(&mut self, old: &Meta) {
         if !self.changed(old)
             && let Some(places) = &mut self.places
         {
             places.add_mode(&self.path, old.mode);
         }
+    }
+
+    /// Other permission bits of a directory that both sides have. `None`: the jail did not change them.
+    pub(super) fn directory_mode(
+        &self,
+        name: &[u8],
+        new: &Meta,
+        old: &Meta,
+        unlike: Option<Conflict>,
+    ) -> Option<Change> {
+        let mut change = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
+        let gives = new.mode & !old.mode & 0o777;
+        let made = self.made_since(old);
+        let begun = made && old.mode & 0o777 == put::BEGUN && self.is_empty_in_base();
+        if self.changed(old) && !begun {
+            // What was noted may be from before that was applied.
+            let noted = self.options.places.as_ref().filter(|_| !made && !self.options.applied.knows(old.ino));
+            let conflict = match noted.and_then(|places| places.mode_of(&self.path)) {
+                Some(before) if before == new.mode & 0o777 => return None,
+                Some(before) => before != old.mode & 0o777,
+                // Made there and here: that it is to be closer than it is was asked for by nobody else.
+                None if made => gives != 0,
+                // Entries coming and going move ctime and mtime together; ctime alone is a chmod, chown or
+                // rename. Bits that nobody knows to have been given on purpose are not given.
+                None => old.ctime != old.mtime || gives != 0,
+            };
+            if conflict {
+                change.conflict = change.conflict.or(Some(Conflict::Changed));
+            }
+        }
+        change.conflict = change.conflict.or(unlike);
         // Whoever may write in a directory may put there what the host runs or obeys.
         change.host_executed = (gives & 0o022 != 0 && !begun)
             .then_some("lets others put files there")
             .or_else(|| self.classifier.directory_reason(name));
-        change
+        Some(change)
     }
 
     /// Whether nothing is in the base's directory that was entered last.

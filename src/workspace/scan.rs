@@ -352,9 +352,12 @@ impl<'a> Scan<'a> {
                     if let (None, Some(places)) = (unlike, &mut self.places) {
                         places.add(&self.path, self.base.meta()?.identity());
                     }
+                    if unlike.is_none() {
+                        self.note_mode(old);
+                    }
                     let ours = self.options.hidden.at(&self.path) == Some(What::Way(new.mode & 0o777));
                     if new.mode & 0o777 != old.mode & 0o777 && !ours {
-                        change = Some(self.directory_mode(name, new, old, unlike));
+                        change = self.directory_mode(name, new, old, unlike);
                     }
                 }
                 Err(e) => {

@@ -153,8 +153,14 @@ impl Fixture {
     pub(super) fn apply_with(&self, change: impl FnOnce(&mut Choice)) -> Outcome {
         let mut choice = Choice { options: self.options(), ..Choice::default() };
         change(&mut choice);
-        let (upper, base) = self.fds();
-        super::apply::apply(upper, base, &choice, &crate::monitor::Silent).unwrap()
+        loop {
+            let (upper, base) = self.fds();
+            match super::apply::apply(upper, base, &choice, &crate::monitor::Silent) {
+                // A process that another test forks has the lock of the apply before until it executes something.
+                Err(super::apply::Error::Busy) => std::thread::yield_now(),
+                done => return done.unwrap(),
+            }
+        }
     }
 
     pub(super) fn apply_watched(&self, monitor: &dyn crate::monitor::Monitor) -> Outcome {

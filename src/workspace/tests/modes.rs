@@ -72,6 +72,34 @@ fn bits_that_the_host_changed_are_a_conflict_though_entries_came_since() {
 }
 
 #[test]
+fn bits_that_only_the_host_changed_are_not_the_jails() {
+    let f = given(&[("d", 0o555, 0o555), ("e", 0o755, 0o755)]);
+    f.jail("e/f", "jail");
+    let options = end(&f);
+    for dir in ["d", "e"] {
+        chmod(f.base(dir), 0o700);
+    }
+    assert_eq!(lines(&f.diff_with(&options).changes), ["A e/f"]);
+    let r = f.apply_with(|c| c.options = options);
+    assert_eq!((lines(&r.applied), f.mode("d"), f.mode("e")), (vec!["A e/f".to_owned()], 0o700, 0o700));
+}
+
+#[test]
+fn bits_that_the_jail_gives_back_after_they_were_applied_are_a_change() {
+    let f = given(&[("d", 0o755, 0o711)]);
+    let mut options = end(&f);
+    let r = f.apply_with(|c| c.options = options.clone());
+    assert_eq!(lines(&r.applied), ["m d/"]);
+    options.applied = options.applied.with(&r.put);
+    chmod(f.upper("d"), 0o755);
+    assert_eq!(lines(&f.diff_with(&options).changes), ["m d/"]);
+    f.host("d/x", "host");
+    let (upper, base) = f.fds();
+    options.places = super::super::diff::diff_at_end(upper, base, &options).unwrap().places;
+    assert_eq!(lines(&f.diff_with(&options).changes), ["m d/!"], "the notes are of before that");
+}
+
+#[test]
 fn a_directory_that_both_sides_made_is_not_opened() {
     let f = given(&[]);
     for (dir, host, jail) in [("priv", 0o700, 0o755), ("more", 0o755, 0o700), ("begun", 0o700, 0o755)] {
