@@ -19,7 +19,6 @@ use crate::store::layout::StateDir;
 use crate::store::{ledger, sides, trees, workspaces};
 use crate::sys;
 use crate::sys::at::{self, Stamp};
-use crate::sys::openat2::{self, For};
 
 /// What arguments mean.
 #[derive(Debug)]
@@ -340,10 +339,10 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
         Some(since) => since,
         None => at::stat(tree, b"base").map_err(on)?.ctime,
     };
-    let upper = openat2::beneath(tree, b"upper", For::Listing).map_err(on)?;
+    let upper = tree.open_upper()?;
     let part = |side: sides::Side| {
         let started = at::stat(&side.dir, b"base").map_err(on)?.ctime;
-        let upper = openat2::beneath(&side.dir, b"upper", For::Listing).map_err(on)?;
+        let upper = side.open_upper()?;
         Ok(Part { base: side.base, upper, started })
     };
     let parts = sides::all(tree, sides::Kind::Part)?;
