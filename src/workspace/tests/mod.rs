@@ -6,6 +6,7 @@ mod attributes;
 mod diff;
 mod gone;
 mod hooks;
+mod names;
 mod overlay;
 mod races;
 mod swaps;
