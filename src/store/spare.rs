@@ -18,6 +18,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstat
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::began;
 use super::dirfd;
 use super::error::Error;
 use super::remove::remove_dir;
@@ -194,18 +195,19 @@ fn refit(tree: impl AsFd + Copy, base: &Path, owner: Option<(u32, u32)>) -> Resu
     }
     if Path::new(&readlinkat(tree, c"base")?) == base {
         // Its ctime is when the run began: what tells later changes of the host's from earlier ones.
-        utimensat(
-            tree,
-            c"base",
-            &TimeSpec::UTIME_NOW,
-            &TimeSpec::UTIME_NOW,
-            UtimensatFlags::NoFollowSymlink,
-        )?;
+        date_base(tree)?;
     } else {
         unlinkat(tree, c"base", UnlinkatFlags::NoRemoveDir)?;
         symlinkat(base, tree, c"base")?;
+        date_base(tree)?;
     }
     Ok(true)
+}
+
+/// The run begins now: see [`began`].
+pub(super) fn date_base(tree: impl AsFd) -> Result<(), Errno> {
+    let now = TimeSpec::UTIME_NOW;
+    utimensat(tree, c"base", &now, &began::note(), UtimensatFlags::NoFollowSymlink)
 }
 
 /// What overlayfs leaves in its work directory, and whether it is a directory: `work`, and below it

@@ -364,6 +364,7 @@ pub(super) fn populate_over(
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
     symlinkat(base, dir, "base").map_err(|e| Error::call("symlink", &path.join("base"), e))?;
+    spare::date_base(dir).map_err(|e| Error::call("utimensat", &path.join("base"), e))?;
     for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
         let fail = |call| move |e| Error::call(call, &path.join(name.to_string_lossy().as_ref()), e);
         mkdirat(dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;

@@ -1,12 +1,14 @@
 //! `aj exec JAIL -- COMMAND`: one more run in what an earlier one left.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use crate::common::{Ran, aj};
 use crate::input::in_mount_namespace;
@@ -562,4 +564,28 @@ fn what_cannot_be_told_is_not_said_to_be_applied() {
         assert_eq!(said.contains("nothing was applied"), code != 0, "{said}");
         assert_eq!(read(&p, "f"), "host\n");
     }
+}
+
+/// The clock itself is left alone: what was noted of it says that it stood 100 seconds further on.
+#[test]
+fn what_changed_on_the_host_after_the_clock_was_set_back_is_in_conflict() {
+    let Some(p) = Project::in_jails() else { return };
+    for name in ["f", "g"] {
+        p.write(name, "host\n");
+    }
+    settle();
+    let id = first(&p, "echo jail > f");
+    let base = tree(&p, &id).join("base");
+    let plain = p.runs(&["diff", "--json", &id]);
+    assert!(plain.stdout.contains("\"conflict\":null") && !plain.stderr.contains("clock"), "{plain:#?}");
+    let link = std::fs::symlink_metadata(&base).unwrap();
+    let noted = TimeSpec::new(link.mtime() + 100, link.mtime_nsec());
+    let now = TimeSpec::UTIME_NOW;
+    utimensat(AT_FDCWD, &base, &now, &noted, UtimensatFlags::NoFollowSymlink).unwrap();
+    // Written before by the clock of now, and who knows when by that of then.
+    let ran = p.aj(["apply", &id]);
+    assert_eq!((ran.code, read(&p, "f")), (Some(1), "host\n".into()), "{ran:#?}");
+    assert!(ran.stderr.contains("the clock was set back") && ran.stderr.contains("--overwrite"), "{ran:#?}");
+    p.runs(&["apply", "--overwrite", &id]);
+    assert_eq!(read(&p, "f"), "jail\n");
 }
