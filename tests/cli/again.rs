@@ -493,7 +493,7 @@ fn a_top_that_the_jail_shut_is_opened_for_its_owner() {
         assert_eq!(p.runs(&["diff", "--name-only"]).stdout, "f\n", "{mode}");
         // As it is when aj was killed before it could look.
         let upper = p.state().join("trees").join(p.newest()).join("upper");
-        std::fs::set_permissions(upper, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(upper, std::fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(go_on(&p, "@", "cat f"), format!("{mode}\n"));
         p.runs(&["apply"]);
         assert_eq!(read(&p, "f"), format!("{mode}\n"));
