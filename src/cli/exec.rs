@@ -472,6 +472,12 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
         return super::apply::finish_quietly(ui, &done, allow)
             .map_err(|e| CommandError { exit: exit::AJ_FAILED, ..e });
     }
+    if report.untold && apply.is_some() && code == 0 {
+        let tree = report.workspace.clone().unwrap_or_else(|| report.id.to_string());
+        let message = "nothing was applied: what the command changed could not be told".to_owned();
+        return Err(CommandError::new(exit::AJ_FAILED, "changes_untold", message)
+            .hint(format!("it is kept as far as it can be: see what `aj diff {tree}` says")));
+    }
     let Some(diff) = &report.changes else { return Ok(()) };
     // In a workspace changes are what is expected.
     if report.workspace.is_some() && apply.is_none() {

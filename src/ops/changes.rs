@@ -46,6 +46,8 @@ pub struct Tree {
     pub below: Vec<OwnedFd>,
     /// When it was made, on a file system's clock: see [`mod@crate::workspace::diff`].
     pub started: Stamp,
+    /// The clock was set back since, and that is earlier than it was.
+    pub clock_set_back: bool,
     /// What it has over further directories.
     pub parts: Vec<Part>,
     /// It lies over a directory of its own, empty or a copy: there is nothing to bring its changes into.
@@ -492,6 +494,7 @@ mod tests {
             upper: std::fs::File::open("/").unwrap().into(),
             below: Vec::new(),
             started: Stamp::default(),
+            clock_set_back: false,
             parts: Vec::new(),
             homeless: false,
             imported: None,

@@ -160,6 +160,8 @@ pub struct Report {
     pub hidden: Option<String>,
     /// What changed in the overlay, when anything did: it is kept for `aj diff` and `aj apply`.
     pub changes: Option<Diff>,
+    /// What changed could not be told, as a warning says.
+    pub untold: bool,
     /// Files changed in the overlay.
     pub files_changed: Option<u64>,
     /// Things worth a line on stderr.
@@ -452,9 +454,11 @@ fn attempt(
     warnings.extend(disk::used_up(&disk, relay.tree.as_ref(), &limits));
     let kept = relay.settle();
     let lost = relay.lost.take();
+    let mut untold = false;
     let left = match kept.and_then(|tree| tree.map(|t| end::settle(&state, t, id)).transpose()) {
         Ok(left) => left.flatten(),
         Err(e) => {
+            untold = true;
             warnings.push(format!("what changed could not be told: {}", chain(&e)));
             None
         }
@@ -462,7 +466,8 @@ fn attempt(
     let changes = left.as_ref().map(|left| &left.diff);
     let compared =
         seat.as_ref().is_none_or(|seat| crate::ops::workspaces::has_base(&seat.found.filed.record));
-    let files_changed = (overlay && compared).then(|| changes.map_or(0, |d| d.totals.changes));
+    let known = overlay && compared && !untold && lost.is_none();
+    let files_changed = known.then(|| changes.map_or(0, |d| d.totals.changes));
     end::record(&state, (id, &ended), files_changed, &mut policy, &mut warnings);
     // Meanwhile the kernel has taken most of the jail down.
     match leaving.map(Leaving::wait).transpose() {
@@ -512,6 +517,7 @@ fn attempt(
         hidden,
         files_changed,
         changes,
+        untold,
         warnings,
         patience,
         too_few_files,

@@ -13,7 +13,6 @@ use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{gone, trees};
 use crate::sys::at;
-use crate::sys::openat2::{self, For};
 use crate::workspace::measure::{self, Most};
 
 /// How long the end of a run may be held up by removing files.
@@ -200,7 +199,7 @@ fn measured(state: &StateDir, id: Id, kept: Option<Kept>, left: &mut usize) -> O
     let mut bytes = 0;
     if *left > 0 {
         *left -= 1;
-        let upper = openat2::beneath(&tree, b"upper", For::Listing).ok()?;
+        let upper = tree.open_upper().ok()?;
         bytes = measure::allocated(upper, MOST).unwrap_or(0);
         Kept { bytes: Some(bytes), ..kept.clone() }.write(&tree).ok();
     }

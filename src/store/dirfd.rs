@@ -5,11 +5,16 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 
+use crate::sys::at;
 use crate::sys::entries::Entries;
+use crate::sys::openat2::{self, For};
+
+/// The writable layer, beside `base` and `work`.
+const UPPER: &CStr = c"upper";
 
 /// Open the directory `name` of `parent`, never through a link and never into another mount.
 pub(super) fn open_dir(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
@@ -21,7 +26,31 @@ pub(super) fn open_dir(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno>
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
-    retry(|| openat2(&parent, name, how))
+    retry(|| nix::fcntl::openat2(&parent, name, how))
+}
+
+/// Open the writable layer in the directory `layers`. A jail sets the permission bits of its top, and may
+/// have taken those away that its owner needs to look at it: then they are given back.
+pub(super) fn open_upper(layers: impl AsFd) -> Result<OwnedFd, Errno> {
+    match open_dir(&layers, UPPER) {
+        Err(Errno::EACCES) => {}
+        done => return done,
+    }
+    unlock(&layers, UPPER)?;
+    open_dir(&layers, UPPER)
+}
+
+/// Give the owner of the directory `name` of `parent`, the top of what a jail wrote, all permissions on it, as
+/// it had when it was made. What is changed is what was opened, and no link.
+pub(super) fn unlock(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let named = openat2::beneath(parent, name.to_bytes(), For::Passing).map_err(|e| e.errno)?;
+    let mode = at::fstat(&named).map_err(|e| e.errno)?.mode;
+    at::set_mode_by_path_fd(&named, mode & 0o7777 | 0o700).map_err(|e| e.errno)
+}
+
+/// Whether a writable layer whose top has this mode cannot be read by its owner.
+pub(super) fn is_shut(mode: u32) -> bool {
+    mode & 0o500 != 0o500
 }
 
 /// Open a file of the store itself (never of a jail) with `flags`; mode 0600 when it is created.

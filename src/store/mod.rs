@@ -10,6 +10,7 @@ pub mod again;
 pub mod alive;
 pub mod applied;
 pub mod atomic;
+pub mod began;
 #[cfg(test)]
 mod damage_tests;
 mod database;

@@ -111,6 +111,11 @@ pub fn plant(tree: &Tree, beds: &[Bed], shown: &dyn Fn(&[u8]) -> bool) -> error:
     }
     for bed in beds.iter().filter(|bed| !bed.seeds.is_empty()) {
         match &bed.side {
+            // An earlier run may have left a top that even its owner cannot write to.
+            None if tree.is_older() => {
+                dirfd::unlock(tree, c"upper").map_err(|e| error::Error::call("chmod", &tree.upper(), e))?;
+                plant_in(tree, tree.path(), &bed.seeds)?;
+            }
             None => plant_in(tree, tree.path(), &bed.seeds)?,
             Some(path) => {
                 let side = openat2::resolved(path.as_os_str().as_bytes())?;
@@ -130,7 +135,7 @@ fn uncover(
 ) -> error::Result<()> {
     let failed = |e| error::Error::call("uncover", path, e);
     let Some(mut record) = Planted::read(tree).map_err(failed)? else { return Ok(()) };
-    let upper = dirfd::open_dir(tree, c"upper").map_err(failed)?;
+    let upper = dirfd::open_upper(tree).map_err(failed)?;
     let is_out = |path: &Vec<u8>, what: &What| {
         !matches!(what, What::Way(_)) && !wanted.iter().any(|seed| seed.path == *path) && shown(path)
     };
@@ -174,7 +179,7 @@ fn plant_in(tree: impl AsFd + Copy, path: &Path, seeds: &[Seed]) -> error::Resul
     let failed = |call, path: &[u8], errno| {
         error::Error::Sys(crate::sys::Error::new(call, format!("upper/{}", printable(path)), errno))
     };
-    let upper = dirfd::open_dir(tree, c"upper").map_err(|e| failed("open", b"", e))?;
+    let upper = dirfd::open_upper(tree).map_err(|e| failed("open", b"", e))?;
     let unwritten = |e| error::Error::call("write", &path.join(FILE), e);
     let before = Planted::read(tree).map_err(unwritten)?;
     let mut missing: Vec<&Seed> = Vec::with_capacity(seeds.len());
@@ -260,7 +265,7 @@ fn place(upper: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, CString), Errno> {
 /// `false`: it is not. With the record, so that the tree is as if nothing had been hidden in it.
 pub(super) fn uproot(tree: impl AsFd) -> Result<bool, Errno> {
     let Some(planted) = Planted::read(&tree)? else { return Ok(true) };
-    let upper = dirfd::open_dir(&tree, c"upper")?;
+    let upper = dirfd::open_upper(&tree)?;
     if !planted.is_all_in(&upper)? {
         return Ok(false);
     }
@@ -279,7 +284,7 @@ pub(super) fn uproot(tree: impl AsFd) -> Result<bool, Errno> {
 /// Whether there is nothing in the upper layer of `tree`, or of an overlay beside one, but what was put
 /// there.
 pub(super) fn is_untouched(tree: impl AsFd + Copy) -> Result<bool, Errno> {
-    let upper = dirfd::open_dir(tree, c"upper")?;
+    let upper = dirfd::open_upper(tree)?;
     if dirfd::is_empty(&upper)? {
         return Ok(true);
     }

@@ -8,6 +8,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -47,6 +48,13 @@ pub struct Side {
     pub dir: File,
     /// The host directory it lies over.
     pub base: PathBuf,
+}
+
+impl Side {
+    /// Open the writable layer to look at it, whatever permission bits the jail left on its top.
+    pub fn open_upper(&self) -> Result<OwnedFd> {
+        dirfd::open_upper(&self.dir).map_err(|e| Error::call("open", &self.base, e))
+    }
 }
 
 /// Where the layers of overlay `name` are or will be in the tree at `tree`.
@@ -108,7 +116,10 @@ fn every(tree: &Tree) -> Result<Vec<(Kind, Side)>> {
         let Some(kind) = [Kind::Part, Kind::Cache].into_iter().find(of) else { continue };
         let one = dirfd::open_dir(tree, &name).map_err(fail)?;
         // Made last but for the layers: without them its making was cut short, and no jail saw it.
-        if fstatat(&one, "upper", AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+        if let Ok(upper) = fstatat(&one, "upper", AtFlags::AT_SYMLINK_NOFOLLOW) {
+            if dirfd::is_shut(upper.st_mode) {
+                dirfd::unlock(&one, c"upper").ok();
+            }
             let base = PathBuf::from(readlinkat(&one, "base").map_err(fail)?);
             sides.push((kind, Side { name, dir: one.into(), base }));
         }

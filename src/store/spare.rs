@@ -18,6 +18,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, fstat, fstat
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::began;
 use super::dirfd;
 use super::error::Error;
 use super::remove::remove_dir;
@@ -95,7 +96,7 @@ pub(super) fn put(trees: &File, id: Id, tree: impl AsFd) -> bool {
 
 /// The same for a part of a project in a tree.
 pub(super) fn put_side(trees: &File, (tree, side): (&Tree, &Side)) -> bool {
-    let empty = || dirfd::open_dir(&side.dir, c"upper").and_then(dirfd::is_empty).unwrap_or(false);
+    let empty = || dirfd::open_upper(&side.dir).and_then(dirfd::is_empty).unwrap_or(false);
     empty()
         && is_pristine(&side.dir).unwrap_or(false)
         && make_room(trees).unwrap_or(false)
@@ -134,7 +135,7 @@ pub(super) fn take_side(
 /// nothing that a new one would not: an ACL would decide over the files of the next jail, and an
 /// attribute would be a message to it. (Mode and owner are set anew, times mean nothing.)
 fn is_pristine(tree: impl AsFd) -> Result<bool, Errno> {
-    let upper = dirfd::open_dir(&tree, c"upper")?;
+    let upper = dirfd::open_upper(&tree)?;
     let work = dirfd::open_dir(&tree, c"work")?;
     // Of the kernel's own, which no jail can set: overlayfs hides these names from it.
     let ours = |name: &Vec<u8>| name.starts_with(b"user.overlay.");
@@ -185,7 +186,7 @@ fn is_named(trees: &File, name: &str, dir: &File) -> bool {
 fn refit(tree: impl AsFd + Copy, base: &Path, owner: Option<(u32, u32)>) -> Result<bool, Errno> {
     let upper = fstatat(tree, c"upper", AtFlags::AT_SYMLINK_NOFOLLOW)?;
     let mine = owner.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
-    if (upper.st_uid, upper.st_gid) != mine || !dirfd::open_dir(tree, c"upper").and_then(dirfd::is_empty)? {
+    if (upper.st_uid, upper.st_gid) != mine || !dirfd::open_upper(tree).and_then(dirfd::is_empty)? {
         return Ok(false);
     }
     let mode = upper_mode(base);
@@ -194,18 +195,19 @@ fn refit(tree: impl AsFd + Copy, base: &Path, owner: Option<(u32, u32)>) -> Resu
     }
     if Path::new(&readlinkat(tree, c"base")?) == base {
         // Its ctime is when the run began: what tells later changes of the host's from earlier ones.
-        utimensat(
-            tree,
-            c"base",
-            &TimeSpec::UTIME_NOW,
-            &TimeSpec::UTIME_NOW,
-            UtimensatFlags::NoFollowSymlink,
-        )?;
+        date_base(tree)?;
     } else {
         unlinkat(tree, c"base", UnlinkatFlags::NoRemoveDir)?;
         symlinkat(base, tree, c"base")?;
+        date_base(tree)?;
     }
     Ok(true)
+}
+
+/// The run begins now: see [`began`].
+pub(super) fn date_base(tree: impl AsFd) -> Result<(), Errno> {
+    let now = TimeSpec::UTIME_NOW;
+    utimensat(tree, c"base", &now, &began::note(), UtimensatFlags::NoFollowSymlink)
 }
 
 /// What overlayfs leaves in its work directory, and whether it is a directory: `work`, and below it

@@ -10,14 +10,14 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
+use nix::sys::stat::{Mode, fchmod, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, symlinkat};
 
 use super::dirfd::{self, open_file};
@@ -281,7 +281,12 @@ impl Tree {
 
     /// Whether nothing was ever changed: the upper layers have no entries but those that hide something.
     pub fn is_unchanged(&self) -> Result<bool> {
-        let untouched = planted::is_untouched(self).map_err(|e| Error::call("open", &self.upper(), e))?;
+        let untouched = match planted::is_untouched(self) {
+            // One that can be opened and not entered.
+            Err(Errno::EACCES) if self.is_whole() => planted::is_untouched(self),
+            done => done,
+        };
+        let untouched = untouched.map_err(|e| Error::call("open", &self.upper(), e))?;
         Ok(untouched && sides::parts_unchanged(self)?)
     }
 
@@ -309,9 +314,21 @@ impl Tree {
         if reusable { Ok(()) } else { self.remove(state) }
     }
 
-    /// Whether making it came to its end: `upper` is made last.
+    /// Whether making it came to its end: `upper` is made last. A jail may have shut that for its owner, and
+    /// its `aj` was killed before it could open it.
     pub(super) fn is_whole(&self) -> bool {
-        nix::sys::stat::fstatat(&self.dir, "upper", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+        let upper = fstatat(&self.dir, "upper", AtFlags::AT_SYMLINK_NOFOLLOW);
+        if upper.is_ok_and(|m| dirfd::is_shut(m.st_mode)) {
+            dirfd::unlock(&self.dir, c"upper").ok();
+        }
+        upper.is_ok()
+    }
+
+    /// Open the writable layer to look at it, whatever permission bits the jail left on its top.
+    pub fn open_upper(&self) -> Result<OwnedFd> {
+        // One that can be read but not entered is opened as well.
+        self.is_whole();
+        dirfd::open_upper(&self.dir).map_err(|e| Error::call("open", &self.upper(), e))
     }
 
     /// A tree of these parts.
@@ -347,6 +364,7 @@ pub(super) fn populate_over(
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
     symlinkat(base, dir, "base").map_err(|e| Error::call("symlink", &path.join("base"), e))?;
+    spare::date_base(dir).map_err(|e| Error::call("utimensat", &path.join("base"), e))?;
     for (name, mode) in [(c"work", 0o700), (c"upper", mode)] {
         let fail = |call| move |e| Error::call(call, &path.join(name.to_string_lossy().as_ref()), e);
         mkdirat(dir, name, Mode::S_IRWXU).map_err(fail("mkdir"))?;

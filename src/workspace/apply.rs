@@ -21,7 +21,12 @@
 //! the file that did not fit.
 //!
 //! # What comes back without being a change
-//! The times of files that were written again with the same bytes: build tools compare them.
+//! The times of files that were written again with the same bytes: build tools compare them. Not of a file of
+//! the host that has several names.
+//!
+//! # Several names
+//! A file of the host that has more names than the one in the base is never changed where it is: what comes
+//! back takes the place of this name alone, also where only permission bits changed.
 //!
 //! # What does not come back
 //! Setuid, setgid and sticky bits, extended attributes, ACLs, access times, times of directories, hard
@@ -405,7 +410,11 @@ impl<'a> Work<'a> {
         }
         let mut done = Ok(());
         if verdict == Verdict::Apply {
-            if matches!(item.change.status, Status::Added | Status::Modified | Status::TypeChanged) {
+            // Of a file with several names also a change of its bits is a copy.
+            let copied = item.old.is_some_and(|old| old.kind == FileKind::File && old.nlink > 1);
+            if matches!(status, Status::Added | Status::Modified | Status::TypeChanged)
+                || (status == Status::ModeChanged && copied)
+            {
                 self.out.totals.bytes += item.new.map_or(0, |m| m.allocated.min(m.size));
             }
             if self.act {

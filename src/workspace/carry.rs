@@ -30,7 +30,7 @@ struct Frame {
 /// Copy what is in the upper layer `from` into the empty directory `to`. As root, owners come along.
 /// Sockets do not: nobody listens on them any more. Files with several names become several files.
 pub fn carry(from: OwnedFd, to: OwnedFd) -> Result<()> {
-    let mut from = Trail::new(from, For::Listing)?;
+    let mut from = Trail::of_jail(from, For::Listing)?;
     let mut to = Trail::new(to, For::Listing)?;
     let mut frames = vec![frame(&from, &to)?];
     loop {

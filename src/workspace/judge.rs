@@ -64,9 +64,10 @@ impl Scan<'_> {
 
     /// A build that wrote the same bytes again did so at another time, by which build tools tell what is
     /// up to date: cargo's marks of a build never hold anything else. The time moves forward only, and
-    /// only where nobody on the host wrote meanwhile. Failing is no loss but that of work.
+    /// only where nobody on the host wrote meanwhile, nor for a file that has other names, which may be anywhere.
+    /// Failing is no loss but that of work.
     fn touch(&mut self, name: &[u8], new: &Meta, old: &Meta) {
-        if !self.touch || old.kind != FileKind::File || new.mtime <= old.mtime {
+        if !self.touch || old.kind != FileKind::File || old.nlink > 1 || new.mtime <= old.mtime {
             return;
         }
         let mut change = self.change(Status::Modified, Kind::File, Some(new), Some(old));

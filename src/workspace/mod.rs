@@ -30,6 +30,7 @@ mod put;
 mod remove;
 mod scan;
 mod stack;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod trail;

@@ -218,7 +218,7 @@ impl Record {
 /// Put what was made of the copy `of` since into the empty directory `upper`. What was hidden stays where
 /// it is.
 pub fn changes(of: OwnedFd, record: &Record, hidden: &Hidden, upper: OwnedFd) -> Result<()> {
-    let mut of = Trail::new(of, For::Listing)?;
+    let mut of = Trail::of_jail(of, For::Listing)?;
     let mut upper = Trail::new(upper, For::Listing)?;
     let root = of.meta()?;
     let mut frames =

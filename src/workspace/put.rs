@@ -12,8 +12,7 @@ use nix::errno::Errno;
 use super::carry;
 use super::names::Names;
 use super::remove::remove_tree;
-use super::scan::{TEMPORARY, is_temporary};
-use crate::base::id::{Id, Kind};
+use super::temporary;
 use crate::store::fault;
 use crate::sys::at::{self, FileKind, Meta, Replace};
 use crate::sys::openat2::{self, For};
@@ -123,9 +122,7 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     fn name(dir: BorrowedFd<'a>) -> Result<Temporary<'a>> {
-        let id = Id::random(Kind::Jail).map_err(|_| sys::Error::new("getrandom", "", Errno::EIO))?;
-        let digits = id.as_str().get(Kind::Jail.prefix().len()..).unwrap_or_default();
-        Ok(Temporary { dir, name: [TEMPORARY, digits.as_bytes()].concat(), keep: true })
+        Ok(Temporary { dir, name: temporary::name()?, keep: true })
     }
 
     /// Give it the name of `place`, instead of what has it now.
@@ -273,7 +270,8 @@ pub(super) fn open_up(dir: BorrowedFd<'_>, old: &Meta, mode: u32) -> Result<()> 
     Ok(at::set_mode_by_path_fd(dir, (now.mode & 0o7000) | (mode & 0o777))?)
 }
 
-/// Set the permission bits of an existing file or directory; a directory keeps its special bits.
+/// Set the permission bits of an existing file or directory; a directory keeps its special bits. A file with
+/// more names than this one makes way for a copy: the others may be anywhere, and are nobody's business here.
 pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     let fd = openat2::beneath(place.dir, place.name, For::Naming)?;
     let now = at::fstat(&fd)?;
@@ -287,6 +285,9 @@ pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     };
     if !same {
         return Err(Refused::Raced);
+    }
+    if now.kind == FileKind::File && now.nlink > 1 && place.old.is_some() {
+        return file(place, Content::File(at::reopen(&fd)?), &Meta { mode, ..now });
     }
     fault::point();
     Ok(at::set_mode_by_path_fd(&fd, (now.mode & keep) | (mode & 0o777))?)
@@ -323,11 +324,11 @@ fn take_apart(dir: BorrowedFd<'_>, aside: &[u8], old: &Meta) -> Result<()> {
     Ok(remove_tree(dir, aside)?)
 }
 
-/// Remove what an earlier, killed apply left in `dir`. Returns how many entries; `failed` is told which
+/// Remove what an earlier, killed apply left in `dir`, and nothing of one that is at work. Returns how many entries; `failed` is told which
 /// could not be removed.
 pub(super) fn clean(dir: BorrowedFd<'_>, failed: &mut dyn FnMut(&[u8], sys::Error)) -> u64 {
     // The host may refuse to list a directory: then nothing was put there either.
-    let leftovers = Names::read(dir, is_temporary).unwrap_or_default();
+    let leftovers = Names::read(dir, temporary::is_left).unwrap_or_default();
     let mut cleaned = 0;
     for name in (0..leftovers.len()).filter_map(|i| leftovers.get(i)) {
         let removed = match at::stat_opt(dir, name) {

@@ -15,6 +15,7 @@ use super::gone;
 use super::hostexec::Classifier;
 use super::names::Names;
 use super::stack::{Stack, Uppers};
+use super::temporary::is_temporary;
 use super::trail::Trail;
 use super::upper::{self, UpperKind};
 use super::ways;
@@ -24,9 +25,6 @@ use crate::sys;
 use crate::sys::at::{self, FileKind, Meta, Stamp};
 use crate::sys::copy;
 use crate::sys::openat2::{self, For};
-
-/// Names of temporary files begin with it; see `put`.
-pub(super) const TEMPORARY: &[u8] = b".aj-apply-";
 
 /// One step of the walk.
 #[derive(Debug)]
@@ -509,10 +507,4 @@ enum Scope {
 
 fn is_at_or_below(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-}
-
-/// Whether `name` is one that `aj apply` gives its temporary files.
-pub(super) fn is_temporary(name: &[u8]) -> bool {
-    name.strip_prefix(TEMPORARY)
-        .is_some_and(|rest| rest.len() == 16 && rest.iter().all(u8::is_ascii_alphanumeric))
 }

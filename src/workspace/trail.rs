@@ -33,6 +33,16 @@ impl Trail {
         Ok(Trail { levels: vec![Level { fd: Some(root), meta, relock: None }], how })
     }
 
+    /// The same at the top of what a jail wrote: where it took the permission bits away from that that its
+    /// owner needs to look at it, they are given back.
+    pub(super) fn of_jail(root: OwnedFd, how: For) -> Result<Trail> {
+        let mode = at::fstat(&root)?.mode;
+        if mode & 0o500 != 0o500 {
+            at::set_mode_by_path_fd(&root, mode & 0o7777 | 0o700)?;
+        }
+        Trail::new(root, how)
+    }
+
     /// Directories on the way, the root included.
     pub(super) fn depth(&self) -> usize {
         self.levels.len()

@@ -1,12 +1,14 @@
 //! `aj exec JAIL -- COMMAND`: one more run in what an earlier one left.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use crate::common::{Ran, aj};
 use crate::input::in_mount_namespace;
@@ -475,4 +477,115 @@ fn of_several_at_once_each_goes_on_or_is_told_that_a_run_does() {
     }
     let log = p.aj(["exec", "-q", "@", "--", "cat", "log"]).stdout;
     assert_eq!(log.lines().count(), 1 + went_on.len(), "{log}");
+}
+
+/// The top of a tree belongs to the jail, which may take all permissions away from it: what was done is there all
+/// the same, and the next run finds it.
+#[test]
+fn a_top_that_the_jail_shut_is_opened_for_its_owner() {
+    let Some(p) = Project::in_jails() else { return };
+    for mode in ["0", "100", "300", "400", "600"] {
+        p.write("f", "host\n");
+        settle();
+        let ran = p.runs(&["--json", "exec", "--", "sh", "-c", &format!("echo {mode} > f; chmod {mode} .")]);
+        let answer: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(answer["files_changed"], 1, "{mode}: {ran:#?}");
+        assert_eq!(p.runs(&["diff", "--name-only"]).stdout, "f\n", "{mode}");
+        // As it is when aj was killed before it could look.
+        let upper = p.state().join("trees").join(p.newest()).join("upper");
+        std::fs::set_permissions(upper, std::fs::Permissions::from_mode(0o0)).unwrap();
+        assert_eq!(go_on(&p, "@", "cat f"), format!("{mode}\n"));
+        p.runs(&["apply"]);
+        assert_eq!(read(&p, "f"), format!("{mode}\n"));
+    }
+    let ran = p.runs(&["exec", "--apply", "--", "sh", "-c", "echo applied > f; chmod 0 ."]);
+    assert_eq!(read(&p, "f"), "applied\n", "{ran:#?}");
+    let script = "echo memory > f; chmod 0 .";
+    p.runs(&["exec", "--storage", "memory", "--apply", "--", "sh", "-c", script]);
+    assert_eq!(read(&p, "f"), "memory\n");
+}
+
+#[test]
+fn a_workspace_whose_top_and_home_were_shut_is_still_one() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "host\n");
+    p.runs(&["ws", "create", "w", "--from-dir", "."]);
+    p.runs(&["exec", "w", "--", "sh", "-c", "echo > new; chmod 0 ."]);
+    assert_eq!(p.runs(&["exec", "w", "--", "ls"]).stdout, "f\nnew\n");
+    // What hides a new file has to be put there.
+    p.runs(&["exec", "w", "--", "chmod", "500", "."]);
+    p.write(".env", "SECRET=1\n");
+    assert_eq!(p.runs(&["exec", "w", "--", "ls", "-A"]).stdout, "f\nnew\n");
+    p.runs(&["exec", "w", "--", "sh", "-c", "chmod 0 . ~ /output"]);
+    assert_eq!(p.runs(&["exec", "--isolated", "w", "--", "ls"]).stdout, "f\nnew\n", "sealed and forked");
+    assert_eq!(p.runs(&["diff", "--name-only", "w"]).stdout, "new\n");
+}
+
+#[test]
+fn a_repository_elsewhere_that_the_jail_shut_is_opened_as_well() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "host\n");
+    p.outside("git init -q main && git -C main -c user.name=a -c user.email=a@b.invalid commit -q --allow-empty -m x && git -C main worktree add -q ../linked");
+    let linked = p.dir().join("linked");
+    let aj = |words: &[&str]| {
+        let out = p.command(aj()).args(words).current_dir(&linked).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let script = "echo x > x; git add x; chmod 0 $(git rev-parse --git-common-dir)";
+    let ran = aj(&["exec", "--", "sh", "-c", script]);
+    assert!(ran.0 == Some(0) && ran.2.contains("changes: "), "{ran:?}");
+    let ran = aj(&["exec", "@", "--", "git", "status", "--short"]);
+    assert_eq!((ran.0, ran.1.as_str()), (Some(0), "A  x\n"), "{ran:?}");
+    let ran = aj(&["apply"]);
+    assert_eq!(ran.0, Some(0), "{ran:?}");
+    assert!(linked.join("x").exists());
+}
+
+/// A record that says nothing any more: then nothing is said to have been applied, nor that nothing changed.
+#[test]
+fn what_cannot_be_told_is_not_said_to_be_applied() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "host\n");
+    for (words, code) in [(&["exec"][..], 0), (&["exec", "--apply"], 125)] {
+        let before = p.trees();
+        let mut command = p.command(aj());
+        command.args(["--json"]).args(words).args(["--", "sh", "-c", "echo jail > f; cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let made = || p.trees().into_iter().find(|t| !before.contains(t) && t.join("upper/f").exists());
+        assert!(eventually(Duration::from_secs(20), || made().is_some()));
+        std::fs::write(made().unwrap().join("hidden"), "no record").unwrap();
+        drop(child.stdin.take());
+        let out = child.wait_with_output().unwrap();
+        let (said, answer) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+        assert_eq!(out.status.code(), Some(code), "{said}");
+        assert!(said.contains("what changed could not be told"), "{said}");
+        assert!(answer.contains("\"files_changed\":null"), "{answer}");
+        assert_eq!(said.contains("nothing was applied"), code != 0, "{said}");
+        assert_eq!(read(&p, "f"), "host\n");
+    }
+}
+
+/// The clock itself is left alone: what was noted of it says that it stood 100 seconds further on.
+#[test]
+fn what_changed_on_the_host_after_the_clock_was_set_back_is_in_conflict() {
+    let Some(p) = Project::in_jails() else { return };
+    for name in ["f", "g"] {
+        p.write(name, "host\n");
+    }
+    settle();
+    let id = first(&p, "echo jail > f");
+    let base = tree(&p, &id).join("base");
+    let plain = p.runs(&["diff", "--json", &id]);
+    assert!(plain.stdout.contains("\"conflict\":null") && !plain.stderr.contains("clock"), "{plain:#?}");
+    let link = std::fs::symlink_metadata(&base).unwrap();
+    let noted = TimeSpec::new(link.mtime() + 100, link.mtime_nsec());
+    let now = TimeSpec::UTIME_NOW;
+    utimensat(AT_FDCWD, &base, &now, &noted, UtimensatFlags::NoFollowSymlink).unwrap();
+    // Written before by the clock of now, and who knows when by that of then.
+    let ran = p.aj(["apply", &id]);
+    assert_eq!((ran.code, read(&p, "f")), (Some(1), "host\n".into()), "{ran:#?}");
+    assert!(ran.stderr.contains("the clock was set back") && ran.stderr.contains("--overwrite"), "{ran:#?}");
+    p.runs(&["apply", "--overwrite", &id]);
+    assert_eq!(read(&p, "f"), "jail\n");
 }

@@ -14,12 +14,12 @@ use crate::ops::exec::live;
 use crate::ops::ledger::{CANDIDATES, MIN_DIGITS, StateError, prefix};
 use crate::ops::project;
 use crate::schema::ledger::Status;
+use crate::store::began::Began;
 use crate::store::kept::Kept;
 use crate::store::layout::StateDir;
 use crate::store::{ledger, sides, trees, workspaces};
 use crate::sys;
 use crate::sys::at::{self, Stamp};
-use crate::sys::openat2::{self, For};
 
 /// What arguments mean.
 #[derive(Debug)]
@@ -61,6 +61,13 @@ pub fn choose(arguments: &[OsString], to: To<'_>, monitor: &dyn Monitor) -> Resu
     let chosen = choose_in(state.as_ref(), (cwd, to), arguments, monitor)?;
     if let Some(said) = state.and_then(|state| lost(&state, chosen.tree.id, monitor)) {
         monitor.warn(&said);
+    }
+    if chosen.tree.clock_set_back && chosen.tree.elsewhere.is_none() {
+        let id = chosen.tree.id;
+        monitor.warn(&format!(
+            "the clock was set back since `{id}` started: what the host changed since then is told from what it \
+             had changed before only in part, so more of it counts as changed"
+        ));
     }
     Ok(chosen)
 }
@@ -336,14 +343,14 @@ pub(super) fn open(state: &StateDir, id: Id) -> Result<Option<Tree>, Error> {
 fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
     let base = tree.base()?;
     let on = |e: sys::Error| StateError::from(e.on(text::os(tree.path())));
-    let started = match workspaces::since(tree).filter(|_| tree.is_lasting()) {
-        Some(since) => since,
-        None => at::stat(tree, b"base").map_err(on)?.ctime,
+    let began = match workspaces::since(tree).filter(|_| tree.is_lasting()) {
+        Some(since) => Began::since(since),
+        None => Began::of(&at::stat(tree, b"base").map_err(on)?),
     };
-    let upper = openat2::beneath(tree, b"upper", For::Listing).map_err(on)?;
+    let upper = tree.open_upper()?;
     let part = |side: sides::Side| {
-        let started = at::stat(&side.dir, b"base").map_err(on)?.ctime;
-        let upper = openat2::beneath(&side.dir, b"upper", For::Listing).map_err(on)?;
+        let started = Began::of(&at::stat(&side.dir, b"base").map_err(on)?).at;
+        let upper = side.open_upper()?;
         Ok(Part { base: side.base, upper, started })
     };
     let parts = sides::all(tree, sides::Kind::Part)?;
@@ -354,7 +361,8 @@ fn describe(tree: &trees::Tree) -> Result<Tree, StateError> {
         base,
         upper,
         below: Vec::new(),
-        started,
+        started: began.at,
+        clock_set_back: began.set_back,
         parts,
         homeless,
         imported: None,

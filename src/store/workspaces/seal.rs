@@ -7,8 +7,9 @@
 //! whoever opens the tree next puts them back, and afterwards they are the layer's. The caller holds the
 //! lock of the tree for itself alone.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -89,7 +90,12 @@ pub fn seal(state: &StateDir, tree: &Tree) -> std::result::Result<Option<Filed>,
     let layer = open_file(&all, &name, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(failed("open"))?;
     let mut note = format!("{HEAD}{name}\n");
     for room in ROOMS {
-        let of = stat(tree, room).map_err(|e| Error::call("stat", tree.path(), e))?;
+        let mut of = stat(tree, room).map_err(|e| Error::call("stat", tree.path(), e))?;
+        // A directory that its owner may not write to goes nowhere, and a jail sets the bits of this one.
+        if of.st_mode & 0o700 != 0o700 {
+            dirfd::unlock(tree, room).map_err(|e| Error::call("chmod", &tree.path().join(on(room)), e))?;
+            of.st_mode |= 0o700;
+        }
         fault::point();
         twin(&layer, room, &of).map_err(failed("mkdir"))?;
         note.push_str(&format!("{}\n", of.st_ino));
@@ -221,8 +227,19 @@ pub fn is_bare(tree: &Tree) -> Result<bool> {
 
 /// The same for one of its directories.
 pub fn is_room_bare(tree: &Tree, room: &CStr) -> Result<bool> {
-    let dir = dirfd::open_dir(tree, room).map_err(|e| Error::call("open", tree.path(), e))?;
-    dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", tree.path(), e))
+    let path = || tree.path().join(on(room));
+    let open = || dirfd::open_dir(tree, room);
+    let opened = match open() {
+        Err(Errno::EACCES) => dirfd::unlock(tree, room).and_then(|()| open()),
+        done => done,
+    };
+    dirfd::is_empty(opened.map_err(|e| Error::call("open", &path(), e))?)
+        .map_err(|e| Error::call("readdir", &path(), e))
+}
+
+/// The name of one of [`ROOMS`] in a path.
+fn on(room: &CStr) -> &OsStr {
+    OsStr::from_bytes(room.to_bytes())
 }
 
 pub(super) fn stat(dir: impl std::os::fd::AsFd, name: &CStr) -> std::result::Result<FileStat, Errno> {

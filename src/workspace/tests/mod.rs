@@ -7,6 +7,7 @@ mod diff;
 mod gone;
 mod hooks;
 mod modes;
+mod names;
 mod overlay;
 mod races;
 mod swaps;

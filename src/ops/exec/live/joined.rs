@@ -191,6 +191,7 @@ pub(super) fn exec(
         hidden: None,
         files_changed: None,
         changes: None,
+        untold: false,
         warnings,
         patience,
         mounts_in_the_way: None,
