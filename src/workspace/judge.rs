@@ -211,7 +211,8 @@ impl Scan<'_> {
         let begun = made && old.mode & 0o777 == put::BEGUN && self.is_empty_in_base();
         if self.changed(old) && !begun {
             // What was noted may be from before that was applied.
-            let noted = self.options.places.as_ref().filter(|_| !made && !self.options.applied.knows(old.ino));
+            let noted =
+                self.options.places.as_ref().filter(|_| !made && !self.options.applied.knows(old.ino));
             let conflict = match noted.and_then(|places| places.mode_of(&self.path)) {
                 Some(before) if before == new.mode & 0o777 => return None,
                 Some(before) => before != old.mode & 0o777,

@@ -45,7 +45,8 @@ fn bits_that_let_others_put_files_there_are_withheld() {
     let r = f.apply_with(|c| c.options = options.clone());
     assert_eq!(lines(&r.withheld), all);
     assert_eq!(lines(&r.applied), ["m closed/", "m read/", "A src/notes.txt"], "entries need no other bits");
-    let modes = || [".git", ".git/hooks", ".git/objects", ".vscode", "src", "closed", "read"].map(|d| f.mode(d));
+    let modes =
+        || [".git", ".git/hooks", ".git/objects", ".vscode", "src", "closed", "read"].map(|d| f.mode(d));
     assert_eq!(modes(), [0o755, 0o755, 0o755, 0o755, 0o755, 0o700, 0o755]);
     let r = f.apply_with(|c| {
         c.options = options;
