@@ -367,6 +367,25 @@ fn the_home_of_a_forked_workspace_is_seen_and_changed_from_outside() {
 }
 
 #[test]
+fn file_commands_change_what_a_sealed_layer_holds_and_lose_nothing_of_it() {
+    let p = Project::new();
+    make(&p);
+    within(&p, "api", "echo first > new; mkdir e; echo x > e/x; ln -s new l");
+    p.runs(&["ws", "fork", "api"]);
+    for name in ["api", "api-1"] {
+        p.runs(&["cp", "f", &format!("{name}:e")]);
+        assert_eq!(within(&p, name, "ls e"), "f\nx\n", "into the directory, not in its place");
+        assert_eq!(p.aj(["fs", "mkdir", name, "e"]).code, Some(5), "it is there");
+        p.runs(&["fs", "mv", name, "new", "e/new"]);
+        assert_eq!(within(&p, name, "cat e/new; test -e new || readlink l"), "first\nnew\n");
+        p.runs(&["fs", "rm", name, "e/x"]);
+        assert_eq!(within(&p, name, "ls e"), "f\nnew\n");
+        p.runs(&["fs", "rm", "-r", name, "e"]);
+        assert_eq!(within(&p, name, "test -e e || echo gone"), "gone\n");
+    }
+}
+
+#[test]
 fn only_what_the_host_had_is_said_to_be_deleted_there() {
     let p = Project::new();
     for name in ["f", "g", "kept"] {

@@ -215,7 +215,7 @@ impl Target {
             Taken::By(User::Run) => return Err(Error::Live(title)),
             Taken::By(User::Reader) => return Err(Error::InUse(title)),
         };
-        let described = changes::tree_of_run(&tree)?;
+        let described = changes::tree_of_run_in(&state, &tree)?;
         let seen = view_of(&described, None, Base::Needed).map_err(|e| e.of_workspace(&title))?;
         let Seen { view, owners, volumes, without } = seen;
         let staging =
