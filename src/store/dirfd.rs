@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::UnlinkatFlags;
 
 use crate::sys::at;
@@ -29,15 +29,30 @@ pub(super) fn open_dir(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno>
     retry(|| nix::fcntl::openat2(&parent, name, how))
 }
 
-/// Open the writable layer in the directory `layers`. A jail sets the permission bits of its top, and may
-/// have taken those away that its owner needs to look at it: then they are given back.
+/// Open the writable layer in the directory `layers`.
 pub(super) fn open_upper(layers: impl AsFd) -> Result<OwnedFd, Errno> {
-    match open_dir(&layers, UPPER) {
+    open_top(layers, UPPER)
+}
+
+/// Open the directory `name` of `parent`, the top of what a jail wrote. A jail sets its permission bits, and may
+/// have taken those away that its owner needs to look at it: then they are given back.
+pub(super) fn open_top(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    match open_dir(&parent, name) {
         Err(Errno::EACCES) => {}
         done => return done,
     }
-    unlock(&layers, UPPER)?;
-    open_dir(&layers, UPPER)
+    unlock(&parent, name)?;
+    open_dir(&parent, name)
+}
+
+/// Whether there is a writable layer in the directory `layers`. One whose top its owner could not read, or not
+/// enter, is opened to them.
+pub(super) fn has_upper(layers: impl AsFd) -> bool {
+    let upper = fstatat(&layers, UPPER, AtFlags::AT_SYMLINK_NOFOLLOW);
+    if upper.is_ok_and(|m| m.st_mode & 0o500 != 0o500) {
+        unlock(&layers, UPPER).ok();
+    }
+    upper.is_ok()
 }
 
 /// Give the owner of the directory `name` of `parent`, the top of what a jail wrote, all permissions on it, as
@@ -46,11 +61,6 @@ pub(super) fn unlock(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
     let named = openat2::beneath(parent, name.to_bytes(), For::Passing).map_err(|e| e.errno)?;
     let mode = at::fstat(&named).map_err(|e| e.errno)?.mode;
     at::set_mode_by_path_fd(&named, mode & 0o7777 | 0o700).map_err(|e| e.errno)
-}
-
-/// Whether a writable layer whose top has this mode cannot be read by its owner.
-pub(super) fn is_shut(mode: u32) -> bool {
-    mode & 0o500 != 0o500
 }
 
 /// Open a file of the store itself (never of a jail) with `flags`; mode 0600 when it is created.

@@ -68,13 +68,7 @@ impl StateDir {
     /// The same, once `check` has nothing against the place where it is to be made (a path without links).
     pub fn open_checked<E: From<Error>>(check: impl FnOnce(&Path) -> Result<(), E>) -> Result<StateDir, E> {
         let path = locate()?;
-        match StateDir::open_dir(&path)? {
-            Some(found) => found.check_version(true).map(|()| found).map_err(E::from),
-            None => {
-                check(&without_links(&path))?;
-                StateDir::open_at(&path).map_err(E::from)
-            }
-        }
+        StateDir::open_or_make(&path, || check(&without_links(&path)))
     }
 
     /// Open the one that [`locate`] names; `None` when there is none yet. For commands that only read.
@@ -86,9 +80,18 @@ impl StateDir {
     ///
     /// The usual case is six system calls: open, stat, open, read twice, close.
     pub fn open_at(path: &Path) -> Result<StateDir> {
+        StateDir::open_or_make(path, || Ok(()))
+    }
+
+    /// The same; `check` is asked before it is made.
+    fn open_or_make<E: From<Error>>(
+        path: &Path,
+        check: impl FnOnce() -> Result<(), E>,
+    ) -> Result<StateDir, E> {
         let found = match StateDir::open_dir(path)? {
             Some(found) => found,
             None => {
+                check()?;
                 create(path)?;
                 StateDir::open_dir(path)?.ok_or_else(|| Error::call("open", path, Errno::ENOENT))?
             }

@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{Mode, mkdirat};
 
 use super::dirfd::{self, open_file};
 use super::error::{Error, Result};
@@ -116,10 +116,7 @@ fn every(tree: &Tree) -> Result<Vec<(Kind, Side)>> {
         let Some(kind) = [Kind::Part, Kind::Cache].into_iter().find(of) else { continue };
         let one = dirfd::open_dir(tree, &name).map_err(fail)?;
         // Made last but for the layers: without them its making was cut short, and no jail saw it.
-        if let Ok(upper) = fstatat(&one, "upper", AtFlags::AT_SYMLINK_NOFOLLOW) {
-            if dirfd::is_shut(upper.st_mode) {
-                dirfd::unlock(&one, c"upper").ok();
-            }
+        if dirfd::has_upper(&one) {
             let base = PathBuf::from(readlinkat(&one, "base").map_err(fail)?);
             sides.push((kind, Side { name, dir: one.into(), base }));
         }

@@ -193,14 +193,12 @@ fn refit(tree: impl AsFd + Copy, base: &Path, owner: Option<(u32, u32)>) -> Resu
     if upper.st_mode & 0o7777 != mode {
         fchmodat(tree, c"upper", Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?;
     }
-    if Path::new(&readlinkat(tree, c"base")?) == base {
-        // Its ctime is when the run began: what tells later changes of the host's from earlier ones.
-        date_base(tree)?;
-    } else {
+    if Path::new(&readlinkat(tree, c"base")?) != base {
         unlinkat(tree, c"base", UnlinkatFlags::NoRemoveDir)?;
         symlinkat(base, tree, c"base")?;
-        date_base(tree)?;
     }
+    // Its ctime is when the run began: what tells later changes of the host's from earlier ones.
+    date_base(tree)?;
     Ok(true)
 }
 

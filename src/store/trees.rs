@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{Mode, fchmod, fstatat, mkdirat};
+use nix::fcntl::{OFlag, readlinkat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, symlinkat};
 
 use super::dirfd::{self, open_file};
@@ -317,17 +317,13 @@ impl Tree {
     /// Whether making it came to its end: `upper` is made last. A jail may have shut that for its owner, and
     /// its `aj` was killed before it could open it.
     pub(super) fn is_whole(&self) -> bool {
-        let upper = fstatat(&self.dir, "upper", AtFlags::AT_SYMLINK_NOFOLLOW);
-        if upper.is_ok_and(|m| dirfd::is_shut(m.st_mode)) {
-            dirfd::unlock(&self.dir, c"upper").ok();
-        }
-        upper.is_ok()
+        dirfd::has_upper(&self.dir)
     }
 
     /// Open the writable layer to look at it, whatever permission bits the jail left on its top.
     pub fn open_upper(&self) -> Result<OwnedFd> {
         // One that can be read but not entered is opened as well.
-        self.is_whole();
+        dirfd::has_upper(&self.dir);
         dirfd::open_upper(&self.dir).map_err(|e| Error::call("open", &self.upper(), e))
     }
 

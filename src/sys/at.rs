@@ -80,6 +80,11 @@ impl Meta {
     pub fn same_inode(&self, other: &Meta) -> bool {
         self.ino == other.ino && self.dev == other.dev
     }
+
+    /// Whether it is a file that has more names than one.
+    pub fn has_other_names(&self) -> bool {
+        self.kind == FileKind::File && self.nlink > 1
+    }
 }
 
 /// What one name of an inode takes on the disk, in bytes: of a file with several names its part.

@@ -411,7 +411,7 @@ impl<'a> Work<'a> {
         let mut done = Ok(());
         if verdict == Verdict::Apply {
             // Of a file with several names also a change of its bits is a copy.
-            let copied = item.old.is_some_and(|old| old.kind == FileKind::File && old.nlink > 1);
+            let copied = item.old.as_ref().is_some_and(at::Meta::has_other_names);
             if matches!(status, Status::Added | Status::Modified | Status::TypeChanged)
                 || (status == Status::ModeChanged && copied)
             {
@@ -470,9 +470,7 @@ impl<'a> Work<'a> {
         let place = Place { dir: self.scan.base.top()?, name, old: item.old.as_ref() };
         // Taking one of several names away moves the ctime that the other names are judged by.
         let linked = match &item.old {
-            Some(old) if old.nlink > 1 && old.kind == FileKind::File => {
-                Some(openat2::beneath(place.dir, name, For::Naming)?)
-            }
+            Some(old) if old.has_other_names() => Some(openat2::beneath(place.dir, name, For::Naming)?),
             _ => None,
         };
         self.change_entry(item, &place)?;

@@ -67,7 +67,7 @@ impl Scan<'_> {
     /// only where nobody on the host wrote meanwhile, nor for a file that has other names, which may be anywhere.
     /// Failing is no loss but that of work.
     fn touch(&mut self, name: &[u8], new: &Meta, old: &Meta) {
-        if !self.touch || old.kind != FileKind::File || old.nlink > 1 || new.mtime <= old.mtime {
+        if !self.touch || old.kind != FileKind::File || old.has_other_names() || new.mtime <= old.mtime {
             return;
         }
         let mut change = self.change(Status::Modified, Kind::File, Some(new), Some(old));
@@ -187,14 +187,16 @@ impl Scan<'_> {
         old.btime.is_some_and(|b| b > self.options.started && !self.options.applied.has(old.ino, b))
     }
 
-    /// Note the permission bits of the base's directory that was entered last, if nobody but the jail and what
+    /// Note the base's directory that was entered last, with its permission bits if nobody but the jail and what
     /// was applied of it has changed them.
-    pub(super) fn note_mode(&mut self, old: &Meta) {
-        if !self.changed(old)
-            && let Some(places) = &mut self.places
-        {
+    pub(super) fn note_directory(&mut self, old: &Meta) -> sys::Result<()> {
+        let own = self.places.is_some() && !self.changed(old);
+        let Some(places) = &mut self.places else { return Ok(()) };
+        places.add(&self.path, self.base.meta()?.identity());
+        if own {
             places.add_mode(&self.path, old.mode);
         }
+        Ok(())
     }
 
     /// Other permission bits of a directory that both sides have. `None`: the jail did not change them.

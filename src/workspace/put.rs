@@ -286,7 +286,7 @@ pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
     if !same {
         return Err(Refused::Raced);
     }
-    if now.kind == FileKind::File && now.nlink > 1 && place.old.is_some() {
+    if now.has_other_names() && place.old.is_some() {
         return file(place, Content::File(at::reopen(&fd)?), &Meta { mode, ..now });
     }
     fault::point();
@@ -324,8 +324,8 @@ fn take_apart(dir: BorrowedFd<'_>, aside: &[u8], old: &Meta) -> Result<()> {
     Ok(remove_tree(dir, aside)?)
 }
 
-/// Remove what an earlier, killed apply left in `dir`, and nothing of one that is at work. Returns how many entries; `failed` is told which
-/// could not be removed.
+/// Remove what an earlier, killed apply left in `dir`, and nothing of one that is at work. Returns how many
+/// entries; `failed` is told which could not be removed.
 pub(super) fn clean(dir: BorrowedFd<'_>, failed: &mut dyn FnMut(&[u8], sys::Error)) -> u64 {
     // The host may refuse to list a directory: then nothing was put there either.
     let leftovers = Names::read(dir, temporary::is_left).unwrap_or_default();

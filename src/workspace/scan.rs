@@ -347,11 +347,8 @@ impl<'a> Scan<'a> {
                     if unlike.is_none() && self.lasting {
                         unlike = ways::unlike(self.options, &self.path, &self.base.meta()?);
                     }
-                    if let (None, Some(places)) = (unlike, &mut self.places) {
-                        places.add(&self.path, self.base.meta()?.identity());
-                    }
                     if unlike.is_none() {
-                        self.note_mode(old);
+                        self.note_directory(old)?;
                     }
                     let ours = self.options.hidden.at(&self.path) == Some(What::Way(new.mode & 0o777));
                     if new.mode & 0o777 != old.mode & 0o777 && !ours {

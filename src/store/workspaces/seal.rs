@@ -228,13 +228,8 @@ pub fn is_bare(tree: &Tree) -> Result<bool> {
 /// The same for one of its directories.
 pub fn is_room_bare(tree: &Tree, room: &CStr) -> Result<bool> {
     let path = || tree.path().join(on(room));
-    let open = || dirfd::open_dir(tree, room);
-    let opened = match open() {
-        Err(Errno::EACCES) => dirfd::unlock(tree, room).and_then(|()| open()),
-        done => done,
-    };
-    dirfd::is_empty(opened.map_err(|e| Error::call("open", &path(), e))?)
-        .map_err(|e| Error::call("readdir", &path(), e))
+    let dir = dirfd::open_top(tree, room).map_err(|e| Error::call("open", &path(), e))?;
+    dirfd::is_empty(&dir).map_err(|e| Error::call("readdir", &path(), e))
 }
 
 /// The name of one of [`ROOMS`] in a path.

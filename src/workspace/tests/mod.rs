@@ -147,6 +147,13 @@ impl Fixture {
         super::diff::diff(upper, base, options).unwrap()
     }
 
+    /// The run has ended: with what is noted of the base then.
+    pub(super) fn end(&self, options: Options) -> Options {
+        let (upper, base) = self.fds();
+        let places = super::diff::diff_at_end(upper, base, &options).unwrap().places;
+        Options { places, ..options }
+    }
+
     pub(super) fn apply(&self) -> Outcome {
         self.apply_with(|_| {})
     }
@@ -154,20 +161,22 @@ impl Fixture {
     pub(super) fn apply_with(&self, change: impl FnOnce(&mut Choice)) -> Outcome {
         let mut choice = Choice { options: self.options(), ..Choice::default() };
         change(&mut choice);
+        self.applied(&choice, &crate::monitor::Silent)
+    }
+
+    pub(super) fn apply_watched(&self, monitor: &dyn crate::monitor::Monitor) -> Outcome {
+        self.applied(&Choice { options: self.options(), ..Choice::default() }, monitor)
+    }
+
+    fn applied(&self, choice: &Choice, monitor: &dyn crate::monitor::Monitor) -> Outcome {
         loop {
             let (upper, base) = self.fds();
-            match super::apply::apply(upper, base, &choice, &crate::monitor::Silent) {
+            match super::apply::apply(upper, base, choice, monitor) {
                 // A process that another test forks has the lock of the apply before until it executes something.
                 Err(super::apply::Error::Busy) => std::thread::yield_now(),
                 done => return done.unwrap(),
             }
         }
-    }
-
-    pub(super) fn apply_watched(&self, monitor: &dyn crate::monitor::Monitor) -> Outcome {
-        let choice = Choice { options: self.options(), ..Choice::default() };
-        let (upper, base) = self.fds();
-        super::apply::apply(upper, base, &choice, monitor).unwrap()
     }
 
     pub(super) fn read(&self, name: &str) -> String {

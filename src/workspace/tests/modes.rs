@@ -1,14 +1,6 @@
 //! Permission bits of directories that both sides have.
 
-use super::super::change::Options;
 use super::{Fixture, chmod, lines};
-
-/// The run has ended: what it leaves is noted.
-fn end(f: &Fixture) -> Options {
-    let (upper, base) = f.fds();
-    let places = super::super::diff::diff_at_end(upper, base, &f.options()).unwrap().places;
-    Options { places, ..f.options() }
-}
 
 /// Directories of the base and, in the upper layer, with the bits that the jail gave them.
 fn given(dirs: &[(&str, u32, u32)]) -> Fixture {
@@ -41,7 +33,7 @@ fn bits_that_let_others_put_files_there_are_withheld() {
     }
     f.jail("src/notes.txt", "jail");
     let all = ["m .git/*", "m .git/hooks/*", "m .git/objects/*", "m .vscode/*", "m src/*"];
-    let options = end(&f);
+    let options = f.end(f.options());
     let r = f.apply_with(|c| c.options = options.clone());
     assert_eq!(lines(&r.withheld), all);
     assert_eq!(lines(&r.applied), ["m closed/", "m read/", "A src/notes.txt"], "entries need no other bits");
@@ -59,7 +51,7 @@ fn bits_that_let_others_put_files_there_are_withheld() {
 #[test]
 fn bits_that_the_host_changed_are_a_conflict_though_entries_came_since() {
     let f = given(&[("d", 0o755, 0o711), ("same", 0o755, 0o711), ("used", 0o755, 0o711)]);
-    let options = end(&f);
+    let options = f.end(f.options());
     chmod(f.base("d"), 0o700);
     chmod(f.base("same"), 0o711);
     for dir in ["d", "used"] {
@@ -76,7 +68,7 @@ fn bits_that_the_host_changed_are_a_conflict_though_entries_came_since() {
 fn bits_that_only_the_host_changed_are_not_the_jails() {
     let f = given(&[("d", 0o555, 0o555), ("e", 0o755, 0o755)]);
     f.jail("e/f", "jail");
-    let options = end(&f);
+    let options = f.end(f.options());
     for dir in ["d", "e"] {
         chmod(f.base(dir), 0o700);
     }
@@ -88,15 +80,14 @@ fn bits_that_only_the_host_changed_are_not_the_jails() {
 #[test]
 fn bits_that_the_jail_gives_back_after_they_were_applied_are_a_change() {
     let f = given(&[("d", 0o755, 0o711)]);
-    let mut options = end(&f);
+    let mut options = f.end(f.options());
     let r = f.apply_with(|c| c.options = options.clone());
     assert_eq!(lines(&r.applied), ["m d/"]);
     options.applied = options.applied.with(&r.put);
     chmod(f.upper("d"), 0o755);
     assert_eq!(lines(&f.diff_with(&options).changes), ["m d/"]);
     f.host("d/x", "host");
-    let (upper, base) = f.fds();
-    options.places = super::super::diff::diff_at_end(upper, base, &options).unwrap().places;
+    options = f.end(options);
     assert_eq!(lines(&f.diff_with(&options).changes), ["m d/!"], "the notes are of before that");
 }
 

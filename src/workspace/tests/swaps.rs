@@ -1,6 +1,6 @@
 //! Directories that another one took the place of on the host, and what only looks like it.
 
-use super::super::change::{Conflict, Options};
+use super::super::change::Conflict;
 use super::{Fixture, chmod, lines};
 use crate::sys::at;
 
@@ -23,13 +23,6 @@ fn two_directories() -> Option<Fixture> {
     f.jail("d/new", "jail");
     f.jail("d/sub/c", "jail");
     f.whiteout("d/b").then_some(f)
-}
-
-/// The run has ended: what it leaves is noted.
-fn end(f: &Fixture) -> Options {
-    let (upper, base) = f.fds();
-    let places = super::super::diff::diff_at_end(upper, base, &f.options()).unwrap().places;
-    Options { places, ..f.options() }
 }
 
 const ALL: [&str; 4] = ["M d/a!", "D d/b!", "A d/new!", "M d/sub/c!"];
@@ -70,7 +63,7 @@ fn a_swapped_directory_further_down_holds_up_what_is_in_it() {
 #[test]
 fn what_was_noted_at_the_end_of_the_run_tells_a_swap_that_the_times_do_not() {
     let Some(f) = two_directories() else { return };
-    let options = end(&f);
+    let options = f.end(f.options());
     if options.places.is_none() {
         eprintln!("SKIP: the file system here does not keep identities");
         return;
@@ -93,7 +86,7 @@ fn a_swap_before_the_end_of_the_run_is_not_forgotten_afterwards() {
     let Some(f) = two_directories() else { return };
     rename(&f, "d", "d.old");
     rename(&f, "d.new", "d");
-    let options = end(&f);
+    let options = f.end(f.options());
     for dir in ["d", "d/sub"] {
         f.host(&format!("{dir}/later"), "");
     }
@@ -108,7 +101,7 @@ fn a_directory_moved_to_where_there_was_none_is_noticed() {
     f.jail("d/a", "jail");
     f.jail("new/a", "jail");
     std::fs::rename(f.base("d"), f.dir.path().join("away")).unwrap();
-    let options = end(&f);
+    let options = f.end(f.options());
     assert_eq!(lines(&f.diff_with(&options).changes), ["A d/a", "A new/a"]);
     rename(&f, "other", "new");
     f.host("new/later", "");
@@ -134,7 +127,7 @@ fn ordinary_work_beside_the_jails_is_no_conflict() {
     };
     work("while");
     std::fs::remove_file(f.base("d/sub/gone")).unwrap();
-    let options = end(&f);
+    let options = f.end(f.options());
     let expected = ["M d/a", "M d/sub/c", "A d/sub/new"];
     assert_eq!(lines(&f.diff_with(&options).changes), expected);
     work("after");
@@ -152,7 +145,7 @@ fn a_directory_that_the_host_made_anew_is_judged_by_its_entries() {
     let f = Fixture::new(&[("d/a", "v1"), ("d/b", "v1")]);
     f.jail("d/a", "jail");
     f.jail("d/new", "jail");
-    let options = end(&f);
+    let options = f.end(f.options());
     std::fs::remove_dir_all(f.base("d")).unwrap();
     f.host("d/a", "checked out again");
     chmod(f.base("d"), 0o755);
@@ -174,7 +167,7 @@ fn an_apply_in_two_parts_is_not_held_up_by_its_own_traces() {
     for dir in ["d", "d/sub", "fresh"] {
         chmod(f.upper(dir), 0o711);
     }
-    let options = end(&f);
+    let options = f.end(f.options());
     let first = f.apply_with(|c| c.options = options.clone());
     assert_eq!((first.conflicts, first.withheld.len()), (vec![], 3));
     let second = f.apply_with(|c| {
