@@ -306,7 +306,26 @@ pub fn marked(mark: &str) -> Vec<i32> {
 /// Panics unless nothing with `mark` is left within `limit`.
 #[track_caller]
 pub fn assert_gone(mark: &str, limit: Duration) {
-    assert!(eventually(limit, || marked(mark).is_empty()), "still there: {:?}", marked(mark));
+    if !eventually(limit, || marked(mark).is_empty()) {
+        let left: Vec<_> = marked(mark).into_iter().map(ancestors).collect();
+        assert!(left.is_empty(), "still there: {left:#?}");
+    }
+}
+
+/// What proc(5) says of a process and of those above it.
+fn ancestors(mut pid: i32) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        let field = |name: &str| {
+            let found = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+            found.unwrap_or("?").trim().to_owned()
+        };
+        let waits = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        let (name, state, inside) = (field("Name"), field("State"), field("NSpid"));
+        all.push(format!("{pid} {name} {state} in {waits}, numbers {inside}"));
+        pid = field("PPid").parse().unwrap_or(0);
+    }
+    all
 }
 
 /// Lines of this process's mount table that name `path`.

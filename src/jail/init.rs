@@ -478,6 +478,7 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
     if terminal {
         signal::block_sigttou();
     }
+    let me = nix::unistd::getpid();
     let mut child = || {
         // Fail only for a process group leader, which a new process is not, and without a terminal.
         if terminal {
@@ -488,8 +489,11 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
         }
         signal::unblock_all();
         if plan.confinement.joined {
-            // Whoever kills the one who minds it has killed it as well.
+            // Whoever kills the one who minds it has killed it as well, before that call, too.
             caps::die_with_parent().ok();
+            if nix::unistd::getppid() != me {
+                return 137;
+            }
         }
         // Kept apart from `failed` until the end: a candidate that does exec never gets there.
         let mut last: Option<(Errno, usize)> = None;

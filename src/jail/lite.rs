@@ -150,3 +150,9 @@ pub(super) fn descendants(top: i32) -> Vec<i32> {
     };
     parents.keys().copied().filter(|pid| *pid > 1 && below(pid)).collect()
 }
+
+/// Whether a process has ended, waited for or not.
+pub(super) fn has_ended(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
+    matches!(super::usage::state(&String::from_utf8_lossy(&stat)), Some('Z' | 'X') | None)
+}

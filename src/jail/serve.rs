@@ -25,7 +25,7 @@ use super::confine::{LISTENER, Stdio, confine_joined};
 use super::cwd::enter;
 use super::hands;
 use super::init::{await_start, command, fail, leave};
-use super::lite::descendants;
+use super::lite::{descendants, has_ended};
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
 use super::plan::{Plan, What};
 use super::status::{Layer, Layers};
@@ -332,8 +332,9 @@ impl Server {
         }
     }
 
-    /// End all of the commands that nobody is there for any more. What is stopped first can make nothing new;
-    /// who minds the command adopts its orphans, and goes last.
+    /// End all of the commands that nobody is there for any more. What is stopped can make nothing new: with a
+    /// signal pending no fork succeeds, and a look after that sees all that came before. Who minds the command
+    /// adopts its orphans, and goes last.
     fn end_the_dying(&mut self, now: Instant) {
         let sees = self.layers.has(Layer::Proc);
         for guest in &mut self.guests {
@@ -341,16 +342,21 @@ impl Server {
             if now < *since {
                 continue;
             }
+            // From who minds it on, which stands still until it is killed: it could start the command, pass a
+            // signal on, or leave what it has adopted to us.
             let all = if sees { descendants(*pid) } else { Vec::new() };
-            if all.is_empty() || now >= *since + LAST_MOMENTS {
-                kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
+            let every = std::iter::once(*pid).chain(all.iter().copied());
+            let new: Vec<i32> = every.filter(|pid| stopped.insert(*pid)).collect();
+            let late = now >= *since + LAST_MOMENTS;
+            if sees && !new.is_empty() && !late {
+                for pid in new {
+                    kill(Pid::from_raw(pid), Signal::SIGSTOP).ok();
+                }
                 continue;
             }
-            let new: Vec<i32> = all.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
-            let (whom, signal) =
-                if new.is_empty() { (&all, Signal::SIGKILL) } else { (&new, Signal::SIGSTOP) };
-            for pid in whom {
-                kill(Pid::from_raw(*pid), signal).ok();
+            let left = all.iter().filter(|pid| kill(Pid::from_raw(**pid), Signal::SIGKILL).is_ok());
+            if left.filter(|pid| !has_ended(**pid)).count() == 0 || late {
+                kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
             }
         }
     }

@@ -64,6 +64,11 @@ pub(super) fn parent(stat: &str) -> Option<i32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
+/// The state of the same line: `R`, `S`, `Z` …
+pub(super) fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Call `each` with every pid that is listed.
 fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
     let Ok(mut entries) = Entries::again(proc) else { return };
