@@ -31,6 +31,10 @@ Examples:
 /// obey are left out unless --allow-exec-files is given. Setuid bits, attributes and special files do
 /// not come back.
 ///
+/// A file that was deleted on the host while the jail ran, and that the jail changed after that, may come
+/// back as a new one: that is seen only where the jail changed nothing else in that directory, and
+/// removed or moved nothing anywhere.
+///
 /// The jail and the paths are named as for `aj diff`. Without a jail the newest one over this directory
 /// whose changes are kept is meant, also while it is running: its changes are not whole before it has
 /// ended, so it is refused, never passed over for an older one.
