@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::apply::{Choice, Outcome};
+use super::apply::{Choice, Error, Outcome};
 use super::change::{Change, Options};
 use super::diff::Report;
 use crate::sys::at::{self, Stamp};
@@ -153,8 +153,14 @@ impl Fixture {
     pub(super) fn apply_with(&self, change: impl FnOnce(&mut Choice)) -> Outcome {
         let mut choice = Choice { options: self.options(), ..Choice::default() };
         change(&mut choice);
-        let (upper, base) = self.fds();
-        super::apply::apply(upper, base, &choice, &crate::monitor::Silent).unwrap()
+        loop {
+            let (upper, base) = self.fds();
+            match super::apply::apply(upper, base, &choice, &crate::monitor::Silent) {
+                // A program that another test starts has the lock's descriptor until it is that program.
+                Err(Error::Busy) => std::thread::yield_now(),
+                done => return done.unwrap(),
+            }
+        }
     }
 
     pub(super) fn apply_watched(&self, monitor: &dyn crate::monitor::Monitor) -> Outcome {
