@@ -31,6 +31,10 @@ Examples:
 /// obey are left out unless --allow-exec-files is given. Setuid bits, attributes and special files do
 /// not come back.
 ///
+/// A file that was deleted on the host while the jail ran, and that the jail changed after that, may come
+/// back as a new one: that is seen only where the jail changed nothing else in that directory, and
+/// removed or moved nothing anywhere.
+///
 /// The jail and the paths are named as for `aj diff`. Without a jail the newest one over this directory
 /// whose changes are kept is meant, also while it is running: its changes are not whole before it has
 /// ended, so it is refused, never passed over for an older one.
@@ -179,8 +183,10 @@ fn verdict(done: &Applied, asked: &Asked) -> Option<CommandError> {
     let conflicts = plural(done.conflicts_total, "change");
     if !done.performed {
         let message = format!("nothing was applied: {conflicts} in conflict");
-        let error = CommandError::new(exit::FAILED, "conflict", message)
-            .hint(format!("apply the rest with {}", asked.with("--partial")));
+        let mut error = CommandError::new(exit::FAILED, "conflict", message);
+        if done.rest > 0 {
+            error = error.hint(format!("apply the rest with {}", asked.with("--partial")));
+        }
         return Some(about_conflicts(error, done, asked));
     }
     if !done.failed.is_empty() || done.conflicts_total > 0 || unknown > 0 {
@@ -202,7 +208,14 @@ fn verdict(done: &Applied, asked: &Asked) -> Option<CommandError> {
         return Some(match done.failed.iter().find_map(|f| f.directory.as_ref()) {
             Some(at) => error.hint(format!("make `{at}` writable for yourself, then {again} continues")),
             None if done.failed.is_empty() && unknown == 0 => error,
-            None => error.hint(format!("{again} again continues where this one ended")),
+            None => error.hint(match done.failed.iter().find(|f| f.errno == "EPERM") {
+                Some(f) => format!(
+                    "`{}` may be append-only or immutable (`lsattr` tells), or another user's: free it, then {again} \
+                     continues",
+                    f.path
+                ),
+                None => format!("{again} again continues where this one ended"),
+            }),
         });
     }
     if done.withheld_total > 0 {
@@ -255,6 +268,7 @@ mod tests {
             totals: Totals { changes: 1, added: 1, ..Totals::default() },
             withheld_total: 0,
             conflicts_total: 0,
+            rest: 0,
             stopped: false,
             cleaned: 0,
             truncated: 0,
@@ -279,13 +293,18 @@ mod tests {
             hints(&conflict(Conflict::Changed), &asked(partial(), &["a b"])),
             ["let the jail's version win with `aj apply jl-0123456789abcdef --partial --overwrite 'a b'`"]
         );
-        let stopped = Applied { performed: false, applied: vec![], ..conflict(Conflict::Changed) };
+        let stopped = Applied { performed: false, applied: vec![], rest: 1, ..conflict(Conflict::Changed) };
         assert_eq!(
             hints(&stopped, &asked(Args::default(), &["-x"])),
             [
                 "apply the rest with `aj apply jl-0123456789abcdef --partial -- -x`",
                 "let the jail's version win with `aj apply jl-0123456789abcdef --overwrite -- -x`"
             ]
+        );
+        assert_eq!(
+            hints(&Applied { rest: 0, ..stopped }, &asked(Args::default(), &[])),
+            ["let the jail's version win with `aj apply jl-0123456789abcdef --overwrite`"],
+            "there is no rest"
         );
         let elsewhere = Args { to: Some("a b".into()), ..partial() };
         assert_eq!(
@@ -313,6 +332,17 @@ mod tests {
         assert_eq!(
             hints(&Applied { failed: vec![shut], ..done() }, &asked(Args::default(), &[])),
             ["make `/p/d` writable for yourself, then `aj apply jl-0123456789abcdef` continues"]
+        );
+        let fixed = Failure {
+            path: "log".into(),
+            error: "rename `log`: EPERM".into(),
+            errno: "EPERM".into(),
+            directory: None,
+        };
+        assert_eq!(
+            hints(&Applied { failed: vec![fixed], ..done() }, &asked(Args::default(), &[])),
+            ["`log` may be append-only or immutable (`lsattr` tells), or another user's: free it, then \
+                 `aj apply jl-0123456789abcdef` continues"]
         );
     }
 

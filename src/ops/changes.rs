@@ -336,6 +336,7 @@ pub fn apply(tree: &Tree, options: &ApplyOptions, monitor: &dyn Monitor) -> Resu
     let stopped = document.conflicts_total > 0 && !options.partial;
     if stopped {
         document.applied.clear();
+        document.rest += document.totals.changes;
         document.totals = Totals { skipped: document.totals.skipped, ..Totals::default() };
     }
     if stopped || options.dry_run {
@@ -391,6 +392,7 @@ fn nothing_yet(tree: &Tree, dry_run: bool) -> Applied {
         totals: Totals::default(),
         withheld_total: 0,
         conflicts_total: 0,
+        rest: 0,
         stopped: false,
         cleaned: 0,
         truncated: 0,
@@ -407,6 +409,7 @@ fn take(to: &mut Applied, layer: Layer<'_>, r: merge::Outcome) {
     to.totals += totals(&r.totals);
     to.withheld_total += r.withheld_total;
     to.conflicts_total += r.conflicts_total;
+    to.rest += r.rest;
     to.stopped |= r.stopped;
     to.cleaned += r.cleaned;
     to.truncated += r.truncated;

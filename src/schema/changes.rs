@@ -74,6 +74,9 @@ pub struct Applied {
     pub withheld_total: u64,
     /// Changes in conflict, listed or not.
     pub conflicts_total: u64,
+    /// Changes that only the conflicts of others stopped. For the hint alone.
+    #[serde(skip)]
+    pub rest: u64,
     /// A failure ended the work early (a full disk).
     pub stopped: bool,
     /// Temporary files of an earlier, killed apply that were removed.

@@ -103,6 +103,8 @@ pub struct Outcome {
     pub withheld_total: u64,
     /// Changes in conflict, listed or not.
     pub conflicts_total: u64,
+    /// Changes that only the conflicts of others stopped.
+    pub rest: u64,
     /// Temporary files of an earlier, killed apply that were removed.
     pub cleaned: u64,
     /// Entries that the lists had no room for.
@@ -226,6 +228,7 @@ pub fn apply(
     let mut plan = Work::new(look, choice, monitor, false).run()?;
     if plan.conflicts_total > 0 && !choice.partial {
         plan.applied.clear();
+        plan.rest = plan.totals.changes();
         plan.totals = Totals { skipped: plan.totals.skipped, ..Totals::default() };
         return Ok(plan);
     }
@@ -284,6 +287,8 @@ struct Level {
     name: Vec<u8>,
     /// Permission bits to set when its entries are done.
     mode: Option<u32>,
+    /// What it was before it was opened for its owner until then.
+    unlocked: Option<at::Meta>,
     /// It stands for something that stays on the host, so nothing can be put into it.
     withheld: bool,
     /// Something in it was put there or removed, or its own bits were set.
@@ -466,6 +471,7 @@ impl<'a> Work<'a> {
         if let Some(e) = &item.shut {
             return Err(Refused::Failed(e.clone()));
         }
+        self.unlock()?;
         let name = self.scan.name();
         let place = Place { dir: self.scan.base.top()?, name, old: item.old.as_ref() };
         // Taking one of several names away moves the ctime that the other names are judged by.

@@ -10,6 +10,10 @@
 //!   one only where the jail has removed or replaced nothing that it could be. Of several layers only the oldest
 //!   can have it from the host.
 //!
+//! A file that the host deleted before the jail changed it, through a name that the jail had looked up already, is
+//! copied up without the mark: the kernel gives that to files with one name only, and this one had none left. What is
+//! left then is that the directory is marked as one that something was copied up into, and nothing in it is that.
+//!
 //! What neither of them tells is new, as it always was.
 
 use std::os::fd::OwnedFd;
@@ -19,7 +23,7 @@ use super::names::Names;
 use super::scan::Scan;
 use super::stack::Stack;
 use super::trail::Trail;
-use super::upper::{ORIGIN, UpperKind};
+use super::upper::{IMPURE, ORIGIN, UpperKind};
 use crate::store::origin::Known;
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
@@ -72,7 +76,7 @@ impl Scan<'_> {
             return Ok(false);
         }
         let Some(root) = self.upper.only_root()? else { return Ok(false) };
-        if !xattr::has(self.upper.dir_of(name)?, name, ORIGIN)? {
+        if !xattr::has(self.upper.dir_of(name)?, name, ORIGIN)? && !self.hides_a_copy(name)? {
             return Ok(false);
         }
         if let Some(moves) = self.moves.get() {
@@ -82,6 +86,35 @@ impl Scan<'_> {
         let moves =
             self.may_have_moved(own(root)?, openat2::beneath(self.base.root()?, b".", For::Passing)?)?;
         Ok(!*self.moves.get_or_init(|| moves))
+    }
+
+    /// Whether something was copied up into the current directory, which the host has changed since, and no entry
+    /// there is known to be that.
+    fn hides_a_copy(&self, name: &[u8]) -> Result<bool> {
+        let base = self.base.meta()?;
+        if base.mtime <= self.options.started || self.options.applied.has(base.ino, base.ctime) {
+            return Ok(false);
+        }
+        if let Some(known) = self.frames.last().and_then(|frame| frame.hides_a_copy.get()) {
+            return Ok(*known);
+        }
+        let dir = self.upper.dir_of(name)?;
+        let mut hides = xattr::get(dir, IMPURE)?.is_some();
+        if hides {
+            let names = self.upper.names()?;
+            for name in (0..names.len()).filter_map(|i| names.get(i)) {
+                let (dir, _, kind) = self.upper.look(name)?;
+                let known = match kind {
+                    UpperKind::Whiteout => true,
+                    UpperKind::Dir | UpperKind::File if xattr::has(dir, name, ORIGIN)? => true,
+                    UpperKind::Dir => false,
+                    _ => at::stat_opt(self.base.top()?, name)?.is_some(),
+                };
+                hides &= !known;
+            }
+        }
+        let Some(frame) = self.frames.last() else { return Ok(hides) };
+        Ok(*frame.hides_a_copy.get_or_init(|| hides))
     }
 
     /// Whether something of the base is out of its place: removed, replaced by something new, or in a directory

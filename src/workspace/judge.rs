@@ -6,8 +6,6 @@ use nix::errno::Errno;
 use super::change::{Change, Conflict, Kind, Status, leads_out};
 use super::gone;
 use super::manifest;
-use super::names::Names;
-use super::put;
 use super::remove::survey;
 use super::scan::{Event, Item, Scan};
 use super::upper;
@@ -210,8 +208,10 @@ impl Scan<'_> {
         let mut change = self.change(Status::ModeChanged, Kind::Directory, Some(new), Some(old));
         let gives = new.mode & !old.mode & 0o777;
         let made = self.made_since(old);
-        let begun = made && old.mode & 0o777 == put::BEGUN && self.is_empty_in_base();
-        if self.changed(old) && !begun {
+        // So an apply that was killed leaves a directory that it opened for its owner, or had just made. Giving
+        // it the jail's bits opens it to nobody.
+        let left = old.mode & 0o777 == (new.mode | 0o700) & 0o777;
+        if self.changed(old) && !left {
             // What was noted may be from before that was applied.
             let noted =
                 self.options.places.as_ref().filter(|_| !made && !self.options.applied.knows(old.ino));
@@ -230,15 +230,10 @@ impl Scan<'_> {
         }
         change.conflict = change.conflict.or(unlike);
         // Whoever may write in a directory may put there what the host runs or obeys.
-        change.host_executed = (gives & 0o022 != 0 && !begun)
+        change.host_executed = (gives & 0o022 != 0)
             .then_some("lets others put files there")
             .or_else(|| self.classifier.directory_reason(name));
         Some(change)
-    }
-
-    /// Whether nothing is in the base's directory that was entered last.
-    fn is_empty_in_base(&self) -> bool {
-        self.base.top().and_then(|dir| Names::read(dir, |_| true)).is_ok_and(|names| names.len() == 0)
     }
 
     /// What speaks against putting `new`, which is no directory, where `old` is, or where nothing is; otherwise as

@@ -2,8 +2,8 @@
 //!
 //! New content is written to a temporary file in the same directory and renamed into place, so that
 //! at every instant the name has either the old content or the new. Directories are removed by
-//! renaming them to a temporary name first, and get their name back where they cannot be. A process that is killed leaves at most temporary
-//! entries, which the next apply removes.
+//! renaming them to a temporary name first, and get their name back where they cannot be. A process that is
+//! killed leaves at most temporary entries, which the next apply removes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,6 +13,7 @@ use super::carry;
 use super::names::Names;
 use super::remove::remove_tree;
 use super::temporary;
+use crate::base::text;
 use crate::store::fault;
 use crate::sys::at::{self, FileKind, Meta, Replace};
 use crate::sys::openat2::{self, For};
@@ -27,17 +28,6 @@ pub(super) enum Refused {
     Shut(sys::Error),
     /// A system call failed.
     Failed(sys::Error),
-}
-
-impl Refused {
-    /// An error of a call that changes the entries of a directory. The name in it says nothing to
-    /// anybody when the directory is at fault, and it may be a temporary one.
-    fn in_directory(e: sys::Error) -> Refused {
-        match e.errno {
-            Errno::EACCES | Errno::EPERM | Errno::EROFS => Refused::Shut(e),
-            _ => Refused::Failed(e),
-        }
-    }
 }
 
 impl From<sys::Error> for Refused {
@@ -83,6 +73,19 @@ impl Place<'_> {
             return Ok((Some(uid), Some(gid)));
         }
         Ok((None, like.map(|ids| ids.1)))
+    }
+
+    /// An error of a call that changes the entries of the directory. The name in it says nothing to anybody when
+    /// the directory is at fault, and it may be a temporary one. In a directory that can be written in, what is not
+    /// permitted is so for the entry: it is append-only, or another user's where the sticky bit is set.
+    fn refused(&self, e: sys::Error) -> Refused {
+        match e.errno {
+            Errno::EPERM if at::may_write_in(self.dir) => {
+                Refused::Failed(sys::Error::new(e.call, text::printable(self.name), e.errno))
+            }
+            Errno::EACCES | Errno::EPERM | Errno::EROFS => Refused::Shut(e),
+            _ => Refused::Failed(e),
+        }
     }
 
     fn give(&self, fd: impl AsFd) -> Result<()> {
@@ -135,9 +138,9 @@ impl<'a> Temporary<'a> {
                 // The file system does not know the flag; the check above has to do.
                 Err(e) if e.errno == Errno::EINVAL => {
                     at::rename(place.dir, &self.name, place.name, Replace::Yes)
-                        .map_err(Refused::in_directory)?;
+                        .map_err(|e| place.refused(e))?;
                 }
-                done => done.map_err(Refused::in_directory)?,
+                done => done.map_err(|e| place.refused(e))?,
             },
             Some(old) if old.kind == FileKind::Dir => {
                 match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
@@ -145,10 +148,10 @@ impl<'a> Temporary<'a> {
                         remove(place)?;
                         fault::point();
                         at::rename(place.dir, &self.name, place.name, Replace::No)
-                            .map_err(Refused::in_directory)?;
+                            .map_err(|e| place.refused(e))?;
                     }
                     done => {
-                        done.map_err(Refused::in_directory)?;
+                        done.map_err(|e| place.refused(e))?;
                         // From here on the temporary name is the old directory's.
                         self.keep = true;
                         fault::point();
@@ -162,7 +165,7 @@ impl<'a> Temporary<'a> {
                 }
             }
             Some(_) => {
-                at::rename(place.dir, &self.name, place.name, Replace::Yes).map_err(Refused::in_directory)?
+                at::rename(place.dir, &self.name, place.name, Replace::Yes).map_err(|e| place.refused(e))?
             }
         }
         self.keep = true;
@@ -174,7 +177,9 @@ impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if !self.keep {
             // A leftover does no harm; the next apply removes it.
-            drop(at::remove_file(self.dir, &self.name));
+            if at::remove_file(self.dir, &self.name).is_err() {
+                drop(at::remove_dir(self.dir, &self.name));
+            }
         }
     }
 }
@@ -193,7 +198,7 @@ pub(super) fn file(place: &Place<'_>, content: Content<'_>, new: &Meta) -> Resul
     place.check()?;
     let mut temporary = Temporary::name(place.dir)?;
     fault::point();
-    let fd = openat2::create(place.dir, &temporary.name, 0o600).map_err(Refused::in_directory)?;
+    let fd = openat2::create(place.dir, &temporary.name, 0o600).map_err(|e| place.refused(e))?;
     temporary.keep = false;
     fault::point();
     match content {
@@ -222,7 +227,7 @@ pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()
     place.check()?;
     let mut temporary = Temporary::name(place.dir)?;
     fault::point();
-    at::make_link(place.dir, &temporary.name, target).map_err(Refused::in_directory)?;
+    at::make_link(place.dir, &temporary.name, target).map_err(|e| place.refused(e))?;
     temporary.keep = false;
     let named = openat2::beneath(place.dir, &temporary.name, For::Naming)?;
     let made = at::fstat(&named)?;
@@ -235,29 +240,28 @@ pub(super) fn symlink(place: &Place<'_>, target: &[u8], new: &Meta) -> Result<()
     temporary.into_place(place)
 }
 
-/// The permission bits that a directory has for a moment, empty, before it gets its own.
-pub(super) const BEGUN: u32 = 0o700;
-
 /// Make a directory, removing what is in its place (never a directory). It gets `mode` and, until the
-/// caller is done filling it, all permissions of the owner.
+/// caller is done filling it, all permissions of the owner. It has these bits from the moment that it has its name:
+/// a closed directory there is always somebody's own.
 pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     place.check()?;
+    let mut temporary = Temporary::name(place.dir)?;
     fault::point();
-    if place.old.is_some() {
-        at::remove_file(place.dir, place.name).map_err(Refused::in_directory)?;
-    }
-    fault::point();
-    match at::make_dir(place.dir, place.name, BEGUN) {
-        Err(e) if e.errno == Errno::EEXIST => return Err(Refused::Raced),
-        done => done.map_err(Refused::in_directory)?,
-    }
-    let fd = openat2::beneath(place.dir, place.name, For::Listing)?;
+    at::make_dir(place.dir, &temporary.name, 0o700).map_err(|e| place.refused(e))?;
+    temporary.keep = false;
+    let fd = openat2::beneath(place.dir, &temporary.name, For::Listing)?;
     let fresh = Place { old: None, ..*place };
     fault::point();
     fresh.give(&fd)?;
     // The set-group-id bit that a directory inherits from its parent belongs to the host.
     let inherited = at::fstat(&fd)?.mode & 0o2000;
-    Ok(at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?)
+    at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?;
+    if place.old.is_some() {
+        place.check()?;
+        fault::point();
+        at::remove_file(place.dir, place.name).map_err(|e| place.refused(e))?;
+    }
+    temporary.into_place(&fresh)
 }
 
 /// Set the permission bits of `dir`, which was opened and is to be `old` still; special bits stay.
@@ -298,15 +302,15 @@ pub(super) fn remove(place: &Place<'_>) -> Result<()> {
     place.check()?;
     fault::point();
     if place.old.is_none_or(|old| old.kind != FileKind::Dir) {
-        return at::remove_file(place.dir, place.name).map_err(Refused::in_directory);
+        return at::remove_file(place.dir, place.name).map_err(|e| place.refused(e));
     }
     // At once gone under its name, then taken apart.
     let aside = Temporary::name(place.dir)?;
     match at::rename(place.dir, place.name, &aside.name, Replace::No) {
         Err(e) if e.errno == Errno::EINVAL => {
-            at::rename(place.dir, place.name, &aside.name, Replace::Yes).map_err(Refused::in_directory)?;
+            at::rename(place.dir, place.name, &aside.name, Replace::Yes).map_err(|e| place.refused(e))?;
         }
-        done => done.map_err(Refused::in_directory)?,
+        done => done.map_err(|e| place.refused(e))?,
     }
     fault::point();
     let old = place.old.ok_or(Refused::Raced)?;

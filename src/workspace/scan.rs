@@ -75,6 +75,8 @@ pub(super) struct Frame {
     pub(super) replaces: Option<Meta>,
     /// Permission bits in the upper layer.
     pub(super) mode: u32,
+    /// Whether it has something copied up that is not known, once that was asked.
+    pub(super) hides_a_copy: std::cell::OnceCell<bool>,
 }
 
 /// The walk.
@@ -430,6 +432,7 @@ impl<'a> Scan<'a> {
             unlike: None,
             replaces: None,
             mode: 0o755,
+            hides_a_copy: std::cell::OnceCell::new(),
         })
     }
 

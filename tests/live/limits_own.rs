@@ -129,7 +129,8 @@ fn memory_that_one_command_may_not_have_ends_it_alone() {
         let told = json(&ran.out);
         assert_eq!((ran.fate, &told["oom_killed"]), (137, &true.into()), "{how}: {ran:#?}");
         let peak = told["stats"]["peak_memory"].as_u64();
-        assert!(peak.is_some_and(|p| (32 << 20..=64 << 20).contains(&p)), "{how}: {told:#}");
+        // What is being killed may have a few pages more, for its last moments.
+        assert!(peak.is_some_and(|p| (32 << 20..65 << 20).contains(&p)), "{how}: {told:#}");
         assert_eq!(told["policy"]["mem"], 64 << 20, "{told:#}");
         answers(&mut other);
     }

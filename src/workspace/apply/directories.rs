@@ -42,10 +42,38 @@ impl Work<'_> {
         done
     }
 
+    /// Let entries be put into and removed from the directory of the base that was entered last, where it is the
+    /// caller's own and lets its owner do neither: it gets its bits back when it is left. Killed in between, it
+    /// differs from the jail's by bits of its owner alone, and the next apply takes these away
+    /// ([`Scan::directory_mode`](super::super::scan::Scan::directory_mode)). So that holds, nothing is opened whose
+    /// bits the jail changed without their being applied, nor git's directories, whose bits are withheld.
+    pub(super) fn unlock(&mut self) -> Result<(), Refused> {
+        let meta = self.scan.base.meta()?;
+        let own = || meta.uid == nix::unistd::geteuid().as_raw() && !at::is_root();
+        if meta.mode & 0o300 == 0o300 || !own() || self.scan.classifier.directory_reason(b"").is_some() {
+            return Ok(());
+        }
+        // Of the workspace itself the jail has no bits.
+        let Some(at) = self.scan.base.depth().checked_sub(2) else { return Ok(()) };
+        let (Some(level), Some(frame)) = (self.levels.get_mut(at), self.scan.frames.get(at + 1)) else {
+            return Ok(());
+        };
+        let mode = match level.mode {
+            _ if level.unlocked.is_some() => return Ok(()),
+            Some(pending) => pending,
+            None if frame.mode == meta.mode & 0o777 => frame.mode,
+            None => return Ok(()),
+        };
+        put::open_up(self.scan.base.top()?, &meta, mode | 0o700)?;
+        (level.mode, level.unlocked) = (Some(mode), Some(meta));
+        Ok(())
+    }
+
     /// Make the directories on the way that the host does not have yet.
     pub(super) fn ensure(&mut self) -> Result<(), Refused> {
         while !self.scan.base_here() {
             let at = self.scan.base.depth();
+            self.unlock()?;
             let Some(frame) = self.scan.frames.get(at) else { break };
             let (mode, name) = (frame.mode, &self.scan.path[frame.name_at..frame.end]);
             let place = Place { dir: self.scan.base.top()?, name, old: frame.replaces.as_ref() };
@@ -87,12 +115,10 @@ impl Work<'_> {
 
     fn set_bits(&mut self, level: &Level) {
         let (true, Some(mode)) = (self.act, level.mode) else { return };
-        let done = self
-            .scan
-            .base
-            .top()
-            .map_err(Refused::from)
-            .and_then(|dir| put::mode(&Place { dir, name: &level.name, old: None }, mode));
+        let done =
+            self.scan.base.top().map_err(Refused::from).and_then(|dir| {
+                put::mode(&Place { dir, name: &level.name, old: level.unlocked.as_ref() }, mode)
+            });
         if let Err(refused) = done {
             let error = match refused {
                 Refused::Failed(e) | Refused::Shut(e) => e,

@@ -167,3 +167,31 @@ fn what_the_jail_moved_or_linked_is_new_whatever_the_host_does() {
         }
     }
 }
+
+#[test]
+fn what_the_host_deleted_before_the_jail_changed_it_is_in_conflict_where_nothing_else_was_copied() {
+    let gone = "cat ?/c; rm ../base/[1-3]/c ../base/5/c; mv ../base/4/c ../base/4/c9;
+        echo K >> 1/c; chmod 700 2/c; echo > 3/c; echo K >> 4/c; echo K >> 5/c; echo K >> 5/o";
+    let new = "rm ../base/[1-4]/c; echo new > 1/c; mkdir 2/n; echo new > 2/n/x; mv 2/n/x 2/c;
+        echo K >> 3/o; echo new > 3/c; echo K >> 4/d/x; echo new > 4/c";
+    let moved = "rm ../base/[1-2]/c; mv 1/o 1/c; mv 3/o 2/n; rm 2/n; echo new > 2/c";
+    for (script, wanted) in [
+        // In the last one what the mark of the directory is about may be the other that was copied up.
+        (gone, &["A 1/c!", "A 2/c!", "A 3/c!", "A 4/c!", "A 5/c"][..]),
+        (new, &["A 1/c", "A 2/c", "A 3/c", "A 4/c"]),
+        (moved, &["A 1/c", "A 2/c"]),
+    ] {
+        let names: Vec<String> =
+            ["c", "o", "d/x"].iter().flat_map(|f| (1..6).map(move |i| format!("{i}/{f}"))).collect();
+        let names: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "host")).collect();
+        let f = Fixture::new(&names);
+        if !in_overlay(&f, script) {
+            return;
+        }
+        for options in [during(&f), Options { seen: true, ..end(&f, &during(&f)) }] {
+            let mut found = lines(&f.diff_with(&options).changes);
+            found.retain(|line| line.starts_with("A ") && line.contains("/c"));
+            assert_eq!(found, wanted, "{script}");
+        }
+    }
+}

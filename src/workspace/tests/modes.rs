@@ -94,7 +94,7 @@ fn bits_that_the_jail_gives_back_after_they_were_applied_are_a_change() {
 #[test]
 fn a_directory_that_both_sides_made_is_not_opened() {
     let f = given(&[]);
-    for (dir, host, jail) in [("priv", 0o700, 0o755), ("more", 0o755, 0o700), ("begun", 0o700, 0o755)] {
+    for (dir, host, jail) in [("priv", 0o700, 0o777), ("more", 0o755, 0o700), ("empty", 0o700, 0o755)] {
         f.host(&format!("{dir}/"), "");
         f.jail(&format!("{dir}/jail"), "jail");
         chmod(f.base(dir), host);
@@ -103,7 +103,26 @@ fn a_directory_that_both_sides_made_is_not_opened() {
     f.host("priv/key", "host");
     assert_eq!(
         lines(&f.diff().changes),
-        ["m begun/", "A begun/jail", "m more/", "A more/jail", "m priv/!", "A priv/jail"],
-        "an empty one may be what a killed apply had begun"
+        ["m empty/!", "A empty/jail", "m more/", "A more/jail", "m priv/!*", "A priv/jail"]
     );
+    f.apply_with(|c| c.partial = true);
+    assert_eq!(["empty", "more", "priv"].map(|d| f.mode(d)), [0o700, 0o700, 0o700]);
+}
+
+#[test]
+fn what_a_killed_apply_left_open_to_its_owner_gets_the_jails_bits() {
+    let f = given(&[("ro", 0o755, 0o555), ("own", 0o755, 0o500)]);
+    let options = end(&f);
+    // The one has all that the jail's has and its owner's bits, the other is open to others.
+    chmod(f.base("ro"), 0o700);
+    for (dir, mode) in [("ro", 0o755), ("own", 0o711)] {
+        chmod(f.base(dir), mode);
+    }
+    assert_eq!(lines(&f.diff_with(&options).changes), ["m own/!", "m ro/"]);
+    assert_eq!(lines(&f.diff().changes), ["m own/!", "m ro/!"], "without notes it may be another directory");
+    let r = f.apply_with(|c| {
+        c.options = options;
+        c.partial = true;
+    });
+    assert_eq!((lines(&r.applied), f.mode("ro"), f.mode("own")), (vec!["m ro/".to_owned()], 0o555, 0o711));
 }
