@@ -471,7 +471,7 @@ fn attempt(
     }
     relay.ended(&ended);
     let patience = patience(settings, &ended);
-    warnings.extend(relay.finish_status(patience));
+    warnings.extend(relay.finish_status());
     pause::ended(&state, id);
     if let Some(left) = left.as_ref().filter(|left| !left.tree.is_lasting()) {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);
