@@ -222,7 +222,6 @@ fn give_code(ended: &mut Ended) {
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let umask = sys::umask::callers();
-    sys::signal::ignore_sigxfsz();
     if !request.alone
         && let Some(seat) = Seat::take(request)?
     {

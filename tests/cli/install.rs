@@ -237,9 +237,13 @@ fn half_an_installation_can_be_removed() {
 #[test]
 fn a_relative_prefix_is_refused_where_the_directory_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "mkdir gone && cd gone && rmdir ../gone && exec sh \"$0\" --dry-run --prefix rel --from \"$1\"";
+    let script =
+        "mkdir gone && cd gone && rmdir ../gone && exec sh \"$0\" --dry-run --prefix rel --from \"$1\"";
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(root().join("install.sh")).arg(aj()).current_dir(dir.path());
     let ran = Ran::from(command.output().unwrap());
-    assert!(ran.code == Some(1) && ran.stderr.contains("error: the working directory does not exist"), "{ran:?}");
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("error: the working directory does not exist"),
+        "{ran:?}"
+    );
 }
