@@ -248,7 +248,7 @@ impl From<Error> for CommandError {
             Error::Base { base, source } => match source.name().as_str() {
                 "EACCES" => shown.hint(format!(
                     "let yourself read the directory and enter what is above it: `chmod u+rx {}`",
-                    quote::command_line(&[base.clone()])
+                    quote::command_line(std::slice::from_ref(base))
                 )),
                 // The limit has been named.
                 "EMFILE" => shown,
