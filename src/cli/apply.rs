@@ -11,6 +11,7 @@ use crate::base::id::Id;
 use crate::base::quote::command_line;
 use crate::base::text;
 use crate::ops::changes::{self, ApplyOptions, DiffOptions, To};
+use crate::ops::doctor;
 use crate::schema::changes::Applied;
 use crate::workspace::diff::Conflict;
 
@@ -203,6 +204,9 @@ fn verdict(done: &Applied, asked: &Asked) -> Option<CommandError> {
         let mut error = CommandError::new(exit, "partly_applied", message);
         if done.conflicts_total > 0 {
             error = about_conflicts(error, done, asked);
+        }
+        if done.failed.iter().any(|f| f.errno == "EFBIG") {
+            error = error.hint(doctor::FILE_SIZES);
         }
         let again = asked.again();
         return Some(match done.failed.iter().find_map(|f| f.directory.as_ref()) {

@@ -3,7 +3,7 @@
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{exit, hints, state};
-use crate::base::text;
+use crate::base::{quote, text};
 use crate::ops::changes::Error;
 use crate::schema::changes::{Change, Failure, Skipped, Totals};
 use crate::schema::jail::bytes64;
@@ -233,12 +233,8 @@ impl From<Error> for CommandError {
             }
             Error::NotFound(_) => shown.hint("`aj jail list` shows the jails"),
             Error::Ambiguous { .. } => shown.hint("write more of the id"),
-            Error::Neither { .. } => shown
-                .hint("paths are taken from the current directory, as `aj diff` prints them")
-                .hint("`aj jail list` shows the jails"),
-            Error::NoPath { .. } => {
-                shown.hint("paths are taken from the current directory, as `aj diff` prints them")
-            }
+            Error::Neither { word, .. } => unknown_path(shown, word).hint("`aj jail list` shows the jails"),
+            Error::NoPath { path, .. } => unknown_path(shown, path),
             Error::Running(id) => shown
                 .hint(format!("when it has ended: `aj apply {id}`"))
                 .hint(format!("what it has changed so far: `aj diff {id}`"))
@@ -249,9 +245,16 @@ impl From<Error> for CommandError {
             Error::Homeless(id) => shown.hint(format!("name a directory: `aj apply {id} --to DIR`")),
             Error::HasBase { .. } => shown.hint("leave out `--to`"),
             Error::CurrentDir { .. } => shown.hint(hints::CURRENT_DIR),
-            Error::Base { .. } => {
-                shown.hint("the directory that the jail ran over was moved, removed or replaced by a link")
-            }
+            Error::Base { base, source } => match source.name().as_str() {
+                "EACCES" => shown.hint(format!(
+                    "let yourself read the directory and enter what is above it: `chmod u+rx {}`",
+                    quote::command_line(std::slice::from_ref(base))
+                )),
+                // The limit has been named.
+                "EMFILE" => shown,
+                _ => shown
+                    .hint("the directory that the jail ran over was moved, removed or replaced by a link"),
+            },
             Error::Replaced { id, .. } => shown
                 .hint("move the directory that the jail ran over back to its place")
                 .hint(format!("`aj apply {id} --overwrite` puts the changes into the one that is there now")),
@@ -266,6 +269,15 @@ impl From<Error> for CommandError {
             | Error::Compare { .. }
             | Error::Apply { .. } => shown,
         }
+    }
+}
+
+/// Nothing has this path. What is no text is printed in another form than it is given in.
+fn unknown_path(e: CommandError, path: &str) -> CommandError {
+    let e = e.hint("paths are taken from the current directory, as `aj diff` prints them");
+    match quote::escaped(path) {
+        Some(word) => e.hint(format!("a name that is printed like this is given as {word}")),
+        None => e,
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::exit;
 use super::ui::Ui;
+use crate::ops::doctor;
 
 /// An error as shown. Under `--json` one line on stderr:
 /// `{"error":{"code":…,"message":…,"causes":[…],"hints":[…]}}`.
@@ -60,19 +61,33 @@ impl CommandError {
 
     /// The same with the chain of sources of `error` as causes (its own text first).
     #[must_use]
-    pub fn caused_by(mut self, error: &dyn std::error::Error) -> CommandError {
+    pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> CommandError {
         let mut next = Some(error);
         while let Some(e) = next {
             self.causes.push(e.to_string());
+            self = self.limited(e);
             next = e.source();
         }
         self
     }
 
+    /// The same with the way out when `error` is a limit of the caller's, whichever command met it.
+    #[must_use]
+    pub fn limited(self, error: &(dyn std::error::Error + 'static)) -> CommandError {
+        match doctor::limit_fix(error) {
+            Some(fix) => self.hint(fix),
+            None => self,
+        }
+    }
+
     /// The same with one more hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> CommandError {
-        self.hints.push(hint.into());
+        let hint = hint.into();
+        // Limits are told of by whoever meets them first.
+        if !self.hints.contains(&hint) {
+            self.hints.push(hint);
+        }
         self
     }
 }

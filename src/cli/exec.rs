@@ -14,11 +14,13 @@ use crate::base::{clock, size};
 use crate::ops::exec::{self as op, Report, Request, Tty, Watcher};
 use crate::ops::project::Choice;
 use crate::ops::workspaces;
-use crate::schema::exec::{Event, FORMAT, Line, Result as Answer, Truncated};
+use crate::schema::exec::{Event, FORMAT, Line};
 use crate::schema::jail::{Outcome, Usage};
 
+mod answer;
 mod failed;
 
+use answer::answer;
 use failed::failed_as;
 pub(super) use failed::{failed, live, not_started};
 
@@ -213,8 +215,14 @@ pub(super) fn start(ui: &Ui, args: Args, shell: bool) -> CmdResult {
     if args.events && ui.json {
         let message =
             "`--events` and `--json` do not go together: one is lines while it runs, the other one object";
+        return Err(CommandError::new(exit::AJ_FAILED, "usage", message).hint(
+            "leave out `--json`: events are JSON, and the last, `completed`, has the rest of the object",
+        ));
+    }
+    if args.events && args.dry_run {
+        let message = "`--events` and `--dry-run` do not go together: nothing runs that could be told of";
         return Err(CommandError::new(exit::AJ_FAILED, "usage", message)
-            .hint("leave out `--json`: events are JSON, and the last, `completed`, holds the same object"));
+            .hint("for programs: `aj exec --dry-run --json -- …`"));
     }
     if args.tty && ui.json {
         let what = if shell { "a shell" } else { "`--tty`" };
@@ -311,7 +319,7 @@ pub(super) fn run_request(
         Err(e) => {
             let e = failed_as(e, shell);
             if events {
-                watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+                watcher.failed(&e);
             }
             return Err(e);
         }
@@ -344,6 +352,12 @@ impl Watch<'_> {
         if serde_json::to_writer(&mut *lines, &line).is_ok() {
             lines.push(b'\n');
         }
+    }
+
+    /// The last event of what did not run.
+    fn failed(&mut self, e: &CommandError) {
+        let error = serde_json::to_value(e).unwrap_or_default();
+        self.last(Event::Failed { format_version: FORMAT, error });
     }
 
     /// The last event: written.
@@ -402,7 +416,7 @@ fn finish(
     if let Outcome::Failed { step, errno, .. } = &report.ended.outcome {
         let e = not_started(program, step, errno, code, &report);
         if watcher.events.is_some() {
-            watcher.last(Event::Failed { error: serde_json::to_value(&e).unwrap_or_default() });
+            watcher.failed(&e);
         }
         return Err(e);
     }
@@ -507,41 +521,6 @@ fn changes(ui: &Ui, report: &Report, code: u8, apply: Option<bool>) -> Result<()
             ui.status(&format!("{what}: see them with `aj diff {id}`, keep them with `aj apply {id}`"));
             Ok(())
         }
-    }
-}
-
-fn answer(report: &Report, exit_code: u8, output: bool) -> Answer {
-    let ended = &report.ended;
-    let (stdout, stdout_base64) = if output { ended.stdout.text() } else { Default::default() };
-    let (stderr, stderr_base64) = if output { ended.stderr.text() } else { Default::default() };
-    let (signal, killed_by) = match ended.outcome {
-        Outcome::Signaled { signal } if ended.over_disk => (Some(signal), Some("disk")),
-        Outcome::Signaled { signal } => (Some(signal), Some("signal")),
-        Outcome::Interrupted { signal } => (Some(signal), Some("user")),
-        Outcome::TimedOut => (None, Some("timeout")),
-        Outcome::OutOfMemory => (None, Some("memory")),
-        Outcome::Exited { .. } | Outcome::Failed { .. } => (None, None),
-    };
-    Answer {
-        format_version: FORMAT,
-        jail_id: report.id.to_string(),
-        workspace: report.workspace.clone(),
-        truncated: Truncated { stdout: ended.stdout.is_truncated(), stderr: ended.stderr.is_truncated() },
-        stdout,
-        stderr,
-        stdout_base64,
-        stderr_base64,
-        exit_code,
-        signal,
-        killed_by,
-        timed_out: ended.outcome == Outcome::TimedOut,
-        oom_killed: ended.outcome == Outcome::OutOfMemory,
-        duration_ms: ended.usage.wall_ms,
-        stats: ended.usage,
-        files_changed: report.files_changed,
-        policy: report.policy.clone(),
-        layers: ended.layers.names(),
-        warnings: report.warnings.clone(),
     }
 }
 

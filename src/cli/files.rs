@@ -104,10 +104,8 @@ impl From<Error> for CommandError {
             Error::InUse(_) => shown(exit::BUSY, "tree_in_use").hint("wait for it and try again"),
             Error::Host { ref source, .. } => {
                 let cause = crate::base::text::printable(source.to_string().as_bytes());
-                CommandError {
-                    causes: vec![cause],
-                    ..CommandError::new(exit::FAILED, "io_failed", e.to_string())
-                }
+                let shown = CommandError::new(exit::FAILED, "io_failed", e.to_string());
+                CommandError { causes: vec![cause], ..shown }.limited(source)
             }
             Error::Changed { .. } => {
                 shown(exit::BUSY, "content_changed").hint("read it again: `aj fs cat`, and decide anew")
@@ -157,9 +155,15 @@ fn view(e: View) -> CommandError {
         View::Elsewhere(path) => {
             let error = shown(exit::REFUSED, "path_outside");
             if [&b"/tmp"[..], b"/home/agent", b"/output", b"/dev/shm"].iter().any(|p| path.starts_with(p)) {
-                error.hint(
+                let error = error.hint(
                     "of a one-shot only the workspace is kept: the rest was in memory and has ended with it",
-                )
+                );
+                // A command can take them from everybody by their mode.
+                if [&b"/home/agent"[..], b"/output"].iter().any(|p| path.starts_with(p)) {
+                    error.hint("in a workspace it is kept; if you may not read it: `aj exec WORKSPACE -- chmod u+rwx /home/agent /output`")
+                } else {
+                    error
+                }
             } else {
                 error
                     .hint("absolute paths are those of the jail: `/workspace/…`, or the directory's own path")

@@ -35,17 +35,23 @@ pub(super) fn for_error(e: CommandError, error: &exec::Error) -> CommandError {
         exec::Error::Etc(why) => doctor::etc_fixes(why).into_iter().fold(e, CommandError::hint),
         exec::Error::Place(project::Error::CurrentDir(_)) => e.hint(CURRENT_DIR),
         exec::Error::Bind { .. } => e.hint("name something that exists and that you may read"),
-        exec::Error::Plan(_) if error.place_is_taken() => e.hint("use a directory below it, or another one"),
+        exec::Error::Plan(_) => match error.place_is_taken() {
+            Some((true, _)) => e.hint("use a directory below it, or another one"),
+            Some((false, top)) => e.hint(format!("use a directory outside of `{}`", text::os(&top))),
+            None => e,
+        },
         exec::Error::Cwd { .. } => e.hint("name a directory of the workspace"),
         exec::Error::Store(failed) => doctor::state_fixes(failed).into_iter().fold(e, CommandError::hint),
         exec::Error::Limit { needs_cgroup: true, .. } => {
             doctor::limit_fixes().into_iter().fold(e, CommandError::hint)
         }
         exec::Error::Secrets(why) => for_secrets(e, why),
-        exec::Error::Unhidden(failed) => doctor::state_fixes(failed)
-            .into_iter()
-            .fold(e, CommandError::hint)
-            .hint("or show what is hidden there: `--show '**'`"),
+        // The tree is read for it as well, which the state cannot be blamed for.
+        exec::Error::Unhidden(failed) => match doctor::outside_of_state(failed) {
+            Some(path) => e.hint(format!("check that you may read `{path}` and enter what is above it")),
+            None => doctor::state_fixes(failed).into_iter().fold(e, CommandError::hint),
+        }
+        .hint("or show what is hidden there: `--show '**'`"),
         _ => e,
     }
 }
@@ -74,6 +80,8 @@ fn for_secrets(e: CommandError, error: &secrets::Error) -> CommandError {
             let show = command_line(&["--show".to_owned(), text::printable(hidden)]);
             e.hint(format!("show that: `{show}`"))
         }
+        // What it is for want of has been said.
+        secrets::Error::Sys { source, .. } if doctor::limit_fix(source).is_some() => e,
         secrets::Error::Sys { .. } => e.hint("check that you may read the directory"),
     }
 }

@@ -38,7 +38,7 @@ impl Flows {
         let Some(mut terminal) = self.terminal.take() else { return };
         let undo = self.streams.first().map(Stream::undo).unwrap_or_default();
         if !undo.is_empty() && sys::terminal::is_terminal(fd::standard(1)) {
-            sink::write_within(fd::standard(1), &undo, TIDY);
+            sink::write_within(fd::standard(1), &undo, TIDY).ok();
         }
         terminal.suspend();
     }

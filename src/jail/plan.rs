@@ -251,7 +251,7 @@ fn cpath(path: &Path) -> Result<CString, Error> {
 
 /// Where the mount point of `path` must be made: a directory of the tmpfs, or nowhere because it
 /// lies below a host directory that is shown.
-fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn place(path: &Path) -> Result<Option<PathBuf>, Error> {
     let occupied = |owner| Err(Error::Occupied { path: path.to_owned(), owner });
     let Ok(inner) = path.strip_prefix("/") else { return Err(Error::NotPlain(path.to_owned())) };
     if inner.components().any(|c| !matches!(c, Component::Normal(_))) {

@@ -1,20 +1,22 @@
 //! Configuration: find and read the files, measure the facts, resolve the policy.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::base::env;
+use crate::base::quote::command_line;
 use crate::base::text::os;
 use crate::policy::envfile::{self, EnvFileError};
 use crate::policy::file::{self, FileError, LARGEST, ProjectFile, UserFile};
 use crate::policy::presets;
 use crate::policy::stored::Stored;
 use crate::policy::{Facts, Layer, Resolved, Sources, resolve};
+use crate::sys;
 
 /// Name of the project's file, looked for at the top of the tree only.
 pub const PROJECT_FILE: &str = "aj.toml";
@@ -140,10 +142,30 @@ pub fn user() -> Result<Option<UserFile>, Error> {
 pub fn load_user(path: &Path) -> Result<Option<UserFile>, Error> {
     let shown = shown(path);
     // The user's own: dotfile managers put links here.
-    let Some(bytes) = read_regular(path, &shown, 0)? else {
+    let Some((bytes, meta)) = read_with(path, &shown, 0)? else {
         return absent(path, shown).map(|()| None);
     };
-    Ok(Some(file::parse_user(&shown, &bytes, home().as_deref())?))
+    let mut file = file::parse_user(&shown, &bytes, home().as_deref())?;
+    file.warnings.extend(exposed(&shown, path, &meta));
+    Ok(Some(file))
+}
+
+/// What to say of a file with hard limits in it that is not the user's alone. It is obeyed all the same: that
+/// somebody could widen it is no reason to do without what it says now.
+fn exposed(shown: &str, path: &Path, meta: &Metadata) -> Option<String> {
+    let (mode, uid) = (meta.mode(), meta.uid());
+    let name = command_line(&[os(path)]);
+    // A group with the number of the owner is that user's own, on systems that let it write by default.
+    let group = mode & 0o020 != 0 && meta.gid() != uid;
+    if mode & 0o002 != 0 || group {
+        let who = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+        return Some(format!(
+            "{who} may change `{shown}`, which decides what jails may do; to end that: `chmod go-w {name}`"
+        ));
+    }
+    (uid != 0 && uid != sys::caps::started_as()).then(|| {
+        format!("`{shown}`, which decides what jails may do, belongs to another user ({uid}); to end that: `chown` it, or set AJ_CONFIG_DIR")
+    })
 }
 
 /// Read one file as a project's; `None` when it does not exist.
@@ -323,6 +345,11 @@ fn absent(path: &Path, path_shown: String) -> Result<(), Error> {
 /// The bytes of a regular file of at most [`LARGEST`] bytes (one more is read, for the parser to
 /// refuse). `None` when there is nothing of that name.
 pub(super) fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Option<Vec<u8>>, Error> {
+    Ok(read_with(path, shown, flags)?.map(|(bytes, _)| bytes))
+}
+
+/// The same with what the file is.
+fn read_with(path: &Path, shown: &str, flags: i32) -> Result<Option<(Vec<u8>, Metadata)>, Error> {
     let kind = |what| Error::Kind { path: shown.to_owned(), what };
     // O_NONBLOCK: opening a FIFO nobody writes to would wait for ever.
     let opened =
@@ -340,13 +367,14 @@ pub(super) fn read_regular(path: &Path, shown: &str, flags: i32) -> Result<Optio
     };
     // Of the descriptor, not of the name: the name may mean something else by now.
     let read_error = |e: io::Error| Error::Read { path: shown.to_owned(), errno: errno(&e) };
-    let kind_of = file.metadata().map_err(read_error)?.file_type();
+    let meta = file.metadata().map_err(read_error)?;
+    let kind_of = meta.file_type();
     if !kind_of.is_file() {
         return Err(kind(describe(kind_of)));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(read_error)?;
-    Ok(Some(bytes))
+    Ok(Some((bytes, meta)))
 }
 
 /// The bytes of whatever the user named: pipes as well, for `--env-file <(…)`.

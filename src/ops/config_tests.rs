@@ -183,3 +183,33 @@ fn a_check_names_what_would_be_ignored() {
     let e = check(dir.path(), Some(&user)).unwrap_err();
     assert!(e.to_string().contains("there is no preset `bild`"), "{e}");
 }
+
+#[test]
+fn a_users_file_that_others_may_change_is_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, "").unwrap();
+    let said = |mode| {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        load_user(&path).unwrap().unwrap().warnings
+    };
+    assert_eq!(said(0o644), Vec::<String>::new());
+    for mode in [0o666, 0o602] {
+        let warnings = said(mode);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("everybody may change `"), "{warnings:?}");
+        assert!(warnings[0].ends_with(&format!("`chmod go-w {}`", path.display())), "{warnings:?}");
+    }
+    let meta = std::fs::metadata(&path).unwrap();
+    // The group of the same number is the user's own.
+    assert_eq!(said(0o664).is_empty(), meta.uid() == meta.gid());
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(0), Some(12_345)).unwrap();
+        assert!(said(0o664)[0].starts_with("its group may change `"));
+        std::os::unix::fs::chown(&path, Some(12_345), Some(12_345)).unwrap();
+        let warnings = said(0o664);
+        assert!(warnings[0].contains("belongs to another user (12345)"), "{warnings:?}");
+    }
+}

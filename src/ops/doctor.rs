@@ -29,14 +29,12 @@ use crate::sys::{self, landlock};
 mod fixes;
 mod limits;
 
-pub use fixes::{etc_fixes, fixes, limit_fixes, state_fixes};
+pub use fixes::{FILE_SIZES, etc_fixes, fixes, limit_fix, limit_fixes, outside_of_state, state_fixes};
 
 const RANGE: (u32, u32) = (RANGE_BASE, RANGE_BASE + RANGE_COUNT - 1);
 
 /// Try everything. The process must be single-threaded.
 pub fn doctor() -> Document {
-    // As a run does: a file above the limit is then an error with a name.
-    sys::signal::ignore_sigxfsz();
     report::document(&facts())
 }
 

@@ -224,7 +224,6 @@ fn give_code(ended: &mut Ended) {
 /// Run the command.
 pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Error> {
     let umask = sys::umask::callers();
-    sys::signal::ignore_sigxfsz();
     if !request.alone
         && let Some(seat) = Seat::take(request)?
     {
@@ -476,7 +475,7 @@ fn attempt(
     }
     relay.ended(&ended);
     let patience = patience(settings, &ended);
-    warnings.extend(relay.finish_status(patience));
+    warnings.extend(relay.finish_status());
     pause::ended(&state, id);
     if let Some(left) = left.as_ref().filter(|left| !left.tree.is_lasting()) {
         keep::enforce(&state, left.diff.tree, left.bytes, &resolved.keep, &mut warnings);

@@ -38,15 +38,17 @@ pub enum ValueError {
     #[error("`{0}` is not a whole number")]
     Count(String),
     /// Zero would mean different things to different programs.
-    #[error("{0} must be more than zero; write `none` for no limit")]
-    Zero(&'static str),
+    #[error("{0} must be more than zero{1}")]
+    Zero(&'static str, &'static str),
     /// Above what any kernel takes.
-    #[error("`{given}` is more than {most}; write `none` for no limit")]
+    #[error("`{given}` is more than {most}{instead}")]
     TooMuch {
         /// As given.
         given: String,
         /// The bound, with its unit.
         most: &'static str,
+        /// What would do, where anything would.
+        instead: &'static str,
     },
     /// Not one of the known words.
     #[error("`{given}` is not one of {known}")]
@@ -100,7 +102,19 @@ pub enum ValueError {
     RelativePath(String),
 }
 
+/// What is said where there may be no limit, and nowhere else.
+const NONE: &str = "; write `none` for no limit";
+
 impl ValueError {
+    /// The same of a value in whose place there may be none.
+    fn or_none(self) -> ValueError {
+        match self {
+            ValueError::Zero(what, _) => ValueError::Zero(what, NONE),
+            ValueError::TooMuch { given, most, .. } => ValueError::TooMuch { given, most, instead: NONE },
+            other => other,
+        }
+    }
+
     pub(super) fn pattern(given: &str, why: &'static str) -> ValueError {
         ValueError::Pattern { given: shown(given), why }
     }
@@ -128,7 +142,7 @@ fn is_none(text: &str) -> bool {
 
 /// A size limit in bytes; `none` for no limit.
 pub fn size_limit(text: &str) -> Result<Option<u64>, ValueError> {
-    if is_none(text) { Ok(None) } else { size_value(text).map(Some) }
+    if is_none(text) { Ok(None) } else { size_value(text).map(Some).map_err(ValueError::or_none) }
 }
 
 /// A size in bytes, more than zero (a tmpfs of size 0 would be one without limit).
@@ -136,7 +150,7 @@ pub fn size_value(text: &str) -> Result<u64, ValueError> {
     not_negative(text)?;
     let short = if text.len() > 60 { shown(text) } else { text.to_owned() };
     match size::parse(&short)? {
-        0 => Err(ValueError::Zero("a size")),
+        0 => Err(ValueError::Zero("a size", "")),
         n => Ok(n),
     }
 }
@@ -147,8 +161,8 @@ pub fn time_limit(text: &str) -> Result<Option<Duration>, ValueError> {
         return Ok(None);
     }
     // Not "0 means none", as in timeout(1): 0 in a file that may only narrow would then be the widest value.
-    match time_value(text)? {
-        d if d.as_millis() == 0 => Err(ValueError::Zero("a time limit")),
+    match time_value(text).map_err(ValueError::or_none)? {
+        d if d.as_millis() == 0 => Err(ValueError::Zero("a time limit", NONE)),
         d => Ok(Some(d)),
     }
 }
@@ -159,7 +173,7 @@ pub fn time_value(text: &str) -> Result<Duration, ValueError> {
     let short = if text.len() > 60 { shown(text) } else { text.to_owned() };
     let d = duration::parse(&short)?;
     if d > LONGEST {
-        return Err(ValueError::TooMuch { given: shown(text), most: "100 years" });
+        return Err(ValueError::TooMuch { given: shown(text), most: "100 years", instead: "" });
     }
     Ok(d)
 }
@@ -188,16 +202,18 @@ pub fn cpu_limit(text: &str) -> Result<Option<u64>, ValueError> {
     match millis {
         0..LEAST_CPU_MILLIS => Err(ValueError::Cpus(shown(text))),
         LEAST_CPU_MILLIS..=MOST_CPU_MILLIS => Ok(Some(millis)),
-        _ => Err(ValueError::TooMuch { given: shown(text), most: "1000000 processors" }),
+        _ => Err(ValueError::TooMuch { given: shown(text), most: "1000000 processors", instead: NONE }),
     }
 }
 
 /// A number of processes and threads; `none` for no limit.
 pub fn pid_limit(text: &str) -> Result<Option<u64>, ValueError> {
     match count_limit(text, "a number of processes")? {
-        Some(n) if n > MOST_PIDS => {
-            Err(ValueError::TooMuch { given: shown(text), most: "4194304, the kernel's own maximum" })
-        }
+        Some(n) if n > MOST_PIDS => Err(ValueError::TooMuch {
+            given: shown(text),
+            most: "4194304, the kernel's own maximum",
+            instead: NONE,
+        }),
         n => Ok(n),
     }
 }
@@ -213,7 +229,7 @@ pub(super) fn count_limit(text: &str, what: &'static str) -> Result<Option<u64>,
     }
     not_negative(text)?;
     match text.trim().parse::<u64>() {
-        Ok(0) => Err(ValueError::Zero(what)),
+        Ok(0) => Err(ValueError::Zero(what, NONE)),
         Ok(n) => Ok(Some(n)),
         Err(_) => Err(ValueError::Count(shown(text))),
     }
@@ -416,12 +432,19 @@ mod tests {
 
     #[test]
     fn zero_is_never_a_silent_unlimited() {
-        assert!(matches!(size_limit("0"), Err(ValueError::Zero(_))));
-        assert!(matches!(time_limit("0"), Err(ValueError::Zero(_))));
-        assert!(matches!(time_limit("0.1ms"), Err(ValueError::Zero(_))));
-        assert!(matches!(pid_limit("0"), Err(ValueError::Zero(_))));
-        assert!(matches!(file_limit("0"), Err(ValueError::Zero(_))));
+        assert!(matches!(size_limit("0"), Err(ValueError::Zero(..))));
+        assert!(matches!(time_limit("0"), Err(ValueError::Zero(..))));
+        assert!(matches!(time_limit("0.1ms"), Err(ValueError::Zero(..))));
+        assert!(matches!(pid_limit("0"), Err(ValueError::Zero(..))));
+        assert!(matches!(file_limit("0"), Err(ValueError::Zero(..))));
         assert_eq!(time_value("0"), Ok(Duration::ZERO));
+        // `none` is named where it is taken.
+        for said in [size_value("0").unwrap_err(), time_value("99999999d").unwrap_err()] {
+            assert!(!said.to_string().contains("none"), "{said}");
+        }
+        for said in [size_limit("0").unwrap_err(), time_limit("99999999d").unwrap_err()] {
+            assert!(said.to_string().ends_with("; write `none` for no limit"), "{said}");
+        }
     }
 
     #[test]

@@ -16,16 +16,17 @@ pub struct Result {
     pub jail_id: String,
     /// The workspace that it ran in, by its name; `null` for none.
     pub workspace: Option<String>,
-    /// What the command wrote to stdout, as text; bytes that are not UTF-8 become U+FFFD.
-    pub stdout: String,
+    /// What the command wrote to stdout, as text; bytes that are not UTF-8 become U+FFFD. `null` in
+    /// `completed`: it has been told.
+    pub stdout: Option<String>,
     /// The same for stderr.
-    pub stderr: String,
+    pub stderr: Option<String>,
     /// Exact bytes as base64, when the text is not.
     pub stdout_base64: Option<String>,
     /// The same for stderr.
     pub stderr_base64: Option<String>,
-    /// Which of the two is not whole: only its first and last 64 KiB are here.
-    pub truncated: Truncated,
+    /// Which of the two is not whole: only its first and last 64 KiB are here. `null` in `completed`.
+    pub truncated: Option<Truncated>,
     /// Exit code of `aj exec`.
     pub exit_code: u8,
     /// Signal that killed the command.
@@ -95,11 +96,14 @@ pub enum Event {
     },
     /// The end, however it came.
     Completed {
-        /// The same object as `--json`, with empty `stdout` and `stderr`.
+        /// The same object as `--json`, but for the output, which has been told: `stdout`, `stderr` and
+        /// `truncated` are `null`.
         result: Box<Result>,
     },
     /// The jail could not be started; nothing ran. Also an end.
     Failed {
+        /// Version of these lines: it may be the first one.
+        format_version: &'static str,
         /// The error as under `--json`.
         error: serde_json::Value,
     },

@@ -137,6 +137,12 @@ impl Error {
             || source.to_string().contains("no such column")
     }
 
+    /// Whether SQLite could not read or write.
+    pub(super) fn is_failed_write(&self) -> bool {
+        let Error::Db { source, .. } = self else { return false };
+        source.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure)
+    }
+
     /// Whether nothing can be written here now, though reading may work: read-only, full, locked.
     pub(super) fn is_unwritable(&self) -> bool {
         use rusqlite::ErrorCode::{

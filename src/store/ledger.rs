@@ -47,7 +47,11 @@ impl<'a> Ledger<'a> {
     pub fn open(state: &'a StateDir, monitor: &dyn Monitor) -> Result<Ledger<'a>> {
         match open_durable(state, monitor) {
             Err(e) if e.is_unwritable() => {
-                let why = chain(&e);
+                let mut why = chain(&e);
+                // SQLite has one word for whatever a write came to.
+                if e.is_failed_write() && crate::sys::signal::has_file_size_limit() {
+                    why.push_str("; the limit of file sizes (`ulimit -f`) may be too low for it");
+                }
                 monitor.warn(&format!("the ledger cannot be updated, so it is shown as it is: {why}"));
                 open_volatile(state, monitor)
             }

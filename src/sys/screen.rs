@@ -20,13 +20,13 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 pub fn take(terminal: BorrowedFd<'_>) -> bool {
     // Noted first: giving back what was not taken is no harm.
     TAKEN.store(true, Ordering::Relaxed);
-    sink::write_within(terminal, TAKE, PATIENCE)
+    sink::write_within(terminal, TAKE, PATIENCE).is_ok()
 }
 
 /// Give it back, if it is taken.
 pub fn give_back(terminal: BorrowedFd<'_>) {
     if TAKEN.swap(false, Ordering::Relaxed) {
         // One that has gone has no screens.
-        sink::write_within(terminal, GIVE_BACK, PATIENCE);
+        sink::write_within(terminal, GIVE_BACK, PATIENCE).ok();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -146,11 +147,16 @@ pub fn default_sigchld() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// In the launcher: a file that may not grow (`ulimit -f`) is an error to report, not a death that
-/// leaves the tree and a half-written record.
+/// First of all, in every command: a file that may not grow (`ulimit -f`) is an error to report, not a
+/// death that leaves a tree, a half-written record or a file of ours in the user's project.
 pub fn ignore_sigxfsz() {
     // SAFETY: SIG_IGN installs no code.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Whether the caller lets no file become larger than some size (`ulimit -f`).
+pub fn has_file_size_limit() -> bool {
+    getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(now, _)| now != RLIM_INFINITY)
 }
 
 /// Give what `aj` ignores its default action for the command, because exec keeps what is ignored:

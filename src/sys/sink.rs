@@ -104,8 +104,8 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Write all of `bytes`, waiting for the reader no longer than `patience` in all; whether that did.
-pub fn write_within(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> bool {
+/// Write all of `bytes`, waiting for the reader no longer than `patience` in all. EAGAIN: that did not do.
+pub fn write_within(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> Result<(), Errno> {
     let (mut sink, mut rest, started) = (Sink::new(to), bytes, Instant::now());
     while !rest.is_empty() {
         match sink.write(rest) {
@@ -117,16 +117,16 @@ pub fn write_within(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> boo
                 match poll(&mut [sink.poll_fd()], ms) {
                     Ok(n) if n > 0 => {}
                     Err(Errno::EINTR) => {}
-                    _ => return false,
+                    _ => return Err(Errno::EAGAIN),
                 }
                 if left.is_zero() {
-                    return false;
+                    return Err(Errno::EAGAIN);
                 }
             }
-            Err(_) => return false,
+            Err(e) => return Err(e),
         }
     }
-    true
+    Ok(())
 }
 
 fn reopened(to: BorrowedFd<'_>) -> Kind {
@@ -146,9 +146,9 @@ mod tests {
         let (read, write) = fd::pipe().unwrap();
         let write = write.as_fd();
         let patience = Duration::from_millis(40);
-        assert!(write_within(write, b"few", patience));
+        assert_eq!(write_within(write, b"few", patience), Ok(()));
         let started = Instant::now();
-        assert!(!write_within(write, &[0; 100_000], patience));
+        assert_eq!(write_within(write, &[0; 100_000], patience), Err(Errno::EAGAIN));
         assert!(started.elapsed() >= patience);
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -156,7 +156,7 @@ mod tests {
             // Open to the end: what was there before still waits in the pipe.
             read
         });
-        assert!(write_within(write, &[0; 200_000], Duration::from_secs(10)));
+        assert_eq!(write_within(write, &[0; 200_000], Duration::from_secs(10)), Ok(()));
         drop(reader.join().unwrap());
     }
 }

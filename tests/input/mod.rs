@@ -10,6 +10,7 @@ use crate::real::project::{Project, is_root, snapshot};
 mod arguments;
 mod beyond;
 mod directories;
+mod hints;
 mod mounts;
 mod owners;
 mod places;

@@ -62,6 +62,13 @@ fn one_object_and_lines_of_events_are_asked_for_apart() {
     }
     let ran = said(&mut yard.exec(["--events"], ["./no-such"]));
     assert_eq!(json(ran.out.lines().last().unwrap())["type"], "failed", "{ran:?}");
+    // Nothing runs, so there is nothing to tell of line by line.
+    let ran = said(&mut yard.exec(["--events", "--dry-run"], ["true"]));
+    assert!(ran.fate == 125 && ran.out.is_empty() && ran.err.contains("--dry-run --json"), "{ran:?}");
+    // The first line says which version it is, also where it is the last one.
+    let ran = said(&mut yard.exec(["--events", "--root-dir", "/no/such"], ["true"]));
+    let first = json(ran.out.lines().next().unwrap());
+    assert_eq!((&first["type"], &first["format_version"]), (&"failed".into(), &"0.1".into()), "{ran:?}");
 }
 
 #[test]
@@ -95,7 +102,11 @@ fn events_come_in_order_and_completed_is_last() {
         (b"one\nthree\n".to_vec(), b"two\n".to_vec())
     );
     let result = &events[events.len() - 1]["result"];
-    assert_eq!((&result["exit_code"], &result["stdout"]), (&5.into(), &"".into()));
+    assert_eq!(result["exit_code"], 5);
+    // It has been told, which an empty text would deny.
+    for key in ["stdout", "stderr", "stdout_base64", "stderr_base64", "truncated"] {
+        assert_eq!(result.get(key), Some(&Value::Null), "{key}");
+    }
 }
 
 #[test]
@@ -191,4 +202,16 @@ fn under_json_a_failed_start_is_one_line_on_stderr() {
     let ran = said(&mut yard.exec(["--events"], ["./no-such"]));
     let events = events(&ran.out);
     assert_eq!((ran.fate, events.len(), &events[0]["type"]), (127, 1, &"failed".into()), "{ran:?}");
+}
+
+#[test]
+fn a_reader_of_status_lines_that_sleeps_holds_nobody_up() {
+    let Some(yard) = Yard::new() else { return };
+    // A pipe that is full, with a reader that does not read: the shell itself.
+    let script =
+        "mkfifo p; exec 3<>p; timeout 1 cat /dev/zero >&3; exec $AJ exec --status-fd 3 -- ./life exit 3";
+    let started = Instant::now();
+    let ran = said(&mut yard.sh(script));
+    assert!(ran.fate == 3 && ran.err.contains("nobody read them within 1 s"), "{ran:?}");
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
 }

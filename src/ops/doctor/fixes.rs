@@ -34,6 +34,31 @@ pub fn limit_fixes() -> Vec<String> {
     host::cgroups::fixes(&read::machine(RANGE))
 }
 
+/// What to do where a file would grow above the limit that the caller has set.
+pub const FILE_SIZES: &str = "raise the limit of file sizes: `ulimit -f unlimited`";
+
+/// The same for files that are open.
+const OPEN_FILES: &str = "raise the limit of open files: `ulimit -n 4096`";
+
+/// What to do where this, of all the errors below another one, says that a limit of the caller's was met.
+pub fn limit_fix(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let by_name = error.downcast_ref::<sys::Error>().map(|e| e.errno);
+    let by_number = || error.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw);
+    match by_name.or_else(by_number)? {
+        // We have bounds of our own that are told by the same errno.
+        Errno::EFBIG if sys::signal::has_file_size_limit() => Some(FILE_SIZES),
+        Errno::EMFILE => Some(OPEN_FILES),
+        _ => None,
+    }
+}
+
+/// What a failed call was about, where that is not in the state directory.
+pub fn outside_of_state(e: &StoreError) -> Option<&str> {
+    let StoreError::Sys(e) = e else { return None };
+    let outside = layout::locate().is_ok_and(|state| !Path::new(&e.arg).starts_with(state));
+    (outside && matches!(e.errno, Errno::EACCES | Errno::EPERM)).then_some(e.arg.as_str())
+}
+
 const ELSEWHERE: &str = "set AJ_STATE_DIR to an absolute path on a local file system that you may write to";
 const NO_SPACE: &str = "free some space (in a workspace: `aj fs rm WORKSPACE PATH`), or set AJ_STATE_DIR to a directory on another file system";
 
@@ -75,7 +100,8 @@ fn state_call(e: &sys::Error) -> String {
     let name = path.strip_prefix(&state).and_then(|rest| rest.strip_prefix('/'));
     match (e.errno, name) {
         (Errno::ENOSPC | Errno::EDQUOT, _) => NO_SPACE.to_owned(),
-        (Errno::EFBIG, _) => "raise the limit of file sizes: `ulimit -f unlimited`".to_owned(),
+        (Errno::EFBIG, _) => FILE_SIZES.to_owned(),
+        (Errno::EMFILE, _) => OPEN_FILES.to_owned(),
         (Errno::ENOTDIR | Errno::ELOOP | Errno::EEXIST, Some("cache")) => remake(path),
         (Errno::ENOTDIR | Errno::ELOOP | Errno::EEXIST, Some(_)) => {
             format!("move what is no directory away: `mv '{path}' '{path}.bad'`")
@@ -141,6 +167,16 @@ mod tests {
         }
         assert!(state_fixes(&call(Errno::ENOSPC)).concat().contains("free some space"));
         assert!(state_fixes(&call(Errno::EROFS)).concat().contains("AJ_STATE_DIR"));
+    }
+
+    #[test]
+    fn the_state_is_not_blamed_for_what_lies_elsewhere() {
+        let state = text::os(&layout::locate().unwrap());
+        let of = |path: &str, errno| StoreError::Sys(sys::Error::new("open", path, errno));
+        assert_eq!(outside_of_state(&of("/project/sub", Errno::EACCES)), Some("/project/sub"));
+        assert_eq!(outside_of_state(&of("sub", Errno::EACCES)), Some("sub"));
+        assert_eq!(outside_of_state(&of(&format!("{state}/trees"), Errno::EACCES)), None);
+        assert_eq!(outside_of_state(&of("/project/sub", Errno::ENOSPC)), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn restore_terminal() {
 /// Write a message of `aj` to stderr, waiting for its reader no longer than `patience`.
 pub fn say_within(text: &str, patience: Duration) {
     // Nothing can be reported when stderr itself is gone.
-    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience);
+    sink::write_within(sys::fd::standard(2), text.as_bytes(), patience).ok();
 }
 
 /// Die of `signal`, so that the caller's shell sees what the user did. Returns only when it does

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Error;
 use crate::base::env;
+use crate::jail::plan;
 use crate::jail::spec::{Bind, BindKind, Owner, Spec};
 use crate::ops::project::Place;
 use crate::policy::key::Key;
@@ -182,6 +183,8 @@ pub(super) fn binds_and_state(spec: &Spec, state: &Path, insist: bool) -> Result
         return Ok(());
     }
     for bind in spec.binds.iter().filter(|b| b.writable || !insist) {
+        // Whoever insists must not be told only then that nothing can be shown there.
+        plan::place(&bind.path)?;
         let holds = state.starts_with(&bind.path);
         let way = if bind.writable { WayOut::Elsewhere } else { WayOut::Insist };
         if holds && bind.writable {
@@ -240,6 +243,8 @@ pub(super) fn workspace(
     if uid != 0 && settings.access == Access::Overlay {
         for (what, theirs, ours) in [("user", meta.uid(), uid), ("group", meta.gid(), gid)] {
             if theirs != ours {
+                // Neither way out leads to a place that the jail has itself.
+                plan::place(path)?;
                 return Err(Error::Foreign { path: path.to_owned(), what, theirs, ours });
             }
         }

@@ -220,9 +220,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a directory was refused because the jail has one of its own in that place.
-    pub fn place_is_taken(&self) -> bool {
-        matches!(self, Error::Plan(plan::Error::Occupied { .. }))
+    /// The directory that was refused because the jail has one of its own in that place: whether one below it
+    /// would do, and the one at the top that is to be left.
+    pub fn place_is_taken(&self) -> Option<(bool, PathBuf)> {
+        let Error::Plan(plan::Error::Occupied { path, .. }) = self else { return None };
+        let top = path.components().take(2).collect();
+        Some((plan::place(&path.join("below")).is_ok(), top))
     }
 
     /// The same, with what is known of the home that it is about.

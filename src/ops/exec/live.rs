@@ -172,7 +172,6 @@ pub(super) fn exec(
 /// it. Whether it was started now, and what is to be said.
 pub fn open(request: &Request) -> Result<(bool, Vec<String>), Error> {
     let umask = sys::umask::callers();
-    sys::signal::ignore_sigxfsz();
     let seat = Seat::take(request)?.ok_or(workspaces_error())?;
     let (state, id) = (&seat.found.state, seat.found.id());
     let dir = dir(state, id)?;

@@ -152,14 +152,20 @@ impl<'a> Relay<'a> {
         measure::allocated(tree.into(), Most { entries: u64::MAX, time: LAST_LOOK }).ok()
     }
 
-    /// What is left of the status lines, once the run is over: as long as the command had, and a
-    /// moment longer. What to say when some could not be written; a reader that went away knows.
-    pub(super) fn finish_status(&mut self, patience: Duration) -> Option<String> {
+    /// What is left of the status lines, once the run is over: a moment, whatever time the command had. Who
+    /// reads them waits for the next one, and nobody else may be held up by who does not. What to say when
+    /// some could not be written; a reader that went away knows.
+    pub(super) fn finish_status(&mut self) -> Option<String> {
+        const MOMENT: Duration = Duration::from_secs(1);
         let lines = self.status.as_mut()?;
         lines.advance();
-        sink::write_within(lines.to.as_fd(), &lines.pending, patience);
-        let why = lines.failed.filter(|e| !matches!(e, Errno::EPIPE | Errno::ECONNRESET))?;
-        Some(format!("the lines of `--status-fd` could not all be written: {why:?}"))
+        let rest = sink::write_within(lines.to.as_fd(), &lines.pending, MOMENT);
+        let why = match lines.failed.or(rest.err())? {
+            Errno::EPIPE | Errno::ECONNRESET => return None,
+            Errno::EAGAIN => "nobody read them within 1 s".to_owned(),
+            e => format!("{e:?}"),
+        };
+        Some(format!("the lines of `--status-fd` could not all be written: {why}"))
     }
 }
 

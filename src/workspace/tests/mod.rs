@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::apply::{Choice, Error, Outcome};
+use super::apply::{Choice, Outcome};
 use super::change::{Change, Options};
 use super::diff::Report;
 use crate::sys::at::{self, Stamp};

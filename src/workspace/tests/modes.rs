@@ -112,7 +112,7 @@ fn a_directory_that_both_sides_made_is_not_opened() {
 #[test]
 fn what_a_killed_apply_left_open_to_its_owner_gets_the_jails_bits() {
     let f = given(&[("ro", 0o755, 0o555), ("own", 0o755, 0o500)]);
-    let options = end(&f);
+    let options = f.end(f.options());
     // The one has all that the jail's has and its owner's bits, the other is open to others.
     chmod(f.base("ro"), 0o700);
     for (dir, mode) in [("ro", 0o755), ("own", 0o711)] {

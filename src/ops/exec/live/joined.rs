@@ -169,7 +169,7 @@ pub(super) fn exec(
     }
     relay.ended(&ended);
     let patience = patience(settings, &ended);
-    warnings.extend(relay.finish_status(patience));
+    warnings.extend(relay.finish_status());
     warnings.extend(group.as_ref().and_then(|_| limits::refused(&resolved, &ended)));
     warnings.extend(mode::line(&ended));
     warnings.extend(offline::line(&resolved, &ended));
