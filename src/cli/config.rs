@@ -163,8 +163,7 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
         ui.table(&["volumes", "name", "shown at", "origin"], &rows);
     }
     if let Some(tools) = tools.filter(|tools| !tools.is_empty()) {
-        let row =
-            |t: Tools| t.shows.into_iter().map(move |dir| vec![t.name.clone(), dir, t.found_by.clone()]);
+        let row = |t: Tools| places(&t.name, t.shows, &t.found_by, t.hides);
         let rows: Vec<Vec<String>> = tools.into_iter().flat_map(row).collect();
         ui.table(&["tools", "shown read-only", "found by"], &rows);
     }
@@ -174,11 +173,7 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
         ui.table(&["left out of PATH", "why"], &rows);
     }
     if let Some(caches) = caches.filter(|caches| !caches.is_empty()) {
-        let row = |c: Caches| {
-            let shown = c.shows.into_iter().map(|dir| vec![c.name.clone(), dir, c.found_by.clone()]);
-            let hidden = c.hides.into_iter().map(|path| vec![c.name.clone(), path, "seen empty".to_owned()]);
-            shown.chain(hidden).collect::<Vec<_>>()
-        };
+        let row = |c: Caches| places(&c.name, c.shows, &c.found_by, c.hides);
         let rows: Vec<Vec<String>> = caches.into_iter().flat_map(row).collect();
         ui.table(&["caches", "shown, writes stay in the run", "found by"], &rows);
     }
@@ -190,6 +185,13 @@ pub(super) fn show(ui: &Ui, resolved: &Resolved, found: Option<Found>) {
     for warning in resolved.warnings.iter().chain(&resolved.weakened) {
         ui.warn(warning);
     }
+}
+
+/// Rows of what is shown of the caller's, and of what is not seen in it.
+fn places(name: &str, shows: Vec<String>, by: &str, hides: Vec<String>) -> Vec<Vec<String>> {
+    let row = |path: String, why: &str| vec![name.to_owned(), path, why.to_owned()];
+    let shows = shows.into_iter().map(|path| row(path, by));
+    shows.chain(hides.into_iter().map(|path| row(path, "seen empty"))).collect()
 }
 
 fn get(ui: &Ui, cwd: &Path, name: &str, sources: Sources) -> CmdResult {

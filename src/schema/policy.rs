@@ -81,6 +81,8 @@ pub struct Tools {
     pub found_by: String,
     /// Directories and files that are shown read-only.
     pub shows: Vec<String>,
+    /// What is seen empty in them.
+    pub hides: Vec<String>,
 }
 
 /// An entry of the caller's PATH that a jail does without.

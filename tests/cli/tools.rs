@@ -33,6 +33,25 @@ fn a_dry_run_shows_the_tools_with_their_directories_and_the_record_has_them() {
 }
 
 #[test]
+fn a_dry_run_says_what_is_not_seen_of_the_tools() {
+    let Some(mut caller) = caller() else { return };
+    let key = ".pyenv/versions/3.12.1/pip.conf";
+    caller.program(".pyenv/shims/python", "echo python").path(".pyenv/shims").program(key, "#a key");
+    let hidden = caller.home.join(key).display().to_string();
+    let ran = caller.aj(&["exec", "--dry-run", "--", "true"]);
+    let row = format!("pyenv\t{hidden}\tseen empty");
+    assert!(ran.stdout.lines().any(|l| l == row), "{ran:#?}");
+    let document = caller.aj(&["exec", "--dry-run", "--json", "--", "true"]).stdout;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let of = |name: &str| {
+        let tools = document["tools"].as_array().unwrap();
+        tools.iter().find(|t| t["name"] == name).unwrap()["hides"].clone()
+    };
+    assert_eq!(of("pyenv"), serde_json::json!([hidden]), "{document:#}");
+    assert_eq!(of("rustup"), serde_json::json!([]), "{document:#}");
+}
+
+#[test]
 fn a_dry_run_names_the_entries_of_path_that_are_left_out() {
     let Some(mut caller) = caller() else { return };
     caller.program("documents/x", "echo x").path("documents").path("nowhere").path("documents");

@@ -1,5 +1,7 @@
 //! `aj exec --dry-run`: everything that a run checks and works out, and nothing of it started.
 
+use std::path::{Path, PathBuf};
+
 use super::disk::By;
 use super::limits::{self, Chosen};
 use super::seat::Seat;
@@ -67,11 +69,14 @@ pub fn explain(request: &Request) -> Result<Explained, Error> {
     let birth = born::asked_for(&resolved.settings);
     let how = How { id, storage: None, birth, limits: &limits, umask: 0o022 };
     let in_it = (older.as_ref(), seat.as_ref());
-    let prepared = prepare(request, &resolved, place, in_it, how, &mut warnings)?;
+    let mut prepared = prepare(request, &resolved, place, in_it, how, &mut warnings)?;
     resolved.warnings.append(&mut warnings);
     let parts = prepared.parts.iter().map(os).collect();
     let tree = policy::Tree { path, found_by, parts };
+    let below = |places: &[PathBuf], path: &Path| places.iter().any(|place| path.starts_with(place));
+    let masked = std::mem::take(&mut prepared.spec.hidden);
     let row = |found: Found| policy::Tools {
+        hides: masked.iter().map(|h| &h.path).filter(|h| below(&found.places, h)).map(os).collect(),
         name: found.name,
         found_by: found.by,
         shows: found.places.iter().map(os).collect(),
