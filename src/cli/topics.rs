@@ -163,8 +163,9 @@ stays), tokens in queries (`?private_token=`), headers, helpers that say a passw
 the configuration of submodules and worktrees, with files of the tree that it includes, and where
 git's directory lies beside the tree (to show that one: `--show` with its whole path);
 .git/credentials is hidden. Of a link by these names, the file in the tree that it leads to is
-hidden as well. What was hidden is said in one line on stderr, in `aj exec --dry-run`, and on
-record.
+hidden as well. What git has noted of URLs elsewhere (reflogs, FETCH_HEAD) is seen: git leaves users
+and passwords out there, but not tokens in queries. What was hidden is said in one line on stderr,
+in `aj exec --dry-run`, and on record.
 
   --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
   --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only
