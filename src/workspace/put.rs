@@ -142,34 +142,40 @@ impl<'a> Temporary<'a> {
                 }
                 done => done.map_err(|e| place.refused(e))?,
             },
-            Some(old) if old.kind == FileKind::Dir => {
-                match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
-                    Err(e) if e.errno == Errno::EINVAL => {
-                        remove(place)?;
-                        fault::point();
-                        at::rename(place.dir, &self.name, place.name, Replace::No)
-                            .map_err(|e| place.refused(e))?;
-                    }
-                    done => {
-                        done.map_err(|e| place.refused(e))?;
-                        // From here on the temporary name is the old directory's.
-                        self.keep = true;
-                        fault::point();
-                        if let Err(refused) = take_apart(place.dir, &self.name, old) {
-                            // It has its name again, and what was to take its place goes.
-                            self.keep =
-                                at::rename(place.dir, &self.name, place.name, Replace::Exchange).is_err();
-                            return Err(refused);
-                        }
+            Some(old) => match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
+                // The file system does not know that one either.
+                Err(e) if e.errno == Errno::EINVAL => self.over(place, old)?,
+                done => {
+                    done.map_err(|e| place.refused(e))?;
+                    // From here on the temporary name is that of what was there.
+                    self.keep = true;
+                    fault::point();
+                    if let Err(refused) = take_away(place, &self.name, old) {
+                        // It has its name again, and what was to take its place goes.
+                        self.keep = at::rename(place.dir, &self.name, place.name, Replace::Exchange).is_err();
+                        return Err(refused);
                     }
                 }
-            }
-            Some(_) => {
-                at::rename(place.dir, &self.name, place.name, Replace::Yes).map_err(|e| place.refused(e))?
-            }
+            },
         }
         self.keep = true;
         Ok(())
+    }
+}
+
+impl Temporary<'_> {
+    /// The same where two entries cannot change places.
+    fn over(&self, place: &Place<'_>, old: &Meta) -> Result<()> {
+        let how = match old.kind {
+            FileKind::Dir => Replace::No,
+            _ if at::stat(place.dir, &self.name)?.kind == FileKind::Dir => Replace::No,
+            _ => Replace::Yes,
+        };
+        if how == Replace::No {
+            remove(place)?;
+            fault::point();
+        }
+        at::rename(place.dir, &self.name, place.name, how).map_err(|e| place.refused(e))
     }
 }
 
@@ -256,12 +262,7 @@ pub(super) fn directory(place: &Place<'_>, mode: u32) -> Result<()> {
     // The set-group-id bit that a directory inherits from its parent belongs to the host.
     let inherited = at::fstat(&fd)?.mode & 0o2000;
     at::set_mode(&fd, inherited | (mode & 0o777) | 0o700)?;
-    if place.old.is_some() {
-        place.check()?;
-        fault::point();
-        at::remove_file(place.dir, place.name).map_err(|e| place.refused(e))?;
-    }
-    temporary.into_place(&fresh)
+    temporary.into_place(place)
 }
 
 /// Set the permission bits of `dir`, which was opened and is to be `old` still; special bits stay.
@@ -301,31 +302,42 @@ pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
 pub(super) fn remove(place: &Place<'_>) -> Result<()> {
     place.check()?;
     fault::point();
-    if place.old.is_none_or(|old| old.kind != FileKind::Dir) {
-        return at::remove_file(place.dir, place.name).map_err(|e| place.refused(e));
-    }
-    // At once gone under its name, then taken apart.
+    let old = place.old.ok_or(Refused::Raced)?;
+    // At once gone under its name, then looked at again and taken apart.
     let aside = Temporary::name(place.dir)?;
     match at::rename(place.dir, place.name, &aside.name, Replace::No) {
         Err(e) if e.errno == Errno::EINVAL => {
             at::rename(place.dir, place.name, &aside.name, Replace::Yes).map_err(|e| place.refused(e))?;
         }
+        // Another name needs room, and none does not.
+        Err(e) if matches!(e.errno, Errno::ENOSPC | Errno::EDQUOT) && old.kind != FileKind::Dir => {
+            return at::remove_file(place.dir, place.name).map_err(|e| place.refused(e));
+        }
         done => done.map_err(|e| place.refused(e))?,
     }
     fault::point();
-    let old = place.old.ok_or(Refused::Raced)?;
-    take_apart(place.dir, &aside.name, old).inspect_err(|_| {
+    take_away(place, &aside.name, old).inspect_err(|_| {
         // What is left of it is not to lie there under a name that nobody knows.
         at::rename(place.dir, &aside.name, place.name, Replace::No).ok();
     })
 }
 
-/// Remove the directory `aside` of `dir`, which is `old` if nobody was faster.
-fn take_apart(dir: BorrowedFd<'_>, aside: &[u8], old: &Meta) -> Result<()> {
-    if !at::stat(dir, aside)?.same_inode(old) {
+/// Remove `aside`, which had the name of `place` until now and is `old` if nobody was faster. What was put there
+/// or written to after the last look, by whoever does not know of us, is left.
+fn take_away(place: &Place<'_>, aside: &[u8], old: &Meta) -> Result<()> {
+    let now = at::stat(place.dir, aside)?;
+    if !now.same_inode(old) {
         return Err(Refused::Raced);
     }
-    Ok(remove_tree(dir, aside)?)
+    if old.kind == FileKind::Dir {
+        return Ok(remove_tree(place.dir, aside)?);
+    }
+    // Another name is another ctime.
+    if (now.mode, now.size, now.mtime) != (old.mode, old.size, old.mtime) {
+        return Err(Refused::Raced);
+    }
+    at::remove_file(place.dir, aside)
+        .map_err(|e| place.refused(sys::Error::new(e.call, text::printable(place.name), e.errno)))
 }
 
 /// Remove what an earlier, killed apply left in `dir`, and nothing of one that is at work. Returns how many

@@ -459,7 +459,7 @@ fn a_full_disk_takes_nothing_away() {
 }
 
 #[test]
-fn of_several_at_once_each_goes_on_or_is_told_that_a_run_does() {
+fn of_several_at_once_each_goes_on_or_is_told_that_another_does() {
     let p = Project::new();
     assert_eq!(p.aj(["exec", "--", "sh", "-c", "echo start > log"]).code, Some(0));
     let one = |n: usize| {
@@ -473,7 +473,7 @@ fn of_several_at_once_each_goes_on_or_is_told_that_a_run_does() {
     let (went_on, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(|ran| ran.code == Some(0));
     assert!(!went_on.is_empty());
     for ran in refused {
-        assert!(ran.code == Some(125) && ran.stderr.contains("a run goes on in them"), "{ran:#?}");
+        assert!(ran.code == Some(125) && ran.stderr.contains("` are in use: "), "{ran:#?}");
     }
     let log = p.aj(["exec", "-q", "@", "--", "cat", "log"]).stdout;
     assert_eq!(log.lines().count(), 1 + went_on.len(), "{log}");

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::super::apply::{Choice, Outcome, apply};
 use super::{Fixture, lines};
@@ -159,4 +160,38 @@ fn an_apply_killed_at_any_instant_is_completed_by_the_next() {
         assert_eq!(f.read("turned59"), text);
     }
     assert!(interrupted > 0, "no round was cut short");
+}
+
+/// Whenever an editor puts its version there, it is there in the end: after the last look of apply as well, when the
+/// rename of apply would be the later one.
+#[test]
+fn what_an_editor_puts_there_meanwhile_is_never_lost() {
+    let mut lost = Vec::new();
+    for round in 0..160u32 {
+        let mut f = Fixture::new(&[("f", "old")]);
+        match round % 3 {
+            0 => f.jail("f", "jail"),
+            1 => f.jail("f/in", "jail"),
+            _ if f.whiteout("f") => {}
+            _ => continue,
+        }
+        f.start();
+        f.host("new", "editor");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let until = Instant::now() + Duration::from_micros(u64::from(round) * 8);
+                while Instant::now() < until {}
+                // A directory of the jail's is in the way of an editor as well.
+                std::fs::rename(f.base("new"), f.base("f")).ok();
+            });
+            f.apply_with(|c| c.partial = true);
+        });
+        let kept = if f.base("new").exists() { "new" } else { "f" };
+        if f.read(kept) != "editor" {
+            lost.push((round, f.listing()));
+        }
+        let left = |names: &[String]| names.iter().any(|name| name.starts_with(".aj-apply-"));
+        assert!(!left(&f.listing()), "{:?}", f.listing());
+    }
+    assert!(lost.is_empty(), "{lost:?}");
 }
