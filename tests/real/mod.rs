@@ -16,6 +16,7 @@ mod projects;
 mod python;
 mod root;
 pub mod secrets;
+mod secrets_again;
 mod shell;
 mod swaps;
 mod system;

@@ -353,7 +353,7 @@ fn a_virtual_environment_in_dot_env_is_no_secret_and_a_directory_of_them_is() {
 
 /// A repository with credentials in every place of its git directory that may hold some, a linked worktree
 /// of it, a bare one with a worktree inside, and one that `.git` is a pointer to.
-const PARTS: &str = "\
+pub const PARTS: &str = "\
     set -e; cd src; git init -q; git config user.name x; git config user.email x@y; echo x > f; git add f; git commit -qm one; \
     git remote add origin https://me:hidden-token@host/x.git; git config extensions.worktreeConfig true; \
     git worktree add -q ../w -b w; git -C ../w config --worktree http.extraheader 'AUTH: hidden-header'; \
@@ -542,42 +542,4 @@ fn a_hidden_file_that_git_tracks_is_said_to_be_a_change() {
     p.outside("git -C ../w update-index --skip-worktree key.pem");
     let ran = linked("git status --porcelain");
     assert_eq!((ran.stdout.as_str(), ran.stderr.contains("git tracks")), ("", false), "{ran:#?}");
-}
-
-#[test]
-fn a_later_run_in_the_same_changes_is_shown_what_it_asks_for() {
-    if !has("git") {
-        return;
-    }
-    let Some(p) = project() else { return };
-    p.write("a/.env", "A=hidden-a\n");
-    p.write("a/b", "shown\n");
-    p.outside(PARTS);
-    let aj = |at: &str, words: &[&str]| {
-        let mut aj = p.command(crate::common::aj());
-        Ran::from(aj.current_dir(p.dir().join(at)).args(words).output().unwrap())
-    };
-    let read = "cat .env key.pem a/.env 2>/dev/null; exit 0";
-    aj("", &["exec", "--hide", "a/.env", "--", "sh", "-c", "echo 1 > new; rm -f .env.local"]);
-    let again = |flags: &[&str]| aj("", &[&["exec", "@"], flags, &["--", "sh", "-c", read]].concat()).stdout;
-    assert_eq!(again(&[]), "", "hidden once, it stays so");
-    assert_eq!(again(&["--show", ".env"]), "A=hidden-env\n");
-    assert_eq!(again(&[]), "", "and is hidden again");
-    assert_eq!(again(&["--show", "a/.env", "--show", "key.pem"]), format!("{KEY}A=hidden-a\n"));
-    // Its own file of the name stays.
-    aj("", &["exec", "@", "--", "sh", "-c", "echo own > .env"]);
-    assert_eq!(again(&["--show", ".env"]), "own\nA=hidden-a\n", "the other is no secret by its name there");
-    let diff = aj("", &["diff"]);
-    assert!(diff.stdout.contains("A new") && !diff.stdout.contains("D "), "{diff:#?}");
-    assert!(diff.stdout.contains(".env  (was hidden from the jail, which made its own)"), "{diff:#?}");
-    assert_eq!(aj("", &["apply"]).code, Some(0));
-    assert_eq!(std::fs::read_to_string(p.dir().join(".env")).unwrap(), "A=hidden-env\n");
-    // Of a shared git directory as well.
-    aj("w", &["exec", "--", "sh", "-c", "echo 1 > new; git remote -v"]);
-    let config = p.dir().join("src/.git/config").display().to_string();
-    let ran = aj("w", &["exec", "@", "--show", &config, "--", "git", "remote", "-v"]);
-    assert!(ran.stdout.contains("hidden-token"), "{ran:#?}");
-    let ran = aj("w", &["exec", "@", "--", "git", "remote", "-v"]);
-    assert!(ran.stdout.contains("https://host/x.git"), "{ran:#?}");
-    assert!(!aj("w", &["diff"]).stdout.contains("config"));
 }

@@ -1,5 +1,6 @@
-//! Secrets of a directory that sealed layers lie over: what a layer has in such a place is the workspace's
-//! own, and stays in sight.
+//! Secrets of a directory that layers of earlier runs lie over. What a run made in the place of something that
+//! was hidden from it is its own, and stays in sight. What it has copied up of something that was not hidden from
+//! it is as secret as ever, and no whiteout hides it any more: a mount does, as where there is no overlay.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -7,56 +8,159 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use crate::store::planted::{Bed, Sown};
+use super::Error;
+use crate::jail::spec::{Mask, Spec};
+use crate::ops::secrets::{Kind, Placed, Secrets, rest};
+use crate::store::planted::{Bed, Planted, Seed, Sown, What};
+use crate::store::trees::Tree;
+use crate::store::whiteout;
 use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
-use crate::sys::{Result, xattr};
+use crate::sys::{self, Result, xattr};
 
-/// Leave out of `beds` what nobody would see anyway below the `layers`, the newest first.
-pub(super) fn thin(beds: &mut [Bed], layers: &[PathBuf]) -> Result<()> {
-    let Some(bed) = beds.iter_mut().find(|bed| bed.side.is_none()) else { return Ok(()) };
-    if layers.is_empty() {
-        return Ok(());
+const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
+
+/// Fit what is hidden to what is there in the tree to go on in, if any. What nobody would see anyway is no longer
+/// in `secrets`.
+pub(super) fn settle(
+    placed: &mut Placed,
+    secrets: &mut Secrets,
+    spec: &Spec,
+    older: Option<&Tree>,
+) -> std::result::Result<(), Error> {
+    let Some(tree) = older else { return Ok(()) };
+    let unread = |e| Error::Launch(sys::Error::new("read", "what was hidden", e));
+    for bed in &mut placed.seeds {
+        let top = match &bed.side {
+            None => None,
+            // Not there where an earlier run did without it.
+            Some(side) => match openat2::resolved(side.as_os_str().as_bytes()) {
+                Ok(top) => Some(top),
+                Err(e) if e.errno == Errno::ENOENT => continue,
+                Err(e) => return Err(Error::Launch(e)),
+            },
+        };
+        let own = match &top {
+            Some(top) => openat2::beneath(top, b"upper", For::Passing),
+            None => openat2::beneath(tree, b"upper", For::Passing),
+        };
+        let record = match &top {
+            Some(top) => Planted::read(top),
+            None => Planted::read(tree),
+        };
+        let record = record.map_err(unread)?.unwrap_or_default();
+        let sealed = if top.is_some() { Vec::new() } else { layers(&spec.layers).map_err(Error::Launch)? };
+        let stack = Stack { own: own.map_err(Error::Launch)?, sealed, record };
+        stack.fit(bed, &mut placed.masks, secrets, spec).map_err(Error::Launch)?;
     }
-    let open = |layer: &PathBuf| openat2::resolved(layer.join("upper").as_os_str().as_bytes());
-    let layers: Vec<OwnedFd> = layers.iter().map(open).collect::<Result<_>>()?;
-    let mut kept = Vec::with_capacity(bed.seeds.len());
-    for mut seed in bed.seeds.drain(..) {
-        match seen(&layers, &seed.path)? {
-            Seen::Base => kept.push(seed),
-            Seen::Layer => {}
-            // On the way to what is hidden: as a copy up of the layer's directory would be.
-            Seen::Merged(meta) => {
-                if let Sown::Way { mode, mtime } = &mut seed.what {
-                    (*mode, *mtime) = (meta.mode & 0o3777, meta.mtime);
-                    kept.push(seed);
-                }
-            }
-        }
-    }
-    bed.seeds = kept;
     Ok(())
 }
 
-enum Seen {
+fn layers(paths: &[PathBuf]) -> Result<Vec<OwnedFd>> {
+    paths.iter().map(|layer| openat2::resolved(layer.join("upper").as_os_str().as_bytes())).collect()
+}
+
+/// The layers over one directory.
+struct Stack {
+    /// The one that is written to.
+    own: OwnedFd,
+    /// The others, the newest first.
+    sealed: Vec<OwnedFd>,
+    /// What was hidden in all of them.
+    record: Planted,
+}
+
+impl Stack {
+    fn fit(&self, bed: &mut Bed, masks: &mut Vec<Mask>, secrets: &mut Secrets, spec: &Spec) -> Result<()> {
+        let side = bed.side.as_ref();
+        let base = spec.sides.iter().find(|s| Some(&s.layers) == side).map(|s| s.path.as_os_str().as_bytes());
+        let mut kept = Vec::with_capacity(bed.seeds.len());
+        for mut seed in bed.seeds.drain(..) {
+            if let Sown::Way { mode, mtime } = &mut seed.what {
+                match seen(self.sealed.iter(), &seed.path)? {
+                    Seen::Base => kept.push(seed),
+                    Seen::Nothing | Seen::Layer(..) => {}
+                    // As a copy up of the layer's directory would be.
+                    Seen::Merged(meta) => {
+                        (*mode, *mtime) = (meta.mode & 0o3777, meta.mtime);
+                        kept.push(seed);
+                    }
+                }
+                continue;
+            }
+            let named = base.map_or(seed.path.clone(), |base| [base, b"/", &seed.path].concat());
+            let Some(at) = secrets.found.iter().position(|s| s.path == named) else { continue };
+            match self.instead(&seed, &secrets.found[at].kind)? {
+                Instead::Hide => kept.push(seed),
+                Instead::Mask(shows) => {
+                    let below = std::path::Path::new(std::ffi::OsStr::from_bytes(&named));
+                    masks.push(Mask { path: spec.at.join(below), shows });
+                }
+                Instead::Leave { hidden: true } => {}
+                Instead::Leave { hidden: false } => drop(secrets.found.remove(at)),
+            }
+        }
+        bed.seeds = kept;
+        Ok(())
+    }
+
+    /// What is to be done about a secret of the base.
+    fn instead(&self, seed: &Seed, kind: &Kind) -> Result<Instead> {
+        let was_hidden = self.record.at(&seed.path).is_some_and(|what| !matches!(what, What::Way(_)));
+        Ok(match seen(std::iter::once(&self.own).chain(&self.sealed), &seed.path)? {
+            Seen::Base => Instead::Hide,
+            Seen::Nothing => Instead::Leave { hidden: was_hidden },
+            Seen::Merged(_) if *kind == Kind::Directory => Instead::Mask(None),
+            // A directory of the jail's own in the place of a file.
+            Seen::Merged(_) => Instead::Leave { hidden: false },
+            Seen::Layer(..) if was_hidden => Instead::Leave { hidden: matches!(kind, Kind::Part(_)) },
+            // A directory, a link, a socket: the jail's own, with nothing of the base's in it.
+            Seen::Layer(what, _) if what != FileKind::File => Instead::Leave { hidden: false },
+            Seen::Layer(_, layer) => match rest(kind, layer, &seed.path) {
+                Some(shows) => Instead::Mask(Some(shows)),
+                None => Instead::Leave { hidden: false },
+            },
+        })
+    }
+}
+
+enum Instead {
+    /// It is hidden in the upper layer.
+    Hide,
+    /// It is hidden by what is mounted over it.
+    Mask(Option<Vec<u8>>),
+    /// Nothing: it is `hidden` as it is, or what is there is the jail's own.
+    Leave { hidden: bool },
+}
+
+enum Seen<'a> {
     /// What the base has there.
     Base,
-    /// What a layer has, or nothing.
-    Layer,
+    /// Nothing, as something of a layer is above it, or in its place.
+    Nothing,
+    /// What this layer has.
+    Layer(FileKind, &'a OwnedFd),
     /// A directory of a layer that the base's shows through.
     Merged(at::Meta),
 }
 
 /// What is seen at `path`.
-fn seen(layers: &[OwnedFd], path: &[u8]) -> Result<Seen> {
+fn seen<'a>(layers: impl Iterator<Item = &'a OwnedFd>, path: &[u8]) -> Result<Seen<'a>> {
     let mut merged = None;
     for layer in layers {
         let mut dir = openat2::beneath(layer, b".", For::Listing)?;
         let mut parts = path.split(|b| *b == b'/').peekable();
+        let mut opaque = false;
         while let Some(name) = parts.next() {
+            let last = parts.peek().is_none();
             let Some(meta) = at::stat_opt(&dir, name)? else { break };
             if meta.kind != FileKind::Dir {
-                return Ok(Seen::Layer);
+                let there = last && !whiteout::is(&dir, name, &meta)?;
+                return Ok(match merged {
+                    Some(_) => Seen::Layer(FileKind::Dir, layer),
+                    None if there => Seen::Layer(meta.kind, layer),
+                    None => Seen::Nothing,
+                });
             }
             dir = match openat2::beneath(&dir, name, For::Listing) {
                 Ok(dir) => dir,
@@ -64,12 +168,13 @@ fn seen(layers: &[OwnedFd], path: &[u8]) -> Result<Seen> {
                 Err(e) if e.errno == Errno::EACCES => break,
                 Err(e) => return Err(e),
             };
-            if xattr::get(&dir, c"user.overlay.opaque")?.as_deref() == Some(b"y") {
-                return Ok(Seen::Layer);
-            }
-            if parts.peek().is_none() {
+            opaque |= xattr::get(&dir, OPAQUE)?.as_deref() == Some(b"y");
+            if last {
                 merged = merged.or(Some(meta));
             }
+        }
+        if opaque {
+            return Ok(if merged.is_some() { Seen::Layer(FileKind::Dir, layer) } else { Seen::Nothing });
         }
     }
     Ok(merged.map_or(Seen::Base, Seen::Merged))

@@ -139,6 +139,9 @@ pub(super) fn prepare(
     }
     let volumes = volumes::add(&mut spec, &state, (request, seat), lite)?;
     let disk = disk::choose(&mut spec, (limits, lite), (&state, older));
+    let mut placed = Placed::of(&secrets, &spec)?;
+    layered::settle(&mut placed, &mut secrets, &spec, older)?;
+    let Placed { seeds, masks } = placed;
     let names = (names.0, names.1, secrets.names());
     let policy = Effective {
         gpu,
@@ -149,8 +152,6 @@ pub(super) fn prepare(
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
     let mut covered = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
-    let Placed { mut seeds, masks } = Placed::of(&secrets, &spec)?;
-    layered::thin(&mut seeds, &spec.layers).map_err(Error::Launch)?;
     let mut plan = match whole {
         None => lite::plan(&spec, &masks, !covered.is_empty())?,
         Some(mut plan) => {

@@ -70,6 +70,22 @@ pub(super) fn find(
     Ok(())
 }
 
+/// What is to be seen of the file at `path` in `layer`, in the place of which the base has a secret of that `kind`;
+/// `None`: there is nothing to hide in it.
+pub fn rest(kind: &Kind, layer: Dir<'_>, path: &[u8]) -> Option<Vec<u8>> {
+    if !matches!(kind, Kind::Part(_)) {
+        return Some(Vec::new());
+    }
+    let (parent, name) = split(path);
+    let dir = openat2::beneath(layer, parent, For::Passing).ok();
+    let Some(text) = dir.and_then(|dir| look::read(&dir, name, LARGEST)) else { return Some(Vec::new()) };
+    match gitcreds::clean(&text) {
+        Clean::Same => None,
+        Clean::Text(text) => Some(text),
+        Clean::Hide => Some(Vec::new()),
+    }
+}
+
 struct Search<'a> {
     top: Dir<'a>,
     root: &'a Path,
