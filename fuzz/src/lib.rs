@@ -22,11 +22,13 @@ macro_rules! all {
 }
 
 all![
+    answer,
     arguments,
     beside_a_tree,
     credentials,
     envfile,
     flavor,
+    frame,
     git_config,
     git_settings,
     globs,
@@ -38,7 +40,9 @@ all![
     policy,
     record,
     repository,
+    screen,
     spool,
+    stat,
     status,
     step,
     text,

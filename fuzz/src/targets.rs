@@ -15,6 +15,7 @@ use agentjail::cli::fuzzing as cli;
 use agentjail::host::{self, Machine};
 use agentjail::jail::fuzzing as jail;
 use agentjail::jail::spec::Owner;
+use agentjail::job::fuzzing as job;
 use agentjail::ops::repository::fuzzing as repositories;
 use agentjail::policy::hide::Glob;
 use agentjail::policy::{self, Facts, Layer, Sources, file, flavor as flavors, value};
@@ -32,6 +33,11 @@ fn printed(said: &str) {
 fn pieces<const N: usize>(data: &[u8]) -> [&[u8]; N] {
     let mut all = data.splitn(N, |b| *b == 0);
     [(); N].map(|()| all.next().unwrap_or_default())
+}
+
+/// What a server in a jail answers with.
+pub fn answer(data: &[u8]) {
+    job::answer(data);
 }
 
 /// The words after `aj exec`, one a line: the quick reader against clap.
@@ -72,6 +78,11 @@ pub fn flavor(data: &[u8]) {
         Ok((_, warnings)) => warnings.iter().for_each(|w| printed(w)),
         Err(e) => printed(&e.to_string()),
     }
+}
+
+/// A record of a job's log.
+pub fn frame(data: &[u8]) {
+    job::frame(data);
 }
 
 /// A git configuration that a jail or a stranger wrote.
@@ -210,9 +221,19 @@ pub fn repository(data: &[u8]) {
     });
 }
 
+/// What a command writes to its terminal.
+pub fn screen(data: &[u8]) {
+    jail::screen(data);
+}
+
 /// A spool.
 pub fn spool(data: &[u8]) {
     with_file(data, |_, file| store::spool(file, data.len() as u64).expect("the file can be read"));
+}
+
+/// A `/proc/PID/stat`.
+pub fn stat(data: &[u8]) {
+    jail::stat(data);
 }
 
 /// `/proc/PID/status`.

@@ -380,7 +380,8 @@ impl Process {
 }
 
 /// What `/proc/PID/stat` says.
-struct Stat {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
     parent: i32,
     start: u64,
     threads: u32,
@@ -408,7 +409,7 @@ impl Stat {
     }
 
     /// The name of a program, in parentheses, may hold anything.
-    fn parse(stat: &[u8]) -> Option<Stat> {
+    pub(super) fn parse(stat: &[u8]) -> Option<Stat> {
         let end = stat.iter().rposition(|b| *b == b')')?;
         let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();

@@ -52,3 +52,5 @@ mod terminal;
 mod usage;
 mod watcher;
 pub mod wire;
+
+pub use usage::UNSEEN;

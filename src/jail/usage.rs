@@ -1,18 +1,19 @@
 //! What the processes of a running jail use, read through the jail's own `/proc`: its numbers are
 //! the kernel's, and it lists exactly the jail's processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::limits::Limits;
 use super::supervise::Watcher;
 use crate::schema::jail::Usage;
+use crate::sys::at;
 use crate::sys::entries::Entries;
 
 /// Read a small proc file below `proc`.
@@ -82,19 +83,62 @@ fn all(proc: &OwnedFd, mut each: impl FnMut(&str)) {
 }
 
 /// Memory that the jail holds, in bytes, as far as it can be seen without a cgroup: what its
-/// processes have to themselves (with swap and page tables), and what they share or keep in the
-/// jail's tmpfs. Pages shared between a parent and its fork count for both. Of shared memory the
-/// largest user alone is counted, or the tmpfs when that is more: a sum would count each page for
-/// every process that maps it.
+/// processes have to themselves (with swap and page tables), and what they share, keep in the jail's
+/// tmpfs or in files of memory alone. Pages shared between a parent and its fork count for both. Of
+/// shared memory the largest user alone is counted, or those files when that is more: a sum would count
+/// each page for every process that maps it. What is not seen is said in [`UNSEEN`].
 fn memory(view: &View) -> u64 {
-    let (mut private, mut shared) = (0u64, if view.tmp { tmpfs(&view.proc) } else { 0 });
+    let (mut private, mut shared) = (0u64, 0u64);
+    let mut files = Files::default();
     view.pids(|pid| {
         let Some(text) = read(&view.proc, &format!("{pid}/status")) else { return };
         let (mine, common) = of_status(&text);
         private = private.saturating_add(mine);
         shared = shared.max(common);
+        files.look(&view.proc, pid);
     });
-    private.saturating_add(shared)
+    let kept = files.bytes.saturating_add(if view.tmp { tmpfs(&view.proc) } else { 0 });
+    private.saturating_add(shared.max(kept))
+}
+
+/// What [`memory`] cannot see, for whoever is told that it is watched.
+pub const UNSEEN: &str = "buffers of pipes and sockets, segments of System V that nobody has attached, and memfds that \
+                          are neither mapped nor open";
+
+/// Descriptors that one look goes through at most: a jail with very many would be looked at too seldom.
+const DESCRIPTORS: u32 = 4096;
+
+/// Files that are in memory alone and have no name (`memfd_create`), each once.
+#[derive(Debug, Default)]
+struct Files {
+    seen: BTreeSet<((u32, u32), u64)>,
+    bytes: u64,
+    looked: u32,
+}
+
+impl Files {
+    /// Those that a process has open.
+    fn look(&mut self, proc: &OwnedFd, pid: &str) {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(open) = openat(proc, &*format!("{pid}/fd"), flags, Mode::empty()) else { return };
+        let Ok(mut entries) = Entries::again(&open) else { return };
+        while let Ok(Some(entry)) = entries.step() {
+            if self.looked >= DESCRIPTORS {
+                return;
+            }
+            self.looked += 1;
+            let Ok(name) = std::str::from_utf8(entry.name) else { continue };
+            let is_memory = |link: std::ffi::OsString| link.as_encoded_bytes().starts_with(b"/memfd:");
+            if !readlinkat(&open, name).is_ok_and(is_memory) {
+                continue;
+            }
+            // A file of another kind may lie at such a path. It is counted, and never waited for.
+            let Ok(meta) = at::stat_at_hand(&open, name) else { continue };
+            if self.seen.insert((meta.dev, meta.ino)) {
+                self.bytes = self.bytes.saturating_add(meta.allocated);
+            }
+        }
+    }
 }
 
 /// The same of some processes, by their numbers out here, where the jail's tmpfs is not in sight. `None`
@@ -277,6 +321,30 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(parent("12 (a) b) S 7 1 1"), Some(7), "a name may hold anything");
         assert_eq!(parent("12 (a"), None);
+    }
+
+    #[test]
+    fn a_file_in_memory_is_seen_once_while_it_is_open_mapped_or_not() {
+        use std::io::Write;
+        let proc: OwnedFd = std::fs::File::open("/proc").unwrap().into();
+        let file = nix::sys::memfd::memfd_create(c"big", nix::sys::memfd::MFdFlags::empty()).unwrap();
+        let mut file = std::fs::File::from(file);
+        file.write_all(&vec![1; 3 << 20]).unwrap();
+        let again = file.try_clone().unwrap();
+        let meta = at::fstat(&again).unwrap();
+        let mut files = Files::default();
+        files.look(&proc, "self");
+        assert!(files.seen.contains(&(meta.dev, meta.ino)));
+        let (seen, before) = (files.seen.clone(), files.bytes);
+        assert!(before >= 3 << 20);
+        // Other tests may open some meanwhile; not this one again.
+        files.look(&proc, "self");
+        assert!(files.bytes == before || files.seen != seen, "{files:?}");
+        let mut many = Files { looked: DESCRIPTORS, ..Files::default() };
+        many.look(&proc, "self");
+        assert_eq!((many.seen.len(), many.bytes), (0, 0), "not without end");
+        let view = View::new(proc, Some(i32::try_from(std::process::id()).unwrap()), false);
+        assert!(memory(&view) >= 3 << 20);
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn ask(mut stream: TcpStream, (port, path): (u16, &str), deadline: Instant) -> i
 }
 
 /// `HTTP/1.1 200 OK`
-fn parse(line: &[u8]) -> Option<u16> {
+pub(super) fn parse(line: &[u8]) -> Option<u16> {
     let rest = line.strip_prefix(b"HTTP/1.")?;
     let [b'0' | b'1', b' ', a, b, c, after @ ..] = rest else { return None };
     let ends = matches!(after.first(), None | Some(b' ' | b'\r'));

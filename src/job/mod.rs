@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod read;
 pub mod ready;

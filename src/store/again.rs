@@ -57,7 +57,7 @@ pub fn take(state: &StateDir, id: Id) -> Result<Taken> {
         }
     }
     // Removed between our two calls: what we hold has another name by now.
-    if !is_current(state, &tree)? || !tree.is_whole() {
+    if !is_current(state, &tree)? || !tree.unlock_upper() {
         return Ok(Taken::Gone);
     }
     tree.goes_on();

@@ -45,9 +45,14 @@ pub(super) fn open_top(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno>
     open_dir(&parent, name)
 }
 
-/// Whether there is a writable layer in the directory `layers`. One whose top its owner could not read, or not
-/// enter, is opened to them.
+/// Whether there is a writable layer in the directory `layers`.
 pub(super) fn has_upper(layers: impl AsFd) -> bool {
+    fstatat(&layers, UPPER, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Open the writable layer in the directory `layers` to its owner, where they could not read its top, or not enter
+/// it. Whether there is one.
+pub(super) fn unlock_upper(layers: impl AsFd) -> bool {
     let upper = fstatat(&layers, UPPER, AtFlags::AT_SYMLINK_NOFOLLOW);
     if upper.is_ok_and(|m| m.st_mode & 0o500 != 0o500) {
         unlock(&layers, UPPER).ok();

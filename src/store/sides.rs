@@ -116,7 +116,7 @@ fn every(tree: &Tree) -> Result<Vec<(Kind, Side)>> {
         let Some(kind) = [Kind::Part, Kind::Cache].into_iter().find(of) else { continue };
         let one = dirfd::open_dir(tree, &name).map_err(fail)?;
         // Made last but for the layers: without them its making was cut short, and no jail saw it.
-        if dirfd::has_upper(&one) {
+        if dirfd::unlock_upper(&one) {
             let base = PathBuf::from(readlinkat(&one, "base").map_err(fail)?);
             sides.push((kind, Side { name, dir: one.into(), base }));
         }

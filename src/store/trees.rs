@@ -106,7 +106,7 @@ pub fn open_tree(state: &StateDir, id: Id) -> Result<Option<Tree>> {
             if tree.is_lasting() {
                 workspaces::mend(state, &tree)?;
             }
-            Ok(tree.is_whole().then_some(tree))
+            Ok(tree.unlock_upper().then_some(tree))
         }
         Err(Errno::ENOENT) => Ok(None),
         Err(e) => Err(Error::call("open", &path, e)),
@@ -283,7 +283,7 @@ impl Tree {
     pub fn is_unchanged(&self) -> Result<bool> {
         let untouched = match planted::is_untouched(self) {
             // One that can be opened and not entered.
-            Err(Errno::EACCES) if self.is_whole() => planted::is_untouched(self),
+            Err(Errno::EACCES) if self.unlock_upper() => planted::is_untouched(self),
             done => done,
         };
         let untouched = untouched.map_err(|e| Error::call("open", &self.upper(), e))?;
@@ -314,16 +314,21 @@ impl Tree {
         if reusable { Ok(()) } else { self.remove(state) }
     }
 
-    /// Whether making it came to its end: `upper` is made last. A jail may have shut that for its owner, and
-    /// its `aj` was killed before it could open it.
+    /// Whether making it came to its end: `upper` is made last.
     pub(super) fn is_whole(&self) -> bool {
         dirfd::has_upper(&self.dir)
+    }
+
+    /// The same, and open `upper` to its owner: a jail may have shut it, and its `aj` was killed before it could
+    /// open it.
+    pub(super) fn unlock_upper(&self) -> bool {
+        dirfd::unlock_upper(&self.dir)
     }
 
     /// Open the writable layer to look at it, whatever permission bits the jail left on its top.
     pub fn open_upper(&self) -> Result<OwnedFd> {
         // One that can be read but not entered is opened as well.
-        dirfd::has_upper(&self.dir);
+        self.unlock_upper();
         dirfd::open_upper(&self.dir).map_err(|e| Error::call("open", &self.upper(), e))
     }
 
@@ -394,6 +399,21 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn whether_a_tree_is_whole_is_a_question_and_opening_it_is_not() {
+        let (dir, state) = state();
+        let tree = create_tree(&state, id(), dir.path(), None).unwrap();
+        let mode = || fs::metadata(tree.upper()).unwrap().mode() & 0o7777;
+        fs::set_permissions(tree.upper(), Permissions::from_mode(0o20)).unwrap();
+        assert!(tree.is_whole());
+        assert_eq!(mode(), 0o20);
+        assert!(tree.unlock_upper());
+        assert_eq!(mode(), 0o720);
+        assert!(tree.is_unchanged().is_ok());
+        fs::remove_dir(tree.upper()).unwrap();
+        assert!(!tree.is_whole() && !tree.unlock_upper());
+    }
 
     #[test]
     fn a_tree_is_made_locked_found_and_removed() {

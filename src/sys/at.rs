@@ -174,6 +174,13 @@ pub fn stat_path(path: &std::path::Path) -> Result<Meta> {
     statx_at(nix::fcntl::AT_FDCWD, &c, 0).map_err(|e| e.on(crate::base::text::os(path)))
 }
 
+/// Metadata of what is at `path` below `dir`, links followed, as the kernel has it at hand: nobody who serves the file
+/// system is asked, or waited for.
+pub fn stat_at_hand(dir: impl AsFd, path: &str) -> Result<Meta> {
+    let c = super::openat2::path(path.as_bytes())?;
+    statx_at(dir.as_fd(), &c, libc::AT_STATX_DONT_SYNC).map_err(|e| e.on(printable(path.as_bytes())))
+}
+
 fn statx(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: i32) -> Result<Meta> {
     statx_at(fd, name, flags | libc::AT_SYMLINK_NOFOLLOW)
 }

@@ -4,6 +4,7 @@
 //! Only what belongs to it comes along: files, links, directories, whiteouts, and attributes that are the
 //! jail's own. What the kernel notes to itself in an upper layer is made anew where it means something.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -84,7 +85,7 @@ fn finish(from: &Trail, to: &Trail) -> Result<()> {
 
 /// The same for one directory, which `meta` is about.
 pub(super) fn finish_directory(from: BorrowedFd<'_>, made: BorrowedFd<'_>, meta: &Meta) -> Result<()> {
-    attributes(from, made)?;
+    attributes(from, made);
     own(made, meta)?;
     at::set_mode(made, meta.mode & 0o7777)?;
     // A time that the file system cannot hold is no reason to lose the content.
@@ -103,7 +104,7 @@ pub(super) fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], meta:
             }
             let made = openat2::create(to, name, 0o600)?;
             copy::file(&source, &made, now.size).map_err(|e| e.on(printable(name)))?;
-            attributes(&source, &made)?;
+            attributes(&source, &made);
             own(&made, meta)?;
             at::set_mode(&made, meta.mode & 0o7777)?;
             at::set_mtime_of(&made, meta.mtime).ok();
@@ -130,14 +131,25 @@ pub(super) fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], meta:
     }
 }
 
-/// The attributes that are not the overlay's notes.
-pub(super) fn attributes(from: impl AsFd, to: impl AsFd) -> Result<()> {
-    let Ok(names) = xattr::all_names(&from) else { return Ok(()) };
+/// Copy the attributes that are not the overlay's notes. File systems without any, or without room: the content is
+/// what matters.
+pub(super) fn attributes(from: impl AsFd, to: impl AsFd) {
+    attributes_or(from, to, |_, _| Ok(())).ok();
+}
+
+/// The same, where `failed` decides what an attribute that could not be copied means.
+pub(super) fn attributes_or(
+    from: impl AsFd,
+    to: impl AsFd,
+    mut failed: impl FnMut(&CStr, Error) -> Result<()>,
+) -> Result<()> {
+    let names = xattr::all_names(&from)?;
     for name in names.into_iter().filter(|n| n.starts_with(b"user.") && !n.starts_with(OVERLAYS)) {
-        let Ok(name) = std::ffi::CString::new(name) else { continue };
-        // File systems without any, or without room: the content is what matters.
-        if let Ok(Some(value)) = xattr::get_all(&from, &name) {
-            xattr::set(&to, &name, &value).ok();
+        let Ok(name) = CString::new(name) else { continue };
+        let value = xattr::get_all(&from, &name);
+        let copied = value.and_then(|v| v.map_or(Ok(()), |value| xattr::set(&to, &name, &value)));
+        if let Err(e) = copied {
+            failed(&name, e)?;
         }
     }
     Ok(())

@@ -18,20 +18,18 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::unistd::linkat;
 
+use super::carry;
 use super::names::Names;
 use super::trail::Trail;
 use crate::base::text::{brief, printable};
 use crate::sys::at::{self, FileKind, Meta};
 use crate::sys::openat2::{self, For};
-use crate::sys::{Error, Result, copy, xattr};
+use crate::sys::{Error, Result, copy};
 
 /// A file that changes while it is read is read anew, so often in all.
 const TURNS: u32 = 4;
 /// Names that are kept of what is left out, and of what changed; the rest is counted.
 const NAMED: usize = 20;
-/// What an overlay notes to itself, or a user for it.
-const OVERLAYS: &[u8] = b"user.overlay.";
-
 /// Paths, of which the first few are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Few {
@@ -264,21 +262,14 @@ impl Copy<'_, '_> {
 
     /// The attributes that are a user's own.
     fn attributes(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-        for name in xattr::all_names(from)? {
-            if !name.starts_with(b"user.") || name.starts_with(OVERLAYS) {
-                continue;
+        carry::attributes_or(from, to, |name, e| {
+            // There is room for few and short ones in some file systems.
+            if !is_too_much(e.errno) {
+                return Err(e);
             }
-            let Ok(name) = CString::new(name) else { continue };
-            let Some(value) = xattr::get_all(from, &name)? else { continue };
-            match xattr::set(to, &name, &value) {
-                // There is room for few and short ones in some file systems.
-                Err(e) if is_too_much(e.errno) => {
-                    self.leave_out(&format!("its attribute `{}` ({})", shown(&name), e.name()));
-                }
-                done => done?,
-            }
-        }
-        Ok(())
+            self.leave_out(&format!("its attribute `{}` ({})", shown(name), e.name()));
+            Ok(())
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::sys::xattr;
 
 struct Yard {
     _dir: tempfile::TempDir,

@@ -111,7 +111,7 @@ impl Place<'_> {
         xattr::set_access_list(fd, xattr::access_list(&from)?.as_deref())?;
         let Ok(from) = openat2::beneath(self.dir, self.name, For::Reading) else { return Ok(()) };
         // Notes of programs: no reason to refuse the content.
-        carry::attributes(&from, fd)?;
+        carry::attributes(&from, fd);
         Ok(())
     }
 }

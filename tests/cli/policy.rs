@@ -118,7 +118,7 @@ fn a_limit_that_cannot_be_enforced_is_named_by_whoever_asked_for_it() {
     p.write("aj.toml", "[jail]\nmem = \"1G\"\n");
     let ran = exec(&[]);
     works(&ran);
-    let says = "aj: warning: `mem` (aj.toml:2) is best effort: memory is watched and the jail killed when it is over: it needs a cgroup, and ";
+    let says = "aj: warning: `mem` (aj.toml:2) is best effort: memory is watched, but for buffers of pipes and sockets, segments of System V that nobody has attached, and memfds that are neither mapped nor open, and the jail killed when it is over: it needs a cgroup, and ";
     assert!(ran.stderr.starts_with(says) && ran.stderr.lines().count() == 1, "{ran:#?}");
     assert_eq!(exec(&["--dry-run"]).stderr, ran.stderr);
     p.write("aj.toml", "[jail]\n\ncpus = 1\n");

@@ -42,6 +42,25 @@ fn what_a_program_that_is_killed_left_on_is_switched_off() {
 }
 
 #[test]
+fn what_a_killed_program_has_kept_and_coloured_is_undone() {
+    let Some(yard) = Yard::new() else { return };
+    for (output, left) in [
+        (r"\033[31m\0337\033[m\033[?47hup", "\x1b[?47l\x1b8\x1b[m\x1b7"),
+        (r"\033[?25l\033[?25s\033[?25hup", "\x1b[?25s"),
+        (r"\033]11;#000000\007\033]4;1;red\007up", "\x1b]111\x1b\\\x1b]104;1\x1b\\"),
+        (r"\033[?1\r049\177hup", "\x1b[?1049l"),
+        (r"\0337\033[31mx\0338\033[?1s\033[?1h\033[?1r\033]12;red\007\033]112\007up", ""),
+    ] {
+        let mut term = Term::new();
+        let script = format!("stty raw -echo; printf '{output}'; kill -KILL $$");
+        let mut aj = term.start(&mut yard.aj(["sh", "-c", &script]));
+        assert_eq!(term.end(&mut aj), 137);
+        let rest = term.rest();
+        assert_eq!(rest.split_once("up").map(|(_, after)| after), Some(left), "{rest:?}");
+    }
+}
+
+#[test]
 fn signals_to_aj_and_the_clock_leave_the_terminal_as_it_was() {
     let Some(yard) = Yard::new() else { return };
     let script = format!("stty raw -echo; {EVERYTHING_ON}; sleep 60");

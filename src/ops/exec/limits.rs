@@ -13,6 +13,7 @@ use crate::base::id::Id;
 use crate::base::size;
 use crate::host::cgroups::Controller;
 use crate::host::disks;
+use crate::jail::UNSEEN;
 use crate::jail::limits::{self, Backend, Limits, Missing, Wants};
 use crate::policy::key::Key;
 use crate::policy::resolve::{Asked, Resolved};
@@ -134,8 +135,10 @@ fn give_up(
         };
         for (key, _) in keys.iter().filter(|(_, wanted)| *wanted) {
             let instead = match key {
-                Key::Mem => "is best effort: memory is watched and the jail killed when it is over",
-                _ => "is not enforced",
+                Key::Mem => format!(
+                    "is best effort: memory is watched, but for {UNSEEN}, and the jail killed when it is over"
+                ),
+                _ => "is not enforced".to_owned(),
             };
             let why = match missing.needs_cgroup {
                 true => format!("it needs a cgroup, and {}", missing.why),

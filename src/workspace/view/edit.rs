@@ -123,7 +123,7 @@ impl<'a> Editor<'a> {
         at::make_dir(staging, &temporary, 0o700).map_err(failed)?;
         let made = openat2::beneath(staging, &temporary, For::Listing).map_err(failed)?;
         if let Some(top) = below.parts.first() {
-            carry::attributes(&top.fd, &made).map_err(failed)?;
+            carry::attributes(&top.fd, &made);
         }
         self.give(&made, owner).map_err(failed)?;
         self.settle(dir, name, (staging, &temporary), FileKind::Dir).map_err(failed)?;
@@ -218,7 +218,7 @@ impl<'a> Editor<'a> {
     ) -> Result<()> {
         let finish = || {
             if let Some(like) = like {
-                carry::attributes(like, &staged.fd)?;
+                carry::attributes(like, &staged.fd);
             }
             self.give(&staged.fd, self.owners.jail)?;
             at::set_mode(&staged.fd, mode & 0o777)?;
