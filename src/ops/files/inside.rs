@@ -108,7 +108,7 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     }
     let failed = |e: exec::Error| match e {
         exec::Error::NotLive(e) => Error::NotLive(e),
-        e => Error::Asked(e.to_string()),
+        e => Error::Jail(Box::new(e)),
     };
     let dir = live::dir(&state, id).map_err(failed)?;
     let Some(live) = live::find(&state, id, &dir, &title).map_err(failed)? else { return Ok(None) };
