@@ -83,7 +83,7 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
         return Err(CommandError::new(exit::USAGE, "usage", message).hint("leave out `--json`"));
     }
     if args.patch {
-        patch(ui, &tree, &diff)?;
+        patch(ui, &tree, &diff, &here)?;
     } else if ui.json {
         ui.document(&diff);
     } else if args.stat {
@@ -119,7 +119,7 @@ fn show(ui: &Ui, diff: &Diff, here: &Here) {
     ui.status(&text);
 }
 
-fn patch(ui: &Ui, tree: &Tree, diff: &Diff) -> Result<(), CommandError> {
+fn patch(ui: &Ui, tree: &Tree, diff: &Diff, here: &Here) -> Result<(), CommandError> {
     let safe = ui.stdout_is_terminal();
     let mut write = |bytes: &[u8]| match safe {
         true => ui.out(&text::printable_lines(bytes)),
@@ -131,10 +131,22 @@ fn patch(ui: &Ui, tree: &Tree, diff: &Diff) -> Result<(), CommandError> {
         (left.directories, "that is an empty directory"),
         (left.large, "larger than 16 MiB (named only)"),
         (left.unknown, "that could not be read"),
-        (diff.truncated, "beyond what one answer lists"),
     ];
-    for (n, what) in said.iter().filter(|(n, _)| *n > 0) {
-        ui.warn(&format!("not in the patch: {} {what}", plural(*n, "change")));
+    for (left, what) in said.iter().filter(|(left, _)| left.count > 0) {
+        let example = if left.count == 1 { "" } else { " for example" };
+        let why = left.why.as_ref().map_or_else(String::new, |e| format!(": {e}"));
+        ui.warn(&format!(
+            "not in the patch: {} {what}: `{}`{example}{why}",
+            plural(left.count, "change"),
+            text::printable(&left.first)
+        ));
+    }
+    for skipped in &diff.skipped {
+        ui.warn(&format!("not in the patch: {}", here.skipped(skipped)));
+    }
+    if diff.truncated > 0 {
+        let more = plural(diff.truncated, "change");
+        ui.warn(&format!("not in the patch: {more} beyond what one answer lists; name a path to have them"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What `aj fs`, `aj cp` and `aj search` share: how errors read, how a file looks in a line.
 
+use std::io::ErrorKind;
+
 use super::error::CommandError;
 use super::exit;
 use super::state;
@@ -52,6 +54,9 @@ pub(super) fn shown(file: &File) -> String {
     }
 }
 
+/// What helps against a full disk.
+const ROOM: &str = "make room where the state directory lies: `aj gc`, `aj discard`, `aj workspace rm`";
+
 /// Warn of what could not be done; the error for the whole, if there was any.
 pub(super) fn partial(ui: &Ui, failed: &[Failed], more: u64, some: bool, what: &str) -> Option<CommandError> {
     for f in failed {
@@ -60,7 +65,14 @@ pub(super) fn partial(ui: &Ui, failed: &[Failed], more: u64, some: bool, what: &
     let count = failed.len() as u64 + more;
     (count > 0).then(|| {
         let message = format!("{} could not be {what}", super::changes::plural(count, "entry"));
-        CommandError::new(if some { exit::PARTIAL } else { exit::FAILED }, "partly_failed", message)
+        let error =
+            CommandError::new(if some { exit::PARTIAL } else { exit::FAILED }, "partly_failed", message);
+        let full = |f: &Failed| f.reason.contains("(ENOSPC)") || f.reason.contains("(EDQUOT)");
+        if failed.iter().any(full) {
+            error.hint("make room where it is copied to, and copy it again")
+        } else {
+            error
+        }
     })
 }
 
@@ -91,6 +103,7 @@ impl From<Error> for CommandError {
             Error::InMemory(ref name) => shown(exit::BUSY, "in_memory")
                 .hint(format!("a command in it sees it: `aj exec {name} -- cat FILE`"))
                 .hint(format!("or end the jail, which keeps it: `aj workspace stop {name}`")),
+            Error::Jail(e) => CommandError { exit: exit::FAILED, ..super::exec::failed(*e) },
             Error::NotLive(e) => CommandError { exit: exit::BUSY, ..super::exec::live(&e) },
             Error::ReadOnly(_) => shown(exit::REFUSED, "read_only")
                 .hint("a directory of `--ro` and a volume with `:ro` are changed on the host, or through `vol:NAME/PATH`"),
@@ -105,7 +118,13 @@ impl From<Error> for CommandError {
             Error::Host { ref source, .. } => {
                 let cause = crate::base::text::printable(source.to_string().as_bytes());
                 let shown = CommandError::new(exit::FAILED, "io_failed", e.to_string());
-                CommandError { causes: vec![cause], ..shown }.limited(source)
+                let shown = CommandError { causes: vec![cause], ..shown }.limited(source);
+                match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        shown.hint("make room there, or copy it to another file system")
+                    }
+                    _ => shown,
+                }
             }
             Error::Changed { .. } => {
                 shown(exit::BUSY, "content_changed").hint("read it again: `aj fs cat`, and decide anew")
@@ -186,7 +205,7 @@ fn view(e: View) -> CommandError {
             let error = shown(exit::FAILED, "call_failed");
             match source.name().as_str() {
                 "EXDEV" => error.hint("another file system is mounted there, which no overlay shows"),
-                "ENOSPC" | "EDQUOT" => error.hint("free some space, or set AJ_STATE_DIR"),
+                "ENOSPC" | "EDQUOT" => error.hint(ROOM),
                 _ => error,
             }
         }

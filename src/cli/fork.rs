@@ -103,10 +103,10 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             if let Some(document) = documents.get_mut(line.number) {
                 document.push_str(&String::from_utf8_lossy(&line.bytes));
             }
-            return;
+            return true;
         }
-        let said = format!("{name:width$} | {}", text::printable(&line.bytes));
-        if line.stderr { ui.message(&format!("{said}\n")) } else { ui.line(&said) }
+        let said = format!("{name:width$} | {}\n", text::printable(&line.bytes));
+        if line.stderr { ui.try_err(&said) } else { ui.try_out(&said) }
     };
     let codes = side_by_side::run(&made.forks, (&flags, &args.command), &mut heard).map_err(|e| {
         CommandError::new(exit::AJ_FAILED, "fork_not_started", "could not run the command in the forks")

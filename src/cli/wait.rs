@@ -19,8 +19,8 @@ use crate::policy::value;
 /// started. Prints nothing, or one object with --json.
 ///
 /// The exit code is that of the first that did not go well, in the order of the command line: the code of its
-/// command, as `aj exec` would have returned it; 1 when it ended before it was ready; 124 when the time was up;
-/// 125 when nobody knows how it ended.
+/// command, as `aj exec` would have returned it; 1 when it ended before it was ready; 3 when there is no such job or
+/// jail, and nothing was waited for; 124 when the time was up; 125 when nobody knows how it ended.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj wait jb-7k3m
@@ -84,8 +84,14 @@ impl From<WaitError> for CommandError {
     fn from(e: WaitError) -> CommandError {
         let message = e.to_string();
         match e {
-            // These commands answer for another program.
-            WaitError::Job(e) => CommandError { exit: exit::AJ_FAILED, ..e.into() },
+            WaitError::Job(e) => {
+                let shown = CommandError::from(e);
+                // These commands answer for another program, but for one that there is not.
+                match shown.exit {
+                    exit::NOT_FOUND => shown,
+                    _ => CommandError { exit: exit::AJ_FAILED, ..shown },
+                }
+            }
             WaitError::NoReady(_) => CommandError::new(exit::AJ_FAILED, "no_ready", message)
                 .hint("say what to wait for: `--for port:3000`, `--for http:3000/`, `--for log:REGEX`"),
             WaitError::OnlyEnd(_) => {

@@ -196,15 +196,19 @@ struct ForkArgs {
 
 /// Give a workspace another name
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:
+#[command(
+    allow_missing_positional = true,
+    after_long_help = "Examples:
   aj workspace rename calm-otter api
-  aj workspace rename @ api")]
+  aj workspace rename @ api
+  aj workspace rename api"
+)]
 struct RenameArgs {
-    /// The workspace
+    /// The workspace; left out, the one over this directory
     #[arg(value_name = "WORKSPACE", add = ArgValueCompleter::new(complete::workspaces))]
-    workspace: OsString,
+    workspace: Option<OsString>,
     /// Its new name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", required = true)]
     name: Name,
 }
 
@@ -283,8 +287,10 @@ pub fn run(ui: &Ui, args: Args) -> CmdResult {
             Ok(Exit(exit::OK))
         }
         Command::Rename(args) => {
-            let done = change::rename(op::find(Some(&args.workspace))?, &args.name)?;
-            ui.status(&format!("workspace `{}` is called `{}` now", text::os(&args.workspace), args.name));
+            let found = op::find(args.workspace.as_deref())?;
+            let before = args.workspace.as_deref().map_or_else(|| found.name().to_string(), text::os);
+            let done = change::rename(found, &args.name)?;
+            ui.status(&format!("workspace `{before}` is called `{}` now", args.name));
             answer(ui, &done)
         }
         Command::Rm(args) => rm(ui, &args),

@@ -123,7 +123,7 @@ impl From<Error> for CommandError {
             Error::Attachment(_) => (exit::FAILED, "workspace_damaged"),
             Error::Unforkable { .. } => (exit::FAILED, "workspace_not_forkable"),
             Error::NoForks(_) | Error::NoSuchForks(_) => (exit::NOT_FOUND, "workspace_no_forks"),
-            Error::NoFork(_) | Error::Unrelated { .. } | Error::OtherId { .. } => {
+            Error::Itself(_) | Error::NoFork(_) | Error::Unrelated { .. } | Error::OtherId { .. } => {
                 (exit::USAGE, "workspace_no_fork")
             }
             Error::Parted { .. } => (exit::BUSY, "workspace_changed"),
@@ -186,6 +186,8 @@ impl From<Error> for CommandError {
                 ))
                 .hint(format!("or go on in the fork: it has all of it, `aj exec {child} -- COMMAND`")),
             Error::NoFork(_) => shown.hint("name the workspace: `--into WORKSPACE`"),
+            Error::Itself(name) => shown
+                .hint(format!("see its forks: `aj workspace list`; then `aj promote FORK --into {name}`")),
             Error::Unrelated { .. } => shown.hint("see what they lie over: `aj workspace list`"),
             Error::OtherId { parent, .. } => {
                 shown.hint(format!("see what is kept for it: `aj workspace show {parent}`"))

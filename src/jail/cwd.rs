@@ -46,6 +46,23 @@ pub(super) fn enter(path: &CStr) -> Result<()> {
     go_to(found?, path)
 }
 
+/// Give the owner of the workspace's top all permissions on it: a command may have taken them away, and without them
+/// no other one could begin. It is what the next jail does to the layer; a layer below a mount must not change, so in
+/// here it is done as a command would do it. `false`: they were not what was missing.
+pub(crate) fn unlock_workspace() -> bool {
+    use nix::sys::stat::{FchmodatFlags, fchmodat, stat};
+    use nix::unistd::{AccessFlags, access};
+    const TOP: &CStr = c"/workspace";
+    // The mode alone does not tell: where somebody outside has opened the layer, it is that, and the overlay still
+    // goes by what it has seen.
+    if access(TOP, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
+        return false;
+    }
+    let Ok(meta) = stat(TOP) else { return false };
+    let mode = Mode::from_bits_truncate(meta.st_mode) | Mode::S_IRWXU;
+    fchmodat(AT_FDCWD, TOP, mode, FchmodatFlags::FollowSymlink).is_ok()
+}
+
 /// Links on the way at most, as many as the kernel follows.
 const LINKS: u32 = 40;
 

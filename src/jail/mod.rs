@@ -14,7 +14,7 @@ mod attend;
 pub mod census;
 pub mod confine;
 mod cover;
-mod cwd;
+pub(crate) mod cwd;
 mod ended;
 pub mod etc;
 pub mod excerpt;

@@ -22,7 +22,7 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::unistd::Pid;
 
 use super::confine::{LISTENER, Stdio, confine_joined};
-use super::cwd::enter;
+use super::cwd::{enter, unlock_workspace};
 use super::hands;
 use super::init::{await_start, command, fail, leave};
 use super::lite::{descendants, has_ended};
@@ -481,7 +481,10 @@ fn mind(mut plan: Plan, layers: Layers, ask: Ask, fds: Vec<OwnedFd>) -> ! {
         let job: Job = postcard::from_bytes(&bytes).map_err(|_| Error::new("read", "job", Errno::EBADMSG))?;
         caps::adopt_orphans()?;
         leave(terminal)?;
-        enter(&job.cwd)?;
+        match enter(&job.cwd) {
+            Err(e) if e.errno == Errno::EACCES && unlock_workspace() => enter(&job.cwd)?,
+            entered => entered?,
+        }
         (plan.programs, plan.argv, plan.env) = (job.programs, job.argv, job.env);
         let what = &mut plan.confinement;
         let veils = plan.mounts.iter().any(|m| m.what == What::Veil);

@@ -265,6 +265,7 @@ mod tests {
             restarts: 0,
             pid: None,
             jail_id: None,
+            init: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock;
 use crate::base::id::Id;
 use crate::base::text;
-use crate::host::cgroups::Controller;
+use crate::host::cgroups::{Controller, Hierarchies};
 use crate::jail::freeze::{self, Hold, Jail};
 use crate::jail::limits;
 use crate::monitor::Monitor;
@@ -298,9 +298,19 @@ pub(super) fn sweep(state: &StateDir, runs: &dyn Fn(Id) -> bool) -> usize {
         forget(state, id);
         paused::forget(state, id).ok();
     }
+    limits::sweep::everywhere(&groups(), true)
+}
+
+/// How many groups of killed runs there are that [`sweep`] would remove.
+pub(super) fn left() -> usize {
+    limits::sweep::everywhere(&groups(), false)
+}
+
+/// Where a run of ours can have made a group.
+fn groups() -> Hierarchies {
     let mut hierarchies = limits::here();
     // The others are where no run of ours can have made one.
     let mine = [Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Io, Controller::Freezer];
     hierarchies.v1.retain(|(names, _)| mine.iter().any(|c| names.iter().any(|n| n == c.v1())));
-    limits::sweep::everywhere(&hierarchies)
+    hierarchies
 }

@@ -34,7 +34,7 @@ pub struct Place {
     pub meta: Metadata,
     /// The caller's current directory, or the top when that lies elsewhere.
     pub start: PathBuf,
-    /// The caller's current directory.
+    /// The caller's current directory; empty where that cannot be used and was not needed.
     pub cwd: PathBuf,
     /// Why this tree.
     pub why: &'static str,
@@ -126,7 +126,8 @@ pub fn of_workspace(root: PathBuf, at: Option<PathBuf>) -> Result<Place, Error> 
 }
 
 fn kept(root: PathBuf, why: &'static str, shown_at: Option<PathBuf>) -> Result<Place, Error> {
-    let (cwd, _) = current_dir()?;
+    // What was named needs none: one that is gone is in no tree, and what is named below it is not there.
+    let cwd = current_dir().map_or_else(|_| PathBuf::new(), |(cwd, _)| cwd);
     let meta = std::fs::metadata(&root).map_err(|why| Error::Root { path: root.clone(), why })?;
     let start = if cwd.starts_with(&root) { cwd.clone() } else { root.clone() };
     Ok(Place { root, meta, start, cwd, why, shown_at })

@@ -1,5 +1,6 @@
 //! `aj ps`: jobs that run, and the processes of jails.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use super::jobs::{self, list};
@@ -27,6 +28,15 @@ pub fn look(workspace: Option<&OsStr>, monitor: &dyn Monitor) -> Result<Processe
     let mut running = live::Running::default();
     let starts = running.look(&state, monitor)?;
     let census = Census::take();
+    // In the jail of a workspace the job is whose parent of a command they descend from.
+    let mut jobs = BTreeMap::new();
+    for job in &mut answer.jobs {
+        let run = starts.iter().find(|start| job.pid == Some(start.pid));
+        job.jail_id = run.map(|start| start.id).or(job.jail_id);
+        let Some(init) = job.init.and_then(|init| i32::try_from(init).ok()) else { continue };
+        jobs.insert(init, job.id);
+        jobs.extend(census.below(init).iter().map(|member| (member.pid, job.id)));
+    }
     for start in starts {
         let of = start.tree.filter(|id: &Id| id.kind() == Kind::Workspace);
         if workspace.is_some() && of != workspace {
@@ -43,7 +53,7 @@ pub fn look(workspace: Option<&OsStr>, monitor: &dyn Monitor) -> Result<Processe
                 pid_inside: member.pid_inside(),
                 parent: u32::try_from(member.parent).unwrap_or(0),
                 jail_id: start.id,
-                job_id: job,
+                job_id: jobs.get(&member.pid).copied().or(job),
                 workspace: of,
                 state: member.state.to_string(),
                 cpu_ms: u64::try_from(member.cpu.as_millis()).unwrap_or(u64::MAX),

@@ -301,8 +301,11 @@ pub struct Job {
     pub restarts: u32,
     /// Pid of its supervisor.
     pub pid: Option<u32>,
-    /// The jail of its last run that has ended.
+    /// The jail of its last run that has ended; of `aj ps`, that of the run now.
     pub jail_id: Option<Id>,
+    /// Pid of the parent of its command, for `aj ps`.
+    #[serde(skip)]
+    pub init: Option<u32>,
 }
 
 /// `aj job list --json`.

@@ -127,6 +127,11 @@ impl Error {
         if let Error::Sys(e) = self { Some(e.errno) } else { None }
     }
 
+    /// Whether nothing may be written there: whoever only looks needs no lock then.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EROFS | Errno::EACCES | Errno::EPERM))
+    }
+
     /// Whether the database itself is damaged, so that a new one has to be made.
     pub(super) fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};

@@ -117,7 +117,10 @@ impl Shelf {
             return Ok(Vec::new());
         }
         // Nothing is half named while we have the turn.
-        let _turn = self.take_turn(state)?;
+        let _turn = match self.take_turn(state) {
+            Err(e) if e.is_read_only() && !remove_them => None,
+            turn => Some(turn?),
+        };
         let names = self.names(state)?;
         let mut stale = Vec::new();
         let path = state.path().join(below);

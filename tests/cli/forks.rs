@@ -421,3 +421,31 @@ fn only_what_the_host_had_is_said_to_be_deleted_there() {
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     assert!(!p.dir().join("other").exists());
 }
+
+/// Nobody who reads no more is written for, and nobody who reads slowly has all of it kept for him.
+#[test]
+fn commands_in_forks_end_with_the_reader_of_their_output_and_wait_for_him() {
+    let Some(p) = Project::in_jails() else { return };
+    p.runs(&["ws", "create", "api"]);
+    let script = "while :; do printf %1000d 0; echo; done";
+    for (stream, others) in [("", "2>/dev/null"), (">&2", "2>&1")] {
+        let mut ends = p.command("timeout");
+        ends.args(["60", "bash", "-c"]);
+        let line = format!(
+            "set -o pipefail; \"$0\" fork api -n 2 -- sh -c '{{ {script}; }} {stream}' {others} | head -n 1"
+        );
+        ends.arg(line).arg(aj());
+        let ran = crate::common::Ran::from(ends.output().unwrap());
+        assert_eq!((ran.code, ran.stdout.lines().count()), (Some(141), 1), "{ran:#?}");
+    }
+    let mut slow = p.command(aj());
+    slow.args(["fork", "api", "-n", "2", "--", "sh", "-c", script]);
+    let mut running = slow.stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let memory = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 64 << 10, "{kib} KiB");
+}

@@ -384,10 +384,17 @@ fn it_is_seen_where_it_was_asked_for() {
     assert_eq!(within(&p, "api", "pwd; cat f /workspace/f; echo n > /workspace/n"), "/srv/app\ntext\ntext\n");
     assert_eq!(p.runs(&["fs", "cat", "api", "/srv/app/n"]).stdout, "n\n");
     assert_eq!(p.runs(&["fs", "cat", "api", "/workspace/n"]).stdout, "n\n");
+    p.runs(&["cp", "f", "api:/srv/app/new/f"]);
+    p.runs(&["fs", "mkdir", "api", "/srv/app/new/d"]);
+    assert_eq!(within(&p, "api", "cat new/f; ls new"), "text\nd\nf\n", "changed where it is seen");
+    fails(&p, &["fs", "mkdir", "api", "/srv/other"], 4, &["/srv/other"]);
     p.runs(&["ws", "create", "empty", "--at", "/home/me/p"]);
-    assert_eq!(within(&p, "empty", "pwd"), "/home/me/p\n");
+    p.runs(&["cp", "f", "empty:/home/me/p/f"]);
+    assert_eq!(within(&p, "empty", "pwd; cat f"), "/home/me/p\ntext\n");
     p.runs(&["ws", "start", "api"]);
     assert_eq!(within(&p, "api", "pwd; cat n"), "/srv/app\nn\n", "in a jail that was there before");
+    p.runs(&["cp", "f", "api:/srv/app/new/live"]);
+    assert_eq!(within(&p, "api", "cat new/live"), "text\n");
     p.runs(&["ws", "stop", "api"]);
     for bad in
         ["", "x", "/", "/usr/x", "/etc", "/proc/x", "/home/agent", "/home/agent/x", "/a/../b", "/dev", "/tmp"]

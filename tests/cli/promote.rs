@@ -30,6 +30,7 @@ fn what_the_host_changed_since_is_in_conflict_in_a_younger_workspace_as_well() {
     std::thread::sleep(std::time::Duration::from_millis(20));
     p.write("f", "host\n");
     p.runs(&["ws", "create", "young", "--from-dir", "."]);
+    refused(&p, &["promote", "old", "--into", "old"], 2, "workspace `old` cannot become itself");
     p.runs(&["promote", "old", "--into", "young"]);
     refused(&p, &["apply", "young"], 1, "1 change in conflict");
     assert_eq!(std::fs::read_to_string(p.dir().join("f")).unwrap(), "host\n");

@@ -266,6 +266,24 @@ fn without_descriptors_nobody_says_that_a_workspace_is_gone() {
 }
 
 #[test]
+fn without_descriptors_files_are_not_said_to_be_called_wrongly() {
+    let p = Project::new();
+    p.runs(&["ws", "create", "w"]);
+    for limit in 5..20 {
+        for script in ["mkdir w d$0", "mv w d0 d1", "rm -r w d0"] {
+            p.runs(&["fs", "mkdir", "-p", "w", "d0"]);
+            let mut command = p.command("bash");
+            let script = format!("ulimit -n $0 && exec $AJ fs {script}");
+            let ran = command.args(["-c", &script, &limit.to_string()]).env("AJ", aj()).output().unwrap();
+            let ran = Ran::from(ran);
+            let said_so = ran.stderr.contains("EMFILE") && ran.stderr.contains("ulimit -n");
+            assert!(ran.code == Some(0) || ran.code == Some(1) && said_so, "{script} {limit}: {ran:#?}");
+            p.runs(&["fs", "rm", "-rf", "w", "d0", "d1"]);
+        }
+    }
+}
+
+#[test]
 fn on_a_full_disk_files_of_a_workspace_can_be_removed() {
     let script = r#"
         mount -t tmpfs -o size=6m,mode=700 t "$AJ_STATE_DIR" || exit 99
@@ -273,6 +291,9 @@ fn on_a_full_disk_files_of_a_workspace_can_be_removed() {
         $AJ exec w -- sh -c 'echo data > f; mkdir d; head -c 20M /dev/zero > d/big' || [ $? = 1 ] || exit 2
         test "$(stat -f -c %a "$AJ_STATE_DIR")" = 0 || exit 3
         $AJ exec w -- true && exit 4
+        head -c 1M /dev/urandom > new
+        $AJ cp new w:d/new 2>said; [ $? = 1 ] && grep -q '`d/new`' said && grep -q 'make room' said || exit 6
+        $AJ fs write w d/new < new 2>said; [ $? = 1 ] && grep -q 'make room' said || exit 7
         $AJ fs rm -r w d || exit 5
         $AJ exec w -- cat f && $AJ diff w --name-only
     "#;

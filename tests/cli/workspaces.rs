@@ -185,6 +185,10 @@ fn names_are_given_and_taken_and_lists_are_cut() {
     assert_eq!(names(&p), ["w5", "w4", "three", "w2", "w1"]);
     fails(&p, &["ws", "rename", "w1", "three"], 5, &[]);
     p.runs(&["ws", "rename", "three", "three"]);
+    fails(&p, &["ws", "rename", "alone"], 3, &["no workspace lies over", "--from-dir ."]);
+    p.runs(&["ws", "create", "here", "--from-dir", "."]);
+    p.runs(&["ws", "rename", "renamed"]);
+    p.runs(&["ws", "rm", "renamed"]);
     make(&p, &["w3"]);
     let pick = |words: &[&str]| {
         let all: Vec<&str> = ["ws", "list"].iter().chain(words).copied().collect();

@@ -89,6 +89,42 @@ fn a_directory_that_is_gone_or_closed_is_named() {
     assert_refused(&ran, &["EACCES"]);
 }
 
+/// Who names a workspace needs no directory to be in.
+#[test]
+fn a_workspace_that_is_named_can_be_used_from_a_directory_that_is_gone() {
+    let p = Project::new();
+    p.write("f", "f\n");
+    p.write("sub/g", "g\n");
+    assert_eq!(p.aj(["ws", "create", "w", "--from-dir", "."]).code, Some(0));
+    let gone = |words: &str| {
+        let script = format!("mkdir gone && cd gone && rmdir ../gone && exec \"$AJ\" {words}");
+        Ran::from(p.command("bash").args(["-c", &script]).env("AJ", aj()).output().unwrap())
+    };
+    let dir = p.dir().canonicalize().unwrap();
+    for (words, said) in [
+        ("exec w -- sh -c 'pwd; echo new > new'", format!("{}\n", dir.display())),
+        ("exec w --cwd sub -- cat g", "g\n".to_owned()),
+        ("diff w", "A new\n".to_owned()),
+        ("diff w sub", String::new()),
+        ("apply w --dry-run", "A new\n".to_owned()),
+        ("fork w -- cat f", "w-1 | f\n".to_owned()),
+    ] {
+        let ran = gone(words);
+        assert_eq!((ran.code, ran.stdout), (Some(0), said), "{words}: {}", ran.stderr);
+    }
+    let started = gone("job start --name j w -- pwd");
+    assert_eq!(started.code, Some(0), "{started:#?}");
+    assert_eq!(p.aj(["job", "wait", "j"]).code, Some(0));
+    assert_eq!(p.aj(["job", "logs", "j"]).stdout.trim(), dir.display().to_string());
+    // What is named by a path from there is not there, nor anywhere else.
+    for words in
+        ["exec w --env-file f -- true", "exec w --ro ./sub -- true", "job start w --ro ./sub -- true"]
+    {
+        let ran = gone(words);
+        assert!(ran.code == Some(125) && ran.stderr.contains("ENOENT"), "{words}: {ran:#?}");
+    }
+}
+
 #[test]
 fn the_whole_machine_home_and_the_state_are_refused() {
     let p = Project::new();

@@ -218,6 +218,18 @@ fn a_read_only_state_directory_is_named() {
 }
 
 #[test]
+fn what_is_to_be_cleaned_up_is_shown_of_a_read_only_state_directory() {
+    let p = Project::new();
+    let script = "mount -t tmpfs -o mode=700 t ../state && \"$AJ\" ws create w && \"$AJ\" ws fork w && \"$AJ\" exec w -- true && \
+        mkdir ../state/workspaces/.gone-ws-7k3m000000000000 && \
+        mount -o remount,ro ../state && exec \"$AJ\" gc --dry-run";
+    let Some(mut command) = in_mount_namespace(&p, script) else { return };
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains("workspaces/.gone-ws-7k3m000000000000\t"), "{ran:#?}");
+}
+
+#[test]
 fn a_home_that_cannot_be_written_is_named() {
     let p = Project::new();
     let home = p.top().join("home");

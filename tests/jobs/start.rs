@@ -31,6 +31,47 @@ fn a_job_runs_on_by_itself_and_all_about_it_can_be_asked() {
 }
 
 #[test]
+fn processes_in_the_jail_of_a_workspace_are_those_of_their_job() {
+    let Some(jobs) = Jobs::new() else { return };
+    jobs.out(&["workspace", "create", "w"]);
+    jobs.out(&["workspace", "start", "w"]);
+    let ids = [(); 2].map(|()| jobs.out(&["job", "start", "w", "--", "sh", "-c", "sleep 60 & sleep 60"]));
+    let mut other = jobs.aj(&["exec", "w", "--", "sleep", "60"]).spawn().unwrap();
+    let mut ps = serde_json::Value::Null;
+    let begun = eventually(Duration::from_secs(10), || {
+        ps = jobs.json(&["ps", "w"]);
+        let sleeps = |p: &&serde_json::Value| p["command"] == "sleep 60";
+        ps["processes"].as_array().unwrap().iter().filter(sleeps).count() == 5
+    });
+    jobs.out(&["workspace", "stop", "w"]);
+    other.wait().unwrap();
+    assert!(begun, "{ps:#}");
+    let rows = ps["processes"].as_array().unwrap();
+    let of = |id: &serde_json::Value| {
+        rows.iter().filter(|p| p["job_id"] == *id && p["command"] == "sleep 60").count()
+    };
+    let own = ids.each_ref().map(|id| of(&id.trim().into()));
+    assert_eq!((own, of(&serde_json::Value::Null)), ([2, 2], 1), "{ps:#}");
+    // Each run of a command is told by its own id, as in `aj jail list`.
+    let jails: std::collections::BTreeSet<_> = ps["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["jail_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(jails.len() == 2 && jails.iter().all(|id| id.starts_with("jl-")), "{ps:#}");
+}
+
+#[test]
+fn who_waits_for_what_there_is_not_hears_that_it_is_not_found() {
+    let Some(jobs) = Jobs::new() else { return };
+    for words in [&["wait", "nosuch"][..], &["job", "wait", "nosuch"], &["wait", "jl-zzzz"]] {
+        let said = jobs.said(words);
+        assert_eq!((said.fate, said.out.as_str()), (3, ""), "{words:?}: {said:#?}");
+    }
+}
+
+#[test]
 fn what_cannot_start_says_why_and_leaves_nothing() {
     let Some(jobs) = Jobs::new() else { return };
     for (words, code, text) in [

@@ -259,3 +259,20 @@ fn a_jail_that_wants_to_be_alone_is_told_of() {
     does(&shared, &["fs", "write", "api", "f"], b"f");
     finds(&shared, "./f");
 }
+
+/// A command may shut the workspace's top; those that come after it find it open to its owner.
+#[test]
+fn a_top_that_a_command_has_shut_is_opened_for_the_next() {
+    let Some(shared) = started(&[]) else { return };
+    for shut in ["chmod 0 .", "chmod 444 ."] {
+        shared.sh(&format!("echo in > f; {shut}"));
+        does(&shared, &["fs", "write", "api", "g"], b"new\n");
+        shared.sh(shut);
+        assert_eq!(shared.sh("cat f g; stat -c %A . | cut -c 2-4"), "in\nnew\nrwx\n");
+    }
+    // What is shut below it is the command's own business.
+    shared.sh("mkdir d; chmod 0 d");
+    let ran = said(&mut shared.exec(&["--cwd", "d"], ["true"]));
+    assert!(ran.fate == 125 && ran.err.contains("EACCES"), "{ran:#?}");
+    shared.sh("rmdir d");
+}

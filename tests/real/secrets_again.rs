@@ -7,7 +7,7 @@ use crate::common::{Ran, aj};
 /// `aj exec WORDS -- sh -c SCRIPT`, which has to end well.
 #[track_caller]
 fn exec(p: &Project, words: &[&str], script: &str) -> Ran {
-    let ran = p.aj(&[&["exec"], words, &["--", "sh", "-c", script]].concat());
+    let ran = p.aj([&["exec"], words, &["--", "sh", "-c", script]].concat());
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     ran
 }
@@ -36,7 +36,7 @@ fn what_an_earlier_run_was_shown_and_has_copied_is_hidden_from_a_later_one() {
     let seen = ["A=hidden-env", "hidden-key", "# more", "hidden-token", "name = jail"];
     assert!(seen.iter().all(|text| ran.stdout.contains(text)), "{ran:#?}");
     // Nothing of that is a change.
-    let diff = p.aj(&["diff", "--name-only"]);
+    let diff = p.aj(["diff", "--name-only"]);
     assert_eq!(diff.stdout, ".env\n.git/config\nkey.pem\n", "{diff:#?}");
 }
 
@@ -51,7 +51,7 @@ fn a_directory_that_an_earlier_run_has_changed_is_hidden_whole_and_its_changes_a
     assert_eq!(answer["stdout"], "", "{answer:#}");
     assert!(answer["policy"]["hidden"].as_array().unwrap().contains(&"hid".into()), "{answer:#}");
     assert_eq!(exec(&p, &["@"], "cat hid/new hid/z").stdout, "mine\nhidden-z\n");
-    assert_eq!(p.aj(&["diff", "--name-only"]).stdout, "hid/new\n");
+    assert_eq!(p.aj(["diff", "--name-only"]).stdout, "hid/new\n");
     // One that the jail made itself, in the place of the host's, has nothing of the host's in it.
     exec(&p, &["@"], "rm -r hid; mkdir hid; echo own > hid/own");
     let ran = exec(&p, &["@", "--hide", "/hid"], "ls -A hid");

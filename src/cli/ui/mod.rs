@@ -74,12 +74,23 @@ impl Ui {
     }
 
     /// Write data to stdout. A closed pipe is a quiet end; any other failure is reported once and
-    /// makes the command fail.
-    pub fn out(&self, text: &str) {
+    /// makes the command fail. Whether it was written.
+    pub fn try_out(&self, text: &str) -> bool {
         let mut o = io::stdout().lock();
         let written = o.write_all(text.as_bytes()).and_then(|()| o.flush());
         drop(o);
         self.written(&written);
+        written.is_ok()
+    }
+
+    /// As before, by who has no more to say.
+    pub fn out(&self, text: &str) {
+        self.try_out(text);
+    }
+
+    /// What a command said on stderr, said on ours: whether it was written.
+    pub fn try_err(&self, text: &str) -> bool {
+        io::stderr().lock().write_all(text.as_bytes()).is_ok()
     }
 
     /// What came of writing to stdout.

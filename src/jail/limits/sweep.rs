@@ -53,8 +53,25 @@ fn beside_in(group: &Group) -> usize {
     names.iter().filter(|name| is_stale(name)).filter(|name| group.remove(name).is_ok()).count()
 }
 
-/// Do so wherever a run could have made one. Returns how many were removed.
-pub fn everywhere(hierarchies: &Hierarchies) -> usize {
+/// Whether [`with_those_below`] would leave nothing of a group.
+fn would_go(parent: &Group, name: &str) -> bool {
+    let empty = |group: &Group| group.processes().map_or(true, |all| all.is_empty());
+    let Ok(group) = parent.child(name) else { return false };
+    let below = cgroup::children(&group, MOST).unwrap_or_default();
+    let goes = |name: &String| {
+        (name == MAIN || is_stale(name)) && group.child(name).is_ok_and(|below| empty(&below))
+    };
+    empty(&group) && below.iter().all(goes)
+}
+
+/// Those that [`beside`] would remove.
+fn stale(parent: &Group) -> usize {
+    let names = cgroup::children(parent, MOST).unwrap_or_default();
+    names.iter().filter(|name| is_stale(name) && would_go(parent, name)).count()
+}
+
+/// Remove them wherever a run could have made one, or, unless `remove`, look only. Returns how many it is.
+pub fn everywhere(hierarchies: &Hierarchies, remove: bool) -> usize {
     let v1 = hierarchies.v1.iter().map(|(_, h)| h.own.as_path());
     let v2 = hierarchies.v2().into_iter().flat_map(|h| h.upwards());
     let open = |path| Group::open(path).ok().filter(Group::is_ours);
@@ -63,9 +80,14 @@ pub fn everywhere(hierarchies: &Hierarchies) -> usize {
         names.into_iter().filter(|name| maker(name).is_some()).collect::<Vec<_>>()
     };
     let below = |group: &Group| -> usize {
-        lives(group).iter().filter_map(|name| group.child(name).ok()).map(|jail| beside_in(&jail)).sum()
+        // One that goes as a whole is counted once.
+        let stay =
+            lives(group).into_iter().filter(|name| remove || !(is_stale(name) && would_go(group, name)));
+        let jails = stay.filter_map(|name| group.child(&name).ok());
+        jails.map(|jail| if remove { beside_in(&jail) } else { stale(&jail) }).sum()
     };
-    v1.chain(v2).filter_map(open).map(|group| beside(&group, MOST) + below(&group)).sum()
+    let these = |group: &Group| if remove { beside(group, MOST) } else { stale(group) };
+    v1.chain(v2).filter_map(open).map(|group| these(&group) + below(&group)).sum()
 }
 
 #[cfg(test)]
@@ -86,11 +108,11 @@ mod tests {
             fs::create_dir_all(path.join(&jail).join(below)).unwrap();
         }
         let parent = Group::open(&path).unwrap();
-        assert_eq!(beside(&parent, 99), 0);
+        assert_eq!((stale(&parent), beside(&parent, 99)), (0, 0));
         let there = fs::read_dir(path.join(&jail)).unwrap().map(|e| e.unwrap().file_name());
         assert_eq!(there.collect::<Vec<_>>(), [&*looked_at]);
         fs::remove_dir(path.join(&jail).join(&looked_at)).unwrap();
-        assert_eq!(beside(&parent, 99), 1);
+        assert_eq!((stale(&parent), beside(&parent, 99)), (1, 1));
         assert!(!path.join(&jail).exists());
     }
 
@@ -128,7 +150,8 @@ mod tests {
         for (name, _) in &names {
             fs::create_dir(path.join(name)).unwrap();
         }
-        assert_eq!(beside(&Group::open(&path).unwrap(), 99), 1);
+        let parent = Group::open(&path).unwrap();
+        assert_eq!((stale(&parent), beside(&parent, 99)), (1, 1));
         for (name, stays) in &names {
             assert_eq!(path.join(name).exists(), *stays, "{name}");
         }

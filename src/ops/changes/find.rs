@@ -147,7 +147,19 @@ pub(super) fn choose_in(
         let tree = named(state, first, Some(id), &cwd, monitor)?;
         return keep_to(tree, cwd.ok().as_deref(), rest);
     }
-    let cwd = cwd.map_err(|why| Error::CurrentDir { why })?;
+    let cwd = match cwd {
+        Ok(cwd) => cwd,
+        // A workspace that is named needs none, and there is no path here that the word could be.
+        Err(why) => {
+            let id = match (state, &word) {
+                (Some(state), Some((first, _))) => workspace::named(state, first)?.map(|id| (state, id)),
+                _ => None,
+            };
+            let (state, id) = id.ok_or(Error::CurrentDir { why })?;
+            let tree = open(state, id)?.ok_or_else(|| Error::NothingKept(id.to_string()))?;
+            return keep_to(tree, None, rest);
+        }
+    };
     let at = Ok(cwd.clone());
     let over = match state {
         Some(state) => newest_over(state, &cwd, monitor)?,

@@ -14,16 +14,36 @@ use crate::workspace::patch::{Entry, append, read};
 const DEPTH: usize = 512;
 
 /// What a patch cannot say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LeftOut {
     /// What lies in a git directory: no patch may touch that.
-    pub git: u64,
+    pub git: Left,
     /// Directories in which nothing is: a patch knows none.
-    pub directories: u64,
+    pub directories: Left,
     /// Files that are too large; they are named only.
-    pub large: u64,
+    pub large: Left,
     /// What could not be read, or holds what was hidden from the jail.
-    pub unknown: u64,
+    pub unknown: Left,
+}
+
+/// Changes that are left out for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Left {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<u8>,
+    /// What has failed there, if anything has.
+    pub why: Option<crate::sys::Error>,
+}
+
+impl Left {
+    fn add(&mut self, path: &[u8], why: Option<crate::sys::Error>) {
+        if self.count == 0 {
+            (self.first, self.why) = (path.to_vec(), why);
+        }
+        self.count += 1;
+    }
 }
 
 /// Write `diff`, made of `tree`, to `out`, a change at a time.
@@ -36,7 +56,7 @@ pub fn patch(tree: &Tree, diff: &Diff, out: &mut dyn FnMut(&[u8])) -> Result<Lef
         let path = raw.unwrap_or_else(|| change.path.clone().into_bytes());
         let git = path.starts_with(b"/") || path.split(|b| *b == b'/').any(|part| part == b".git");
         match git {
-            true => writer.left.git += 1,
+            true => writer.left.git.add(&path, None),
             false => writer.change(change, &path).map_err(|e| not_compared(tree, layer, e))?,
         }
     }
@@ -57,7 +77,7 @@ impl Writer<'_> {
         let gone = matches!(change.status.as_str(), "deleted" | "type_changed");
         if change.old_kind.as_deref() == Some("directory") && gone {
             match hides {
-                true => self.left.unknown += 1,
+                true => self.left.unknown.add(path, None),
                 false => self.all_gone(path, 0)?,
             }
         }
@@ -69,7 +89,9 @@ impl Writer<'_> {
             "deleted" => None,
             _ => self.side(true, path),
         };
-        self.left.directories += u64::from(change.status == "added" && change.kind == "directory");
+        if change.status == "added" && change.kind == "directory" {
+            self.left.directories.add(path, None);
+        }
         self.put(path, old.as_ref(), new.as_ref());
         Ok(())
     }
@@ -82,8 +104,8 @@ impl Writer<'_> {
             match read(dir, path) {
                 Ok(None) => {}
                 Ok(entry) => return entry,
-                Err(_) => {
-                    self.left.unknown += 1;
+                Err(e) => {
+                    self.left.unknown.add(path, Some(e));
                     return None;
                 }
             }
@@ -92,8 +114,9 @@ impl Writer<'_> {
     }
 
     fn put(&mut self, path: &[u8], old: Option<&Entry>, new: Option<&Entry>) {
-        let large = [old, new].into_iter().flatten().any(|e| e.content.is_none());
-        self.left.large += u64::from(large);
+        if [old, new].into_iter().flatten().any(|e| e.content.is_none()) {
+            self.left.large.add(path, None);
+        }
         let mut text = Vec::new();
         append(&mut text, path, old, new);
         (self.out)(&text);
@@ -101,12 +124,15 @@ impl Writer<'_> {
 
     /// A directory of the host is gone: so is each file in it.
     fn all_gone(&mut self, path: &[u8], depth: usize) -> crate::sys::Result<()> {
-        let Ok(dir) = openat2::beneath(&self.host, path, For::Listing) else {
-            self.left.unknown += 1;
-            return Ok(());
+        let dir = match openat2::beneath(&self.host, path, For::Listing) {
+            Ok(dir) => dir,
+            Err(e) => {
+                self.left.unknown.add(path, Some(e));
+                return Ok(());
+            }
         };
         if depth > DEPTH {
-            self.left.unknown += 1;
+            self.left.unknown.add(path, None);
             return Ok(());
         }
         let mut names = Vec::new();
@@ -115,7 +141,7 @@ impl Writer<'_> {
         for name in names {
             let below = [path, b"/", &name].concat();
             match at::stat_opt(&dir, &name)?.map(|meta| meta.kind) {
-                Some(FileKind::Dir) if name == b".git" => self.left.git += 1,
+                Some(FileKind::Dir) if name == b".git" => self.left.git.add(&below, None),
                 Some(FileKind::Dir) => self.all_gone(&below, depth + 1)?,
                 Some(_) => {
                     let old = self.side(false, &below);

@@ -19,6 +19,7 @@ use super::order::{Answer, Given, Hands, Order, Sent};
 use super::wire::Fail;
 use super::{Base, Error, Held, Meant, Result, Target};
 use crate::base::id::{Id, Kind};
+use crate::jail::cwd::unlock_workspace;
 use crate::jail::join::Live;
 use crate::monitor::{Monitor, Silent};
 use crate::ops::exec::{self, NotLive, live};
@@ -108,7 +109,7 @@ fn find(word: &OsStr, monitor: &dyn Monitor) -> Result<Option<Jail>> {
     }
     let failed = |e: exec::Error| match e {
         exec::Error::NotLive(e) => Error::NotLive(e),
-        e => Error::Asked(e.to_string()),
+        e => Error::Jail(Box::new(e)),
     };
     let dir = live::dir(&state, id).map_err(failed)?;
     let Some(live) = live::find(&state, id, &dir, &title).map_err(failed)? else { return Ok(None) };
@@ -215,6 +216,9 @@ fn open(told: &Told) -> Result<Target> {
     let mut places = Vec::new();
     for (n, (at, mount)) in told.places.iter().enumerate() {
         let path: Vec<u8> = at.iter().flat_map(|c| [b"/", c.as_slice()].concat()).collect();
+        if n == 0 {
+            unlock_workspace();
+        }
         match openat2::absolute(&path, For::Listing) {
             Ok(dir) => places.push(Place { at: at.clone(), stack: Stack::plain(dir), mount: mount.clone() }),
             Err(e) if n == 0 => return Err(view::Error::sys("open", &path)(e).into()),

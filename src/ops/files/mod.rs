@@ -12,7 +12,7 @@ use crate::base::id::{Id, Kind};
 use crate::base::text;
 use crate::jail::spec::{AGENT, RANGE_BASE, RANGE_COUNT};
 use crate::monitor::Monitor;
-use crate::ops::exec::{NotLive, again::last, live, mounts::Mounted};
+use crate::ops::exec::{self, NotLive, again::last, live, mounts::Mounted};
 use crate::ops::{changes, volumes, workspaces};
 use crate::schema::files::{FORMAT, Failed, File, FormatVersion, Name};
 use crate::schema::jail::bytes64;
@@ -97,6 +97,9 @@ pub enum Error {
     /// The jail that is at work in it cannot be asked.
     #[error(transparent)]
     NotLive(#[from] NotLive),
+    /// Whether one is cannot be told.
+    #[error(transparent)]
+    Jail(Box<exec::Error>),
     /// A jail is at work in it, and holds in its memory what it writes.
     #[error("what is written in `{0}` is in the memory of its jail until that ends (storage memory)")]
     InMemory(String),

@@ -57,6 +57,7 @@ impl From<Error> for Fail {
             | Error::InMemory(_)
             | Error::Volume(_)
             | Error::NotLive(_)
+            | Error::Jail(_)
             | Error::Unsure { .. }
             | Error::Baseless { .. }
             | Error::Undone { .. } => Fail::Other(e.to_string()),

@@ -151,7 +151,10 @@ fn pour(from: &mut dyn Read, to: &mut fs::File, hash: &mut blake3::Hasher, path:
         };
         let bytes = block.get(..n).unwrap_or_default();
         hash.update(bytes);
-        to.write_all(bytes).map_err(|source| Error::Host { what: "write", name: text::os(path), source })?;
+        to.write_all(bytes).map_err(|e| {
+            let source = crate::sys::Error::new("write", "", crate::sys::errno(&e));
+            view::Error::sys("write", path.as_bytes())(source)
+        })?;
         sum += n as u64;
     }
 }

@@ -177,8 +177,14 @@ fn stop(found: &Found) -> Result<bool, exec::Error> {
 pub(super) fn changes(work: &mut Work<'_>) {
     // Whoever keeps changes may be at it: then this is done.
     let wait = if work.until.is_some() { Duration::ZERO } else { Duration::from_secs(10) };
-    let turn = trees::take_turn(work.state, wait);
-    let Some(Some(_turn)) = work.tried("keep.lock", turn) else { return };
+    let _turn = match trees::take_turn(work.state, wait) {
+        // Nobody changes anything there.
+        Err(e) if work.dry && e.is_read_only() => None,
+        turn => match work.tried("keep.lock", turn) {
+            Some(Some(turn)) => Some(turn),
+            _ => return,
+        },
+    };
     let gone = keep::beyond(work.state, &work.keep, !work.dry);
     for beyond in work.tried("trees", gone).unwrap_or_default() {
         let name = beyond.id.to_string();

@@ -33,8 +33,9 @@ pub(super) fn collect(work: &mut Work<'_>) {
 fn swept(work: &mut Work<'_>) {
     let (state, dry, monitor) = (work.state, work.dry, work.monitor);
     let run = ledger::read(state, monitor, |ledger| Ok((runs::run(ledger)?, ledger.is_durable())));
-    // What cannot be told to run is not judged.
-    let Some((run, true)) = work.tried("ledger.db", run) else {
+    // What cannot be told to run is not judged; who only looks has the locks to tell it by.
+    let run = work.tried("ledger.db", run);
+    let Some((run, _)) = run.filter(|(_, durable)| *durable || dry) else {
         work.no_ledger = true;
         return;
     };
@@ -51,11 +52,11 @@ fn swept(work: &mut Work<'_>) {
         let why = if leftover { "half made or half removed" } else { "nothing in it, and its run has ended" };
         work.took("leftover", name, bytes, why);
     }
-    if !dry {
-        match pause::sweep(state, &|id| run.jails.contains(&id)) {
-            0 => {}
-            n => work.took("group", format!("{n} control groups"), None, "their aj has ended"),
-        }
+    let groups = if dry { pause::left() } else { pause::sweep(state, &|id| run.jails.contains(&id)) };
+    match groups {
+        0 => {}
+        1 => work.took("group", "1 control group", None, "its aj has ended"),
+        n => work.took("group", format!("{n} control groups"), None, "their aj has ended"),
     }
 }
 

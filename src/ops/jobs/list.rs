@@ -119,6 +119,7 @@ fn view(home: &Home, record: &Record) -> Job {
         restarts: record.runs.saturating_sub(1),
         pid: status.is_running().then_some(record.supervisor.pid),
         jail_id: record.jail,
+        init: record.init.as_ref().filter(|_| status.is_running()).map(|init| init.pid),
     }
 }
 

@@ -63,6 +63,14 @@ pub struct Request {
     pub log_max: u64,
 }
 
+impl Request {
+    /// Whether it has a path of the caller's that begins at his current directory.
+    fn has_relative(&self) -> bool {
+        let shown = self.flags.ro.iter().chain(&self.flags.rw).map(|dir| &dir.value);
+        self.here || shown.chain(&self.env_files).chain(&self.root_dir).any(|path| path.is_relative())
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub enum Started {
@@ -88,7 +96,11 @@ pub(super) enum Word {
 
 /// Start a job.
 pub fn start(request: Request) -> Result<Started, Error> {
-    let dir = current_dir()?;
+    let dir = match current_dir() {
+        // In a workspace it is needed for paths only.
+        Err(_) if request.workspace.is_some() && !request.has_relative() => PathBuf::from("/"),
+        dir => dir?,
+    };
     let state = StateDir::open()?;
     let filed = filed(&state, &dir, request)?;
     let home = {

@@ -129,6 +129,11 @@ pub enum Error {
         /// What it was a fork of.
         parent: Id,
     },
+    /// A fork and the workspace that is to have its changes are one.
+    #[error(
+        "workspace `{0}` cannot become itself: name a fork of it, or another workspace to have its changes"
+    )]
+    Itself(String),
     /// They lie over different directories.
     #[error("workspace `{child}` cannot become `{parent}`: they do not lie over the same directory")]
     Unrelated {

@@ -20,7 +20,10 @@ pub fn promote(child: &Found, into: Option<Found>, overwrite: bool) -> Result<Wo
     let state = &child.state;
     let unrelated =
         || Error::Unrelated { child: child.name().to_string(), parent: parent.name().to_string() };
-    if parent.id() == child.id() || !have_one_base(&parent.filed.record, &child.filed.record) {
+    if parent.id() == child.id() {
+        return Err(Error::Itself(child.name().to_string()));
+    }
+    if !have_one_base(&parent.filed.record, &child.filed.record) {
         return Err(unrelated());
     }
     // In one order, so that two of us never wait for each other: nobody waits at all.

@@ -372,7 +372,10 @@ pub fn release(state: &StateDir) -> Result<()> {
 
 /// Layers that no workspace stands on, by name, as far as that can be told.
 pub fn unused_layers(state: &StateDir) -> Result<Vec<String>> {
-    let _turn = take_turn(state)?;
+    let _turn = match take_turn(state) {
+        Err(e) if e.is_read_only() => None,
+        turn => Some(turn?),
+    };
     let Some((dir, used)) = used(state)? else { return Ok(Vec::new()) };
     let path = state.path().join(DIR);
     let names = dirfd::names(&dir).map_err(|e| Error::call("readdir", &path, e))?;

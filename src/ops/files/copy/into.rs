@@ -77,6 +77,11 @@ impl<'a> Sink<'a> {
         Ok((ready, name.to_vec()))
     }
 
+    /// `path` as an error says it: of what is copied as a whole, where it goes.
+    fn said(&self, path: &[u8]) -> Vec<u8> {
+        if path.is_empty() { self.top.clone() } else { path.to_vec() }
+    }
+
     fn done(&mut self, path: &[u8], dir: Dir) {
         let whole = if path.is_empty() { self.top.clone() } else { join(&self.top, path) };
         self.last = Some((view::split(&whole).0.to_vec(), dir));
@@ -118,9 +123,10 @@ impl<'a> Sink<'a> {
             return Ok(false);
         }
         let staged = self.editor.stage(&dir)?;
-        let bytes = fill(&staged.fd).map_err(view::Error::sys("write", path))?;
+        let said = self.said(path);
+        let bytes = fill(&staged.fd).map_err(view::Error::sys("write", &said))?;
         let mode = self.options.mode.unwrap_or(mode);
-        self.editor.file((&dir, &name), &staged, (mode, mtime), None, path)?;
+        self.editor.file((&dir, &name), &staged, (mode, mtime), None, &said)?;
         self.sum.0.files += 1;
         self.sum.0.bytes += bytes;
         self.done(path, dir);
