@@ -184,6 +184,14 @@ fn as_many_processes_as_the_kernel_has_numbers_for_can_be_asked_for() {
     assert!(ran.fate == 125 && ran.err.contains("is more than 4194304"), "{ran:?}");
 }
 
+#[test]
+fn a_limit_that_no_program_starts_with_is_called_so() {
+    let Some(yard) = Yard::new() else { return };
+    let Some(_) = held(&yard) else { return };
+    let ran = said(&mut yard.exec(["--mem", "1"], ["true"]));
+    assert!(ran.fate != 0 && ran.err.contains("no program starts with so little"), "{ran:?}");
+}
+
 /// Where no group counts them, what is said of one tells: on stderr, on stdout with it, on a terminal.
 #[test]
 fn a_refused_fork_is_told_wherever_its_message_went() {

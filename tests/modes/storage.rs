@@ -421,7 +421,14 @@ fn what_one_caller_may_not_do_is_not_remembered_for_the_next() {
     let without = ["--inh-caps=-sys_admin", "--bounding-set=-sys_admin"];
     let ran = p.command("setpriv").args(without).arg(aj()).args(["exec", "--", "cat", "f"]).output().unwrap();
     let ran = Ran::from(ran);
-    println!("{ran:#?}");
+    let why = "as root without CAP_SYS_ADMIN";
+    assert!(ran.stderr.contains(why) || !ran.stderr.contains("private copy"), "{ran:#?}");
     let ran = p.runs(&["--json", "exec", "--", "true"]);
     assert_eq!(super::json(&ran, "/policy/storage"), "disk", "{ran:#?}");
+    assert!(!ran.stderr.contains(why), "{ran:#?}");
+    let none = ["--inh-caps=-all", "--bounding-set=-all"];
+    let ran =
+        Ran::from(p.command("setpriv").args(none).arg(aj()).args(["exec", "--", "true"]).output().unwrap());
+    assert_eq!(ran.code, Some(125), "{ran:#?}");
+    assert!(ran.stderr.contains("this root lacks some"), "{ran:#?}");
 }

@@ -20,7 +20,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use super::Error;
 use crate::base::{clock, size, text};
 use crate::host::cause::is_overlay;
-use crate::host::read::file_system;
+use crate::host::read::{file_system, root_without_mounts};
 use crate::jail::plan::Plan;
 use crate::jail::spec::{Spec, Storage};
 use crate::policy::settings::{self as policy, Access, Settings};
@@ -245,10 +245,11 @@ pub(super) fn line(spec: &Spec, state: &StateDir, settings: &Settings) -> Option
             if settings.disk == Some(spec.tmp) { "--disk" } else { "--tmp" },
         )),
         Storage::Copy if spec.access == Access::Overlay => Some(format!(
-            "storage copy: no overlay over `{}` can be had here ({}), so the command worked on a private copy \
+            "storage copy: no overlay over `{}` can be had here ({}{}), so the command worked on a private copy \
              of it, made at its start",
             text::os(&spec.workspace),
             file_system(&spec.workspace).map_or_else(|| "a file system".to_owned(), |(kind, _)| kind),
+            if root_without_mounts() { ", as root without CAP_SYS_ADMIN" } else { "" },
         )),
         Storage::Disk | Storage::Memory | Storage::Copy => None,
     }
