@@ -432,3 +432,14 @@ fn what_one_caller_may_not_do_is_not_remembered_for_the_next() {
     assert_eq!(ran.code, Some(125), "{ran:#?}");
     assert!(ran.stderr.contains("this root lacks some"), "{ran:#?}");
 }
+
+#[test]
+fn memory_that_is_asked_for_and_has_no_use_is_told() {
+    let Some(p) = Project::in_jails() else { return };
+    for access in ["--rw", "--ro"] {
+        let ran = p.runs(&["exec", "--storage", "memory", access, "--", "true"]);
+        assert!(ran.stderr.contains("`--storage memory` has no effect on the directory"), "{ran:#?}");
+        assert_eq!(p.runs(&["exec", access, "--", "true"]).stderr, "");
+    }
+    assert_eq!(p.runs(&["exec", "--storage", "memory", "--", "true"]).stderr, "");
+}

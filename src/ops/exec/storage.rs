@@ -23,6 +23,8 @@ use crate::host::cause::is_overlay;
 use crate::host::read::{file_system, root_without_mounts};
 use crate::jail::plan::Plan;
 use crate::jail::spec::{Spec, Storage};
+use crate::policy::key::Key;
+use crate::policy::resolve::{Origin, Resolved};
 use crate::policy::settings::{self as policy, Access, Settings};
 use crate::schema::jail::Outcome;
 use crate::store::layout::StateDir;
@@ -87,6 +89,19 @@ pub(super) fn known(state: &StateDir, workspace: &Metadata, storage: policy::Sto
         Storage::Disk => asked(storage),
         worked => worked,
     }
+}
+
+/// A line for who asks for it where nothing of the directory is kept apart.
+pub(super) fn idle(resolved: &Resolved) -> Option<String> {
+    let s = &resolved.settings;
+    let named = resolved.origin(Key::Storage) == Some(Origin::Flag);
+    let why = match s.access {
+        Access::Overlay => return None,
+        Access::Rw => "with `--rw` the command writes to it for real",
+        Access::Ro => "with `--ro` the command writes nothing to it",
+    };
+    let memory = named && s.storage == policy::Storage::Memory;
+    memory.then(|| format!("`--storage memory` has no effect on the directory: {why}"))
 }
 
 /// What to try before a run is refused, if it began with what worked the last time.
