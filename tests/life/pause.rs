@@ -253,10 +253,10 @@ fn what_a_killed_pause_has_frozen_dies_with_its_aj() {
 fn a_jail_is_resumed_where_its_record_cannot_be_written() {
     let Some(yard) = Yard::new() else { return };
     let script = r#"
-        mkdir -p "$AJ_STATE_DIR"
+        mkdir -p -m 700 "$AJ_STATE_DIR"
         [ "$FULL" ] && { mount -t tmpfs -o size=8m,mode=700 t "$AJ_STATE_DIR" || exit 99; }
         "$AJ" exec --timeout 3s --grace 0s -- sh -c 'while :; do echo >> ticks; sleep .02; done' & aj=$!
-        until [ -s "$AJ_STATE_DIR"/trees/*/upper/ticks ]; do sleep .05; done
+        for i in $(seq 200); do [ -s "$AJ_STATE_DIR"/trees/*/upper/ticks ] && break; sleep .05; done
         "$AJ" pause @ || exit 1
         sleep 1
         [ "$FULL" ] && { head -c 9M /dev/zero > "$AJ_STATE_DIR/fill"; df "$AJ_STATE_DIR" >&2; }
