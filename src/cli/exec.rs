@@ -450,6 +450,9 @@ fn finish(
     Ok(Exit(code))
 }
 
+/// Bytes of memory that no program starts with: pages of its own and tables of the kernel's.
+const LEAST_MEMORY: u64 = 1 << 20;
+
 fn say_why(ui: &Ui, report: &Report) {
     let (ended, policy) = (&report.ended, &report.policy);
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), size::human);
@@ -463,10 +466,14 @@ fn say_why(ui: &Ui, report: &Report) {
             policy.limits_by,
         )),
         Outcome::OutOfMemory => ui.status(&format!(
-            "the command was killed: it used more memory than its limit of {} (most {}, by {}); more: `--mem SIZE`",
+            "the command was killed: it used more memory than its limit of {} (most {}, by {}); {}",
             size(policy.mem),
             size(ended.peak_memory),
             policy.limits_by,
+            match policy.mem {
+                Some(limit) if limit < LEAST_MEMORY => "no program starts with so little: `--mem 64M`",
+                _ => "more: `--mem SIZE`",
+            },
         )),
         Outcome::Signaled { .. } if ended.over_disk => ui.status(&format!(
             "the command was killed: it had written more to disk than its limit of {}; more: `--disk SIZE`",

@@ -131,7 +131,8 @@ pub struct PolicyArgs {
     /// Size of /tmp, home and /dev/shm together
     #[arg(long, value_name = "SIZE", value_parser = value::size_value, help_heading = "Resources")]
     pub tmp: Option<u64>,
-    /// What is written to disk in all: the changes of the workspace and of caches (10G; `none`)
+    /// What is written to disk in all: the changes of the workspace and of caches (10G; `none`). Where only
+    /// watching holds it, files that have lost their name while they are open are not seen
     #[arg(long, value_name = "SIZE", value_parser = limit(value::size_limit), help_heading = "Resources")]
     pub disk: Option<Limit<u64>>,
     /// Where the changes are while the command runs: `disk` (where the state directory can hold them), or

@@ -137,6 +137,11 @@ fails is an error with code 125. Where no overlay at all can be had, the command
 private copy of the tree, made at its start. Either is said on stderr, and recorded as `storage`;
 what a run changed is lost with it when aj itself is killed (SIGKILL) in the middle.
 
+--disk is held by a quota of the state directory's file system (root, where there are project
+quotas) or by the size of the tmpfs (--storage memory). Elsewhere what is written is watched, and
+the jail killed when it is over: a file that was unlinked while it is open has no name, is not seen
+and takes room until it is closed. `aj doctor` says which it would be, `disk_by` which it was.
+
 How much is kept of what runs changed is said by [keep] in the user's config.toml alone, because
 it is about all projects: trees = 20, size = \"2G\" (on the disk, together), age = \"7d\" since the
 last run in them; `none` is no bound. A run that keeps its changes removes what is beyond, older

@@ -59,6 +59,8 @@ pub enum Cause {
     TooManyLayers,
     /// Landlock is built in but not switched on.
     LandlockOff,
+    /// Root that somebody has taken capabilities from.
+    WeakRoot,
 }
 
 /// What to do about `step` (call and `argument`, as pid 1 sends it) having failed with `errno` (by
@@ -117,6 +119,26 @@ pub fn texts(causes: &[Cause], machine: &Machine) -> Vec<String> {
 
 /// Why `step` failed with `errno`, the likeliest first.
 pub fn causes(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
+    // What is done to files and processes outside of the jail takes capabilities of the namespace around it.
+    const OUTSIDE: [&str; 7] = [
+        "mount_setattr(idmap)",
+        "open_tree",
+        "write setgroups",
+        "write uid_map",
+        "write gid_map",
+        "chown",
+        "fchown",
+    ];
+    let mut all = likely(step, errno, m);
+    let call = step.split_once(" `").map_or(step, |(call, _)| call);
+    if m.weak_root && matches!(errno, "EPERM" | "EACCES") && OUTSIDE.contains(&call) {
+        all.retain(|cause| *cause != Cause::NoIdmap);
+        all.insert(0, Cause::WeakRoot);
+    }
+    all
+}
+
+fn likely(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
     let (call, on) = match step.split_once(" `") {
         Some((call, rest)) => (call, rest.strip_suffix('`').unwrap_or(rest)),
         None => (step, ""),
@@ -135,6 +157,7 @@ pub fn causes(step: &str, errno: &str, m: &Machine) -> Vec<Cause> {
         ("seccomp", "EINVAL") => vec![Cause::Missing("CONFIG_SECCOMP_FILTER")],
         ("clone" | "fork", "EAGAIN") => vec![Cause::ProcessLimit],
         ("pidfd_open" | "pidfd_send_signal", "ENOSYS") => kernel((5, 3), m),
+        ("openat2", "ENOSYS") => kernel((5, 6), m),
         ("close_range", "ENOSYS") => kernel((5, 9), m),
         ("mount_setattr(idmap)", "EINVAL" | "EOPNOTSUPP") => vec![Cause::NoIdmap],
         ("mount_setattr(idmap)", "EPERM") if !m.has_range || !m.initial_userns => vec![Cause::LimitedRoot],

@@ -23,6 +23,7 @@ fn each_step_that_pid_1_reports_has_its_causes() {
     let root = Machine { uid: 0, ..plain() };
     let masked = Machine { proc_masks: vec!["/proc/kcore".into()], ..docker.clone() };
     let nested = Machine { initial_userns: false, max_user_namespaces: Some(2_147_483_647), ..plain() };
+    let weak_root = Machine { weak_root: true, ..root.clone() };
     let small_root = Machine { has_range: false, initial_userns: false, ..root.clone() };
     let table: &[(&str, &str, &Machine, &[Cause])] = &[
         ("clone3 `new namespaces`", "ENOSPC", &plain(), &[Cause::NamespaceLimit(None)]),
@@ -47,6 +48,13 @@ fn each_step_that_pid_1_reports_has_its_causes() {
         ("fsmount `tmpfs`", "EACCES", &ubuntu, &[Cause::AppArmorUserns]),
         ("fsopen", "EPERM", &docker, &[Cause::Confined]),
         ("fsopen", "ENOSYS", &old, &[Cause::OldKernel(5, 12)]),
+        ("openat2 `/s`", "ENOSYS", &docker, &[Cause::Confined]),
+        ("openat2 `/s`", "ENOSYS", &Machine { seccomp: 2, ..plain() }, &[Cause::Confined]),
+        ("openat2 `/s`", "ENOSYS", &Machine { kernel: "5.4.0".into(), ..plain() }, &[Cause::OldKernel(5, 6)]),
+        ("mount_setattr(idmap) `/p`", "EPERM", &weak_root, &[Cause::WeakRoot]),
+        ("open_tree `/p`", "EPERM", &weak_root, &[Cause::WeakRoot]),
+        ("fchown `pipe`", "EPERM", &weak_root, &[Cause::WeakRoot]),
+        ("fchown `pipe`", "EPERM", &root, &[]),
         ("mount_setattr `/usr`", "ENOSYS", &docker, &[Cause::Confined]),
         ("fsmount `proc`", "EPERM", &masked, &[Cause::MaskedProc]),
         ("fsmount `proc`", "EPERM", &ubuntu, &[Cause::AppArmorUserns]),
@@ -113,6 +121,7 @@ fn every_known_cause_has_a_fix_and_fixes_are_not_repeated() {
         Cause::NoSpace,
         Cause::TooManyLayers,
         Cause::LandlockOff,
+        Cause::WeakRoot,
     ];
     let containers = [
         None,

@@ -153,6 +153,9 @@ pub struct Machine {
     pub exe: Option<PathBuf>,
     /// The soft limit of the stack in bytes (`ulimit -s`).
     pub stack: Option<u64>,
+    /// Root without capabilities that it needs for jails.
+    #[serde(default)]
+    pub weak_root: bool,
 }
 
 impl Machine {

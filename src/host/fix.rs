@@ -97,6 +97,11 @@ pub(super) fn of(cause: Cause, m: &Machine) -> Vec<String> {
             "add `landlock` to the security modules on the kernel's command line: `lsm=landlock,{}`",
             m.lsm.as_deref().unwrap_or("lockdown,yama,integrity,apparmor,bpf")
         )],
+        Cause::WeakRoot => vec![
+            "run aj as an ordinary user, or as root with all of its capabilities: this root lacks some that jails \
+             of root are made with (`grep CapEff /proc/self/status`)"
+                .to_owned(),
+        ],
     }
 }
 

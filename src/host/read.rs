@@ -70,12 +70,29 @@ pub fn machine(range: (u32, u32)) -> Machine {
     for line in bytes("/proc/self/status").unwrap_or_default().split(|b| *b == b'\n') {
         let line = String::from_utf8_lossy(line);
         match line.split_once(':').map(|(k, v)| (k, v.trim())) {
+            Some(("CapEff", set)) => machine.weak_root = machine.uid == 0 && lacks(set, &FOR_JAILS),
             Some(("Seccomp", mode)) => machine.seccomp = mode.parse().unwrap_or(0),
             Some(("NoNewPrivs", set)) => machine.no_new_privs = set == "1",
             _ => {}
         }
     }
     machine
+}
+
+/// What a jail of root is made with: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN.
+const FOR_JAILS: [u32; 5] = [0, 1, 6, 7, SYS_ADMIN];
+const SYS_ADMIN: u32 = 21;
+
+fn lacks(set: &str, capabilities: &[u32]) -> bool {
+    u64::from_str_radix(set, 16).is_ok_and(|set| capabilities.iter().any(|n| set & (1 << n) == 0))
+}
+
+/// Whether this is root that may mount nothing.
+pub fn root_without_mounts() -> bool {
+    let status = bytes("/proc/self/status").unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    nix::unistd::geteuid().is_root() && set.is_some_and(|set| lacks(set.trim(), &[SYS_ADMIN]))
 }
 
 /// Type of the file system that `path` lies in, and whether its mount is read-only.

@@ -312,7 +312,7 @@ impl Limits {
             group.write("cpu.max", &format!("{} {PERIOD}", millis * PERIOD / 1000))?;
         }
         if let Some(n) = self.wants.pids.filter(|_| group.has("pids.max")) {
-            group.set("pids.max", n.saturating_add(1))?;
+            group.set("pids.max", with_init(n))?;
         }
         let rate = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
         if self.wants.hard().contains(&Controller::Io) {
@@ -497,6 +497,11 @@ const FEW: usize = 64;
 /// Microseconds in which a quota of processor time is given out.
 const PERIOD: u64 = 100_000;
 
+/// `n` processes and pid 1. The kernel refuses more than its `PID_MAX_LIMIT`, which may be asked for.
+fn with_init(n: u64) -> u64 {
+    n.saturating_add(1).min(4_194_304)
+}
+
 /// Without swap in the kernel or in its groups there is nothing to limit, unless there is swap all the same.
 fn no_swap(done: Result<()>) -> Result<()> {
     match done {
@@ -532,7 +537,7 @@ fn apply_v1(wants: &Wants, controller: Option<Controller>, group: &Group) -> Res
         }
         Some(Controller::Pids) => {
             if let Some(n) = wants.pids {
-                group.set("pids.max", n.saturating_add(1))?;
+                group.set("pids.max", with_init(n))?;
             }
         }
         Some(Controller::Io) => {

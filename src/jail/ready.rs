@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use nix::libc;
 
+use crate::base::text;
+use crate::sys;
+
 /// A ready-made directory. It stays as long as somebody holds one of these.
 #[derive(Debug)]
 pub struct Ready {
@@ -22,13 +25,31 @@ pub struct Ready {
 
 /// The directory at `path`, if there is one and it is not on its way out.
 pub(super) fn hold(path: &Path) -> Option<Ready> {
+    try_hold(path).ok()
+}
+
+fn try_hold(path: &Path) -> io::Result<Ready> {
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let held = fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
-    held.try_lock_shared().ok()?;
+    let held = fs::File::options().read(true).custom_flags(flags).open(path)?;
+    held.try_lock_shared().map_err(|e| why_not(path, e))?;
     // It may have been removed between the two calls.
     let same = |m: fs::Metadata, n: fs::Metadata| (m.dev(), m.ino()) == (n.dev(), n.ino());
     let there = fs::symlink_metadata(path).ok().zip(held.metadata().ok()).is_some_and(|(m, n)| same(m, n));
-    there.then(|| Ready { path: path.to_owned(), _held: held })
+    if there { Ok(Ready { path: path.to_owned(), _held: held }) } else { Err(removed()) }
+}
+
+fn removed() -> io::Error {
+    io::Error::other("it was removed while it was being made")
+}
+
+/// Whoever removes one holds it alone. Anything else is a file system that has no such locks, or a filter.
+fn why_not(path: &Path, e: fs::TryLockError) -> io::Error {
+    match e {
+        fs::TryLockError::WouldBlock => removed(),
+        fs::TryLockError::Error(e) => {
+            io::Error::other(sys::Error::new("flock", text::os(path), sys::errno(&e)))
+        }
+    }
 }
 
 /// Make the directory `name`, which is of `kind`, in `cache`; of the others of that kind, the newest
@@ -57,7 +78,7 @@ pub(super) fn make(
         drop(fs::remove_dir_all(&temporary));
     }
     made?;
-    let ready = hold(&path).ok_or_else(|| io::Error::other("it was removed while it was being made"))?;
+    let ready = try_hold(&path)?;
     remove_others(cache, kind, &path, kept);
     Ok(ready)
 }
@@ -232,6 +253,14 @@ mod tests {
         drop(held);
         assert_eq!(names(collect(cache.path(), second, true)), ["etc-0"]);
         assert!(cache.path().join("other-1").exists());
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_had_is_not_said_to_be_a_removal() {
+        let why = |e| why_not(Path::new("/s/etc-1"), e).to_string();
+        assert_eq!(why(fs::TryLockError::WouldBlock), removed().to_string());
+        let told = why(fs::TryLockError::Error(io::Error::from_raw_os_error(libc::ENOLCK)));
+        assert!(told.contains("flock `/s/etc-1`") && told.contains("ENOLCK"), "{told}");
     }
 
     #[test]

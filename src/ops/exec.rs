@@ -71,6 +71,7 @@ use born::Start;
 use prepare::{How, Prepared, prepare};
 use relay::Relay;
 use seat::Seat;
+use storage::Tried;
 
 pub use crate::host::gpu::Missing as NoGpu;
 pub use caller::{Watcher, die_of, restore_terminal, say_within};
@@ -236,7 +237,7 @@ pub fn exec(request: &Request, watcher: &mut dyn Watcher) -> Result<Report, Erro
     loop {
         match attempt(request, watcher, umask, (tried, lite))? {
             Attempt::Done(report) => return Ok(*report),
-            Attempt::Again(storage) => tried = Some(storage),
+            Attempt::Again(with) => tried = Some(with.after(tried)),
             Attempt::Lite => (tried, lite) = (None, true),
         }
     }
@@ -247,7 +248,7 @@ enum Attempt {
     /// It ran, or cannot run.
     Done(Box<Report>),
     /// Nothing ran, and the jail could be made with this.
-    Again(Storage),
+    Again(Tried),
     /// Nothing ran, and the user puts up with a jail without namespaces.
     Lite,
 }
@@ -256,7 +257,7 @@ fn attempt(
     request: &Request,
     watcher: &mut dyn Watcher,
     umask: Mode,
-    (tried, lite): (Option<Storage>, bool),
+    (tried, lite): (Option<Tried>, bool),
 ) -> Result<Attempt, Error> {
     let status = streams::inherited(request.status_fd)?;
     let mut warnings = Vec::new();
@@ -295,7 +296,8 @@ fn attempt(
     let birth = start.birth();
     let ids = birth.ids;
     let meta = place.meta.clone();
-    let how = How { id, storage: tried, birth, limits: &limits, umask: umask.bits() };
+    let how =
+        How { id, storage: tried.map(|tried| tried.storage), birth, limits: &limits, umask: umask.bits() };
     let in_it = (older.as_ref(), seat.as_ref());
     let prepared = prepare(request, &resolved, place, in_it, how, &mut warnings);
     let (born, prepared) = match start.with(prepared) {
@@ -361,7 +363,7 @@ fn attempt(
             let ended = held.abandon();
             discard(tree, &state);
             ended.map_err(Error::Launch)?;
-            return Err(e);
+            return storage::doubt(&spec, settings, tried, lite).map(Attempt::Again).ok_or(e);
         }
     };
     let released = match held.release(&plan, !spec::test_takes("own-overlays")) {
@@ -432,7 +434,7 @@ fn attempt(
     }
     let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
     let next = match (storage::next(&spec, &ended.outcome), &in_the_way) {
-        (Some(storage), None) => Some(Attempt::Again(storage)),
+        (Some(with), None) => Some(Attempt::Again(with)),
         _ if !lite && lite::may_follow_end(settings, &ended.outcome, ended.exec_failed) => {
             Some(Attempt::Lite)
         }
@@ -445,8 +447,8 @@ fn attempt(
         sys::signal::give_back();
         return Ok(next);
     }
-    if let Some(storage) = tried.filter(|_| mode::used(&ended).is_some()) {
-        storage::remember(&state, &meta, storage);
+    if let Some(tried) = tried.filter(|_| mode::used(&ended).is_some()) {
+        storage::remember(&state, &meta, settings.storage, tried);
     }
     let written = options.watch_disk.and_then(|_| relay.written());
     warnings.extend(limits::unseen(written, options.watch_disk, ended.over_disk));

@@ -1,6 +1,7 @@
 //! `aj pause` and `aj resume`: a running jail stands still and goes on, with its memory kept.
 
 use std::path::PathBuf;
+use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use crate::base::clock;
@@ -15,6 +16,7 @@ use crate::ops::workspaces::live;
 use crate::schema::jail::Start;
 use crate::schema::pause::{Done, FORMAT};
 use crate::store::alive;
+use crate::store::fault;
 use crate::store::layout::StateDir;
 use crate::store::paused::{self, How, Paused};
 use crate::sys::{self, pidfd, signal};
@@ -131,22 +133,26 @@ pub fn pause(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
     let mut last = None;
     for way in ways(&jail) {
         let began = Instant::now();
-        // Written first: whatever happens to us, the jail's aj and `aj resume` know what to undo.
+        // Written first: whatever happens to us, the jail's aj and `aj resume` know what to undo. And nothing
+        // stands still before its guard is there.
         let since_ms = Some(clock::monotonic_ms());
         let mut record = Paused { boot: boot.clone(), how: how(&way), since_ms, total_ms, brief: false };
         record.write(&state, jail.id)?;
-        let failed = match jail.freeze(&way) {
-            Ok(()) => match guard(&jail, &way) {
-                Ok(()) => return Ok(done(&jail, &record, true, ms(began.elapsed()))),
-                Err(why) => {
-                    jail.thaw(&way).map_err(|source| Error::Thaw { id: id(), source })?;
-                    goes_on(&state, &jail, &mut record)?;
-                    return Err(Error::Guard { id: id(), why });
-                }
-            },
+        let guard = match guard(&jail, &way) {
+            Ok(guard) => guard,
+            Err(why) => {
+                goes_on(&state, &jail, &mut record)?;
+                return Err(Error::Guard { id: id(), why });
+            }
+        };
+        let frozen = jail.freeze(&way);
+        fault::point();
+        let failed = match frozen {
+            Ok(()) => return Ok(done(&jail, &record, true, ms(began.elapsed()))),
             Err(e) => e,
         };
         jail.thaw(&way).map_err(|source| Error::Thaw { id: id(), source })?;
+        drop(guard);
         freeze::remove(&way);
         if jail.is_gone() {
             return ended();
@@ -186,10 +192,18 @@ pub fn resume(selector: &str, monitor: &dyn Monitor) -> Result<Done, Error> {
 }
 
 /// Note that a jail is no longer held. It may end before that is written, and its aj has then looked for what
-/// is to be forgotten before there was this.
+/// is to be forgotten before there was this. With what it says no longer true, a record that cannot be written
+/// anew is written over, and one that cannot be is removed: its time limit would never come, for want of room
+/// on a disk. Then the time limit counts the pause.
 fn goes_on(state: &StateDir, jail: &Jail, record: &mut Paused) -> Result<(), Error> {
     record.since_ms = None;
-    record.write(state, jail.id)?;
+    record.brief = false;
+    if let Err(e) = record.write(state, jail.id)
+        && record.overwrite(state, jail.id).is_err()
+        && !matches!(paused::forget(state, jail.id), Ok(()) | Err(nix::errno::Errno::ENOENT))
+    {
+        return Err(e.into());
+    }
     if jail.is_gone() {
         forget(state, jail.id);
     }
@@ -213,25 +227,27 @@ fn done(jail: &Jail, record: &Paused, changed: bool, took_ms: u64) -> Done {
 }
 
 /// Where a frozen process cannot even be killed (the freezer of cgroup v1), somebody has to let the jail
-/// die when its `aj` does: this program once more, for as long as the pause.
-fn guard(jail: &Jail, way: &Hold) -> Result<(), std::io::Error> {
+/// die when its `aj` does: this program once more, for as long as the pause. It looks whether the jail stands
+/// still once what is returned is closed, which it is when this process is killed as well.
+fn guard(jail: &Jail, way: &Hold) -> Result<Option<ChildStdin>, std::io::Error> {
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
-    let Hold::Freezer(path) = way else { return Ok(()) };
+    let Hold::Freezer(path) = way else { return Ok(None) };
     Command::new("/proc/self/exe")
         .arg0("aj")
         .args(["pause", "--guard", &jail.aj.to_string()])
         .arg(path)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/")
         .process_group(0)
         .spawn()
-        .map(drop)
+        .map(|child| child.stdin)
 }
 
-/// The guard: ends when the group is thawed or gone, and thaws it when the process `aj` has ended.
+/// The guard: when stdin ends whoever posted it has done what it could. It ends when the group is thawed or
+/// gone, and thaws it when the process `aj` has ended.
 pub fn guard_until(aj: i32, group: PathBuf) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -239,6 +255,7 @@ pub fn guard_until(aj: i32, group: PathBuf) {
     // Ctrl-C and the end of the terminal are meant for others.
     signal::take_over().ok();
     let process = pidfd::open(aj);
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
     let hold = Hold::Freezer(group);
     let Hold::Freezer(group) = &hold else { return };
     while freeze::is_frozen(group) {

@@ -84,6 +84,14 @@ pub enum Problem {
         /// Why not.
         why: ValueError,
     },
+    /// What a run is to insist on, where nobody reads it.
+    #[error("`{key}` stands outside of `{section}`, where it would be ignored: write it below `{section}`")]
+    Outside {
+        /// The key.
+        key: &'static str,
+        /// The section that it belongs to.
+        section: &'static str,
+    },
     /// A preset name that could not be typed after `--preset`.
     #[error("`{0}` cannot name a preset; use letters, digits, `-` and `_`")]
     PresetName(String),
@@ -187,7 +195,14 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                     file.presets.insert(name.to_owned(), layer);
                 }
             }
-            other => reader.unknown(other, span, "", ["defaults", "env", "keep", "limits", "presets"]),
+            other => {
+                reader.outside(
+                    other,
+                    span,
+                    "[defaults]",
+                    ["defaults", "env", "keep", "limits", "presets"],
+                )?;
+            }
         }
     }
     file.warnings = reader.finish();
@@ -209,7 +224,7 @@ pub fn parse_project(path: &str, bytes: &[u8]) -> Result<ProjectFile, FileError>
                 let table = reader.table("[jail]", value)?;
                 file.layer = reader.layer("[jail]", table, &Key::ALL)?;
             }
-            other => reader.unknown(other, name.span(), "", ["jail"]),
+            other => reader.outside(other, name.span(), "[jail]", ["jail"])?,
         }
     }
     file.warnings = reader.finish();

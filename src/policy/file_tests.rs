@@ -195,6 +195,18 @@ fn unknown_names_warn_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_setting_outside_of_its_section_is_not_passed_over() {
+    let file = project("mem = \"1G\"\n[jail]\ntimeout = \"1m\"\n").unwrap();
+    assert_eq!(file.warnings, ["aj.toml:1: `mem` outside of `[jail]` is ignored: write it below `[jail]`"]);
+    for text in ["require = [\"landlock\"]\n[jail]\n", "mode = \"full\"\n", "[mode]\n"] {
+        let e = project(text).unwrap_err().to_string();
+        assert!(e.starts_with("aj.toml:1: `") && e.ends_with("write it below `[jail]`"), "{e}");
+    }
+    let e = user("\nrequire = [\"landlock\"]\n").unwrap_err().to_string();
+    assert!(e.starts_with("config.toml:2: `require` stands outside of `[defaults]`"), "{e}");
+}
+
+#[test]
 fn a_hostile_file_makes_few_short_printable_complaints() {
     let many: String = (0..50_000).map(|i| format!("\"\\u001b]0;{i}\" = 1\n")).collect();
     let warnings = project(&format!("[jail]\n{many}")).unwrap().warnings;

@@ -102,6 +102,30 @@ impl<'a> Reader<'a> {
         self.unknown_of(name, span, section, &known);
     }
 
+    /// The same of a name outside of any section, which may be that of a setting. What a run is to insist on
+    /// is not passed over.
+    pub(super) fn outside<const N: usize>(
+        &mut self,
+        name: &str,
+        span: Range<usize>,
+        section: &'static str,
+        known: [&str; N],
+    ) -> Read<()> {
+        match Key::from_name(name) {
+            Some(key @ (Key::Require | Key::Mode)) => {
+                return Err(self.error(span, Problem::Outside { key: key.name(), section }));
+            }
+            Some(key) if self.warnings.len() < MOST_WARNINGS => self.warnings.push(format!(
+                "{}:{}: `{}` outside of `{section}` is ignored: write it below `{section}`",
+                self.file,
+                self.line(&span),
+                key.name()
+            )),
+            Some(_) | None => self.unknown(name, span, "", known),
+        }
+        Ok(())
+    }
+
     fn unknown_of(&mut self, name: &str, span: Range<usize>, section: &str, known: &[&str]) {
         if self.warnings.len() == MOST_WARNINGS {
             self.unsaid += 1;

@@ -74,6 +74,20 @@ impl Paused {
             .map_err(|e| Error::call("write", &state.path().join(DIR).join(id.as_str()), e))
     }
 
+    /// Put it in the place of a longer one, for which a full disk has room: the length stays as it is.
+    pub fn overwrite(&self, state: &StateDir, id: Id) -> Result<()> {
+        use std::os::unix::fs::{FileExt, OpenOptionsExt};
+        let path = state.path().join(DIR).join(id.as_str());
+        let put = || -> std::io::Result<()> {
+            let file = File::options().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&path)?;
+            let (before, after) = (file.metadata()?.len(), self.print());
+            let pad = usize::try_from(before).ok().and_then(|n| n.checked_sub(after.len()));
+            let pad = "0".repeat(pad.filter(|n| *n <= 64).ok_or(Errno::EFBIG)?);
+            file.write_all_at(after.replacen("\ntotal ", &format!("\ntotal {pad}"), 1).as_bytes(), 0)
+        };
+        put().map_err(|e| Error::call("write", &path, crate::sys::errno(&e)))
+    }
+
     /// How long it has been paused in all, until now.
     pub fn so_far(&self) -> Duration {
         let now = self.since_ms.map_or(0, |since| clock::monotonic_ms().saturating_sub(since));
@@ -138,7 +152,7 @@ pub fn all(state: &StateDir) -> Vec<Id> {
     names.iter().filter_map(|name| name.to_str().ok()?.parse().ok()).collect()
 }
 
-/// Remove the record of a jail that has ended.
+/// Remove the record of a jail, which has ended or goes on.
 pub fn forget(state: &StateDir, id: Id) -> std::result::Result<(), Errno> {
     let path = std::ffi::CString::new(format!("{DIR}/{id}")).map_err(|_| Errno::EINVAL)?;
     dirfd::unlink(state, &path, UnlinkatFlags::NoRemoveDir)
@@ -170,6 +184,24 @@ mod tests {
         {
             assert_eq!(Paused::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_record_takes_the_place_of_a_longer_one() {
+        let (_dir, state) = state();
+        let id = id();
+        let how = How::Freezer("/sys/fs/cgroup/freezer/x".to_owned());
+        let boot = alive::boot_id().unwrap();
+        let held = Paused { boot, how, since_ms: Some(1_234_567), total_ms: 0, brief: true };
+        let goes_on = Paused { since_ms: None, total_ms: 98_765, brief: false, ..held.clone() };
+        assert!(goes_on.overwrite(&state, id).is_err(), "there is none");
+        held.write(&state, id).unwrap();
+        goes_on.overwrite(&state, id).unwrap();
+        assert_eq!(Paused::read(&state, id), Some(goes_on));
+        assert!(held.overwrite(&state, id).is_ok(), "as long as before");
+        let longer = Paused { how: How::Freezer("/sys/fs/cgroup/freezer/longer".to_owned()), ..held.clone() };
+        assert!(longer.overwrite(&state, id).is_err());
+        assert_eq!(Paused::read(&state, id), Some(held));
     }
 
     #[test]

@@ -176,6 +176,44 @@ fn a_refused_fork_is_told_and_is_no_crash() {
 }
 
 #[test]
+fn as_many_processes_as_the_kernel_has_numbers_for_can_be_asked_for() {
+    let Some(yard) = Yard::new() else { return };
+    let ran = said(&mut yard.exec(["--pids", "4194304"], ["true"]));
+    assert_eq!((ran.fate, &*ran.err), (0, ""));
+    let ran = said(&mut yard.exec(["--pids", "4194305"], ["true"]));
+    assert!(ran.fate == 125 && ran.err.contains("is more than 4194304"), "{ran:?}");
+}
+
+#[test]
+fn a_limit_that_no_program_starts_with_is_called_so() {
+    let Some(yard) = Yard::new() else { return };
+    let Some(_) = held(&yard) else { return };
+    let ran = said(&mut yard.exec(["--mem", "1"], ["true"]));
+    assert!(ran.fate != 0 && ran.err.contains("no program starts with so little"), "{ran:?}");
+}
+
+/// Where no group counts them, what is said of one tells: on stderr, on stdout with it, on a terminal.
+#[test]
+fn a_refused_fork_is_told_wherever_its_message_went() {
+    let Some(yard) = Yard::new() else { return };
+    let script = |say: &str| format!("echo 'sh: 1: Cannot fork' {say}; exit 2");
+    for say in ["", ">&2"] {
+        let ran = said(&mut yard.aj(["sh", "-c", &script(say)]));
+        assert!(ran.fate == 2 && ran.err.contains("--pids N"), "{say:?}: {ran:?}");
+    }
+    let mut term = crate::term::Term::new();
+    let mut aj = term.start(&mut yard.aj(["sh", "-c", &script("")]));
+    assert_eq!(term.end(&mut aj), 2);
+    let rest = term.rest();
+    assert!(rest.contains("--pids N"), "{rest}");
+    // Teeth: of data it is not believed, nor of a command that went well.
+    let ran = said(&mut yard.aj(["sh", "-c", "echo EAGAIN; exit 2"]));
+    assert_eq!((ran.fate, &*ran.err), (2, ""));
+    let ran = said(&mut yard.aj(["sh", "-c", "echo Cannot fork >&2"]));
+    assert_eq!((ran.fate, &*ran.err), (0, "Cannot fork\n"));
+}
+
+#[test]
 fn a_plain_run_makes_no_group_and_one_with_a_limit_removes_its_own() {
     let Some(yard) = Yard::new() else { return };
     let Some(_) = held(&yard) else { return };

@@ -219,3 +219,63 @@ fn a_jail_with_limits_is_paused_in_its_own_group() {
     let name = format!(".{}", running.pid());
     assert!(!lines.iter().any(|l| l.ends_with(&name)), "{lines:?}");
 }
+
+/// `aj pause` is killed at each of its steps. What the freezer of cgroup v1 holds cannot be killed: somebody has
+/// to let it die with its `aj` all the same.
+#[test]
+fn what_a_killed_pause_has_frozen_dies_with_its_aj() {
+    let Some(yard) = Yard::new() else { return };
+    for without in TAKEN {
+        let mut stood_still = false;
+        for step in 1..20 {
+            let mark = mark();
+            let (mut running, _) = counter(&yard, &[], &mark);
+            assert!(runs(&yard));
+            let mut pause = yard.sh("exec \"$AJ\" pause @");
+            let ran = said(pause.env("AJ_TEST_WITHOUT", without).env("AJ_TEST_KILL_AT", step.to_string()));
+            let before = ticks(&yard);
+            std::thread::sleep(Duration::from_millis(200));
+            stood_still |= ran.fate == -9 && ticks(&yard) == before;
+            running.signal(Signal::SIGKILL);
+            running.end();
+            assert_gone(&mark, Duration::from_secs(1));
+            aj(&yard, "discard --all --yes", "");
+            if ran.fate == 0 {
+                break;
+            }
+        }
+        assert!(stood_still, "teeth: one was frozen: {without:?}");
+    }
+}
+
+/// On a full disk, and on one that takes nothing at all: the jail goes on, and so does its clock.
+#[test]
+fn a_jail_is_resumed_where_its_record_cannot_be_written() {
+    let Some(yard) = Yard::new() else { return };
+    let script = r#"
+        mkdir -p -m 700 "$AJ_STATE_DIR"
+        [ "$FULL" ] && { mount -t tmpfs -o size=8m,mode=700 t "$AJ_STATE_DIR" || exit 99; }
+        "$AJ" exec --timeout 3s --grace 0s -- sh -c 'while :; do echo >> ticks; sleep .02; done' & aj=$!
+        for i in $(seq 200); do [ -s "$AJ_STATE_DIR"/trees/*/upper/ticks ] && break; sleep .05; done
+        "$AJ" pause @ || exit 1
+        sleep 1
+        [ "$FULL" ] && { head -c 9M /dev/zero > "$AJ_STATE_DIR/fill"; df "$AJ_STATE_DIR" >&2; }
+        (trap '' XFSZ; [ "$FULL" ] || ulimit -f 0; "$AJ" resume @ 2>&1 | cat >&2; exit ${PIPESTATUS:-0})
+        grep -H '' "$AJ_STATE_DIR"/paused/* >&2
+        "$AJ" jail list --status paused -q
+        wait $aj; echo $?"#;
+    for full in ["", "1"] {
+        if full == "1" && !nix::unistd::geteuid().is_root() {
+            skip("only root mounts a file system that is full at once");
+            continue;
+        }
+        let mut sh = yard.sh("exec ${FULL:+unshare -m} bash -c \"$SCRIPT\"");
+        let ran = said(sh.env("FULL", full).env("SCRIPT", script));
+        if ran.fate == 99 {
+            skip("no tmpfs can be mounted here");
+            continue;
+        }
+        println!("{ran:?}");
+        assert_eq!((ran.fate, &*ran.out), (0, "124\n"), "{ran:?}");
+    }
+}

@@ -1,6 +1,8 @@
 //! A state directory on a file system that holds no upper layer of an overlay: overlayfs itself.
 
-use crate::common::Ran;
+use std::path::PathBuf;
+
+use crate::common::{Ran, aj};
 use crate::input::in_mount_namespace;
 use crate::real::project::{Project, is_root, skip};
 
@@ -381,4 +383,63 @@ fn a_state_without_shared_memory_has_a_ledger_and_keeps_changes() {
         std::fs::remove_dir_all(p.top().join("on")).unwrap();
         std::fs::remove_dir(p.top().join("m")).unwrap();
     }
+}
+
+/// The file that remembers what worked, of a run that had to be content with a copy.
+fn remember(p: &Project, word: &str) -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let (state, tree) = (std::fs::metadata(p.state()).unwrap().dev(), p.dir().metadata().unwrap().dev());
+    let (major, minor) = (nix::sys::stat::major(state), nix::sys::stat::minor(state));
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let file = p.state().join(format!("cache/storage-{major:x}-{minor:x}-{tree:x}"));
+    std::fs::write(&file, format!("{} {now} {word}\n", boot.trim())).unwrap();
+    file
+}
+
+#[test]
+fn nothing_is_refused_because_of_what_is_remembered() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "x\n");
+    p.runs(&["ws", "create", "api", "--from-dir", "."]);
+    let file = remember(&p, "copy");
+    let ran = p.runs(&["--json", "exec", "--", "true"]);
+    assert_eq!(super::json(&ran, "/policy/storage"), "copy", "teeth: it is believed");
+    let ran = p.runs(&["exec", "api", "--", "sh", "-c", "echo y >>f; cat f"]);
+    assert_eq!(ran.stdout, "x\ny\n", "{ran:#?}");
+    std::fs::remove_file(file).unwrap();
+}
+
+/// One that is run by a parent without CAP_SYS_ADMIN, or behind a filter, speaks for itself.
+#[test]
+fn what_one_caller_may_not_do_is_not_remembered_for_the_next() {
+    if !is_root() {
+        return skip("an ordinary user has no capability to do without");
+    }
+    let Some(p) = Project::in_jails() else { return };
+    p.write("f", "x\n");
+    let without = ["--inh-caps=-sys_admin", "--bounding-set=-sys_admin"];
+    let ran = p.command("setpriv").args(without).arg(aj()).args(["exec", "--", "cat", "f"]).output().unwrap();
+    let ran = Ran::from(ran);
+    let why = "as root without CAP_SYS_ADMIN";
+    assert!(ran.stderr.contains(why) || !ran.stderr.contains("private copy"), "{ran:#?}");
+    let ran = p.runs(&["--json", "exec", "--", "true"]);
+    assert_eq!(super::json(&ran, "/policy/storage"), "disk", "{ran:#?}");
+    assert!(!ran.stderr.contains(why), "{ran:#?}");
+    let none = ["--inh-caps=-all", "--bounding-set=-all"];
+    let ran =
+        Ran::from(p.command("setpriv").args(none).arg(aj()).args(["exec", "--", "true"]).output().unwrap());
+    assert_eq!(ran.code, Some(125), "{ran:#?}");
+    assert!(ran.stderr.contains("this root lacks some"), "{ran:#?}");
+}
+
+#[test]
+fn memory_that_is_asked_for_and_has_no_use_is_told() {
+    let Some(p) = Project::in_jails() else { return };
+    for access in ["--rw", "--ro"] {
+        let ran = p.runs(&["exec", "--storage", "memory", access, "--", "true"]);
+        assert!(ran.stderr.contains("`--storage memory` has no effect on the directory"), "{ran:#?}");
+        assert_eq!(p.runs(&["exec", access, "--", "true"]).stderr, "");
+    }
+    assert_eq!(p.runs(&["exec", "--storage", "memory", "--", "true"]).stderr, "");
 }

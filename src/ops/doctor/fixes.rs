@@ -135,6 +135,13 @@ fn remake(path: &str) -> String {
 pub fn etc_fixes(e: &std::io::Error) -> Vec<String> {
     let cache = layout::locate().map(|dir| dir.join("cache")).unwrap_or_default();
     let path = text::os(&cache);
+    if e.get_ref().is_some_and(|inner| inner.is::<sys::Error>()) {
+        // A lock that nobody holds.
+        return vec![
+            "set AJ_STATE_DIR to a directory on a local file system (ext4, xfs, btrfs): files cannot be locked there"
+                .to_owned(),
+        ];
+    }
     vec![match e.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EDQUOT) => NO_SPACE.to_owned(),
         Some(Errno::ENOTDIR | Errno::ELOOP | Errno::EEXIST) => remake(&path),

@@ -18,6 +18,7 @@ use crate::jail::limits::{self, Backend, Limits, Missing, Wants};
 use crate::policy::key::Key;
 use crate::policy::resolve::{Asked, Resolved};
 use crate::policy::settings::Access;
+use crate::schema::jail::Excerpt;
 use crate::store::layout::StateDir;
 
 /// What holds the limits of a run.
@@ -199,15 +200,17 @@ pub(super) fn unseen(written: Option<u64>, watched: Option<u64>, over_disk: bool
 pub(super) fn refused(resolved: &Resolved, ended: &crate::jail::supervise::Ended) -> Option<String> {
     let pids = resolved.settings.pids?;
     let failed = !matches!(ended.outcome, crate::schema::jail::Outcome::Exited { code: 0 });
-    let said = |bytes: &[u8]| {
-        const SAYS: [&[u8]; 5] =
-            [b"Resource temporarily unavailable", b"EAGAIN", b"annot fork", b"an't fork", b"fork: retry"];
-        SAYS.iter().any(|text| bytes.windows(text.len()).any(|w| w == *text))
+    // What went to stdout is data as often as words: with `2>&1` and on a terminal it is both.
+    const SAYS: [&[u8]; 5] =
+        [b"EAGAIN", b"Resource temporarily unavailable", b"annot fork", b"an't fork", b"fork: retry"];
+    let said = |stream: &Excerpt, says: &[&[u8]]| {
+        let has = |bytes: &[u8]| says.iter().any(|text| bytes.windows(text.len()).any(|w| w == *text));
+        has(&stream.head) || has(&stream.tail)
     };
-    let streams = [&ended.stderr.head, &ended.stderr.tail];
+    let told = || said(&ended.stderr, &SAYS) || said(&ended.stdout, &SAYS[1..]);
     let hint = "more: `--pids N`, or `--pids none`";
     match ended.refused {
-        0 if failed && streams.into_iter().any(|s| said(s)) => Some(format!(
+        0 if failed && told() => Some(format!(
             "it may have run into the limit of {pids} processes and threads, at which forks fail with EAGAIN; {hint}"
         )),
         0 => None,

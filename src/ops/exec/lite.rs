@@ -15,7 +15,7 @@ use crate::policy::settings::{Access, Mode, Settings};
 use crate::schema::jail::Outcome;
 use crate::store::refill;
 use crate::store::trees::Tree;
-use crate::sys::{self, at, landlock};
+use crate::sys::{self, at, landlock, probe};
 
 /// Directories of the run's own in its tree.
 const OWN: [&str; 2] = ["home", "tmp"];
@@ -43,7 +43,7 @@ pub(super) fn may_follow_end(settings: &Settings, outcome: &Outcome, exec: bool)
 
 /// What cannot be had without namespaces is refused, not left out in silence.
 pub(super) fn check(settings: &Settings) -> Result<(), Error> {
-    let refuse = |why: &'static str, way: &'static str| Err(Error::Lite { why: why.to_owned(), way });
+    let refuse = |why: &str, way: &'static str| Err(Error::Lite { why: why.to_owned(), way });
     if nix::unistd::geteuid().is_root() {
         return refuse(
             "root keeps its power over files and processes that nothing but a user namespace takes away",
@@ -51,10 +51,14 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
         );
     }
     if landlock::abi() < landlock::OLDEST {
-        return refuse(
-            "this kernel has no Landlock of ABI 2 or later, which is all that would keep files apart",
-            "boot a kernel of version 5.19 or later with `landlock` among its security modules",
-        );
+        let refused = probe::landlock_abi().err();
+        let filtered = refused.as_ref().is_some_and(|e| matches!(e.errno, Errno::EPERM | Errno::EACCES));
+        let way = match filtered {
+            true => "run aj outside of what filters its system calls",
+            false => "boot a kernel of version 5.19 or later with `landlock` among its security modules",
+        };
+        let why = super::mode::no_landlock(refused);
+        return refuse(&format!("{why}, which is all that would keep files apart"), way);
     }
     if settings.as_root || settings.nested_userns {
         return refuse(

@@ -96,7 +96,8 @@ pub(super) fn prepare(
     };
     let storage = storage
         .or(lite.then_some(Storage::Copy))
-        .unwrap_or_else(|| storage::known(&state, &place.meta, settings));
+        .unwrap_or_else(|| storage::known(&state, &place.meta, settings.storage, older.is_some()));
+    warnings.extend(storage::idle(resolved));
     let cache = state.path().join(CACHE);
     let etc = etc::ready(&cache, warnings).map_err(Error::Etc)?;
     let host = seat.map_or_else(|| etc::HOSTNAME.to_owned(), |seat| etc::host_name(&seat.name()));
