@@ -49,7 +49,8 @@ Examples:
 /// git works as outside, in linked worktrees and submodules too: the git directory that they share is
 /// seen in the same way, and so is one that lies elsewhere (`git clone --separate-git-dir`) when its setting
 /// core.worktree names this tree. With --rw, the project's own git settings and hooks stay read-only, and those of its
-/// submodules; another repository in the tree is files like all others.
+/// submodules; what a command makes there that was missing (.git/commondir) is given another name when it has ended.
+/// Another repository in the tree is files like all others.
 ///
 /// With WORKSPACE the command runs in that workspace (`aj workspace create`): in its tree, with its home
 /// and /output, which stay as the command leaves them, and with the settings that the workspace keeps,

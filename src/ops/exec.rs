@@ -317,6 +317,7 @@ fn attempt(
         seeds,
         mut disk,
         volumes,
+        absent,
         ..
     } = prepared;
     if serve.is_some() {
@@ -432,6 +433,7 @@ fn attempt(
         // The keeper did, unless it was killed.
         crate::jail::lite::end_descendants(std::process::id());
     }
+    warnings.extend(parts::set_aside(&absent, id));
     let in_the_way = below.as_ref().and_then(|below| below.in_the_way(ids, &ended.outcome));
     let next = match (storage::next(&spec, &ended.outcome), &in_the_way) {
         (Some(with), None) => Some(Attempt::Again(with)),

@@ -1,7 +1,9 @@
 //! Which tree a command sees: the project that the current directory belongs to.
 
+use std::ffi::OsStr;
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -153,8 +155,9 @@ fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'
             return (cwd.to_owned(), Some(name));
         }
         let Ok(top) = dir.symlink_metadata() else { break };
-        // The home directory by another name (a link in the way, a bind mount).
-        if home_id() == Some((top.dev(), top.ino())) {
+        // The home directory by another name (a link in the way, a bind mount), or that of its owner, when root
+        // works there.
+        if home_id() == Some((top.dev(), top.ino())) || is_home(dir, &top, home) {
             break;
         }
         if dir != cwd && mount_of(dir) != mount_of(cwd) {
@@ -165,6 +168,35 @@ fn root(cwd: &Path, meta: &Metadata, home: Option<&Path>) -> (PathBuf, Option<&'
         }
     }
     (cwd.to_owned(), None)
+}
+
+/// Bytes of `/etc/passwd` that are read.
+const PASSWD: u64 = 1 << 20;
+
+/// Whether `dir` is where `/etc/passwd` has its owner live. Nothing is read for a directory of the caller's own, or
+/// below his home: where he lives is said by `home`, and nobody else lives there.
+pub(super) fn is_home(dir: &Path, meta: &Metadata, home: Option<&Path>) -> bool {
+    if home.is_some_and(|home| meta.uid() == nix::unistd::geteuid().as_raw() || dir.starts_with(home)) {
+        return false;
+    }
+    let mut text = Vec::new();
+    let read = std::fs::File::open("/etc/passwd").and_then(|file| file.take(PASSWD).read_to_end(&mut text));
+    let is_it = |home: &[u8]| {
+        let lives = Path::new(OsStr::from_bytes(home)).metadata();
+        lives.is_ok_and(|lives| (lives.dev(), lives.ino()) == (meta.dev(), meta.ino()))
+    };
+    read.is_ok() && homes(&text, meta.uid()).any(is_it)
+}
+
+/// The homes of `uid` in the text of passwd(5).
+fn homes(text: &[u8], uid: u32) -> impl Iterator<Item = &[u8]> {
+    let uid = uid.to_string();
+    text.split(|b| *b == b'\n').filter_map(move |line| {
+        let mut fields = line.split(|b| *b == b':').skip(2);
+        let own = fields.next()? == uid.as_bytes();
+        let home = fields.nth(2)?;
+        (own && home.starts_with(b"/")).then_some(home)
+    })
 }
 
 /// The mount that a directory is on; `None` when it cannot be opened, not even to be named.
@@ -225,6 +257,24 @@ mod tests {
         assert_eq!(find(&top.join("beside"), &home), (top.join("beside"), None));
         // Outside of it, the way ends at the top.
         assert_eq!(find(&deep, Path::new("/nowhere")).0, home);
+    }
+
+    #[test]
+    fn where_somebody_lives_stands_in_a_table() {
+        let text = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:1:::\nbroken\n:x:7\nme:x:7:7:a,b:/home/me:/bin/sh\n\xff:x:7:7::rel:\nalso:x:7:7::/srv/me";
+        let of = |uid| homes(text, uid).collect::<Vec<_>>();
+        assert_eq!(of(7), [&b"/home/me"[..], b"/srv/me"]);
+        assert_eq!((of(0), of(65534)), (vec![&b"/root"[..]], vec![]));
+        let root = fs::metadata("/root").or_else(|_| fs::metadata("/"));
+        let (lives, root) = (Path::new("/root"), root.unwrap());
+        if lives.metadata().is_ok() {
+            assert!(is_home(lives, &root, None));
+            let others = !nix::unistd::geteuid().is_root();
+            assert_eq!(is_home(lives, &root, Some(Path::new("/home/me"))), others);
+            assert!(!is_home(&lives.join("in"), &root, Some(lives)), "below the caller's own nobody lives");
+        }
+        let (dir, _) = ground();
+        assert!(!is_home(dir.path(), &fs::metadata(dir.path()).unwrap(), None));
     }
 
     #[test]

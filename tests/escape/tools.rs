@@ -258,3 +258,28 @@ fn secrets_among_the_callers_own_programs_are_hidden_as_in_a_project() {
     let none = caller.inside(&["--tools", "none"], &read);
     assert!(!none.stdout.contains("the-secret") && !none.stderr.contains("hidden"), "{none:#?}");
 }
+
+/// People keep their own things below /opt, too. A directory there that the project is in is shown whole by no entry
+/// of PATH, and what lies in the project leads to none.
+#[test]
+fn what_lies_beside_a_project_below_opt_is_out_of_reach() {
+    if !is_root() {
+        return skip("only root may make a directory in /opt");
+    }
+    let Some(mut caller) = caller() else { return };
+    let top = tempfile::Builder::new().prefix("aj-test-").tempdir_in("/opt").unwrap();
+    let project = top.path().join("co/web");
+    std::fs::create_dir_all(project.join(".venv/bin")).unwrap();
+    std::fs::create_dir_all(top.path().join("tool/bin")).unwrap();
+    std::fs::write(top.path().join("co/secret"), "SECRET").unwrap();
+    std::os::unix::fs::symlink("../../tool/bin", project.join("leads")).unwrap();
+    for entry in [project.join(".venv/bin"), project.join("leads"), top.path().join("tool/bin")] {
+        caller.path(entry.to_str().unwrap());
+        let mut aj = caller.command(crate::common::aj().to_str().unwrap());
+        aj.current_dir(&project).args(["exec", "--", "cat", "../secret"]);
+        let ran = Ran::from(aj.output().unwrap());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{entry:?} {ran:#?}");
+        let named = ran.stderr.contains("of the tools `opt` is not shown: this project is in it");
+        assert_eq!(named, entry.ends_with("tool/bin"), "{entry:?} {ran:#?}");
+    }
+}

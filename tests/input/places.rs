@@ -2,7 +2,7 @@
 
 use super::{assert_refused, in_mount_namespace};
 use crate::common::Ran;
-use crate::real::project::Project;
+use crate::real::project::{Project, is_root, skip};
 
 /// In a mount namespace of its own with these mounts, beside the project: `aj exec` in `dir`.
 fn exec(p: &Project, mounts: &str, dir: &str, flags: &str) -> Option<Ran> {
@@ -78,4 +78,29 @@ fn a_disk_that_the_home_is_a_part_of_holds_the_state() {
     assert_refused(&exec(&p, mounts, "disk", "--rw").unwrap(), &["/disk`", WRITABLE]);
     let ran = exec(&p, mounts, "p", "--rw ../disk/other").unwrap();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:#?}");
+}
+
+/// What root is told not to show of its own home, it is told of anybody's: `sudo aj exec` where somebody keeps his
+/// settings in git.
+#[test]
+fn where_somebody_else_lives_is_no_project_either() {
+    if !is_root() {
+        return skip("only root works in other people's directories");
+    }
+    let p = Project::new();
+    let mounts = "mkdir -p u/.ssh u/sub u/code/.git u/code/in && git init -q u && echo KEY > u/.ssh/id && \
+                  echo x > u/sub/own && chown -R 4242:4242 u && \
+                  printf 'root:x:0:0::/root:/bin/sh\\nme:x:4242:4242::%s:/bin/sh\\n' $PWD/u > passwd && \
+                  mount --bind passwd /etc/passwd && mount --bind u u";
+    let tree = |dir: &str, flags: &str| exec(&p, &format!("rm -rf u; {mounts}"), dir, flags);
+    let Some(ran) = tree("u", "--ro") else { return };
+    assert_refused(&ran, &["is its owner's home directory, with every key and token in it", "--i-mean-it"]);
+    let shown = |dir: &str| {
+        let ran = tree(dir, "--ro --dry-run").unwrap();
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        let tree = ran.stdout.lines().find_map(|l| l.strip_prefix("tree\t")).unwrap_or_default().to_owned();
+        tree.split('\t').next().unwrap_or_default().to_owned()
+    };
+    assert!(shown("u/sub").ends_with("/u/sub"), "{}", shown("u/sub"));
+    assert!(shown("u/code/in").ends_with("/u/code"), "{}", shown("u/code/in"));
 }

@@ -311,6 +311,41 @@ fn with_ro_a_shared_directory_is_read_and_with_rw_written_but_for_its_settings()
     );
 }
 
+/// What leads git elsewhere can be made where it is missing: every main repository has no `commondir`.
+#[test]
+fn what_a_command_makes_in_a_git_directory_for_git_to_obey_is_set_aside() {
+    if !has("git") {
+        return;
+    }
+    let Some(p) = crate::real::project::Project::in_jails() else { return };
+    p.outside("git init -q; git config user.name x; git config user.email x@y; echo a > a; git add a; git commit -qm one");
+    p.outside("git config extensions.worktreeConfig true; rm -f .git/config.worktree; rm -rf .git/hooks");
+    let evil = "core.fsmonitor 'touch \"$PWD/pwned\"; false'";
+    let script = format!(
+        "git init -q --bare n; cp -r .git/objects .git/refs .git/HEAD n/; git -C n config core.bare false; \
+         git -C n config {evil}; mv n .git/logs/n; echo logs/n > .git/commondir; \
+         git config --file .git/config.worktree {evil}; mkdir .git/hooks; echo x > .git/hooks/pre-commit"
+    );
+    // Teeth: git obeys it.
+    p.outside(&format!("cp -a . ../copy; cd ../copy; {script}; git status >/dev/null 2>&1; ls pwned"));
+    let ran = p.aj(["exec", "--rw", "--", "sh", "-c", &script]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    for name in ["commondir", "config.worktree", "hooks"] {
+        let told = format!(
+            "/.git/{name}` was made by the command, and git on this machine would obey it: it is called `{name}.jl-"
+        );
+        assert!(ran.stderr.contains(&told), "{name}: {ran:#?}");
+        assert!(!p.dir().join(".git").join(name).exists(), "{name}");
+    }
+    assert_eq!(
+        p.outside("git status --porcelain; git log --format=%s; ls -d pwned 2>/dev/null; true"),
+        "one\n"
+    );
+    // One that makes none of them is told nothing.
+    let ran = p.aj(["exec", "--rw", "--", "sh", "-c", "echo b > a; git commit -qam two"]);
+    assert_eq!((ran.code, ran.stderr.contains("obey")), (Some(0), false), "{ran:#?}");
+}
+
 #[test]
 fn roots_jail_works_in_the_repository_of_another_user() {
     if !has("git") || !is_root() {

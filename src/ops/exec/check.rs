@@ -258,8 +258,12 @@ pub(super) fn private(path: &Path, meta: &Metadata, access: Access) -> Option<&'
         return Some("is the whole machine");
     }
     let is_path = |m: Metadata| (m.dev(), m.ino()) == (meta.dev(), meta.ino());
-    if env::HOME.absolute_path().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
+    let home = env::HOME.absolute_path();
+    if home.as_ref().is_some_and(|h| std::fs::metadata(h).is_ok_and(is_path)) {
         return Some("is your home directory, with every key and token in it");
+    }
+    if crate::ops::project::is_home(path, meta, home.as_deref()) {
+        return Some("is its owner's home directory, with every key and token in it");
     }
     let sockets = access != Access::Overlay && SOCKETS.iter().any(|s| path == Path::new(s));
     sockets.then_some("holds sockets of other programs")

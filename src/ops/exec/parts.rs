@@ -5,11 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::beside::Beside;
+use crate::base::id::Id;
 use crate::base::text;
 use crate::jail::spec::{Bind, BindKind, Covered, Spec};
 use crate::ops::repository::{self, Around, Needs};
 use crate::policy::settings::Access;
 use crate::store::sides::Kind;
+use crate::sys::at::{self, Replace};
+use crate::sys::openat2;
 
 /// Name of the overlay over a shared git directory.
 const GIT: &str = "git";
@@ -54,12 +57,21 @@ pub(super) fn add(spec: &mut Spec, state: &Path, warnings: &mut Vec<String>) -> 
     (beside, all)
 }
 
+/// What git obeys in the git directories that a jail may write with `--rw`.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// What is there, and on the way to it.
+    pub(super) covered: Vec<Covered>,
+    /// What is not, and no mount can cover.
+    pub(super) absent: Vec<PathBuf>,
+}
+
 /// What of the git directories that a jail may write with `--rw` it may not: their configuration, hooks
 /// and attributes, and what says where they are. The directories on the way are pinned, so that none can
-/// be moved away with another one put in its place. What is not there yet cannot be protected.
-pub(super) fn protect(spec: &Spec, warnings: &mut Vec<String>) -> Vec<Covered> {
+/// be moved away with another one put in its place.
+pub(super) fn protect(spec: &Spec, warnings: &mut Vec<String>) -> Settings {
     if !spec.writes_to_host() {
-        return Vec::new();
+        return Settings::default();
     }
     let mut found = Found::default();
     if spec.access == Access::Rw {
@@ -74,11 +86,40 @@ pub(super) fn protect(spec: &Spec, warnings: &mut Vec<String>) -> Vec<Covered> {
     }
     // What another mount shows in its place is not written, or was looked at for itself.
     let own = |path: &Path| spec.binds.iter().rfind(|b| path.starts_with(&b.path));
-    let mut covered = found.0;
-    covered.retain(|c| own(&c.path).is_none_or(|b| b.writable && b.path != c.path));
+    let Found(Settings { mut covered, mut absent }) = found;
+    let is_its = |path: &Path| own(path).is_none_or(|b| b.writable && b.path != path);
+    covered.retain(|c| is_its(&c.path));
+    absent.retain(|path| is_its(path));
     covered.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
     covered.dedup_by(|a, b| a.path == b.path);
-    covered
+    Settings { covered, absent }
+}
+
+/// Put out of git's sight what the run of `jail`, which has ended, made of what was `absent`. While it ran, git
+/// would have obeyed it.
+pub(super) fn set_aside(absent: &[PathBuf], jail: Id) -> Vec<String> {
+    let mut lines = Vec::new();
+    for path in absent {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        // Pinned while the jail ran, so that no link is on the way.
+        let Ok(dir) = openat2::resolved(parent.as_os_str().as_bytes()) else { continue };
+        if !matches!(at::stat_opt(&dir, name.as_bytes()), Ok(Some(_))) {
+            continue;
+        }
+        let aside = format!("{}.{jail}", name.to_string_lossy());
+        let shown = text::os(path);
+        lines.push(match at::rename(&dir, name.as_bytes(), aside.as_bytes(), Replace::No) {
+            Ok(()) => format!(
+                "`{shown}` was made by the command, and git on this machine would obey it: it is called `{aside}` now"
+            ),
+            Err(e) => format!(
+                "`{shown}` was made by the command, and git on this machine obeys it: remove it (it could not be \
+                 renamed: {})",
+                e.name()
+            ),
+        });
+    }
+    lines
 }
 
 fn is_git_directory(dir: &Path) -> bool {
@@ -86,13 +127,13 @@ fn is_git_directory(dir: &Path) -> bool {
 }
 
 #[derive(Default)]
-struct Found(Vec<Covered>);
+struct Found(Settings);
 
 impl Found {
     fn add(&mut self, path: PathBuf, writable: bool) -> bool {
         match path.symlink_metadata() {
             Ok(meta) if meta.is_dir() || meta.is_file() => {
-                self.0.push(Covered { path, inode: meta.ino(), writable });
+                self.0.covered.push(Covered { path, inode: meta.ino(), writable });
                 true
             }
             _ => false,
@@ -133,7 +174,13 @@ impl Found {
     fn settings(&mut self, git: &Path, names: &[&str], warnings: &mut Vec<String>) {
         for name in names {
             let path = git.join(name);
-            if !self.add(path.clone(), false) && path.is_symlink() {
+            if self.add(path.clone(), false) {
+                continue;
+            }
+            // What is in `info` names programs that only a configuration has.
+            if path.symlink_metadata().is_err() && *name != "info" {
+                self.0.absent.push(path);
+            } else if path.is_symlink() {
                 let shown = text::os(&path);
                 warnings.push(format!(
                     "`{shown}` is a link, which a command could replace: `--rw` cannot protect it"

@@ -55,6 +55,8 @@ pub(super) struct Prepared {
     pub(super) secrets: Secrets,
     /// What the tree has in it before anything runs.
     pub(super) seeds: Vec<Bed>,
+    /// What is not to be there afterwards: see [`parts::set_aside`].
+    pub(super) absent: Vec<PathBuf>,
 }
 
 /// How a start is to be made.
@@ -151,7 +153,7 @@ pub(super) fn prepare(
     };
     // First, because it knows places that cannot be shown at all.
     let whole = if lite { None } else { Some(plan::plan(&spec, &launch::host_root(settings.net))?) };
-    let mut covered = parts::protect(&spec, warnings);
+    let parts::Settings { mut covered, absent } = parts::protect(&spec, warnings);
     covered.extend(setid::find(&spec, warnings)?);
     let mut plan = match whole {
         None => lite::plan(&spec, &masks, !covered.is_empty())?,
@@ -184,6 +186,7 @@ pub(super) fn prepare(
         disk,
         secrets,
         seeds,
+        absent,
     })
 }
 

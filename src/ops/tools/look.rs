@@ -137,6 +137,10 @@ impl<'a> Look<'a> {
         if !same(&real, path) && !self.may_lead(flavor, item, path, &real) {
             return Place::Refused(format!("it leads to `{}`, which is in no catalogue", name(&real)));
         }
+        // Below /opt people have more than what is installed, and beside the project there may be anything.
+        if real.starts_with("/opt") && below(self.around.at, &real) {
+            return Place::Refused("this project is in it".to_owned());
+        }
         if self.around.state.is_some_and(|state| below(state, &real) || below(&real, state)) {
             return Place::Refused("aj keeps its state there".to_owned());
         }

@@ -105,12 +105,16 @@ pub fn find(choice: &Choice, around: &Around<'_>) -> Result<(Tools, Vec<Unknown>
     }
     let disk = home.resolve();
     let entries: Vec<PathBuf> = entries.into_iter().map(|entry| home.moved(entry)).collect();
+    // What is in the project is seen anyway. It is for a repository to say where its links lead.
+    let in_project = |entry: &Path| entry.starts_with(around.at);
+    let (within, entries): (Vec<PathBuf>, Vec<PathBuf>) = entries.into_iter().partition(|e| in_project(e));
     let variables = home.variables(&own);
     let caller = Caller { home: home.real.as_deref(), variables: &variables };
     let chosen = || flavor::catalogue(&own).filter(|f| choice.allows(&f.name));
     let mut found: Vec<(Flavor, Reached)> =
         chosen().filter_map(|f| reached(&f, &entries, &caller).map(|r| (f, r))).collect();
-    let links = links(&entries, &found);
+    let mut links = links(&entries, &found);
+    links.extend(self::links(&within, &found).into_iter().filter(|(_, real)| !real.starts_with("/opt")));
     if !links.is_empty() {
         // What the other entries lead to may be of the catalogue.
         let names: Vec<PathBuf> = entries.iter().chain(links.iter().map(|(_, real)| real)).cloned().collect();
