@@ -84,6 +84,16 @@ pub enum Problem {
         /// Why not.
         why: ValueError,
     },
+    /// A setting where nothing reads it. To go on without it would show or allow what its writer forbade.
+    #[error("`{key}` {place} would have no effect; it belongs below a line `{right}`")]
+    Misplaced {
+        /// The setting.
+        key: String,
+        /// Where it stands.
+        place: String,
+        /// The table that has it.
+        right: &'static str,
+    },
     /// A preset name that could not be typed after `--preset`.
     #[error("`{0}` cannot name a preset; use letters, digits, `-` and `_`")]
     PresetName(String),
@@ -166,7 +176,11 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                                 reader.max(table)?
                             }
                         }
-                        other => reader.unknown(other, name.span(), "[limits]", ["max"]),
+                        other => {
+                            if !reader.misplaced(name, value, "[limits]")? {
+                                reader.unknown(other, name.span(), "[limits]", ["max"]);
+                            }
+                        }
                     }
                 }
             }
@@ -187,7 +201,11 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                     file.presets.insert(name.to_owned(), layer);
                 }
             }
-            other => reader.unknown(other, span, "", ["defaults", "env", "keep", "limits", "presets"]),
+            other => {
+                if !reader.misplaced(name, value, "")? {
+                    reader.unknown(other, span, "", ["defaults", "env", "keep", "limits", "presets"]);
+                }
+            }
         }
     }
     file.warnings = reader.finish();
@@ -209,7 +227,11 @@ pub fn parse_project(path: &str, bytes: &[u8]) -> Result<ProjectFile, FileError>
                 let table = reader.table("[jail]", value)?;
                 file.layer = reader.layer("[jail]", table, &Key::ALL)?;
             }
-            other => reader.unknown(other, name.span(), "", ["jail"]),
+            other => {
+                if !reader.misplaced(name, value, "")? {
+                    reader.unknown(other, name.span(), "", ["jail"]);
+                }
+            }
         }
     }
     file.warnings = reader.finish();
