@@ -37,6 +37,7 @@ mod disk;
 mod dry;
 mod end;
 mod error;
+mod filters;
 mod foreign;
 mod gpu;
 mod hide;
