@@ -31,6 +31,7 @@ mod beside;
 mod beyond;
 mod born;
 mod caller;
+mod cargo;
 mod check;
 mod copied;
 mod disk;

@@ -9,7 +9,7 @@ use super::seat::{self, Seat};
 use super::sight::Sight;
 use super::volumes::{self, Volumes};
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, disk, filters, gpu, hide, layered, lite,
+    CACHE, Error, Request, again, alias, cargo, check, copied, disk, filters, gpu, hide, layered, lite,
     parts, record, setid, shown, spec, storage,
 };
 use crate::base::id::Id;
@@ -158,6 +158,9 @@ pub(super) fn prepare(
             plan.cover(&covered)?;
             plan.mask(&masks)?;
             plan.mask(&etc::named(&spec.hostname))?;
+            if let Some(text) = cargo::config(&tools, &caches, warnings) {
+                plan.add_file(Path::new(cargo::SEEN), text)?;
+            }
             plan
         }
     };
