@@ -80,7 +80,7 @@ pub use check::WayOut;
 pub use dry::explain;
 pub use error::Error;
 pub use live::{Hold, NotLive, open};
-pub use missing::{OnHost, on_host};
+pub use missing::{OnHost, interpreter, on_host};
 pub use mode::missing_layers;
 pub use streams::Tty;
 
@@ -490,7 +490,7 @@ fn attempt(
     warnings.extend(veil::missing(&spec, ended.layers));
     warnings.extend(storage::line(&spec, &state, settings).filter(|_| mode::used(&ended).is_some()));
     warnings.extend(relay.mounts.take().filter(|_| mode::used(&ended).is_some()));
-    warnings.extend(beyond::links(&spec, &ended));
+    warnings.extend(beyond::links(&spec, &secrets.names(), &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(offline::line(&resolved, &ended));
     warnings.extend(limits::refused(&resolved, &ended));
