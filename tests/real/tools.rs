@@ -458,3 +458,15 @@ fn the_settings_of_an_installed_maven_are_an_empty_document() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), "<settings/>\n"), "{ran:#?}");
     assert!(caller.outside(&format!("cat {settings}")).stdout.contains("SECRET"));
 }
+
+#[test]
+fn a_variable_that_names_no_virtual_environment_shows_nothing() {
+    let Some(mut caller) = Caller::in_jails() else { return };
+    caller.program("srv/bin/python", SELF).file("srv/lib/secret", "the-secret\n");
+    caller.var("VIRTUAL_ENV", "~/srv").path("srv/bin");
+    let script = format!("cat {}/srv/lib/secret; echo $VIRTUAL_ENV", caller.home.display());
+    assert_eq!(caller.inside(&[], &script).stdout, "\n");
+    // Teeth: what makes it one is that file.
+    caller.file("srv/pyvenv.cfg", "home = /usr/bin\n");
+    assert_eq!(caller.inside(&[], &script).stdout, format!("the-secret\n{}/srv\n", caller.home.display()));
+}
