@@ -185,14 +185,14 @@ starts in, what has the name of a secret:
   .npmrc            with a token in it
   *.pem, id_*       with a private key in it; certificates and public keys are seen
 
-and of .git/config the credentials: passwords in URLs, users that are a token (`https://me@host/`
-stays), tokens in queries (`?private_token=`), headers, helpers that say a password. So it is with
-the configuration of submodules and worktrees, with files of the tree that it includes, and where
-git's directory lies beside the tree (to show that one: `--show` with its whole path);
-.git/credentials is hidden. Of a link by these names, the file in the tree that it leads to is
-hidden as well. What git has noted of URLs elsewhere (reflogs, FETCH_HEAD) is seen: git leaves users
-and passwords out there, but not tokens in queries. What was hidden is said in one line on stderr,
-in `aj exec --dry-run`, and on record.
+in upper case as in lower, and of .git/config the credentials: passwords in URLs, users that are a
+token (`https://me@host/` stays), tokens in queries (`?private_token=`), headers, helpers that say a
+password. So it is with the configuration of submodules and worktrees, with files of the tree that
+it includes, and where git's directory lies beside the tree (to show that one: `--show` with its
+whole path); .git/credentials is hidden. Of a link by these names, the file in the tree that it
+leads to is hidden as well. What git has noted of URLs elsewhere (reflogs, FETCH_HEAD) is seen: git
+leaves users and passwords out there, but not tokens in queries. What was hidden is said in one line
+on stderr, in `aj exec --dry-run`, and on record.
 
   --hide GLOB   hide this, too
   --show GLOB   show it all the same
@@ -287,13 +287,17 @@ credentials.toml beside ~/.cargo/bin, ~/.npmrc and ~/.m2/settings.xml do not exi
 
 In config.toml the same is `tools = [\"uv\", \"nvm\"]` under [defaults].
 
-The aj.toml of a project may only name fewer. A directory that is a link to elsewhere, that everyone
-may write, or that secrets are kept in is left out with a warning. /usr, and /usr/local with it, is
-always there.
+The aj.toml of a project may only name fewer, below [jail]. A directory that is a link to elsewhere,
+that everyone may write, or that secrets are kept in is left out with a warning. /usr, and
+/usr/local with it, is always there.
 
 Installed tools cannot be changed from inside, and what they write goes to the jail's own home: the
 registry of cargo to ~/.cargo, packages of `pip install` to ~/.local, `go install` to ~/go. With the
 presets build and install your package caches are there as well: `aj help caches`.
+
+Where the jail has cargo, what decides how is built (sources, registries, flags, profiles, aliases)
+is copied from your ~/.cargo/config.toml to /.cargo/config.toml: no tokens nor what provides them,
+no credentials in URLs, no wrapper of rustc, and no [env], which a warning names.
 
 To add a tool chain, describe it in ~/.config/agentjail/flavors/NAME.toml:
 
@@ -345,7 +349,7 @@ warning for all. Where a link is in the way, a variable that names the true plac
 overlay can be mounted over the file system of a cache, it is empty inside, with a warning.
 
 In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project
-may only name fewer.
+may only name fewer, below [jail].
 
 To add a cache, describe it in ~/.config/agentjail/flavors/NAME.toml:
 

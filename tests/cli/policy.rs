@@ -78,7 +78,7 @@ fn example(page: &str, first: &str) -> String {
 fn the_files_that_the_help_shows_do_what_they_say() {
     for page in ["policy", "secrets"] {
         let p = configured(&example(page, "[defaults]"));
-        p.write("aj.toml", &example(page, "[jail]"));
+        p.write("aj.toml", example(page, "[jail]"));
         p.write("a/secrets/x.json", "SECRET");
         p.write("k.kdbx", "SECRET");
         works(&p.aj(["config", "check"]));
