@@ -43,6 +43,7 @@ mod foreign;
 mod gpu;
 mod hide;
 mod home;
+mod identity;
 mod layered;
 mod limits;
 mod lite;
@@ -493,6 +494,7 @@ fn attempt(
     warnings.extend(beyond::links(&spec, &secrets.names(), &ended));
     warnings.extend(tracked::line(&spec, &secrets));
     warnings.extend(offline::line(&resolved, &ended));
+    warnings.extend(identity::line(&spec, &ended));
     warnings.extend(limits::refused(&resolved, &ended));
     warnings.extend(beside::missing(&spec, without_caches | ended.layers.caches_missing()));
     if let Ok(root) = &root {

@@ -171,6 +171,26 @@ fn what_the_machine_says_of_the_caller_is_read_first_and_with_the_same_filter() 
 }
 
 #[test]
+fn an_identity_in_variables_is_passed_by_the_flags_that_are_named() {
+    let Some(p) = Project::in_jails() else { return };
+    let ran = |flags: &[&str]| {
+        let mut aj = p.command(aj());
+        aj.env("GIT_CONFIG_NOSYSTEM", "1");
+        for who in ["AUTHOR", "COMMITTER"] {
+            aj.env(format!("GIT_{who}_NAME"), "Ann").env(format!("GIT_{who}_EMAIL"), "ann@x");
+        }
+        let script = "git init -q r && cd r && git commit -q --allow-empty -m x && git log --format=%an%ce";
+        aj.arg("exec").args(flags).args(["--", "bash", "-c", script]);
+        Ran::from(aj.output().unwrap())
+    };
+    let refused = ran(&[]);
+    let names = "`-e GIT_AUTHOR_NAME -e GIT_AUTHOR_EMAIL -e GIT_COMMITTER_NAME -e GIT_COMMITTER_EMAIL`";
+    assert!(refused.code != Some(0) && refused.stderr.contains(names), "{refused:#?}");
+    let flags: Vec<&str> = names.trim_matches('`').split(' ').collect();
+    assert_eq!(ran(&flags).stdout, "Annann@x\n");
+}
+
+#[test]
 fn a_filter_that_is_only_the_callers_is_missed_with_one_line() {
     let Some(p) = Project::in_jails() else { return };
     let line = |flags: &[&str]| {
