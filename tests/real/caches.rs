@@ -221,8 +221,9 @@ fn a_registry_and_flags_that_only_the_callers_configuration_has_are_known_inside
     // The same as before, but in the caller's file, with what is nobody else's business beside it.
     let own = std::fs::read_to_string(caller.p.dir().join(".cargo/config.toml")).unwrap();
     std::fs::remove_file(caller.p.dir().join(".cargo/config.toml")).unwrap();
-    let config =
-        format!("{own}token = \"SECRET\"\n[build]\nrustflags = [\"--cfg=own\"]\n[env]\nKEY = \"SECRET\"\n");
+    let config = format!(
+        "{own}token = \"SECRET\"\n[build]\nrustflags = [\"--cfg=own\"]\n[env]\nKEY = \"SECRET\"\n[alias]\nown = \"version\"\n"
+    );
     caller.file(".cargo/config.toml", &config);
     caller.p.write(
         "src/main.rs",
@@ -241,7 +242,10 @@ fn a_registry_and_flags_that_only_the_callers_configuration_has_are_known_inside
     // No program inside can change it for the next one.
     let ran = caller.inside(BUILD, "echo x > /.cargo/config.toml || rm -rf /.cargo; cat /.cargo/config.toml");
     assert!(ran.stdout.contains("--cfg=own"), "{ran:#?}");
-    // Nothing of it without cargo.
-    let ran = caller.inside(&["--tools", "none", "--caches", "none"], "ls -d /.cargo");
+    // Nothing of it without cargo; one of the machine's own is told by its name.
+    let without = ["--tools", "none", "--caches", "none"];
+    let ran = caller.inside(&without, "ls -d /.cargo");
     assert_ne!(ran.code, Some(0), "{ran:#?}");
+    let ran = caller.aj(&[&["exec"], &without[..], &["--", "cargo", "own"]].concat());
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("cargo "), "{ran:#?}");
 }

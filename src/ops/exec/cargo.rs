@@ -7,6 +7,7 @@
 //! names run inside. Not copied: tokens and what provides them, credentials in URLs, wrappers of the compiler
 //! (they keep a server or a cache that is not there), and `[env]`, which is where people keep keys.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -49,11 +50,16 @@ const PROGRAMS: &[&str] = &["linker", "runner"];
 /// Bytes at most of what is shown.
 const LARGEST: usize = 64 << 10;
 
-/// What is seen of it inside, when cargo is among what is shown; what is left out and may be missed goes to
-/// `warnings`.
-pub(super) fn config(tools: &[Found], caches: &[FoundCache], warnings: &mut Vec<String>) -> Option<Vec<u8>> {
+/// What is seen of it inside, when cargo is among what is shown, or is the command itself (one of the machine's);
+/// what is left out and may be missed goes to `warnings`.
+pub(super) fn config(
+    argv: &[OsString],
+    (tools, caches): (&[Found], &[FoundCache]),
+    warnings: &mut Vec<String>,
+) -> Option<Vec<u8>> {
     let has = |tool: &str| tools.iter().any(|f| f.name == tool) || caches.iter().any(|f| f.name == tool);
-    if !has("rustup") && !has("cargo") {
+    let is = argv.first().is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new("cargo")));
+    if !is && !has("rustup") && !has("cargo") {
         return None;
     }
     let home = env::HOME.absolute_path().map(|home| home.join(".cargo"));

@@ -158,7 +158,7 @@ pub(super) fn prepare(
             plan.cover(&covered)?;
             plan.mask(&masks)?;
             plan.mask(&etc::named(&spec.hostname))?;
-            if let Some(text) = cargo::config(&tools, &caches, warnings) {
+            if let Some(text) = cargo::config(&spec.argv, (&tools, &caches), warnings) {
                 plan.add_file(Path::new(cargo::SEEN), text)?;
             }
             plan
