@@ -32,6 +32,8 @@ vars! {
     XDG_STATE_HOME = "XDG_STATE_HOME", "Base of the state directory (default `~/.local/state`)";
     XDG_CONFIG_HOME = "XDG_CONFIG_HOME", "Base of the configuration directory (default `~/.config`)";
     GIT_CONFIG_GLOBAL = "GIT_CONFIG_GLOBAL", "The caller's git configuration instead of `~/.gitconfig`; empty: none";
+    GIT_CONFIG_SYSTEM = "GIT_CONFIG_SYSTEM", "The caller's git configuration instead of `/etc/gitconfig`; empty: none";
+    GIT_CONFIG_NOSYSTEM = "GIT_CONFIG_NOSYSTEM", "Set to 1: the git configuration of the machine is not read";
     PWD = "PWD", "The caller's name for the current directory; it is kept inside";
     AGENTJAIL = "AGENTJAIL", "Set in every jail, to its id; a jail cannot start another";
     HOME = "HOME", "The caller's home directory";

@@ -108,8 +108,41 @@ pub(super) fn not_found(program: &OsStr, errno: &str, report: &Report) -> Comman
     };
     let e = CommandError::new(exit::COMMAND_NOT_FOUND, "command_not_found", what);
     let Some(host) = exec::on_host(program) else {
-        return e.hint("if it is installed, show its directory: `aj exec --ro DIR -- …`");
+        let way = exec_line(report, "--ro DIR");
+        return e.hint(format!("if it is installed, show its directory: `{way}`"));
     };
+    let way = exec_line(report, &way_in(&host, report));
+    let program = text::os(&host.program);
+    e.hint(match &host.target {
+        Some(target) => {
+            format!(
+                "`{program}` is a link to `{}`, which was not shown; to show it: `{way}`",
+                text::os(target)
+            )
+        }
+        None => format!("this machine has it, `{program}`; to show it: `{way}`"),
+    })
+}
+
+/// `e`, of a program that is there and cannot be executed: what its `#!` line names may not be.
+pub(super) fn not_executable(e: CommandError, program: &OsStr, errno: &str, report: &Report) -> CommandError {
+    let usual = "check its permissions and its `#!` line";
+    let Some(interpreter) = exec::interpreter(program).filter(|_| errno == "ENOEXEC") else {
+        return e.hint(usual);
+    };
+    let name = text::os(&interpreter);
+    match exec::on_host(interpreter.as_os_str()) {
+        Some(host) => {
+            let way = exec_line(report, &way_in(&host, report));
+            e.hint(format!("its `#!` line names `{name}`, which was not shown; to show it: `{way}`"))
+        }
+        None if interpreter.exists() => e.hint(usual),
+        None => e.hint(format!("its `#!` line names `{name}`, which this machine does not have")),
+    }
+}
+
+/// The flags that show a program of the host.
+fn way_in(host: &exec::OnHost, report: &Report) -> String {
     // One that was allowed and is not there was refused, with a warning that says why.
     let tools = host.tools.iter().find(|name| !report.tools.allows(name));
     let words: Vec<String> = match tools {
@@ -124,6 +157,13 @@ pub(super) fn not_found(program: &OsStr, errno: &str, report: &Report) -> Comman
             missing.iter().flat_map(|d| ["--ro".to_owned(), text::os(d)]).collect()
         }
     };
-    let (program, way) = (text::os(&host.program), command_line(&words));
-    e.hint(format!("this machine has it, `{program}`; to show it: `aj exec {way} -- …`"))
+    command_line(&words)
+}
+
+/// The command that was given, with these flags.
+fn exec_line(report: &Report, flags: &str) -> String {
+    match &report.workspace {
+        Some(name) => format!("aj exec {flags} {name} -- …"),
+        None => format!("aj exec {flags} -- …"),
+    }
 }

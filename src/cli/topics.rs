@@ -111,14 +111,41 @@ The files of a project come from whoever wrote the project: a setting in aj.toml
 the jail more than the user's own configuration does is refused or dropped, never obeyed.
 The limits under [limits.max] in the user's config.toml bind every layer, flags included.
 
+Every setting stands below the name of its table. In aj.toml, at the top of the project, there is
+one table:
+
+  [jail]
+  net = \"none\"
+  mem = \"2G\"
+  hide = [\"**/secrets/*.json\"]
+  require = [\"netns\"]
+
+and in config.toml of the user, ~/.config/agentjail/config.toml (`aj config path`), these:
+
+  [defaults]
+  preset = \"build\"
+  hide = [\"*.kdbx\"]
+  [env]
+  PAGER = \"cat\"
+  [limits.max]
+  mem = \"16G\"
+  [keep]
+  age = \"30d\"
+  [presets.night]
+  timeout = \"8h\"
+
+A setting above every table or in another one is an error where it may narrow (`hide`, `mem`), and
+a warning where it could only widen (`show`, `rw`). `aj config check` reads the files and runs
+nothing; `aj config list` shows what holds.
+
 A layer of the jail that was asked for and cannot be applied is an error, not a weaker jail. So is
 a limit of memory, processors, reading or writing that this machine cannot enforce, when a flag or
 config.toml asks for it and --best-effort does not. One that only aj.toml asks for is warned of
 instead: a project may narrow its jails, not keep them from starting.
 
-A weaker jail is chosen by name: `--mode nested`, or `mode` in config.toml (aj.toml may only ask
-for more). The strongest mode that works here is used, said on stderr and recorded; `aj doctor`
-says which it is.
+A weaker jail is chosen by name: `--mode nested`, or `mode` below [defaults] in config.toml (aj.toml
+may only ask for more). The strongest mode that works here is used, said on stderr and recorded;
+`aj doctor` says which it is.
   full    every layer; the only one unless another is named
   nested  in a container: no fresh /proc can be had, so the one around the jail is shown, read-only.
           Processes there, their command lines and network addresses are seen, and no more
@@ -127,8 +154,8 @@ says which it is.
           of all processes, can change permissions and times of your files and the priorities of
           your processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp have
           no effect
-`--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
-layer: names as in `layers` of --json; `full` stands for all of them.
+`--require LAYER` (`require = [\"landlock:6\", \"netns\"]` below [defaults], or [jail] in aj.toml)
+refuses to run without a layer: names as in `layers` of --json; `full` stands for all of them.
 
 What a run changes is written to the state directory through an overlay. Where its file system
 cannot be used for that (overlayfs in containers, some of the network and of FUSE), changes are
@@ -163,17 +190,28 @@ starts in, what has the name of a secret:
   .npmrc            with a token in it
   *.pem, id_*       with a private key in it; certificates and public keys are seen
 
-and of .git/config the credentials: passwords in URLs, users that are a token (`https://me@host/`
-stays), tokens in queries (`?private_token=`), headers, helpers that say a password. So it is with
-the configuration of submodules and worktrees, with files of the tree that it includes, and where
-git's directory lies beside the tree (to show that one: `--show` with its whole path);
-.git/credentials is hidden. Of a link by these names, the file in the tree that it leads to is
-hidden as well. What git has noted of URLs elsewhere (reflogs, FETCH_HEAD) is seen: git leaves users
-and passwords out there, but not tokens in queries. What was hidden is said in one line on stderr,
-in `aj exec --dry-run`, and on record.
+in upper case as in lower, and of .git/config the credentials: passwords in URLs, users that are a
+token (`https://me@host/` stays), tokens in queries (`?private_token=`), headers, helpers that say a
+password. So it is with the configuration of submodules and worktrees, with files of the tree that
+it includes, and where git's directory lies beside the tree (to show that one: `--show` with its
+whole path); .git/credentials is hidden. Of a link by these names, the file in the tree that it
+leads to is hidden as well. What git has noted of URLs elsewhere (reflogs, FETCH_HEAD) is seen: git
+leaves users and passwords out there, but not tokens in queries. What was hidden is said in one line
+on stderr, in `aj exec --dry-run`, and on record.
 
-  --hide GLOB   hide this, too        hide = [\"**/secrets/*.json\"]   in config.toml or aj.toml
-  --show GLOB   show it all the same  show = [\".env.test\"]           in config.toml only
+  --hide GLOB   hide this, too
+  --show GLOB   show it all the same
+
+In files they stand below the name of a table: in aj.toml of the project
+
+  [jail]
+  hide = [\"**/secrets/*.json\", \"deploy/keys\"]
+
+and in config.toml of the user
+
+  [defaults]
+  hide = [\"*.kdbx\"]
+  show = [\".env.test\"]
 
 A GLOB is a path below the project's root: `*`, `?` and `[a-z]` match within a name, `**` any
 number of directories. One that is a name alone is looked for where the names above are; with a
@@ -254,13 +292,17 @@ credentials.toml beside ~/.cargo/bin, ~/.npmrc and ~/.m2/settings.xml do not exi
 
 In config.toml the same is `tools = [\"uv\", \"nvm\"]` under [defaults].
 
-The aj.toml of a project may only name fewer. A directory that is a link to elsewhere, that everyone
-may write, or that secrets are kept in is left out with a warning. /usr, and /usr/local with it, is
-always there.
+The aj.toml of a project may only name fewer, below [jail]. A directory that is a link to elsewhere,
+that everyone may write, or that secrets are kept in is left out with a warning. /usr, and
+/usr/local with it, is always there.
 
 Installed tools cannot be changed from inside, and what they write goes to the jail's own home: the
 registry of cargo to ~/.cargo, packages of `pip install` to ~/.local, `go install` to ~/go. With the
 presets build and install your package caches are there as well: `aj help caches`.
+
+Where the jail has cargo, what decides how is built (sources, registries, flags, profiles, aliases)
+is copied from your ~/.cargo/config.toml to /.cargo/config.toml: no tokens nor what provides them,
+no credentials in URLs, no wrapper of rustc, and no [env], which a warning names.
 
 To add a tool chain, describe it in ~/.config/agentjail/flavors/NAME.toml:
 
@@ -312,7 +354,7 @@ warning for all. Where a link is in the way, a variable that names the true plac
 overlay can be mounted over the file system of a cache, it is empty inside, with a warning.
 
 In config.toml the same is `caches = [\"cargo\", \"npm\"]` under [defaults]. The aj.toml of a project
-may only name fewer.
+may only name fewer, below [jail].
 
 To add a cache, describe it in ~/.config/agentjail/flavors/NAME.toml:
 

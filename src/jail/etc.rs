@@ -214,12 +214,14 @@ pub fn visible() -> Vec<(std::path::PathBuf, bool)> {
 }
 
 /// The ready-made `/etc` below `cache`, made now if the host's has changed since the last one. What was left
-/// out of the caller's own configuration goes to `warnings`.
-pub fn ready(cache: &Path, warnings: &mut Vec<String>) -> io::Result<Ready> {
-    let git = gitconfig::texts(warnings).into_iter().enumerate().map(|(n, text)| (gitconfig::name(n), text));
+/// out of the caller's own configuration goes to `warnings`. With it the filters of git that the caller has
+/// configured, and that are not known inside.
+pub fn ready(cache: &Path, warnings: &mut Vec<String>) -> io::Result<(Ready, Vec<String>)> {
+    let gitconfig::Own { texts, filters } = gitconfig::own(warnings);
+    let git = texts.into_iter().enumerate().map(|(n, text)| (gitconfig::name(n), text));
     let mise = miseconfig::text(warnings).map(|text| (miseconfig::NAME.to_owned(), text));
     let generated: Vec<(String, String)> = git.chain(mise).collect();
-    ready_from(Path::new("/etc"), cache, &generated)
+    Ok((ready_from(Path::new("/etc"), cache, &generated)?, filters))
 }
 
 /// `generated`: names in it and texts, from what the caller has configured.

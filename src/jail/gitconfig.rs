@@ -8,7 +8,7 @@
 //! the same condition, of further files of the jail, and git decides inside, where the repository has the
 //! same path as outside. So one `/etc` serves every project.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -39,26 +39,57 @@ const MAX_ITEMS: usize = 1_000;
 /// Conditions of `includeIf` that git can judge inside. The first two are about paths.
 const CONDITIONS: [&str; 4] = ["gitdir:", "gitdir/i:", "onbranch:", "hasconfig:remote.*.url:"];
 
-/// The texts of `/etc/gitconfig` and of what it includes, from the caller's configuration as it is now.
-/// A line for each file of it that was not read goes to `warnings`.
-pub(super) fn texts(warnings: &mut Vec<String>) -> Vec<String> {
-    let home = env::HOME.absolute_path();
-    let xdg = env::config_home().map(|x| x.join("git"));
-    let files = match env::caller(env::GIT_CONFIG_GLOBAL.name) {
-        Some(named) => [instead(named, warnings), None],
-        None => [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))],
-    };
-    texts_from(home.as_deref(), files.into_iter().flatten(), xdg.map(|x| x.join("ignore")), warnings)
+/// Where the host's git has its own.
+const SYSTEM: &str = "/etc/gitconfig";
+
+/// What comes of the caller's configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// The texts of `/etc/gitconfig` and of what it includes.
+    pub(super) texts: Vec<String>,
+    /// The filters (`filter.NAME.clean` and the like) that it has, and that the jail does not have from it.
+    pub(super) filters: Vec<String>,
 }
 
-/// The file that the caller's git reads instead of the usual two; an empty name is none. A relative one is
+/// The caller's configuration as it is now. A line for each file of it that was not read goes to `warnings`.
+pub(super) fn own(warnings: &mut Vec<String>) -> Own {
+    let home = env::HOME.absolute_path();
+    // Two files may be in it, and mostly it is not there.
+    let xdg = env::config_home().map(|x| x.join("git")).filter(|dir| dir.is_dir());
+    let global = env::caller(env::GIT_CONFIG_GLOBAL.name);
+    let files = match global {
+        Some(named) => [instead(named, env::GIT_CONFIG_GLOBAL, warnings), None],
+        None => [xdg.as_ref().map(|x| x.join("config")), home.as_ref().map(|h| h.join(".gitconfig"))],
+    };
+    let named = env::caller(env::GIT_CONFIG_SYSTEM.name);
+    let none = env::caller(env::GIT_CONFIG_NOSYSTEM.name).is_some_and(|value| is_true(&value));
+    let usual = named.is_none() && !none;
+    let system = match named.filter(|_| !none) {
+        Some(named) => instead(named, env::GIT_CONFIG_SYSTEM, warnings),
+        None => usual.then(|| PathBuf::from(SYSTEM)),
+    };
+    let files = system.into_iter().chain(files.into_iter().flatten());
+    let mut own = own_from(home.as_deref(), files, xdg.map(|x| x.join("ignore")), warnings);
+    if let (false, Some(text)) = (usual, own.texts.first_mut()) {
+        *text = text.replacen(LOCAL, "", 1);
+    }
+    own
+}
+
+/// As git reads a variable that is a boolean; what it would complain about counts for nothing.
+fn is_true(value: &OsStr) -> bool {
+    let value = value.to_string_lossy().to_ascii_lowercase();
+    matches!(value.as_str(), "true" | "yes" | "on") || value.parse::<i64>().is_ok_and(|n| n != 0)
+}
+
+/// The file that the caller's git reads instead of the usual ones; an empty name is none. A relative one is
 /// another file in each directory, and may be one of the tree that nobody trusts.
-fn instead(named: OsString, warnings: &mut Vec<String>) -> Option<PathBuf> {
+fn instead(named: OsString, var: env::Var, warnings: &mut Vec<String>) -> Option<PathBuf> {
     let file = PathBuf::from(named);
     if file.as_os_str().is_empty() || file.is_absolute() {
         return Some(file).filter(|file| file.is_absolute());
     }
-    let (name, file) = (env::GIT_CONFIG_GLOBAL.name, text::os(&file));
+    let (name, file) = (var.name, text::os(&file));
     warnings.push(format!("`{file}` of your git configuration is not read: {name} is no absolute path"));
     None
 }
@@ -75,14 +106,15 @@ enum Item {
     If(String, Vec<Item>),
 }
 
-fn texts_from(
+fn own_from(
     home: Option<&Path>,
     files: impl Iterator<Item = PathBuf>,
     ignored: Option<PathBuf>,
     warnings: &mut Vec<String>,
-) -> Vec<String> {
+) -> Own {
     let mut items = Vec::new();
-    let mut reader = Reader { home, left: MAX_FILES, depth: 0, ignored, refused: Vec::new() };
+    let mut reader =
+        Reader { home, left: MAX_FILES, depth: 0, ignored, refused: Vec::new(), filters: Vec::new() };
     for file in files {
         reader.collect(&file, &mut items);
     }
@@ -95,7 +127,7 @@ fn texts_from(
         texts[0].push_str(&setting);
         texts.push(ignored);
     }
-    texts
+    Own { texts, filters: reader.filters }
 }
 
 /// Append `items` to the text `at`; what has a condition becomes a text of its own.
@@ -134,6 +166,8 @@ struct Reader<'a> {
     ignored: Option<PathBuf>,
     /// What was not read, a line each.
     refused: Vec<String>,
+    /// Names of filters.
+    filters: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -174,6 +208,11 @@ impl Reader<'_> {
             } else if key == "core.excludesfile" && self.depth == 1 {
                 // Not of an included file: it may be a project's, and name any file of the caller's.
                 self.ignored = (!value.is_empty()).then(|| path(&value));
+            } else if let Some(name) = filter(&key)
+                && self.filters.len() < MAX_ITEMS
+                && !self.filters.iter().any(|known| known == name)
+            {
+                self.filters.push(name.to_owned());
             }
         }
         self.depth -= 1;
@@ -197,6 +236,12 @@ impl Reader<'_> {
             self.refused.push(line);
         }
     }
+}
+
+/// The name of the filter that a setting gives a program.
+fn filter(key: &str) -> Option<&str> {
+    let (name, setting) = key.strip_prefix("filter.")?.rsplit_once('.')?;
+    matches!(setting, "clean" | "process").then_some(name)
 }
 
 /// A condition as it must be written inside, where home is another directory and so is the file's.
@@ -362,6 +407,15 @@ mod tests {
         parse(text)
     }
 
+    fn texts_from(
+        home: Option<&Path>,
+        files: impl Iterator<Item = PathBuf>,
+        ignored: Option<PathBuf>,
+        warnings: &mut Vec<String>,
+    ) -> Vec<String> {
+        own_from(home, files, ignored, warnings).texts
+    }
+
     fn pair(key: &str, value: &str) -> (String, String) {
         (key.to_owned(), value.to_owned())
     }
@@ -399,6 +453,25 @@ mod tests {
         // `main` includes itself: bounded, and what it says last wins.
         assert!(text.contains("[user]\n\temail = \"e@x\"\n"), "{text}");
         assert!(parse(&text).contains(&pair("user.name", "O\"Neil [x]")), "{text}");
+    }
+
+    #[test]
+    fn the_names_of_filters_are_known_and_their_programs_do_not_come_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("main");
+        let text = "[filter \"lfs\"]\nclean = SECRET\nprocess = SECRET\nrequired = true\n[filter \"x\"]\nsmudge = SECRET\n";
+        std::fs::write(&main, text).unwrap();
+        let own = own_from(None, std::iter::once(main), None, &mut Vec::new());
+        assert_eq!((own.filters, own.texts.concat().contains("SECRET")), (vec!["lfs".to_owned()], false));
+    }
+
+    #[test]
+    fn a_variable_is_true_as_it_is_to_git() {
+        for (value, want) in
+            [("1", true), ("yes", true), ("TRUE", true), ("0", false), ("", false), ("off", false)]
+        {
+            assert_eq!(is_true(OsStr::new(value)), want, "{value}");
+        }
     }
 
     #[test]

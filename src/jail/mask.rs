@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -34,17 +35,34 @@ impl Plan {
                     }
                     What::Void
                 }
-                Some(content) => {
-                    let known = self.texts.iter().position(|t| t == content);
-                    What::Text(known.unwrap_or_else(|| {
-                        self.texts.push(content.clone());
-                        self.texts.len() - 1
-                    }))
-                }
+                Some(content) => self.text(content),
             };
             self.mounts.push(Mount { what, at: plan::relative(&mask.path)?, ours: false });
         }
         Ok(())
+    }
+
+    /// A file with this content, in the place of another one.
+    pub(super) fn text(&mut self, content: &[u8]) -> What {
+        let known = self.texts.iter().position(|t| t == content);
+        What::Text(known.unwrap_or_else(|| {
+            self.texts.push(content.to_vec());
+            self.texts.len() - 1
+        }))
+    }
+
+    /// Show a file of this content at `path`, in a directory of the jail's own below its `/`. Where the jail has
+    /// something else there, that stays.
+    pub fn add_file(&mut self, path: &Path, content: Vec<u8>) -> std::result::Result<(), plan::Error> {
+        let Some(at) = plan::place(path)? else { return Ok(()) };
+        let Some(dir) = at.parent().map(plan::cpath).transpose()? else { return Ok(()) };
+        let names = self.dirs.iter().chain(&self.files).chain(self.links.iter().map(|(_, at)| at));
+        if names.into_iter().any(|name| *name == dir) {
+            return Ok(());
+        }
+        self.dirs.push(dir);
+        self.files.push(plan::cpath(&at)?);
+        self.mask(&[Mask { path: path.to_owned(), shows: Some(content) }])
     }
 }
 

@@ -245,7 +245,7 @@ fn cstring(what: &'static str, bytes: impl Into<Vec<u8>>) -> Result<CString, Err
     CString::new(bytes).map_err(|e| Error::Nul { what, value: OsString::from_vec(e.into_vec()) })
 }
 
-fn cpath(path: &Path) -> Result<CString, Error> {
+pub(super) fn cpath(path: &Path) -> Result<CString, Error> {
     cstring("a path", path.as_os_str().as_bytes())
 }
 
@@ -469,6 +469,8 @@ fn tools(p: &mut Plan, points: &mut Points, spec: &Spec) -> Result<(), Error> {
         let what = if hidden.directory {
             points.dir(Path::new(OsStr::from_bytes(EMPTY.to_bytes())));
             What::Void
+        } else if hidden.path.extension() == Some(OsStr::new("xml")) {
+            p.text(b"<settings/>\n") // Maven does not start with an empty one.
         } else {
             let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NOEXEC);
             What::Bind { source: c"/dev/null".to_owned(), attr, resolved: false }

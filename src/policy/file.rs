@@ -84,13 +84,15 @@ pub enum Problem {
         /// Why not.
         why: ValueError,
     },
-    /// What a run is to insist on, where nobody reads it.
-    #[error("`{key}` stands outside of `{section}`, where it would be ignored: write it below `{section}`")]
-    Outside {
-        /// The key.
-        key: &'static str,
-        /// The section that it belongs to.
-        section: &'static str,
+    /// A setting where nothing reads it. To go on without it would show or allow what its writer forbade.
+    #[error("`{key}` {place} would have no effect; it belongs below a line `{right}`")]
+    Misplaced {
+        /// The setting.
+        key: String,
+        /// Where it stands.
+        place: String,
+        /// The table that has it.
+        right: &'static str,
     },
     /// A preset name that could not be typed after `--preset`.
     #[error("`{0}` cannot name a preset; use letters, digits, `-` and `_`")]
@@ -174,7 +176,11 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                                 reader.max(table)?
                             }
                         }
-                        other => reader.unknown(other, name.span(), "[limits]", ["max"]),
+                        other => {
+                            if !reader.misplaced(name, value, "[limits]")? {
+                                reader.unknown(other, name.span(), "[limits]", ["max"]);
+                            }
+                        }
                     }
                 }
             }
@@ -196,12 +202,9 @@ pub fn parse_user(path: &str, bytes: &[u8], home: Option<&Path>) -> Result<UserF
                 }
             }
             other => {
-                reader.outside(
-                    other,
-                    span,
-                    "[defaults]",
-                    ["defaults", "env", "keep", "limits", "presets"],
-                )?;
+                if !reader.misplaced(name, value, "")? {
+                    reader.unknown(other, span, "", ["defaults", "env", "keep", "limits", "presets"]);
+                }
             }
         }
     }
@@ -224,7 +227,11 @@ pub fn parse_project(path: &str, bytes: &[u8]) -> Result<ProjectFile, FileError>
                 let table = reader.table("[jail]", value)?;
                 file.layer = reader.layer("[jail]", table, &Key::ALL)?;
             }
-            other => reader.outside(other, name.span(), "[jail]", ["jail"])?,
+            other => {
+                if !reader.misplaced(name, value, "")? {
+                    reader.unknown(other, name.span(), "", ["jail"]);
+                }
+            }
         }
     }
     file.warnings = reader.finish();

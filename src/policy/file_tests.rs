@@ -184,7 +184,7 @@ fn unknown_names_warn_with_the_nearest_known_one() {
             "config.toml:8: unknown key `preset` in [presets.x] is ignored",
         ]
     );
-    let file = project("[jail]\nbest-effort = true\n[limits.max]\nmem = 1\n").unwrap();
+    let file = project("[jail]\nbest-effort = true\n[limits.max]\nmemo = 1\n").unwrap();
     assert_eq!(
         file.warnings,
         [
@@ -195,15 +195,37 @@ fn unknown_names_warn_with_the_nearest_known_one() {
 }
 
 #[test]
-fn a_setting_outside_of_its_section_is_not_passed_over() {
-    let file = project("mem = \"1G\"\n[jail]\ntimeout = \"1m\"\n").unwrap();
-    assert_eq!(file.warnings, ["aj.toml:1: `mem` outside of `[jail]` is ignored: write it below `[jail]`"]);
-    for text in ["require = [\"landlock\"]\n[jail]\n", "mode = \"full\"\n", "[mode]\n"] {
-        let e = project(text).unwrap_err().to_string();
-        assert!(e.starts_with("aj.toml:1: `") && e.ends_with("write it below `[jail]`"), "{e}");
+fn a_setting_that_may_narrow_is_an_error_where_nothing_reads_it() {
+    let of_project = |text: &str| project(text).unwrap_err().to_string();
+    for (text, want) in [
+        ("hide = [\"x\"]\n[jail]\nmem = 1", "aj.toml:1: `hide` above every table"),
+        ("[jail]\n[defaults]\nhide = []", "aj.toml:3: `hide` in [defaults]"),
+        ("[limits.max]\nmem = 1", "aj.toml:2: `mem` in [limits.max]"),
+        ("[jail.more]\nrequire = [\"full\"]", "aj.toml:2: `require` in [jail.more]"),
+        ("preset = \"agent\"", "aj.toml:1: `preset` above every table"),
+    ] {
+        let want = format!("{want} would have no effect; it belongs below a line `[jail]`");
+        assert_eq!(of_project(text), want, "{text}");
     }
-    let e = user("\nrequire = [\"landlock\"]\n").unwrap_err().to_string();
-    assert!(e.starts_with("config.toml:2: `require` stands outside of `[defaults]`"), "{e}");
+    for (text, want, right) in [
+        ("mode = \"full\"", "1: `mode` above every table", "[defaults]"),
+        ("[jail]\nhide = []", "2: `hide` in [jail]", "[defaults]"),
+        ("[keep]\ntrees = 1\nhide = []", "3: `hide` in [keep]", "[defaults]"),
+        ("[limits]\nmem = 1", "2: `mem` in [limits]", "[limits.max]"),
+        ("[limits.max]\nnet = \"none\"", "2: `net` in [limits.max]", "[defaults]"),
+    ] {
+        let want = format!("config.toml:{want} would have no effect; it belongs below a line `{right}`");
+        assert_eq!(user(text).unwrap_err().to_string(), want, "{text}");
+    }
+    // What can only widen is not there, which harms nobody; a variable may have any name.
+    let file = user("show = [\"x\"]\n[env]\nmem = 1\n[other]\nthing = 1\n").unwrap();
+    assert_eq!(
+        file.warnings,
+        [
+            "config.toml:4: unknown section `other` is ignored",
+            "config.toml:1: `show` above every table would have no effect; it belongs below a line `[defaults]`"
+        ]
+    );
 }
 
 #[test]

@@ -238,11 +238,18 @@ pub enum Look {
 
 /// Whether a file of this name says by it that what is in it is made up.
 pub fn is_harmless(name: &[u8]) -> bool {
-    [&b".example"[..], b".sample", b".template", b".test"].iter().any(|end| name.ends_with(end))
+    [&b".example"[..], b".sample", b".template", b".test"].iter().any(|end| {
+        let from = name.len().saturating_sub(end.len());
+        name.get(from..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    })
 }
 
-/// Whether an entry of the root that has this name may be a secret by custom.
+/// Whether an entry of the root that has this name may be a secret by custom. Other systems do not tell `.PEM`
+/// from `.pem`.
 pub fn by_custom(name: &[u8]) -> Option<Look> {
+    if name.iter().any(u8::is_ascii_uppercase) {
+        return by_custom(&name.to_ascii_lowercase());
+    }
     match name {
         b".env" => Some(Look::Name),
         b".netrc" | b".pypirc" | b".git-credentials" | b"credentials.json" => Some(Look::File),
@@ -351,11 +358,32 @@ mod tests {
 
     #[test]
     fn customs_are_told_by_name() {
-        for name in [".env", ".env.local", ".env.test.local", ".netrc", ".npmrc", "id_rsa", "a.pem", ".pem"] {
+        for name in [
+            ".env",
+            ".env.local",
+            ".env.test.local",
+            ".netrc",
+            ".npmrc",
+            "id_rsa",
+            "a.pem",
+            ".pem",
+            ".ENV",
+            ".Env.Local",
+            "KEY.PEM",
+            "ID_RSA",
+        ] {
             assert!(by_custom(name.as_bytes()).is_some(), "{name}");
         }
-        for name in [".env.example", ".env.production.sample", ".env.test", ".environment", "env", "idx", ""]
-        {
+        for name in [
+            ".env.example",
+            ".env.production.sample",
+            ".env.test",
+            ".ENV.EXAMPLE",
+            ".environment",
+            "env",
+            "idx",
+            "",
+        ] {
             assert_eq!(by_custom(name.as_bytes()), None, "{name}");
         }
     }

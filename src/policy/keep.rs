@@ -56,8 +56,8 @@ impl Default for Keep {
     }
 }
 
-impl Reader<'_> {
-    pub(super) fn keep(&mut self, table: &DeTable<'_>) -> Read<Keep> {
+impl<'a> Reader<'a> {
+    pub(super) fn keep(&mut self, table: &DeTable<'a>) -> Read<Keep> {
         let mut keep = Keep::default();
         for (name, value) in table {
             let line = self.line(&name.span());
@@ -70,7 +70,11 @@ impl Reader<'_> {
                 "logs" => keep.logs = self.number(n, value, line, DURATION, value::time_limit)?,
                 "records" => keep.records = self.number(n, value, line, COUNT, records)?,
                 "record_age" => keep.record_age = self.number(n, value, line, DURATION, value::time_limit)?,
-                other => self.unknown(other, name.span(), SECTION, KEYS),
+                other => {
+                    if !self.misplaced(name, value, SECTION)? {
+                        self.unknown(other, name.span(), SECTION, KEYS);
+                    }
+                }
             }
         }
         Ok(keep)

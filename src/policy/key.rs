@@ -170,6 +170,11 @@ impl Key {
         }
     }
 
+    /// Whether a value of it can take something away from what the jail may do.
+    pub fn may_narrow(self) -> bool {
+        !matches!(self, Key::Ro | Key::Rw | Key::Show | Key::Env | Key::Pass)
+    }
+
     /// The key of that name.
     pub fn from_name(name: &str) -> Option<Key> {
         Key::ALL.into_iter().find(|k| k.name() == name)

@@ -1,5 +1,6 @@
 //! From the spanned TOML tree to layers: types, values, unknown names.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,22 @@ pub(super) enum Paths<'a> {
     /// As written: the project may not add directories, the values are only named in a warning.
     Unused,
 }
+
+/// What `[limits.max]` may bound.
+const BOUNDED: [Key; 9] = [
+    Key::Timeout,
+    Key::Mem,
+    Key::Cpus,
+    Key::Pids,
+    Key::Nofile,
+    Key::Tmp,
+    Key::Disk,
+    Key::IoRead,
+    Key::IoWrite,
+];
+
+/// Tables within a table that nobody reads, that are looked at for settings.
+const DEEPEST: u32 = 2;
 
 /// One file being read.
 pub(super) struct Reader<'a> {
@@ -102,30 +119,6 @@ impl<'a> Reader<'a> {
         self.unknown_of(name, span, section, &known);
     }
 
-    /// The same of a name outside of any section, which may be that of a setting. What a run is to insist on
-    /// is not passed over.
-    pub(super) fn outside<const N: usize>(
-        &mut self,
-        name: &str,
-        span: Range<usize>,
-        section: &'static str,
-        known: [&str; N],
-    ) -> Read<()> {
-        match Key::from_name(name) {
-            Some(key @ (Key::Require | Key::Mode)) => {
-                return Err(self.error(span, Problem::Outside { key: key.name(), section }));
-            }
-            Some(key) if self.warnings.len() < MOST_WARNINGS => self.warnings.push(format!(
-                "{}:{}: `{}` outside of `{section}` is ignored: write it below `{section}`",
-                self.file,
-                self.line(&span),
-                key.name()
-            )),
-            Some(_) | None => self.unknown(name, span, "", known),
-        }
-        Ok(())
-    }
-
     fn unknown_of(&mut self, name: &str, span: Range<usize>, section: &str, known: &[&str]) {
         if self.warnings.len() == MOST_WARNINGS {
             self.unsaid += 1;
@@ -144,7 +137,61 @@ impl<'a> Reader<'a> {
         if let Some(meant) = meant {
             text.push_str(&format!("; did you mean `{meant}`?"));
         }
-        self.warnings.push(text);
+        self.warn(text);
+    }
+
+    /// Whether what stands in a place where nothing reads it is a setting, which is told; also one within it,
+    /// when it is a table. One that may narrow is an error: whoever wrote `hide` must not be shown to be obeyed.
+    pub(super) fn misplaced(
+        &mut self,
+        name: &Spanned<Cow<'a, str>>,
+        value: &Spanned<DeValue<'a>>,
+        section: &str,
+    ) -> Read<bool> {
+        self.misplaced_in(name, value, section, DEEPEST)
+    }
+
+    fn misplaced_in(
+        &mut self,
+        name: &Spanned<Cow<'a, str>>,
+        value: &Spanned<DeValue<'a>>,
+        section: &str,
+        deep: u32,
+    ) -> Read<bool> {
+        let inner = section.trim_start_matches('[').trim_end_matches(']');
+        let (text, dot) = (name.get_ref(), if inner.is_empty() { "" } else { "." });
+        if let Some(key) =
+            Key::from_name(text).filter(|key| *key != Key::Preset || !inner.starts_with("presets."))
+        {
+            let right = match self.paths {
+                Paths::Unused => "[jail]",
+                Paths::Absolute { .. } if inner == "limits" && BOUNDED.contains(&key) => "[limits.max]",
+                Paths::Absolute { .. } => "[defaults]",
+            };
+            let place = if inner.is_empty() { "above every table".into() } else { format!("in {section}") };
+            let problem = Problem::Misplaced { key: text.to_string(), place, right };
+            if key.may_narrow() {
+                return Err(self.error(name.span(), problem));
+            }
+            let text = self.error(name.span(), problem).to_string();
+            self.warn(text);
+            return Ok(true);
+        }
+        if let (Some(table), true) = (value.get_ref().as_table(), deep > 0) {
+            let section = format!("[{inner}{dot}{}]", short(text));
+            for (name, value) in table {
+                self.misplaced_in(name, value, &section, deep - 1)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn warn(&mut self, text: String) {
+        if self.warnings.len() == MOST_WARNINGS {
+            self.unsaid += 1;
+        } else {
+            self.warnings.push(text);
+        }
     }
 
     pub(super) fn line(&self, span: &Range<usize>) -> u32 {
@@ -162,6 +209,9 @@ impl<'a> Reader<'a> {
         for (name, value) in table {
             let key = Key::from_name(name.get_ref()).filter(|k| known.contains(k));
             let Some(key) = key else {
+                if self.misplaced(name, value, section)? {
+                    continue;
+                }
                 let names: Vec<&str> = known.iter().map(|k| k.name()).collect();
                 self.unknown_of(name.get_ref(), name.span(), section, &names);
                 continue;
@@ -216,21 +266,13 @@ impl<'a> Reader<'a> {
     /// `[limits.max]`.
     pub(super) fn max(&mut self, table: &DeTable<'a>) -> Read<Max> {
         const SECTION: &str = "[limits.max]";
-        const KNOWN: [Key; 9] = [
-            Key::Timeout,
-            Key::Mem,
-            Key::Cpus,
-            Key::Pids,
-            Key::Nofile,
-            Key::Tmp,
-            Key::Disk,
-            Key::IoRead,
-            Key::IoWrite,
-        ];
         let mut max = Max::default();
         for (name, value) in table {
-            let Some(key) = Key::from_name(name.get_ref()).filter(|k| KNOWN.contains(k)) else {
-                self.unknown(name.get_ref(), name.span(), SECTION, KNOWN.map(Key::name));
+            let Some(key) = Key::from_name(name.get_ref()).filter(|k| BOUNDED.contains(k)) else {
+                if self.misplaced(name, value, SECTION)? {
+                    continue;
+                }
+                self.unknown(name.get_ref(), name.span(), SECTION, BOUNDED.map(Key::name));
                 continue;
             };
             let line = self.line(&name.span());
@@ -249,7 +291,7 @@ impl<'a> Reader<'a> {
                 Key::Disk => max.disk = bound(self.number(n, value, line, SIZE, value::size_limit)?),
                 Key::IoRead => max.io_read = bound(self.number(n, value, line, SIZE, value::size_limit)?),
                 Key::IoWrite => max.io_write = bound(self.number(n, value, line, SIZE, value::size_limit)?),
-                // KNOWN has no other key.
+                // BOUNDED has no other key.
                 _ => max.tmp = bound(self.number(n, value, line, SIZE, value::size_limit)?),
             }
         }

@@ -145,6 +145,12 @@ impl Classifier {
         }
     }
 
+    /// Whether the file `name` of the current directory is a lock of git's. One that a git left behind when it was
+    /// killed keeps every other git from writing; no ref may have such a name.
+    pub fn is_git_lock(&self, name: &[u8]) -> bool {
+        self.parts.iter().any(|p| p.folded == ".git") && fold(name).ends_with(".lock")
+    }
+
     /// Why a link in the current directory is in the class, whatever its name: through one in a git
     /// directory git writes (logs, messages) and takes objects and refs where it leads.
     pub fn link_reason(&self) -> Option<&'static str> {

@@ -264,6 +264,9 @@ impl<'a> Scan<'a> {
         {
             return Ok(event);
         }
+        if scope == Scope::Inside && kind == UpperKind::File && self.classifier.is_git_lock(name) {
+            return Ok(self.skip("is a lock that a git left behind"));
+        }
         self.note_entry(kind, old.as_ref());
         if kind == UpperKind::Dir {
             return self.enter(name, &new, old, scope);

@@ -475,3 +475,28 @@ fn what_was_deleted_on_the_host_does_not_come_back_silently() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(gone.iter().all(|name| there(name)) && !there("d/y"));
 }
+
+#[test]
+fn locks_that_a_killed_git_left_behind_stay_out() {
+    let p = Project::new();
+    p.outside("git init -q -b main && git config user.name a && git config user.email a@b && git commit -q --allow-empty -m x");
+    let locks = [".git/index.lock", ".git/HEAD.lock", ".git/packed-refs.lock", ".git/refs/heads/main.lock"];
+    let script = format!(
+        "git -c gc.auto=0 commit -q --allow-empty -m inside && touch {} && echo x > Cargo.lock",
+        locks.join(" ")
+    );
+    let id = changing(&p, &script);
+    let ran = p.aj(["apply", &id]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    for lock in locks {
+        assert!(
+            ran.stdout.contains(&format!("{lock}  (is a lock that a git left behind)")),
+            "{lock} {ran:#?}"
+        );
+        assert!(!p.dir().join(lock).exists(), "{lock}");
+    }
+    assert_eq!(
+        p.outside("cat Cargo.lock; git commit -q --allow-empty -m outside; git log --format=%s"),
+        "x\noutside\ninside\nx\n"
+    );
+}

@@ -65,6 +65,51 @@ fn what_the_help_says_beats_what_does() {
     assert!(found[0] > 0 && found.is_sorted() && found.windows(2).all(|w| w[0] != w[1]), "{found:?}\n{page}");
 }
 
+/// The first indented block of a page from the line `first` on.
+fn example(page: &str, first: &str) -> String {
+    let page = run(&["help", page]).stdout;
+    let from = page.lines().skip_while(|l| l.trim_start() != first).take_while(|l| l.starts_with("  "));
+    let text: String = from.map(|l| format!("{}\n", l.trim_start())).collect();
+    assert!(text.lines().count() > 1, "{first} in\n{page}");
+    text
+}
+
+#[test]
+fn the_files_that_the_help_shows_do_what_they_say() {
+    for page in ["policy", "secrets"] {
+        let p = configured(&example(page, "[defaults]"));
+        p.write("aj.toml", example(page, "[jail]"));
+        p.write("a/secrets/x.json", "SECRET");
+        p.write("k.kdbx", "SECRET");
+        works(&p.aj(["config", "check"]));
+        let ran = p.aj(["exec", "--best-effort", "--", "sh", "-c", "cat a/secrets/x.json k.kdbx; true"]);
+        works(&ran);
+        assert!(!ran.stdout.contains("SECRET"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn what_a_file_hides_in_the_wrong_place_is_not_shown() {
+    let p = configured("");
+    p.write("key.txt", "SECRET");
+    for (text, line) in [("hide = [\"key.txt\"]\n", 1), ("[defaults]\nhide = [\"key.txt\"]\n", 2)] {
+        p.write("aj.toml", text);
+        let ran = p.aj(["exec", "--", "cat", "key.txt"]);
+        let (message, _) = error(&ran);
+        assert!(
+            message.contains(&format!("aj.toml:{line}: `hide`")) && message.contains("`[jail]`"),
+            "{message}"
+        );
+        assert!(!ran.stdout.contains("SECRET"), "{ran:#?}");
+        // `aj config check` says the same.
+        assert_ne!(p.aj(["config", "check"]).code, Some(0));
+    }
+    std::fs::remove_file(p.dir().join("aj.toml")).unwrap();
+    std::fs::write(p.top().join("config/config.toml"), "hide = [\"key.txt\"]\n").unwrap();
+    let (message, _) = error(&p.aj(["exec", "--", "cat", "key.txt"]));
+    assert!(message.contains("`[defaults]`"), "{message}");
+}
+
 #[test]
 fn a_broken_link_takes_no_hard_limit_away() {
     let p = configured("[limits.max]\npids = 50\n");

@@ -188,3 +188,63 @@ fn a_file_of_the_users_adds_tools_and_replaces_built_in_ones() {
     }
     assert_eq!(caller.explained(&["--tools", "acme"]).0, ["acme"]);
 }
+
+#[test]
+fn a_program_that_leads_to_what_was_not_shown_is_named_with_the_way_in() {
+    let Some(mut caller) = Caller::in_jails() else { return };
+    caller.program("opt/acme/bin/run", "echo ran").file("opt/acme/lib/x", "");
+    let home = caller.home.display().to_string();
+    let run = format!("{home}/opt/acme/bin/run");
+    caller.p.script("script", &format!("#!{run} -x\n"));
+    caller.p.script("nothing", "#!/nowhere/run\n");
+    std::fs::create_dir_all(caller.p.dir().join(".venv/bin")).unwrap();
+    std::os::unix::fs::symlink(&run, caller.p.dir().join(".venv/bin/tool")).unwrap();
+    std::os::unix::fs::symlink("tool", caller.p.dir().join(".venv/bin/tool3")).unwrap();
+    let way = format!("--ro {home}/opt/acme");
+    for (program, code, said) in [
+        (
+            "./script",
+            126,
+            format!("its `#!` line names `{run}`, which was not shown; to show it: `aj exec {way} -- …`"),
+        ),
+        ("./nothing", 126, "its `#!` line names `/nowhere/run`, which this machine does not have".to_owned()),
+        (
+            ".venv/bin/tool",
+            127,
+            format!("is a link to `{run}`, which was not shown; to show it: `aj exec {way} -- …`"),
+        ),
+        (
+            ".venv/bin/tool3",
+            127,
+            format!("is a link to `{run}`, which was not shown; to show it: `aj exec {way} -- …`"),
+        ),
+    ] {
+        let ran = caller.aj(&["exec", "--", program]);
+        assert_eq!(ran.code, Some(code), "{program} {ran:#?}");
+        assert!(ran.stderr.contains(&said), "{program} {ran:#?}");
+    }
+    // It helps.
+    for program in ["./script", ".venv/bin/tool", ".venv/bin/tool3"] {
+        let ran = caller.aj(&["exec", "--ro", &format!("{home}/opt/acme"), "--", program]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "ran\n"), "{program} {ran:#?}");
+    }
+    // In a workspace the command that is named is one in it.
+    caller.path("opt/acme/bin");
+    assert_eq!(caller.aj(&["workspace", "create", "w"]).code, Some(0));
+    let ran = caller.aj(&["exec", "w", "--", "run"]);
+    assert!(ran.stderr.contains(&format!("`aj exec {way} w -- …`")), "{ran:#?}");
+    let ran = caller.aj(&["exec", "--ro", &format!("{home}/opt/acme"), "w", "--", "run"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "ran\n"), "{ran:#?}");
+}
+
+#[test]
+fn a_secrets_name_that_is_a_link_out_of_the_tree_is_shown_by_both_flags() {
+    let Some(mut caller) = Caller::in_jails() else { return };
+    caller.file("settings/dev.env", "A=1\n");
+    let file = format!("{}/settings/dev.env", caller.home.display());
+    std::os::unix::fs::symlink(&file, caller.p.dir().join(".env")).unwrap();
+    let ran = caller.inside(&[], "cat .env");
+    assert!(ran.stderr.contains(&format!("`--show .env --ro {file}` shows it")), "{ran:#?}");
+    let ran = caller.inside(&["--show", ".env", "--ro", &file], "cat .env");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "A=1\n"), "{ran:#?}");
+}

@@ -212,3 +212,40 @@ fn caches_of_root_work_over_a_checkout_of_another_user() {
     );
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "from the registry, from git\n"), "{ran:#?}");
 }
+
+#[test]
+fn a_registry_and_flags_that_only_the_callers_configuration_has_are_known_inside() {
+    let Some(mut caller) = with_cargo() else { return };
+    let registry = Registry::new();
+    warm_project(&mut caller, &registry);
+    // The same as before, but in the caller's file, with what is nobody else's business beside it.
+    let own = std::fs::read_to_string(caller.p.dir().join(".cargo/config.toml")).unwrap();
+    std::fs::remove_file(caller.p.dir().join(".cargo/config.toml")).unwrap();
+    let config = format!(
+        "{own}token = \"SECRET\"\n[build]\nrustflags = [\"--cfg=own\"]\n[env]\nKEY = \"SECRET\"\n[alias]\nown = \"version\"\n"
+    );
+    caller.file(".cargo/config.toml", &config);
+    caller.p.write(
+        "src/main.rs",
+        "fn main() { println!(\"{} {} {}\", warm::word(), gitdep::word(), cfg!(own)) }\n",
+    );
+    let outside = caller.outside("cargo build --offline 2>&1");
+    assert_eq!(outside.code, Some(0), "{outside:#?}");
+    let script = "cargo build --offline --verbose && target/debug/app; cat ~/.cargo/config.toml /.cargo/config.toml \
+                  $CARGO_HOME/config.toml";
+    let ran = caller.inside(BUILD, script);
+    assert!(ran.stdout.starts_with("from the registry from git true\n"), "{ran:#?}");
+    assert_eq!(compiled(&ran), Vec::<&str>::new(), "{ran:#?}");
+    assert!(!ran.stdout.contains("SECRET") && ran.stdout.contains("--cfg=own"), "{ran:#?}");
+    let lines: Vec<&str> = ran.stderr.lines().filter(|l| l.contains("`[env]`")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("(KEY)"), "{ran:#?}");
+    // No program inside can change it for the next one.
+    let ran = caller.inside(BUILD, "echo x > /.cargo/config.toml || rm -rf /.cargo; cat /.cargo/config.toml");
+    assert!(ran.stdout.contains("--cfg=own"), "{ran:#?}");
+    // Nothing of it without cargo; one of the machine's own is told by its name.
+    let without = ["--tools", "none", "--caches", "none"];
+    let ran = caller.inside(&without, "ls -d /.cargo");
+    assert_ne!(ran.code, Some(0), "{ran:#?}");
+    let ran = caller.aj(&[&["exec"], &without[..], &["--", "cargo", "own"]].concat());
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("cargo "), "{ran:#?}");
+}

@@ -1,6 +1,7 @@
 //! git over a repository that was made outside.
 
 use super::project::{Project, has, is_root};
+use crate::common::{Ran, aj};
 
 fn repository() -> Project {
     let p = Project::new();
@@ -132,6 +133,102 @@ fn a_configuration_that_the_caller_names_stands_in_for_the_usual_ones() {
     let (said, warned) = ran("/dev/zero");
     assert_eq!(said, "");
     assert!(warned.contains("`/dev/zero` of your git configuration is not read"), "{warned}");
+}
+
+#[test]
+fn what_the_machine_says_of_the_caller_is_read_first_and_with_the_same_filter() {
+    let Some(p) = Project::in_jails() else { return };
+    let file = |name: &str, text: &str| {
+        let path = p.top().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let machine = file(
+        "machine",
+        "[user]\nname = Machine\nemail = machine@x\n[credential]\nhelper = SECRET\n[pull]\nff = only\n",
+    );
+    let ask = "git init -q r && cd r && git config user.name; git config user.email; git config pull.ff; \
+               git commit -q --allow-empty -m x && echo done; cat /etc/gitconfig*; env | grep GIT_CONFIG";
+    let ran = |vars: &[(&str, &std::ffi::OsStr)]| {
+        let mut aj = p.command(aj());
+        aj.envs(vars.iter().copied()).args(["exec", "--", "bash", "-c", ask]);
+        let ran = Ran::from(aj.output().unwrap());
+        assert!(!ran.stdout.contains("SECRET"), "{ran:#?}");
+        ran
+    };
+    let system = ("GIT_CONFIG_SYSTEM", machine.as_os_str());
+    let said = ran(&[system]).stdout;
+    assert!(said.starts_with("Machine\nmachine@x\nonly\ndone\n"), "{said}");
+    assert!(said.contains("GIT_CONFIG_SYSTEM=/etc/gitconfig\n"), "{said}");
+    // The user's own file is the stronger one.
+    file("home/.gitconfig", "[user]\nname = Ann\n");
+    let said = ran(&[system]).stdout;
+    assert!(said.starts_with("Ann\nmachine@x\nonly\ndone\n"), "{said}");
+    let without = ran(&[system, ("GIT_CONFIG_NOSYSTEM", "1".as_ref())]).stdout;
+    assert!(without.starts_with("Ann\n") && !without.contains("machine@x"), "{without}");
+    let relative = ran(&[("GIT_CONFIG_SYSTEM", "named".as_ref())]).stderr;
+    assert!(relative.contains("GIT_CONFIG_SYSTEM is no absolute path"), "{relative}");
+}
+
+#[test]
+fn an_identity_in_variables_is_passed_by_the_flags_that_are_named() {
+    let Some(p) = Project::in_jails() else { return };
+    let ran = |flags: &[&str]| {
+        let mut aj = p.command(aj());
+        aj.env("GIT_CONFIG_NOSYSTEM", "1");
+        for who in ["AUTHOR", "COMMITTER"] {
+            aj.env(format!("GIT_{who}_NAME"), "Ann").env(format!("GIT_{who}_EMAIL"), "ann@x");
+        }
+        let script = "git init -q r && cd r && git commit -q --allow-empty -m x && git log --format=%an%ce";
+        aj.arg("exec").args(flags).args(["--", "bash", "-c", script]);
+        Ran::from(aj.output().unwrap())
+    };
+    let refused = ran(&[]);
+    let names = "`-e GIT_AUTHOR_NAME -e GIT_AUTHOR_EMAIL -e GIT_COMMITTER_NAME -e GIT_COMMITTER_EMAIL`";
+    assert!(refused.code != Some(0) && refused.stderr.contains(names), "{refused:#?}");
+    let flags: Vec<&str> = names.trim_matches('`').split(' ').collect();
+    assert_eq!(ran(&flags).stdout, "Annann@x\n");
+}
+
+#[test]
+fn a_filter_that_is_only_the_callers_is_missed_with_one_line() {
+    let Some(p) = Project::in_jails() else { return };
+    let line = |flags: &[&str]| {
+        let ran = p.aj([&["exec"], flags, &["--", "true"]].concat());
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        let lines: Vec<&str> = ran.stderr.lines().filter(|l| l.contains("filter")).collect();
+        assert!(lines.len() <= 1, "{ran:#?}");
+        lines.first().map(|l| (*l).to_owned()).unwrap_or_default()
+    };
+    p.outside("git init -q; git config --global filter.lfs.clean 'git-lfs clean -- %f'");
+    assert_eq!(line(&[]), "");
+    p.write(".gitattributes", "# *.x filter=lfs\n*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    assert!(line(&[]).contains("the filter `lfs`") && line(&[]).contains("`git lfs install --local`"));
+    assert_eq!(line(&["--ro"]), "", "nothing can be added there");
+    // The way that is named helps.
+    p.outside("git config filter.lfs.process cat");
+    assert_eq!(line(&[]), "");
+    p.outside("git config --unset filter.lfs.process; git config --global --unset filter.lfs.clean");
+    assert_eq!(line(&[]), "", "nor does the host filter anything");
+    p.outside("git config --global filter.lfs.clean x; rm .gitattributes; mkfifo .gitattributes");
+    assert_eq!(line(&[]), "");
+}
+
+#[test]
+fn a_repository_that_begins_above_the_tree_is_named() {
+    let Some(p) = Project::in_jails() else { return };
+    p.outside("git init -q; mkdir sub; touch sub/aj.toml");
+    let ran = |words: &[&str], script: &str| {
+        let mut aj = p.command(aj());
+        aj.current_dir(p.dir().join("sub")).arg("exec").args(words).args(["--", "bash", "-c", script]);
+        Ran::from(aj.output().unwrap())
+    };
+    let top = std::fs::canonicalize(p.dir()).unwrap().display().to_string();
+    let way = format!("--root-dir {top}");
+    let said = ran(&[], "git status").stderr;
+    assert!(said.contains("because of its `aj.toml`") && said.contains(&format!("`{way}`")), "{said}");
+    assert_eq!(ran(&["--root-dir", &top], "git status").code, Some(0));
+    assert!(!ran(&[], "exit 1").stderr.contains("--root-dir"));
 }
 
 #[test]

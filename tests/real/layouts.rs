@@ -392,3 +392,30 @@ fn worktrees_that_are_not_seen_inside_outlive_a_jail_that_cleans_up() {
         assert_eq!(g.outside("git -C ../other status --porcelain; git log -1 --format=%s"), "more\n", "{at}");
     }
 }
+
+/// The command that a warning puts between backticks and that begins with `git`.
+fn way(ran: &Ran) -> String {
+    let words = ran.stderr.split('`').find(|words| words.starts_with("git "));
+    words.unwrap_or_else(|| panic!("{ran:#?}")).to_owned()
+}
+
+#[test]
+fn what_is_said_of_a_git_directory_that_does_not_know_its_tree_helps() {
+    if Project::in_jails().is_none() {
+        return;
+    }
+    for (make, at) in [
+        ("git clone -q --separate-git-dir=elsewhere src w", "w"),
+        ("git clone -q src w; mv w/.git elsewhere; ln -s ../elsewhere w/.git", "w"),
+        ("git -C src worktree add -q ../old -b w; mv old w", "w"),
+        ("git -C src worktree add -q ../old -b w; mv old w; rm src/.git/worktrees/old/gitdir", "w"),
+    ] {
+        let g = Ground::new(make, at);
+        let work = "git log --format=%s; echo x > x && git add x && git commit -q -m inside && echo done";
+        let ran = g.inside(&[], work);
+        assert!(!ran.stdout.contains("done"), "{make}\n{ran:#?}");
+        g.outside(&way(&ran));
+        let ran = g.inside(&[], work);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "second\nfirst\ndone\n"), "{make}\n{ran:#?}");
+    }
+}

@@ -184,6 +184,16 @@ const SECRETS: &[&str] = &[
     ".pyenv/versions/3.12.1/pip.conf",
     ".local/share/uv/python/cpython-3.12.1-linux-x86_64-gnu/pip.conf",
     ".local/share/pipx/venvs/black/pip.conf",
+    ".local/share/pypoetry/venv/pip.conf",
+    ".rbenv/versions/3.3.0/etc/gemrc",
+    ".asdf/installs/ruby/3.3.0/etc/gemrc",
+    ".nvm/versions/node/v20.1.0/lib/node_modules/npm/npmrc",
+    ".volta/tools/image/node/20.1.0/lib/node_modules/npm/npmrc",
+    ".volta/tools/image/npm/10.1.0/npmrc",
+    ".asdf/installs/nodejs/20.1.0/lib/node_modules/npm/npmrc",
+    ".local/share/mise/installs/node/20.1.0/lib/node_modules/npm/npmrc",
+    "go/bin/.env",
+    "go/bin/.env.local",
     "go/src/private/key.go",
     "go/pkg/mod/private/key.go",
 ];
@@ -251,6 +261,8 @@ const LAYOUTS: &[Layout] = &[
         "ruff 1",
     ),
     ("pipx", &[(".local/share/pipx/venvs/black/bin/black", "echo black $*")], &[".local/bin"], "black 1"),
+    // poetry: the installer's link leads to an environment of its own.
+    ("poetry", &[(".local/share/pypoetry/venv/bin/poetry", "echo poetry $*")], &[".local/bin"], "poetry 1"),
     // conda: the base installation and its environments.
     (
         "conda",
@@ -338,6 +350,7 @@ fn lay_out(caller: &mut Caller, (_, programs, path, _): &Layout) {
         ("../install/global/node_modules/x/x", ".bun/bin/x"),
         ("../share/uv/tools/ruff/bin/ruff", ".local/bin/ruff"),
         ("../share/pipx/venvs/black/bin/black", ".local/bin/black"),
+        ("../share/pypoetry/venv/bin/poetry", ".local/bin/poetry"),
         ("../ghc/9.4.7/bin/ghc", ".ghcup/bin/ghc"),
     ];
     for (target, name) in links {
@@ -429,4 +442,31 @@ fn real_rustup_and_pyenv_work_where_the_machine_has_them() {
     } else {
         skip("pyenv is not installed in this home directory");
     }
+}
+
+#[test]
+fn the_settings_of_an_installed_maven_are_an_empty_document() {
+    let Some(mut caller) = Caller::in_jails() else { return };
+    let settings = ".sdkman/candidates/maven/3.9.6/conf/settings.xml";
+    caller.program(".sdkman/candidates/maven/3.9.6/bin/mvn", SELF).path(".sdkman/candidates/maven/3.9.6/bin");
+    caller.file(
+        settings,
+        "<settings><servers><server><password>SECRET</password></server></servers></settings>",
+    );
+    let settings = format!("{}/{settings}", caller.home.display());
+    let ran = caller.inside(&[], &format!("mvn 1 >&2; cat {settings}; echo x > {settings}"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), "<settings/>\n"), "{ran:#?}");
+    assert!(caller.outside(&format!("cat {settings}")).stdout.contains("SECRET"));
+}
+
+#[test]
+fn a_variable_that_names_no_virtual_environment_shows_nothing() {
+    let Some(mut caller) = Caller::in_jails() else { return };
+    caller.program("srv/bin/python", SELF).file("srv/lib/secret", "the-secret\n");
+    caller.var("VIRTUAL_ENV", "~/srv").path("srv/bin");
+    let script = format!("cat {}/srv/lib/secret; echo $VIRTUAL_ENV", caller.home.display());
+    assert_eq!(caller.inside(&[], &script).stdout, "\n");
+    // Teeth: what makes it one is that file.
+    caller.file("srv/pyvenv.cfg", "home = /usr/bin\n");
+    assert_eq!(caller.inside(&[], &script).stdout, format!("the-secret\n{}/srv\n", caller.home.display()));
 }

@@ -40,7 +40,7 @@ pub(in crate::cli) fn not_started(
         exit::NOT_EXECUTABLE if errno == "ENAMETOOLONG" => {
             e.hint("check the words after `--`: the first one is the name of a program")
         }
-        exit::NOT_EXECUTABLE => e.hint("check its permissions and its `#!` line"),
+        exit::NOT_EXECUTABLE => hints::not_executable(e, program, errno, report),
         _ if errno == "E2BIG" => e.hint("pass long arguments in a file or on stdin"),
         _ if step.starts_with("chdir ") => e.hint("start it in a directory of the workspace: `--cwd DIR`"),
         _ => match &report.mounts_in_the_way {

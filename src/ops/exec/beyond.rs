@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::quote::command_line;
 use crate::base::{env, text};
 use crate::host::places::Table;
 use crate::jail::plan::USR_NAMES;
@@ -88,8 +89,9 @@ fn table_below(dir: &Path) -> Vec<PathBuf> {
     table.map(|t| t.below(dir).map(Path::to_owned).collect()).unwrap_or_default()
 }
 
-/// Lines about links of the workspace that lead to what is not shown, for a command that missed a file.
-pub(super) fn links(spec: &Spec, ended: &Ended) -> Vec<String> {
+/// Lines about links of the workspace that lead to what is not shown, and about a repository around it, for a
+/// command that missed a file. `hidden` are the names of what is hidden in it.
+pub(super) fn links(spec: &Spec, hidden: &[String], ended: &Ended) -> Vec<String> {
     let said = [ended.stderr.text().0, ended.stdout.text().0];
     let failed = matches!(ended.outcome, Outcome::Exited { code } if code != 0);
     if !failed || !said.iter().any(|text| SIGNS.iter().any(|sign| text.contains(sign))) {
@@ -111,8 +113,16 @@ pub(super) fn links(spec: &Spec, ended: &Ended) -> Vec<String> {
     let home = env::HOME.absolute_path();
     let line = |(path, to): &(PathBuf, PathBuf)| {
         let (name, to_shown) = (text::os(path.strip_prefix(top).unwrap_or(path)), text::os(to));
+        let words = |words: &[&str]| command_line(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
         let way = match private(to, home.as_deref()) {
-            None => format!(": `--ro {to_shown}` shows it"),
+            // By its name the link is a secret, wherever it leads.
+            None if hidden.contains(&name) => {
+                format!(
+                    " and is hidden by its name: `{}` shows it",
+                    words(&["--show", &name, "--ro", &to_shown])
+                )
+            }
+            None => format!(": `{}` shows it", words(&["--ro", &to_shown])),
             Some(_) => String::new(),
         };
         format!("`{name}` is a link to `{to_shown}`, which was not shown{way}")
@@ -124,7 +134,25 @@ pub(super) fn links(spec: &Spec, ended: &Ended) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if said.iter().any(|text| text.contains("not a git repository")) {
+        lines.extend(repository_around(top));
+    }
     lines
+}
+
+/// A line about the repository that a tree without a `.git` is a part of.
+fn repository_around(top: &Path) -> Option<String> {
+    if top.join(".git").symlink_metadata().is_ok() {
+        return None;
+    }
+    let above = top.ancestors().skip(1).find(|dir| dir.join(".git").symlink_metadata().is_ok())?;
+    let why = if top.join("aj.toml").symlink_metadata().is_ok() { " because of its `aj.toml`" } else { "" };
+    let (shown, above) = (text::os(top), text::os(above));
+    let way = command_line(&["--root-dir".to_owned(), above.clone()]);
+    Some(format!(
+        "the tree that was shown begins at `{shown}`{why}, and the repository around it is that of `{above}`: \
+         `{way}` shows all of it"
+    ))
 }
 
 /// The links in `dir` that lead to something of the host that is not `seen`, and where they lead.

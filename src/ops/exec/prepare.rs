@@ -9,8 +9,8 @@ use super::seat::{self, Seat};
 use super::sight::Sight;
 use super::volumes::{self, Volumes};
 use super::{
-    CACHE, Error, Request, again, alias, check, copied, disk, gpu, hide, layered, lite, parts, record, setid,
-    shown, spec, storage,
+    CACHE, Error, Request, again, alias, cargo, check, copied, disk, filters, gpu, hide, layered, lite,
+    parts, record, setid, shown, spec, storage,
 };
 use crate::base::id::Id;
 use crate::jail::ready::Ready;
@@ -101,7 +101,7 @@ pub(super) fn prepare(
         .unwrap_or_else(|| storage::known(&state, &place.meta, settings.storage, older.is_some()));
     warnings.extend(storage::idle(resolved));
     let cache = state.path().join(CACHE);
-    let etc = etc::ready(&cache, warnings).map_err(Error::Etc)?;
+    let (etc, filters) = etc::ready(&cache, warnings).map_err(Error::Etc)?;
     let host = seat.map_or_else(|| etc::HOSTNAME.to_owned(), |seat| etc::host_name(&seat.name()));
     let alias = check::alias(&place);
     let mut shown = shown::beside(resolved, place.at(), Some(&real), warnings)?;
@@ -112,6 +112,7 @@ pub(super) fn prepare(
     let (mut spec, sight) =
         spec::spec(request, settings, id, (place, alias, owner, host), birth, shown, etc.path.clone())?;
     (spec.umask, spec.storage) = (umask, storage);
+    warnings.extend(filters::line(&spec, &filters));
     spec.pids = limits.rlimit_pids(spec.pids);
     if older.is_some() && storage == Storage::Copy {
         return Err(copied::not_again(&spec));
@@ -161,6 +162,9 @@ pub(super) fn prepare(
             plan.cover(&covered)?;
             plan.mask(&masks)?;
             plan.mask(&etc::named(&spec.hostname))?;
+            if let Some(text) = cargo::config(&spec.argv, (&tools, &caches), warnings) {
+                plan.add_file(Path::new(cargo::SEEN), text)?;
+            }
             plan
         }
     };

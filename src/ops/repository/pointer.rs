@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Around, CONFIG_LIMIT, Needs, POINTER_LIMIT, plain, read, real};
+use crate::base::quote::command_line;
 use crate::base::text;
 use crate::workspace::gitconfig;
 
@@ -65,7 +66,7 @@ fn shared(around: &Around<'_>, own: &Path, named: &Path) -> Result<PathBuf, Stri
     let Some(text) = read(&own.join("commondir"), POINTER_LIMIT)? else {
         // What lies in the tree is seen anyway, whatever it is.
         if !inside && !is_worktree_of(around, own)? {
-            return Err(unproven(named));
+            return Err(unproven(around, own, named));
         }
         return Ok(own.to_owned());
     };
@@ -88,13 +89,31 @@ fn shared(around: &Around<'_>, own: &Path, named: &Path) -> Result<PathBuf, Stri
     let back = back.filter(|back| back.file_name() == Some(OsStr::new(".git")));
     match back.as_deref().and_then(Path::parent) {
         Some(tree) if around.is_tree(own, tree) => Ok(common),
+        Some(tree) if own.join(tree).symlink_metadata().is_err() => Err(format!(
+            "it is the worktree of `{}`, which is gone (if that was moved here: `git worktree repair`, outside)",
+            text::os(tree)
+        )),
         Some(_) => Err("it is the worktree of another directory".to_owned()),
-        None => Err(unproven(named)),
+        None => Err(
+            "it does not say which worktree it is of (if it is this one's: `git worktree repair`, outside)"
+                .to_owned(),
+        ),
     }
 }
 
-fn unproven(named: &Path) -> String {
-    format!("nothing in it says that it belongs to this tree (if it does: `--ro {}`)", text::os(named))
+/// With what makes it say so: `git clone --separate-git-dir` and a link write down nothing.
+fn unproven(around: &Around<'_>, own: &Path, named: &Path) -> String {
+    let why = "nothing in it says that it belongs to this tree";
+    if own.join("HEAD").symlink_metadata().is_err() {
+        return why.to_owned();
+    }
+    let words = ["git", "--git-dir"].map(str::to_owned).into_iter();
+    let words: Vec<String> = words
+        .chain([text::os(named)])
+        .chain(["config", "core.worktree"].map(str::to_owned))
+        .chain([text::os(around.tree)])
+        .collect();
+    format!("{why} (if it does: `{}`, outside)", command_line(&words))
 }
 
 /// Whether the configuration of a submodule (or of any git directory that lies elsewhere) says that this

@@ -98,9 +98,15 @@ fn has_token(text: &[u8]) -> bool {
     })
 }
 
-/// Whether there is a private key in it: in the text of one (PEM, OpenSSH, PGP), or as the plain bytes.
+/// Whether there is a private key in it: in the text of one (PEM, OpenSSH, PGP, PuTTY), or as the plain bytes.
 fn has_private_key(bytes: &[u8]) -> bool {
-    bytes.windows(11).any(|w| w == b"PRIVATE KEY") || is_der_key(bytes)
+    let says = |text: &[u8]| {
+        let has = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
+        has(b"PRIVATE KEY") || has(b"PuTTY-User-Key-File")
+    };
+    // As editors of other systems write text: every other byte is zero.
+    let wide = || bytes.iter().copied().filter(|b| *b != 0).collect::<Vec<u8>>();
+    says(bytes) || is_der_key(bytes) || bytes.contains(&0) && says(&wide())
 }
 
 /// A sequence that begins with a number is a key; in a certificate another sequence comes first.
@@ -148,8 +154,11 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----\n",
             "cert\n-----BEGIN PRIVATE KEY-----",
             "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----",
+            "PuTTY-User-Key-File-3: ssh-ed25519\r\nEncryption: none\r\n",
         ] {
             assert!(has_private_key(text.as_bytes()));
+            let wide = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+            assert!(has_private_key(&wide(u16::to_le_bytes)) && has_private_key(&wide(u16::to_be_bytes)));
         }
         for text in ["-----BEGIN CERTIFICATE-----\n", "ssh-ed25519 AAAA me@host", "", "def id_map(): pass"] {
             assert!(!has_private_key(text.as_bytes()));

@@ -206,7 +206,9 @@ impl Home {
         let mut set: Vec<(String, PathBuf)> = Vec::new();
         let mut add = |name: &str| {
             let Some(value) = env::caller(name).and_then(|value| plain(&value)) else { return };
-            if set.iter().all(|(known, _)| known != name) {
+            // A variable that is left over names any directory, and `lib` of that is not Python's.
+            let strange = name == "VIRTUAL_ENV" && !value.join("pyvenv.cfg").is_file();
+            if !strange && set.iter().all(|(known, _)| known != name) {
                 set.push((name.to_owned(), self.moved(value)));
             }
         };
