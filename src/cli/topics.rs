@@ -73,6 +73,8 @@ otherwise. Listings are an object with the rows under a key, never a bare array.
   Keys are snake_case. Every key is always present; what is unknown is null.
   Every document says its `format_version`, such as `0.1`: a higher second number adds keys, a
   higher first one may change what they mean. Of `--events` it is the first line that says it.
+  When nobody reads the lines of `--events` any more, the command gets SIGPIPE on its next output, as
+  it would in a pipe without aj (exit code 141).
   Sizes are integers in bytes. Durations are integers in milliseconds, and the key ends in _ms.
   Times are RFC 3339 in UTC. Ids are complete, never shortened.
   Words that choose between cases are lower-case strings; new ones may appear.
