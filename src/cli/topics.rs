@@ -126,9 +126,10 @@ says which it is.
           Processes there, their command lines and network addresses are seen, and no more
   lite    no namespaces at all: Landlock and the system call filter hold an ordinary user's command,
           which works on a private copy. It sees names and sizes of all files and the command lines
-          of all processes, can change permissions and times of your files and the priorities of
-          your processes, and where Landlock is older than ABI 6, signal them. --pids and --tmp have
-          no effect
+          of all processes, can change permissions and times of your files, reaches System V shared
+          memory of yours, and where Landlock is older than ABI 6, signals your processes. There are
+          no message queues and semaphores but those of threads (fakeroot needs them); priorities and
+          processors are set by a process for itself only. --pids and --tmp have no effect
 `--require LAYER` (`require = [\"landlock:6\", \"netns\"]`, also in aj.toml) refuses to run without a
 layer: names as in `layers` of --json; `full` stands for all of them.
 
