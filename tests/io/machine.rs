@@ -143,8 +143,7 @@ fn a_reader_of_events_that_leaves_ends_the_command_as_in_a_plain_pipe() {
     let Some(yard) = Yard::new() else { return };
     let start = Instant::now();
     let piped = |words: &str| {
-        let script =
-            format!("{{ $AJ exec {words}; echo $? >&3; }} 3>code | head -n 1 | wc -l; cat code");
+        let script = format!("{{ $AJ exec {words}; echo $? >&3; }} 3>code | head -n 1 | wc -l; cat code");
         said(&mut yard.sh(&script)).out
     };
     // What never ends by itself, on either stream.
