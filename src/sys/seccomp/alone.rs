@@ -20,6 +20,8 @@ const NOT_YOURS: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::
 const MISSING: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
 /// `SOCK_TYPE_MASK`.
 const KIND: u32 = 0xf;
+// Not of one type in every libc.
+const PRIO_PROCESS: u32 = 0;
 const IOPRIO_WHO_PROCESS: u32 = 1;
 
 /// Queues and semaphores. Without `mq_open` there is nothing for the other calls of its family.
@@ -46,7 +48,7 @@ const OF_PROCESS: [libc::c_long; 4] = [
 
 /// Calls that take a kind first, which for a process is this one, and then which.
 const OF_KIND: [(libc::c_long, u32); 2] =
-    [(libc::SYS_setpriority, libc::PRIO_PROCESS as u32), (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS)];
+    [(libc::SYS_setpriority, PRIO_PROCESS), (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS)];
 
 /// The last part.
 const TAIL: usize = 21;
