@@ -110,7 +110,7 @@ pub struct Args {
     #[arg(long, visible_alias = "explain", short = 'n', overrides_with = "dry_run", help_heading = "Output")]
     pub(super) dry_run: bool,
     /// Write events as JSON lines to stdout: started, stdout, stderr, stats, and at last completed, or failed
-    /// where the command could not be started
+    /// where the command could not be started. When their reader leaves, the command's output is closed
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     pub(super) events: bool,
     /// In a workspace: fail (exit code 5) if anything runs in it, and keep others out until this has ended

@@ -40,7 +40,7 @@ enum Command {
 /// piped; `yes` where nobody measured them). Runs that went on in the same changes show the same.
 ///
 /// With -q only full ids are printed, one a line. Piped, columns are separated by tabs and nothing
-/// is shortened.
+/// is shortened but commands of more than 1024 characters; --json and `aj jail show` have them whole.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   aj jail list
@@ -132,6 +132,9 @@ fn list(ui: &Ui, args: ListArgs) -> CmdResult {
     Ok(Exit(exit::OK))
 }
 
+/// Characters of a command in a listing, at most.
+const LONGEST_COMMAND: usize = 1024;
+
 /// On a terminal short and relative; piped whole and absolute.
 fn row(jail: &Listed, terminal: bool, now: u64) -> Vec<String> {
     let s = &jail.summary;
@@ -152,7 +155,8 @@ fn row(jail: &Listed, terminal: bool, now: u64) -> Vec<String> {
             None if s.changes_kept => "yes".to_owned(),
             None => dash(),
         },
-        jail.command.clone(),
+        // A line is for people and their tools; arguments may be as long as the kernel takes.
+        view::shorten(&jail.command, LONGEST_COMMAND),
     ]
 }
 

@@ -133,6 +133,11 @@ impl Flows {
         }
         // Tried at once: most lines find room, and a poll is saved.
         moved |= !self.outbox.is_empty() && self.outbox.advance();
+        if self.outbox.lost.is_some() {
+            // The reader of events has left: the command finds out by SIGPIPE, as in a plain pipe.
+            self.streams.iter_mut().filter(|s| s.is_captured()).for_each(Stream::abandon);
+            self.outbox.abandon();
+        }
         if moved {
             self.progress = Instant::now();
         }
@@ -237,7 +242,7 @@ pub fn supervise(
             }
             if state.started && next_tick.is_some_and(|at| now >= at) {
                 next_tick = Some(now + TICK_EVERY);
-                if flows.outbox.is_empty() {
+                if flows.outbox.is_empty() && flows.outbox.lost.is_none() {
                     let usage = usage::live(meter.proc.as_ref(), options.group, started.elapsed());
                     watcher.tick(usage, &mut flows.outbox.lines);
                 }

@@ -228,6 +228,13 @@ pub struct Excerpt {
     pub tail: Vec<u8>,
 }
 
+impl Excerpt {
+    /// Whether `text` occurs in what was kept.
+    pub fn has(&self, text: &[u8]) -> bool {
+        [&self.head, &self.tail].into_iter().any(|part| part.windows(text.len()).any(|w| w == text))
+    }
+}
+
 /// Bytes as standard base64 with padding, as `base64 -d` and every library read it.
 pub mod bytes64 {
     use serde::{Deserialize, Deserializer, Serializer};

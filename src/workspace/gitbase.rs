@@ -1,6 +1,7 @@
 //! Files of the tree that the host's own git runs because of what is there already: hooks that are
 //! links into the tree, `core.hooksPath`, commands in the repository's configuration. A jail that
-//! edits one of them writes what `git commit` runs, under a name that no table knows.
+//! edits one of them writes what `git commit` runs, under a name that no table knows. So it is with the build
+//! script that a `Cargo.toml` names, there or in what the jail wrote.
 //!
 //! Repositories are looked for where git looks: in the base, above it, and in every directory that the
 //! walk enters (such a nested one is known from there on: what its hooks name beside it may have been
@@ -16,6 +17,7 @@ use std::path::Path;
 use super::gitconfig::{self, Setting};
 use super::hostexec::fold;
 use super::names::Names;
+use super::{cargo, manifest};
 use crate::base::env;
 use crate::sys::at::{self, FileKind};
 use crate::sys::copy;
@@ -33,6 +35,7 @@ const LINKS_LIMIT: usize = 40;
 
 const HOOK: &str = "git runs it as a hook";
 const COMMAND: &str = "the repository's configuration makes git run it";
+const SCRIPT: &str = "cargo runs it as a build script";
 const CONFIG: &str = "the repository's configuration takes settings from it";
 
 /// What was found. Paths are below the base and folded as [`fold`] does.
@@ -56,7 +59,7 @@ impl Named {
             return Some(reason);
         }
         if self.above.contains(&path) {
-            return Some("a file that git runs is below it");
+            return Some("a file that the host runs is below it");
         }
         std::iter::successors(Some(path.as_str()), |p| p.rfind('/').map(|i| &p[..i]))
             .find_map(|p| self.directories.get(p).copied())
@@ -100,6 +103,23 @@ pub(super) fn look_below(named: &mut Named, base: Base<'_>, dir: BorrowedFd<'_>,
     if at::stat(dir, b".git").is_ok() {
         let path = join(base.path.as_os_str().as_bytes(), below);
         look(named, base, dir, &path);
+    }
+}
+
+/// Look at the manifests of the directory `below` of the base, the base's own and `ours`, for build scripts with
+/// other names than the table knows.
+pub(super) fn look_for_scripts(
+    named: &mut Named,
+    base: Base<'_>,
+    (dir, below): (Option<BorrowedFd<'_>>, &[u8]),
+    ours: Option<&[u8]>,
+) {
+    let theirs = dir.and_then(|dir| read(dir, b"Cargo.toml", manifest::LIMIT));
+    for text in [theirs.as_deref(), ours].into_iter().flatten() {
+        for script in cargo::build_scripts(text) {
+            let here = join(base.path.as_os_str().as_bytes(), below);
+            Found { named, base }.file(&join(&here, &script), SCRIPT);
+        }
     }
 }
 

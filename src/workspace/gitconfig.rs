@@ -17,21 +17,37 @@ pub(super) enum Setting {
 /// The settings of `text` that matter here, in order.
 pub(super) fn settings(text: &[u8]) -> Vec<Setting> {
     let mut found = Vec::new();
-    each(text, |section, key, value| found.extend(setting(section, key, value)));
+    each_with_part(text, |section, part, key, value| {
+        // The rest of an address that begins with what is written there.
+        if section == "url" && key.ends_with("insteadof") && is_command_address(part) {
+            found.push(Setting::Command(part.to_vec()));
+        }
+        found.extend(setting(section, key, value));
+    });
     found
+}
+
+/// Whether git talks to what an address names by running a command (`ext::sh -c …`).
+fn is_command_address(address: &[u8]) -> bool {
+    address.starts_with(b"ext::")
 }
 
 /// Every setting with a value: its section, in lower case and without the subsection, its name and value.
 fn each(text: &[u8], mut take: impl FnMut(&str, &str, Vec<u8>)) {
+    each_with_part(text, |section, _, key, value| take(section, key, value));
+}
+
+/// The same with the subsection, as it is written.
+fn each_with_part(text: &[u8], mut take: impl FnMut(&str, &[u8], &str, Vec<u8>)) {
     let mut reader = Reader { text: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), at: 0 };
-    let mut section = String::new();
+    let (mut section, mut part) = (String::new(), Vec::new());
     while let Some(byte) = reader.peek() {
         match byte {
             b'#' | b';' => reader.skip_line(),
-            b'[' => section = reader.section(),
+            b'[' => (section, part) = reader.section(),
             b if b.is_ascii_alphabetic() => {
                 if let Some((key, value)) = reader.assignment() {
-                    take(&section, &key, value);
+                    take(&section, &part, &key, value);
                 }
             }
             _ => reader.at += 1,
@@ -88,12 +104,21 @@ fn setting(section: &str, key: &str, value: Vec<u8>) -> Option<Setting> {
         "filter" => matches!(key, "clean" | "smudge" | "process"),
         "credential" => key == "helper",
         "interactive" => key == "difffilter",
-        "remote" => matches!(key, "uploadpack" | "receivepack"),
+        "remote" if matches!(key, "uploadpack" | "receivepack") => true,
+        // Another name for a git command with arguments, unless it says that it is one for a shell.
+        "alias" => value.trim_ascii_start().starts_with(b"!") || value.starts_with(b"-") || key == "command",
+        "tar" => key == "command",
+        "browser" | "man" => matches!(key, "cmd" | "path"),
+        "guitool" => key == "cmd",
+        "instaweb" => matches!(key, "httpd" | "browser"),
+        "sendemail" => matches!(key, "smtpserver" | "sendmailcmd" | "tocmd" | "cccmd" | "headercmd"),
+        "imap" => key == "tunnel",
+        "lfs" => matches!(key, "path" | "clean" | "smudge"),
         "uploadpack" => key == "packobjectshook",
         "trailer" => matches!(key, "command" | "cmd"),
         "hook" => key == "command",
-        "submodule" => key == "update" && value.first() == Some(&b'!'),
-        _ => false,
+        "submodule" if key == "update" && value.first() == Some(&b'!') => true,
+        _ => is_command_address(&value),
     };
     command.then_some(Setting::Command(value))
 }
@@ -101,6 +126,7 @@ fn setting(section: &str, key: &str, value: Vec<u8>) -> Option<Setting> {
 /// The words of a command that may be names of files, in the way of a shell as far as that goes.
 /// What comes from a variable is taken for the top of the repository (`"$PWD"/tools/x`).
 pub(super) fn words(command: &[u8]) -> Vec<Vec<u8>> {
+    let command = command.strip_prefix(b"ext::").unwrap_or(command);
     let (mut words, mut word, mut quote) = (Vec::new(), Vec::new(), None);
     // Open parentheses of `$(…)`, which stays one word.
     let mut within = 0;
@@ -160,22 +186,23 @@ impl Reader<'_> {
         while self.next().is_some_and(|b| b != b'\n') {}
     }
 
-    /// `[name]`, `[name "sub"]` or `[name.sub]`: the name, in lower case.
-    fn section(&mut self) -> String {
+    /// `[name]`, `[name "sub"]` or `[name.sub]`: the name, in lower case, and the part.
+    fn section(&mut self) -> (String, Vec<u8>) {
         let (mut name, mut named, mut quoted) = (String::new(), false, false);
+        let mut part = Vec::new();
         self.at += 1;
         while let Some(byte) = self.next() {
             match byte {
                 b'\n' => break,
-                b'\\' if quoted => drop(self.next()),
+                b'\\' if quoted => part.extend(self.next()),
                 b'"' => quoted = !quoted,
                 b']' if !quoted => break,
-                _ if quoted || named => {}
+                _ if quoted || named => part.push(byte),
                 b'.' | b' ' | b'\t' => named = true,
                 _ => name.push(char::from(byte.to_ascii_lowercase())),
             }
         }
-        name
+        (name, part)
     }
 
     /// `key = value` from its first letter to the end of the line; `None` without a value.
@@ -276,6 +303,39 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_with_a_command_is_known() {
+        for (text, command) in [
+            ("[alias]\n st = !./scripts/st.sh\n co = checkout ./x\n", "!./scripts/st.sh"),
+            ("[alias]\n st = -c core.pager=./p log\n", "-c core.pager=./p log"),
+            ("[alias \"st\"]\n command = ./st.sh\n", "./st.sh"),
+            ("[tar \"foo\"]\n command = ./tar.sh\n", "./tar.sh"),
+            ("[browser \"w\"]\n cmd = ./b.sh\n", "./b.sh"),
+            ("[man \"w\"]\n path = ./m.sh\n", "./m.sh"),
+            ("[guitool \"t\"]\n cmd = ./g.sh\n", "./g.sh"),
+            ("[instaweb]\n httpd = ./h.sh\n port = 1\n", "./h.sh"),
+            ("[sendemail \"x\"]\n smtpServer = /w/s.sh\n to = a@b\n", "/w/s.sh"),
+            ("[sendemail]\n sendmailCmd = ./s.sh\n", "./s.sh"),
+            ("[sendemail]\n headerCmd = ./s.sh\n", "./s.sh"),
+            ("[imap]\n tunnel = ./t.sh\n", "./t.sh"),
+            ("[lfs \"customtransfer.x\"]\n path = ./l.sh\n url = https://x/y\n", "./l.sh"),
+            (
+                "[remote \"o\"]\n url = ext::./tools/ext %S\n fetch = +refs/*:refs/x/*\n",
+                "ext::./tools/ext %S",
+            ),
+            ("[remote \"o\"]\n pushUrl = ext::./e\n url = https://x/y\n", "ext::./e"),
+            ("[branch \"m\"]\n remote = ext::./e\n merge = refs/heads/m\n", "ext::./e"),
+            ("[submodule \"s\"]\n url = ext::./e\n update = rebase\n", "ext::./e"),
+            ("[url \"ext::./tools/\\\"e\\\" \"]\n insteadOf = me:\n", "ext::./tools/\"e\" "),
+            (
+                "[url \"ext::./e \"]\n pushInsteadOf = me:\n[url \"https://x/\"]\n insteadOf = y:\n",
+                "ext::./e ",
+            ),
+        ] {
+            assert_eq!(shown(text), [format!("command {command}")], "{text}");
+        }
+    }
+
+    #[test]
     fn words_of_a_command_are_those_of_a_shell() {
         let get = |c: &str| -> Vec<String> {
             words(c.as_bytes()).into_iter().map(|w| String::from_utf8(w).unwrap()).collect()
@@ -287,6 +347,7 @@ mod tests {
         );
         assert_eq!(get("\"$PWD/tools/x\" \"$(git rev-parse --show-toplevel)\"/y ${A}"), ["tools/x", "y"]);
         assert_eq!(get("$(cd a; pwd)/y $(x/y) z"), ["y", "y)", "z"]);
+        assert_eq!(get("ext::./tools/ext %S"), ["./tools/ext", "%S"]);
         assert_eq!(get("ssh --config=tools/c a\\ b"), ["ssh", "tools/c", "a b"]);
         assert_eq!(get(""), [""; 0]);
     }

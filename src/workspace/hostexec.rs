@@ -8,7 +8,7 @@
 //! none of these is in the class. What it promises is that a file of the table never
 //! reaches the host unannounced.
 //!
-//! Three more kinds of files are in the class for what the base holds: those that git is told to run
+//! Three more kinds of files are in the class for what the base holds: those that git or cargo is told to run
 //! there (`gitbase`), those that make a directory a git repository, and manifests with other scripts
 //! than before (`manifest`).
 //!
@@ -95,9 +95,12 @@ impl Classifier {
     /// Why the entry `name` of the current directory is in the class, `None` when it is not.
     /// `stays_directory`: it is a directory after the change; what matters then are its entries.
     pub fn reason(&self, name: &[u8], stays_directory: bool) -> Option<&'static str> {
-        if stays_directory {
-            return None;
-        }
+        if stays_directory { None } else { self.removal_reason(name, false) }
+    }
+
+    /// The same for an entry that is removed. A `directory` is not the file that a pattern names, such as one
+    /// called `build`; what the pattern names may be in it.
+    pub fn removal_reason(&self, name: &[u8], directory: bool) -> Option<&'static str> {
         let leaf = fold(name);
         if let Some(reason) = self.inside_git(&leaf) {
             return reason;
@@ -108,7 +111,7 @@ impl Classifier {
         let installed = self.installed();
         let hit = |&(pattern, reason, reach): &Entry, start: usize| {
             let above = self.parts[start..].iter().map(|p| p.folded.as_str());
-            let fits = matches(pattern, above.chain([leaf.as_str()]));
+            let fits = matches(pattern, above.chain([leaf.as_str()]), directory);
             (fits && !(installed && reach == Reach::Project)).then_some(reason)
         };
         let index = index();
@@ -268,7 +271,8 @@ fn index() -> &'static Index {
 
 /// Whether `path` is what the pattern names, or a directory above it that is no directory any more
 /// (a link or a file in its place redirects or removes everything that the pattern names).
-fn matches<'a>(pattern: &[&str], path: impl Iterator<Item = &'a str>) -> bool {
+/// `directory`: it was one, and what is named is a file.
+fn matches<'a>(pattern: &[&str], path: impl Iterator<Item = &'a str>, directory: bool) -> bool {
     let mut parts = pattern.iter();
     for name in path {
         match parts.next() {
@@ -277,7 +281,7 @@ fn matches<'a>(pattern: &[&str], path: impl Iterator<Item = &'a str>) -> bool {
             _ => return false,
         }
     }
-    true
+    !directory || parts.len() > 0
 }
 
 fn part_matches(part: &str, name: &str) -> bool {
@@ -393,6 +397,26 @@ mod tests {
             "rust-toolchain",
             "rust-toolchain.toml",
             "build.rs",
+            "BUILD",
+            "pkg/BUILD.bazel",
+            "WORKSPACE",
+            "rules/x.bzl",
+            "Gemfile",
+            "x.gemspec",
+            "Podfile",
+            "mix.exs",
+            "Package.swift",
+            "rebar.config",
+            "project.clj",
+            "Setup.hs",
+            "configure",
+            "Makefile.in",
+            "Directory.Build.props",
+            "Directory.Build.targets",
+            "Guardfile",
+            "Brewfile",
+            "project/plugins.sbt",
+            "build.sbt",
             "conftest.py",
             "tests/conftest.py",
             "setup.py",
@@ -448,6 +472,8 @@ mod tests {
             "src/main.rs",
             "README.md",
             "Cargo.toml",
+            "Dockerfile",
+            "build/out.js",
             "Makefile.txt",
             "my.git/x",
             "gradle/libs.versions.toml",
@@ -509,6 +535,18 @@ mod tests {
         {
             assert!(flagged(path), "{path} as a link");
             assert!(reason_of(path, true).is_none(), "{path} as a directory");
+        }
+    }
+
+    #[test]
+    fn a_removed_directory_is_not_the_file_of_its_name() {
+        let c = Classifier::default();
+        for name in ["build", "workspace", "configure"] {
+            assert!(c.removal_reason(name.as_bytes(), false).is_some(), "{name} as a file");
+            assert_eq!(c.removal_reason(name.as_bytes(), true), None, "{name} as a directory");
+        }
+        for name in [".vscode", ".cargo", ".git"] {
+            assert!(c.removal_reason(name.as_bytes(), true).is_some(), "{name}: what is named is in it");
         }
     }
 

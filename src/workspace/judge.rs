@@ -17,7 +17,7 @@ impl Scan<'_> {
     pub(super) fn deletion(&mut self, name: &[u8], old: Meta) -> Option<Event> {
         let mut change = self.change(Status::Deleted, old.kind.into(), None, Some(&old));
         let shut = self.conflict_of_replacing(name, &old, &mut change);
-        change.host_executed = self.host_executed(name);
+        change.host_executed = self.removal_executed(name, &old);
         Some(Event::Item(Item { change, new: None, old: Some(old), content: None, shut }))
     }
 
@@ -100,7 +100,7 @@ impl Scan<'_> {
         copy::same_content(ours, theirs, new.size)
     }
 
-    fn read_manifest(&self, name: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn read_manifest(&self, name: &[u8]) -> Option<Vec<u8>> {
         let file = self.upper.dir_of(name).and_then(|dir| upper::open_file(dir, name)).ok()?;
         copy::read_all(file, manifest::LIMIT).ok().flatten()
     }

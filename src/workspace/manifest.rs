@@ -1,6 +1,7 @@
-//! `package.json`, `composer.json`, `pyproject.toml`: people edit them all day, and only some of their
-//! keys make the host run something. Pure.
+//! `package.json`, `composer.json`, `deno.json`, `pyproject.toml`, `Cargo.toml`: people edit them all day, and only
+//! some of their keys make the host run something. Pure.
 
+use super::cargo;
 use super::hostexec::fold;
 
 /// Longer files are in the class unread.
@@ -8,7 +9,10 @@ pub(super) const LIMIT: usize = 1 << 20;
 
 /// Whether a file is a manifest of which only some parts are in the class; see [`reason`].
 pub(super) fn is_manifest(name: &[u8]) -> bool {
-    matches!(fold(name).as_str(), "package.json" | "composer.json" | "pyproject.toml")
+    matches!(
+        fold(name).as_str(),
+        "package.json" | "composer.json" | "deno.json" | "deno.jsonc" | "pyproject.toml" | "cargo.toml"
+    )
 }
 
 /// Why a changed manifest is in the class. `old`: its content on the host; `new`: after the change;
@@ -36,18 +40,25 @@ pub(super) fn reason(name: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Opt
         "prettier",
     ];
     const COMPOSER: &[&str] = &["scripts", "bin", "config", "autoload", "autoload-dev"];
+    // Rules of a linter are plugins, which are code.
+    const DENO: &[&str] = &["tasks", "lint"];
     const PYTHON: &[&str] = &["build-system", "tool"];
     let name = fold(name);
     let unreadable = Some("it could not be read, so its scripts are unknown");
     let Some(new) = new else { return unreadable };
+    if name == "cargo.toml" {
+        let Some(new) = cargo::parse(new) else { return unreadable };
+        return cargo::reason(old.and_then(cargo::parse).as_ref(), &new);
+    }
     let (keys, reason, parsed): (_, _, [Option<serde_json::Value>; 2]) = if name == "pyproject.toml" {
-        let parse = |b: &[u8]| {
-            let table = std::str::from_utf8(b).ok()?.parse::<toml::Table>().ok()?;
-            serde_json::to_value(table).ok()
-        };
+        let parse = cargo::parse;
         (PYTHON, "its build or tool settings changed", [old.and_then(parse), parse(new)])
     } else {
-        let keys = if name == "package.json" { NPM } else { COMPOSER };
+        let keys = match name.as_str() {
+            "package.json" => NPM,
+            "composer.json" => COMPOSER,
+            _ => DENO,
+        };
         let parse = |b: &[u8]| serde_json::from_slice(b).ok();
         (keys, "its scripts changed", [old.and_then(parse), parse(new)])
     };
@@ -81,6 +92,17 @@ mod tests {
         assert!(npm(Some("garbage"), old));
         assert!(npm(Some(old), &"[".repeat(100_000)), "nesting is an unreadable file, not a crash");
         assert!(reason(b"package.json", None, None).is_some(), "too long to read");
+    }
+
+    #[test]
+    fn only_tasks_and_plugins_put_deno_json_into_the_class() {
+        let deno = |name: &[u8], new: &str| {
+            let old = br#"{"tasks":{"dev":"deno run a.ts"},"imports":{}}"#;
+            reason(name, Some(old), Some(new.as_bytes())).is_some()
+        };
+        assert!(!deno(b"deno.json", r#"{"tasks":{"dev":"deno run a.ts"},"imports":{"a":"npm:a"}}"#));
+        assert!(deno(b"deno.json", r#"{"tasks":{"dev":"rm"}}"#));
+        assert!(deno(b"deno.jsonc", "{} // with a comment"));
     }
 
     #[test]

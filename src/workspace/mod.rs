@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+mod cargo;
 pub mod carry;
 mod change;
 pub mod compare;

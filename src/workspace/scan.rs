@@ -143,6 +143,7 @@ impl<'a> Scan<'a> {
             scan.classifier.enter(b"", true);
             scan.becomes(Some(completed_by), true);
         }
+        scan.note_scripts(&frame, true)?;
         scan.frames.push(frame);
         if !options.base.as_os_str().is_empty() {
             gitbase::look_upwards(&mut scan.named, Base { top: scan.base.root()?, path: &options.base });
@@ -154,6 +155,29 @@ impl<'a> Scan<'a> {
     /// the change.
     pub(super) fn host_executed(&self, name: &[u8]) -> Option<&'static str> {
         self.classifier.reason(name, false).or_else(|| self.named.reason(&self.path))
+    }
+
+    /// The same for what is removed.
+    pub(super) fn removal_executed(&self, name: &[u8], old: &Meta) -> Option<&'static str> {
+        let directory = old.kind == FileKind::Dir;
+        self.classifier.removal_reason(name, directory).or_else(|| self.named.reason(&self.path))
+    }
+
+    /// Note the build scripts that manifests of the directory entered last name, if anything in it changed.
+    fn note_scripts(&mut self, frame: &Frame, here: bool) -> sys::Result<()> {
+        if frame.names.len() == 0 || self.options.base.as_os_str().is_empty() || self.classifier.installed() {
+            return Ok(());
+        }
+        let name = (0..frame.names.len())
+            .filter_map(|i| frame.names.get(i))
+            .find(|name| name.eq_ignore_ascii_case(b"Cargo.toml"));
+        let ours = name.and_then(|name| self.read_manifest(name));
+        let theirs = if here { Some(self.base.top()?) } else { None };
+        if theirs.is_some() || ours.is_some() {
+            let base = Base { top: self.base.root()?, path: &self.options.base };
+            gitbase::look_for_scripts(&mut self.named, base, (theirs, &self.path), ours.as_deref());
+        }
+        Ok(())
     }
 
     /// Walk into directories in conflict as if there were none.
@@ -401,6 +425,7 @@ impl<'a> Scan<'a> {
         let completed_by = self.repository(&frame, here);
         self.classifier.enter(name, completed_by.is_some());
         self.becomes(completed_by, here);
+        self.note_scripts(&frame, here)?;
         self.frames.push(frame);
         if here && !self.options.base.as_os_str().is_empty() {
             let base = Base { top: self.base.root()?, path: &self.options.base };

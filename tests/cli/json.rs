@@ -134,3 +134,21 @@ fn a_bad_value_leads_to_the_page_of_its_command() {
         assert!(ran.stderr.ends_with(&format!("hint: see `{page} --help`\n")), "{words:?}: {ran:#?}");
     }
 }
+
+#[test]
+fn a_listing_into_a_pipe_cuts_commands_that_no_line_is_for() {
+    let p = Project::new();
+    let long = "é".repeat(40_000);
+    p.runs(&["exec", "--", "true", &long]);
+    p.runs(&["exec", "--", "true", "short"]);
+    let listed = p.runs(&["jail", "list"]).stdout;
+    let rows: Vec<_> =
+        listed.lines().filter(|l| l.contains("true")).map(|l| l.split('\t').next_back()).collect();
+    assert_eq!(rows[0], Some("true short"), "{listed}");
+    let cut = rows[1].unwrap();
+    assert!(cut.chars().count() == 1024 && cut.starts_with("true ") && cut.ends_with("é…"), "{cut}");
+    // Whole where a program asks, and where one record is asked for.
+    assert_eq!(document(&p.aj(["--json", "jail", "list"]))["jails"][1]["argv"][1], long.as_str());
+    let id = listed.lines().find(|l| l.contains('…')).unwrap().split('\t').next().unwrap();
+    assert!(p.runs(&["jail", "show", id]).stdout.contains(&long));
+}

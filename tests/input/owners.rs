@@ -112,8 +112,13 @@ fn a_foreign_file_inside_is_named_after_a_failure_that_it_explains() {
     assert!(ran.code != Some(0) && ran.stderr.contains(hint) && ran.stderr.contains("--rw"), "{ran:#?}");
     let ran = o.run(&["exec", "--json", "--", "sh", "-c", "echo x >> shared"]);
     assert!(ran.stdout.contains(hint), "{ran:#?}");
-    // Not after success, nor after a failure of another kind.
-    for script in ["cat shared", "echo wrong; exit 3", "echo x >> shared; true"] {
+    // A command that goes on after it and ends well tells nobody else, on a terminal neither.
+    for script in ["echo x >> shared; true", "{ echo x >> shared; } 2>&1; true"] {
+        let ran = o.run(&["exec", "--", "sh", "-c", script]);
+        assert!(ran.code == Some(0) && ran.stderr.contains(hint), "{ran:#?}");
+    }
+    // Not after success without it, nor after a failure of another kind.
+    for script in ["cat shared", "echo wrong; exit 3", "echo Permission denied EOVERFLOW >&2"] {
         let ran = o.run(&["exec", "--", "sh", "-c", script]);
         assert!(!ran.stderr.contains("belongs to"), "{ran:#?}");
     }

@@ -113,6 +113,24 @@ t("raw", lambda: dgram(socket.SOCK_RAW))
 import resource
 t("limits", lambda: resource.prlimit(victim, resource.RLIMIT_CORE, (0, 0)))
 t("own limits", lambda: resource.prlimit(0, resource.RLIMIT_CORE, (0, 0)))
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *args):
+    got = getattr(libc, name)(*args)
+    if got == -1: raise OSError(ctypes.get_errno(), "")
+    return got
+t("queue", lambda: call("msgctl", call("msgget", 0, 0o600), 0, None))
+t("semaphores", lambda: call("semctl", call("semget", 0, 1, 0o600), 0, 0))
+def mqueue(): call("mq_open", b"/aj-lite-try", os.O_RDWR | os.O_CREAT, 0o600, None); call("mq_unlink", b"/aj-lite-try")
+t("mqueue", mqueue)
+t("memory", lambda: call("shmctl", call("shmget", 0, 4096, 0o600), 0, None))
+t("affinity", lambda: os.sched_setaffinity(victim, os.sched_getaffinity(victim)))
+t("scheduler", lambda: os.sched_setscheduler(victim, os.SCHED_BATCH, os.sched_param(0)))
+t("priority", lambda: os.setpriority(os.PRIO_PROCESS, victim, 19))
+def own():
+    os.sched_setaffinity(0, os.sched_getaffinity(0)); os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+t("own priority", own)
 t("pair", lambda: socket.socketpair())
 t("userns", lambda: os.unshare(0x10000000) if hasattr(os, "unshare") else os.open("/nonexistent", 0))
 t("own", lambda: open("own", "w").write("x"))
@@ -145,8 +163,28 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
         line.unwrap_or_else(|| panic!("no {name}: {ran:#?}")).to_owned()
     };
     let all = [
-        "read", "write", "list", "make", "unlink", "link", "rename", "environ", "mem", "oom", "tcp", "udp",
-        "unix", "dgram", "raw", "limits",
+        "read",
+        "write",
+        "list",
+        "make",
+        "unlink",
+        "link",
+        "rename",
+        "environ",
+        "mem",
+        "oom",
+        "tcp",
+        "udp",
+        "unix",
+        "dgram",
+        "raw",
+        "limits",
+        "queue",
+        "semaphores",
+        "mqueue",
+        "affinity",
+        "scheduler",
+        "priority",
     ];
     for name in all {
         assert_eq!(of(&jail, name), "refused", "{name}: {jail:#?}");
@@ -154,7 +192,7 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
     if agentjail::sys::landlock::abi() >= 6 {
         assert_eq!(of(&jail, "signal"), "refused", "{jail:#?}");
     }
-    for name in ["pair", "own", "tmp", "own limits"] {
+    for name in ["pair", "own", "tmp", "own limits", "own priority", "memory"] {
         assert_eq!(of(&jail, name), "ok", "{name}: {jail:#?}");
     }
     // The host's network has no paths in it.

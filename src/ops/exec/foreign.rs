@@ -1,4 +1,4 @@
-//! Files of another owner in the workspace, as the reason for a command that failed.
+//! Files of another owner in the workspace, as the reason for a command that failed, or a part of it.
 //!
 //! A file whose owner or group has no id in the jail can be read and removed there but not changed:
 //! the overlay would have to copy it up with an owner that it cannot write down, and says EOVERFLOW
@@ -19,14 +19,19 @@ use crate::schema::jail::Outcome;
 const MOST: usize = 2_000;
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// What programs print when they run into such a file.
+/// What programs print when they run into such a file. The first says so by itself: hardly anything else makes a
+/// program print it, and a command that goes on after it and ends well has failed all the same.
 const SIGNS: [&str; 5] =
     ["Value too large for defined data type", "EOVERFLOW", "os error 75", "Permission denied", "EACCES"];
 
-/// Whether the run failed in a way that foreign files explain.
+/// Whether something in the run failed in a way that foreign files explain. On a terminal both streams are one.
 pub(super) fn is_suspect(ended: &Ended) -> bool {
-    let failed = matches!(ended.outcome, Outcome::Exited { code } if code != 0);
-    failed && [&ended.stderr, &ended.stdout].into_iter().any(|e| SIGNS.iter().any(|s| e.text().0.contains(s)))
+    let signs = match ended.outcome {
+        Outcome::Exited { code: 0 } => &SIGNS[..1],
+        Outcome::Exited { .. } => &SIGNS[..],
+        _ => return false,
+    };
+    [&ended.stderr, &ended.stdout].into_iter().any(|said| signs.iter().any(|sign| said.has(sign.as_bytes())))
 }
 
 /// A line about the first foreign file in `workspace`, if there is one not too deep.

@@ -43,9 +43,9 @@ fn without_namespaces(layers: Layers) -> String {
     };
     format!(
         "mode lite: no namespaces: the command saw the names and sizes of all files and the command lines of \
-         all processes of this machine, which it {signals}, and could change the permissions and times of your \
-         files; files are kept apart by Landlock alone, and sockets by the system call filter; `--pids` and \
-         `--tmp` had no effect"
+         all processes of this machine, which it {signals}, could change the permissions and times of your \
+         files, and reach your System V shared memory; files are kept apart by Landlock alone, sockets, queues and \
+         priorities by the system call filter; `--pids` and `--tmp` had no effect"
     )
 }
 

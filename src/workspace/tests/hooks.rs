@@ -121,7 +121,8 @@ fn what_the_configuration_of_the_base_names_is_in_the_class() {
         (
             ".git/config",
             "[core]\n\thooksPath = Tools/./hooks/\n\tfsmonitor = \"$PWD/bin/watch\" -v\n[include]\n\tpath = ../shared.ini\n\
-             [filter \"x\"]\n\tclean = python3 clean.py\n",
+             [filter \"x\"]\n\tclean = python3 clean.py\n[alias]\n\tst = !./wrap/st.sh\n\
+             [remote \"o\"]\n\turl = ext::./wrap/ext %S\n[url \"ext::wrap/url \"]\n\tinsteadOf = me:\n",
         ),
         (".git/config.worktree", "[core]\n\tsshCommand = ./wrap/ssh -x\n"),
         ("Tools/hooks/lib/x", "x"),
@@ -138,15 +139,27 @@ fn what_the_configuration_of_the_base_names_is_in_the_class() {
         "shared.ini",
         "clean.py",
         "wrap/ssh",
+        "wrap/st.sh",
+        "wrap/ext",
+        "wrap/url",
+        "wrap/x",
         "python3/x",
         "x",
     ];
-    assert_eq!(
-        flagged(&f, &jail),
-        ["Tools/hooks/lib/x", "Tools/hooks/pre-commit", "bin/watch", "clean.py", "shared.ini", "wrap/ssh"]
-    );
+    let expected = [
+        "Tools/hooks/lib/x",
+        "Tools/hooks/pre-commit",
+        "bin/watch",
+        "clean.py",
+        "shared.ini",
+        "wrap/ext",
+        "wrap/ssh",
+        "wrap/st.sh",
+        "wrap/url",
+    ];
+    assert_eq!(flagged(&f, &jail), expected);
     let r = f.apply();
-    assert_eq!((r.applied.len(), r.withheld.len()), (4, 6), "{r:?}");
+    assert_eq!((r.applied.len(), r.withheld.len()), (5, 9), "{r:?}");
 }
 
 #[test]
@@ -215,4 +228,38 @@ fn a_manifest_is_written_as_it_was_when_it_was_judged() {
         done.store(true, Ordering::Relaxed);
         assert!(applied.unwrap() > 0);
     });
+}
+
+#[test]
+fn a_build_script_of_any_name_waits_for_the_users_word() {
+    let plain = "[package]\nname = 'x'\n";
+    let named = "[package]\nname = 'x'\nbuild = 'src/gen/util.rs'\n";
+    // Named on the host already, in the top and below.
+    let f = Fixture::new(&[
+        ("Cargo.toml", named),
+        ("src/gen/util.rs", "fn main() {}"),
+        ("a/Cargo.toml", "[package]\nname = 'a'\nbuild = '../shared/b.rs'\n"),
+        ("shared/b.rs", "fn main() {}"),
+    ]);
+    f.jail("Cargo.toml", "[package]\nname = 'x'\nversion = '2.0.0'\nbuild = 'src/gen/util.rs'\n");
+    f.jail("src/gen/util.rs", "fn main() { evil() }");
+    f.jail("src/gen/other.rs", "");
+    f.jail("a/src/lib.rs", "");
+    f.jail("shared/b.rs", "fn main() { evil() }");
+    f.jail("shared/c.rs", "");
+    let r = f.apply();
+    assert_eq!(lines(&r.withheld), ["M shared/b.rs*", "M src/gen/util.rs*"]);
+    // Named by what the jail wrote: neither comes without the other.
+    let f = Fixture::new(&[("Cargo.toml", plain), ("src/gen/util.rs", "fn main() {}")]);
+    f.jail("Cargo.toml", named);
+    f.jail("src/gen/util.rs", "fn main() { evil() }");
+    f.jail("new/Cargo.toml", "[package]\nname = 'n'\nbuild = 'setup.rs'\n");
+    f.jail("new/setup.rs", "");
+    f.jail("new/lib.rs", "");
+    f.jail("node_modules/n/Cargo.toml", named);
+    let r = f.apply();
+    assert_eq!(
+        lines(&r.withheld),
+        ["M Cargo.toml*", "A new/Cargo.toml*", "A new/setup.rs*", "M src/gen/util.rs*"]
+    );
 }
