@@ -142,6 +142,8 @@ fn a_jail_that_is_killed_from_outside_leaves_the_terminal_as_it_was() {
     let before = term.modes();
     let mut aj = term.start(&mut yard.aj(["sh", "-c", &format!(": {mark}; {EVERYTHING_ON}; sleep 60")]));
     term.until("up");
+    // Pid 1 may not have told yet that the command has begun: killed before that, it is a jail that did not start.
+    std::thread::sleep(Duration::from_millis(300));
     let init = format!("pkill -KILL -P {}", aj.pid());
     assert!(std::process::Command::new("sh").args(["-c", &init]).status().unwrap().success());
     assert_eq!(term.end(&mut aj), 137);

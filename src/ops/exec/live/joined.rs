@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 
@@ -18,7 +18,7 @@ use super::super::{
 use super::blueprint::{Blueprint, shape};
 use super::{NotLive, SETTLES, own, start};
 use crate::base::id::{Id, Kind};
-use crate::jail::join::{self, Asked, Begun, Job, Live};
+use crate::jail::join::{self, Asked, Begun, Job, Live, Reached};
 use crate::jail::limits::Limits;
 use crate::jail::plan;
 use crate::jail::status::Required;
@@ -27,6 +27,23 @@ use crate::ops::{config, project};
 use crate::schema::jail::Outcome;
 use crate::store::spool;
 use crate::sys::{self, pidfd};
+
+/// How long a jail in which nothing runs may take to end.
+const ENDS: Duration = Duration::from_secs(2);
+
+/// Whether a jail ends within that time of itself.
+fn ends(live: Live, dir: &File) -> Result<bool, Error> {
+    match live.look().map_err(Error::Launch)? {
+        None => return Ok(true),
+        Some(seen) if seen.keep || seen.commands > 0 || seen.processes > 0 => return Ok(false),
+        Some(_) => {}
+    }
+    match join::reach(dir.as_fd(), ENDS).map_err(Error::Launch)? {
+        Reached::Live(live) => live.wait(Some(ENDS)).map_err(Error::Launch),
+        Reached::None => Ok(true),
+        Reached::Silent { .. } | Reached::Strange { .. } => Ok(false),
+    }
+}
 
 /// Run it. `None`: the jail has ended, and nothing has run.
 pub(super) fn exec(
@@ -55,6 +72,10 @@ pub(super) fn exec(
     let mut differ = blueprint.differs(&shape(settings, seat::gpus(request, Some(seat))));
     differ.extend(volumes::missing(state, &request.volumes, &blueprint.volumes)?);
     if !differ.is_empty() {
+        // One in which nothing runs is about to end, and makes way.
+        if ends(live, dir)? {
+            return Ok(None);
+        }
         return Err(NotLive::Differs { name: name(), differ }.into());
     }
     let inside = Path::new(&blueprint.sight.at);
