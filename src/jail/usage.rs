@@ -101,7 +101,7 @@ fn memory(view: &View) -> u64 {
     private.saturating_add(shared.max(kept))
 }
 
-/// What [`memory`] cannot see, for whoever is told that it is watched.
+/// What a look at the memory cannot see, for whoever is told that it is watched.
 pub const UNSEEN: &str = "buffers of pipes and sockets, segments of System V that nobody has attached, and memfds that \
                           are neither mapped nor open";
 
