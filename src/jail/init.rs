@@ -478,7 +478,7 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
     if terminal {
         signal::block_sigttou();
     }
-    let me = nix::unistd::getpid();
+    let me = plan.confinement.joined.then(nix::unistd::getpid);
     let mut child = || {
         // Fail only for a process group leader, which a new process is not, and without a terminal.
         if terminal {
@@ -491,7 +491,7 @@ pub(super) fn command(plan: &Plan, status: &OwnedFd, layers: Layers, terminal: b
         if plan.confinement.joined {
             // Whoever kills the one who minds it has killed it as well, before that call, too.
             caps::die_with_parent().ok();
-            if nix::unistd::getppid() != me {
+            if Some(nix::unistd::getppid()) != me {
                 return 137;
             }
         }

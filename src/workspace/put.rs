@@ -59,6 +59,14 @@ impl Place<'_> {
         }
     }
 
+    /// The entry itself, by descriptor.
+    fn open(&self) -> Result<OwnedFd> {
+        match openat2::beneath(self.dir, self.name, For::Naming) {
+            Err(e) if e.errno == Errno::ENOENT => Err(Refused::Raced),
+            opened => Ok(opened?),
+        }
+    }
+
     /// Owner of what is put here. Root would otherwise turn the user's files into root's own.
     fn owner(&self) -> Result<(Option<u32>, Option<u32>)> {
         let like = match self.old {
@@ -103,7 +111,7 @@ impl Place<'_> {
     /// above all: the bits of a group are the bound of that list, and without it they would be what the group may.
     fn attribute(&self, fd: &OwnedFd) -> Result<()> {
         let Some(old) = self.old.filter(|old| old.kind == FileKind::File) else { return Ok(()) };
-        let from = openat2::beneath(self.dir, self.name, For::Naming)?;
+        let from = self.open()?;
         if !at::fstat(&from)?.same_inode(old) {
             return Err(Refused::Raced);
         }
@@ -145,6 +153,8 @@ impl<'a> Temporary<'a> {
             Some(old) => match at::rename(place.dir, &self.name, place.name, Replace::Exchange) {
                 // The file system does not know that one either.
                 Err(e) if e.errno == Errno::EINVAL => self.over(place, old)?,
+                // Somebody has taken it away just now.
+                Err(e) if e.errno == Errno::ENOENT => return Err(Refused::Raced),
                 done => {
                     done.map_err(|e| place.refused(e))?;
                     // From here on the temporary name is that of what was there.
@@ -278,7 +288,7 @@ pub(super) fn open_up(dir: BorrowedFd<'_>, old: &Meta, mode: u32) -> Result<()> 
 /// Set the permission bits of an existing file or directory; a directory keeps its special bits. A file with
 /// more names than this one makes way for a copy: the others may be anywhere, and are nobody's business here.
 pub(super) fn mode(place: &Place<'_>, mode: u32) -> Result<()> {
-    let fd = openat2::beneath(place.dir, place.name, For::Naming)?;
+    let fd = place.open()?;
     let now = at::fstat(&fd)?;
     let same = place.old.is_none_or(|old| {
         now.same_inode(old) && now.kind == old.kind && (now.kind == FileKind::Dir || now.ctime == old.ctime)
@@ -309,6 +319,7 @@ pub(super) fn remove(place: &Place<'_>) -> Result<()> {
         Err(e) if e.errno == Errno::EINVAL => {
             at::rename(place.dir, place.name, &aside.name, Replace::Yes).map_err(|e| place.refused(e))?;
         }
+        Err(e) if e.errno == Errno::ENOENT => return Err(Refused::Raced),
         // Another name needs room, and none does not.
         Err(e) if matches!(e.errno, Errno::ENOSPC | Errno::EDQUOT) && old.kind != FileKind::Dir => {
             return at::remove_file(place.dir, place.name).map_err(|e| place.refused(e));

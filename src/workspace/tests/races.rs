@@ -195,3 +195,28 @@ fn what_an_editor_puts_there_meanwhile_is_never_lost() {
     }
     assert!(lost.is_empty(), "{lost:?}");
 }
+
+#[test]
+fn what_somebody_deletes_meanwhile_is_a_conflict_or_was_replaced() {
+    for round in 0..90u32 {
+        let mut f = Fixture::new(&[("f", "old")]);
+        match round % 3 {
+            0 => f.jail("f", "jail"),
+            1 => f.jail("f/in", "jail"),
+            _ if f.whiteout("f") => {}
+            _ => continue,
+        }
+        f.start();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let until = Instant::now() + Duration::from_micros(u64::from(round) * 12);
+                while Instant::now() < until {}
+                std::fs::remove_file(f.base("f")).ok();
+            });
+            let done = f.apply_with(|c| c.partial = true);
+            assert!(done.failed.is_empty(), "{round}: {done:?}");
+        });
+        let left = |names: &[String]| names.iter().any(|name| name.starts_with(".aj-apply-"));
+        assert!(!left(&f.listing()), "{:?}", f.listing());
+    }
+}
