@@ -73,8 +73,8 @@ otherwise. Listings are an object with the rows under a key, never a bare array.
   Keys are snake_case. Every key is always present; what is unknown is null.
   Every document says its `format_version`, such as `0.1`: a higher second number adds keys, a
   higher first one may change what they mean. Of `--events` it is the first line that says it.
-  When nobody reads the lines of `--events` any more, the command gets SIGPIPE on its next output, as
-  it would in a pipe without aj (exit code 141).
+  When nobody reads the lines of `--events` any more, the command gets SIGPIPE on its next output,
+  as it would in a pipe without aj (exit code 141).
   Sizes are integers in bytes. Durations are integers in milliseconds, and the key ends in _ms.
   Times are RFC 3339 in UTC. Ids are complete, never shortened.
   Words that choose between cases are lower-case strings; new ones may appear.
@@ -153,10 +153,10 @@ may only ask for more). The strongest mode that works here is used, said on stde
           Processes there, their command lines and network addresses are seen, and no more
   lite    no namespaces at all: Landlock and the system call filter hold an ordinary user's command,
           which works on a private copy. It sees names and sizes of all files and the command lines
-          of all processes, can change permissions and times of your files, reaches System V shared
-          memory of yours, and where Landlock is older than ABI 6, signals your processes. There are
-          no message queues and semaphores but those of threads (fakeroot needs them); priorities and
-          processors are set by a process for itself only. --pids and --tmp have no effect
+          of all processes, can change permissions and times of your files, and the priorities and
+          processors of your processes, reaches System V shared memory of yours, and where Landlock
+          is older than ABI 6, signals your processes. There are no message queues and semaphores
+          but those of threads (fakeroot needs them). --pids and --tmp have no effect
 `--require LAYER` (`require = [\"landlock:6\", \"netns\"]` below [defaults], or [jail] in aj.toml)
 refuses to run without a layer: names as in `layers` of --json; `full` stands for all of them.
 

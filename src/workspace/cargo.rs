@@ -88,8 +88,6 @@ fn sources(manifest: &Value) -> BTreeSet<(&str, String)> {
             }
         }
     }
-    let members = workspace.and_then(|w| w.get("members")).and_then(Value::as_array);
-    found.extend(members.into_iter().flatten().map(|member| ("member", member.to_string())));
     found
 }
 
@@ -121,7 +119,6 @@ mod tests {
             ("b = '1'", "b = { version = '1', registry-index = 'https://example.com/b' }"),
             ("[dep", "[target.'cfg(unix)'.build-dependencies]\nc = { path = 'c' }\n[dep"),
             ("[dep", "[dev_dependencies]\nc = { path = 'c' }\n[dep"),
-            ("['a']", "['a', 'c']"),
             ("['a']", "['a']\n[workspace.dependencies]\nc = { path = 'c' }"),
             ("['a']", "['a']\n[patch.crates-io]\nb = '2'"),
         ] {

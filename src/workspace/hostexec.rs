@@ -397,9 +397,7 @@ mod tests {
             "rust-toolchain",
             "rust-toolchain.toml",
             "build.rs",
-            "BUILD",
             "pkg/BUILD.bazel",
-            "WORKSPACE",
             "rules/x.bzl",
             "Gemfile",
             "x.gemspec",
@@ -541,7 +539,7 @@ mod tests {
     #[test]
     fn a_removed_directory_is_not_the_file_of_its_name() {
         let c = Classifier::default();
-        for name in ["build", "workspace", "configure"] {
+        for name in ["configure", "rakefile"] {
             assert!(c.removal_reason(name.as_bytes(), false).is_some(), "{name} as a file");
             assert_eq!(c.removal_reason(name.as_bytes(), true), None, "{name} as a directory");
         }

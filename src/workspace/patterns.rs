@@ -255,11 +255,9 @@ pub(super) const TABLE: &[(&[&str], &str, Reach)] = &[
     (
         &[
             ".bazelrc",
-            "workspace",
             "workspace.bazel",
             "workspace.bzlmod",
             "module.bazel",
-            "build",
             "build.bazel",
             "*.bzl",
             "tools/bazel",

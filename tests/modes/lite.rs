@@ -131,6 +131,8 @@ def own():
     os.sched_setaffinity(0, os.sched_getaffinity(0)); os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, 19)
 t("own priority", own)
+# As the C library does for a thread, by its number.
+t("own thread", lambda: os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0)))
 t("pair", lambda: socket.socketpair())
 t("userns", lambda: os.unshare(0x10000000) if hasattr(os, "unshare") else os.open("/nonexistent", 0))
 t("own", lambda: open("own", "w").write("x"))
@@ -182,9 +184,6 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
         "queue",
         "semaphores",
         "mqueue",
-        "affinity",
-        "scheduler",
-        "priority",
     ];
     for name in all {
         assert_eq!(of(&jail, name), "refused", "{name}: {jail:#?}");
@@ -192,7 +191,18 @@ fn what_landlock_and_the_filter_hold_without_namespaces() {
     if agentjail::sys::landlock::abi() >= 6 {
         assert_eq!(of(&jail, "signal"), "refused", "{jail:#?}");
     }
-    for name in ["pair", "own", "tmp", "own limits", "own priority", "memory"] {
+    for name in [
+        "pair",
+        "own",
+        "tmp",
+        "own limits",
+        "own priority",
+        "own thread",
+        "memory",
+        "affinity",
+        "scheduler",
+        "priority",
+    ] {
         assert_eq!(of(&jail, name), "ok", "{name}: {jail:#?}");
     }
     // The host's network has no paths in it.

@@ -332,7 +332,7 @@ fn what_a_command_makes_in_a_git_directory_for_git_to_obey_is_set_aside() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     for name in ["commondir", "config.worktree", "hooks"] {
         let told = format!(
-            "/.git/{name}` was made by the command, and git on this machine would obey it: it is called `{name}.jl-"
+            "/.git/{name}` was made while the command ran, and git on this machine would obey it: it is called `{name}.jl-"
         );
         assert!(ran.stderr.contains(&told), "{name}: {ran:#?}");
         assert!(!p.dir().join(".git").join(name).exists(), "{name}");

@@ -69,6 +69,18 @@ fn what_is_the_jails_own_is_seen_and_not_said_to_be_hidden() {
 }
 
 #[test]
+fn what_the_jail_made_and_apply_brought_back_stays_its_own() {
+    let Some(p) = Project::in_jails() else { return };
+    p.write(".env.example", "A=\n");
+    exec(&p, &[], "echo own > .env; echo 1 > f");
+    assert_eq!(p.aj(["apply"]).code, Some(0));
+    // A secret of the host's by now, and the same file to whoever goes on.
+    let ran =
+        exec(&p, &["@"], "cat .env; echo two >> .env; cat .env; cp .env.example .new; mv .new .env; rm .env");
+    assert_eq!((ran.stdout.as_str(), line(&ran).as_str()), ("own\nown\ntwo\n", ""), "{ran:#?}");
+}
+
+#[test]
 fn in_a_workspace_and_its_forks_it_is_the_same() {
     let Some(p) = project() else { return };
     let ok = |words: &[&str]| {

@@ -3,9 +3,10 @@
 //! again.
 //!
 //! The file itself is not shown, because tokens are kept in it. What is harmless and decides how is built is copied
-//! to `/.cargo/config.toml`, which cargo reads after all files of the project, wherever that is. Programs that it
-//! names run inside. Not copied: tokens and what provides them, credentials in URLs, wrappers of the compiler
-//! (they keep a server or a cache that is not there), and `[env]`, which is where people keep keys.
+//! to `/.cargo/config.toml`, which cargo reads after all files of the project, wherever that is. Not copied: tokens
+//! and what provides them, addresses with somebody or a question in them, proxies, aliases and programs (wrappers,
+//! linkers, runners: they lie in places that are not shown, and have words that may be keys), where things are built
+//! (a place that cannot be written inside), and `[env]`, which is where people keep keys.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -23,12 +24,8 @@ pub(super) const SEEN: &str = "/.cargo/config.toml";
 
 /// Tables, and keys of them; a table of tables has names of the user's own between.
 const COPIED: &[(&str, bool, &[&str])] = &[
-    (
-        "build",
-        false,
-        &["jobs", "target", "target-dir", "build-dir", "rustflags", "rustdocflags", "incremental"],
-    ),
-    ("http", false, &["proxy", "timeout", "check-revoke", "multiplexing", "ssl-version", "low-speed-limit"]),
+    ("build", false, &["jobs", "target", "rustflags", "rustdocflags", "incremental"]),
+    ("http", false, &["timeout", "check-revoke", "multiplexing", "ssl-version", "low-speed-limit"]),
     ("net", false, &["retry", "git-fetch-with-cli", "offline"]),
     ("registry", false, &["default"]),
     ("registries", true, &["index", "protocol"]),
@@ -38,15 +35,14 @@ const COPIED: &[(&str, bool, &[&str])] = &[
         true,
         &["replace-with", "registry", "local-registry", "directory", "git", "branch", "tag", "rev"],
     ),
-    ("target", true, &["linker", "runner", "rustflags", "rustdocflags"]),
-    ("alias", false, &[]),
+    ("target", true, &["rustflags", "rustdocflags"]),
     ("profile", false, &[]),
     ("unstable", false, &[]),
 ];
 /// Keys whose value is a path, from the directory that has `.cargo` when it is relative.
-const PATHS: &[&str] = &["target-dir", "build-dir", "local-registry", "directory"];
-/// Of these only what has a `/` in it is one.
-const PROGRAMS: &[&str] = &["linker", "runner"];
+const PATHS: &[&str] = &["local-registry", "directory"];
+/// Keys whose value is an address: who is there before an `@` and what comes after a `?` may be a token.
+const ADDRESSES: &[&str] = &["index", "registry", "git"];
 /// Bytes at most of what is shown.
 const LARGEST: usize = 64 << 10;
 
@@ -146,6 +142,12 @@ impl Copy<'_> {
 
     fn value(&mut self, place: &str, name: &str, value: &Value) -> Option<Value> {
         Some(match value {
+            Value::String(text)
+                if ADDRESSES.contains(&name) && text.contains(['@', '?']) && !is_ssh(text) =>
+            {
+                self.cleaned.push(format!("`{}`", text::brief(place)));
+                return None;
+            }
             Value::String(text) => match gitcreds::clean(text.as_bytes()) {
                 Clean::Same => Value::String(self.absolute(name, text)),
                 Clean::Text(clean) => {
@@ -169,12 +171,18 @@ impl Copy<'_> {
     }
 
     fn absolute(&self, name: &str, value: &str) -> String {
-        let is_path = PATHS.contains(&name) || PROGRAMS.contains(&name) && value.contains('/');
         match self.base.join(value).to_str() {
-            Some(path) if is_path && !value.is_empty() && !value.contains(' ') => path.to_owned(),
+            Some(path) if PATHS.contains(&name) && !value.is_empty() && !value.contains(' ') => {
+                path.to_owned()
+            }
             _ => value.to_owned(),
         }
     }
+}
+
+/// Whether who is named in an address is a name and no token: `ssh://git@host/x`.
+fn is_ssh(address: &str) -> bool {
+    address.starts_with("ssh://git@") && !address.contains('?') && address.matches('@').count() == 1
 }
 
 fn is_secret(name: &str) -> bool {
@@ -207,14 +215,16 @@ mod tests {
             "[source.crates-io]\nreplace-with = 'corp'\n[source.corp]\nregistry = 'sparse+https://h/index/'\n\
              [source.vendored]\ndirectory = 'vendor'\n[registries.corp]\nindex = 'https://h/i'\ntoken = 'SECRET'\n\
              credential-provider = ['SECRET']\n[registry]\ndefault = 'corp'\ntoken = 'SECRET'\n\
-             [build]\nrustflags = ['-Cdebuginfo=0']\nrustc-wrapper = 'SECRET'\n[target.'cfg(unix)']\nlinker = 'clang'\n\
-             runner = ['bin/run', 'a/b']\n[alias]\nb = 'build'\n[profile.dev.package.'*']\nopt-level = 2\n\
-             [http]\nproxy = 'http://p:3128'\ncainfo = '/x'\n[cargo-new]\nvcs = 'none'\n[credential-alias]\na = 'SECRET'\n",
+             [build]\nrustflags = ['-Cdebuginfo=0']\nrustc-wrapper = 'SECRET'\ntarget-dir = 'SECRET'\n\
+             [target.'cfg(unix)']\nlinker = 'SECRET'\nrunner = ['env', 'KEY=SECRET']\n[alias]\nb = 'publish --token SECRET'\n\
+             [registries.git]\nindex = 'ssh://git@h/i'\n[profile.dev.package.'*']\nopt-level = 2\n\
+             [http]\nproxy = 'u:SECRET@p:3128'\ncainfo = '/x'\n[cargo-new]\nvcs = 'none'\n[credential-alias]\na = 'SECRET'\n",
         );
         let wanted = "[source.crates-io]\nreplace-with = 'corp'\n[source.corp]\nregistry = 'sparse+https://h/index/'\n\
              [source.vendored]\ndirectory = '/T/vendor'\n[registries.corp]\nindex = 'https://h/i'\n[registry]\ndefault = 'corp'\n\
-             [build]\nrustflags = ['-Cdebuginfo=0']\n[target.'cfg(unix)']\nlinker = 'clang'\nrunner = ['/T/bin/run', 'a/b']\n\
-             [alias]\nb = 'build'\n[profile.dev.package.'*']\nopt-level = 2\n[http]\nproxy = 'http://p:3128'\n";
+             [build]\nrustflags = ['-Cdebuginfo=0']\n\
+             [profile.dev.package.'*']\nopt-level = 2\n\
+             [registries.git]\nindex = 'ssh://git@h/i'\n";
         assert_eq!(table.unwrap(), wanted.parse().unwrap());
         assert_eq!(warnings, "");
     }
@@ -222,15 +232,19 @@ mod tests {
     #[test]
     fn what_is_left_out_and_may_be_missed_is_told() {
         let (table, warnings) = seen(
-            "[source.corp]\nregistry = 'https://me:SECRET@h/index'\n[http]\nproxy = 'http://u:SECRET@p:1'\n\
-             [env]\nDATABASE_URL = 'SECRET'\n",
+            "[source.corp]\nregistry = 'https://me:SECRET@h/index'\n[source.bare]\nregistry = 'https://SECRET@h/index'\n\
+             [registries.x]\nindex = 'sparse+https://SECRET@h/'\n[registries.y]\nindex = 'file:///srv/x?token=SECRET'\n\
+             [build]\njobs = 2\n[env]\nDATABASE_URL = 'SECRET'\n",
         );
-        let table = table.unwrap();
-        assert_eq!(
-            table["source"]["corp"]["registry"].as_str().map(|url| url.ends_with("h/index")),
-            Some(true)
-        );
-        for said in ["`[env]`", "DATABASE_URL", "`source.corp.registry`", "`http.proxy`"] {
+        assert_eq!(table.unwrap(), "[build]\njobs = 2\n".parse().unwrap());
+        for said in [
+            "`[env]`",
+            "DATABASE_URL",
+            "`source.corp.registry`",
+            "`source.bare.registry`",
+            "`registries.x.index`",
+            "`registries.y.index`",
+        ] {
             assert!(warnings.contains(said), "{warnings}");
         }
         assert!(!warnings.contains("SECRET"), "{warnings}");

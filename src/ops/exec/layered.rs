@@ -19,6 +19,7 @@ use crate::sys::openat2::{self, For};
 use crate::sys::{self, Result, xattr};
 
 const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
+const ORIGIN: &std::ffi::CStr = c"user.overlay.origin";
 
 /// Fit what is hidden to what is there in the tree to go on in, if any. What nobody would see anyway is no longer
 /// in `secrets`.
@@ -116,12 +117,27 @@ impl Stack {
             Seen::Layer(..) if was_hidden => Instead::Leave { hidden: matches!(kind, Kind::Part(_)) },
             // A directory, a link, a socket: the jail's own, with nothing of the base's in it.
             Seen::Layer(what, _) if what != FileKind::File => Instead::Leave { hidden: false },
-            Seen::Layer(_, layer) => match rest(kind, layer, &seed.path) {
-                Some(shows) => Instead::Mask(Some(shows)),
-                None => Instead::Leave { hidden: false },
-            },
+            Seen::Layer(_, layer) if matches!(kind, Kind::Part(_)) || is_copy(layer, &seed.path)? => {
+                match rest(kind, layer, &seed.path) {
+                    Some(shows) => Instead::Mask(Some(shows)),
+                    None => Instead::Leave { hidden: false },
+                }
+            }
+            // Made there when the base had none, or in its place.
+            Seen::Layer(..) => Instead::Leave { hidden: false },
         })
     }
+}
+
+/// Whether the file at `path` of `layer` was copied up from what is below: overlayfs notes that, out of reach of
+/// whoever works over it.
+fn is_copy(layer: &OwnedFd, path: &[u8]) -> Result<bool> {
+    let slash = path.iter().rposition(|b| *b == b'/');
+    let (parent, name) = match slash {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&b"."[..], path),
+    };
+    xattr::has(openat2::beneath(layer, parent, For::Listing)?, name, ORIGIN)
 }
 
 enum Instead {

@@ -44,8 +44,8 @@ fn without_namespaces(layers: Layers) -> String {
     format!(
         "mode lite: no namespaces: the command saw the names and sizes of all files and the command lines of \
          all processes of this machine, which it {signals}, could change the permissions and times of your \
-         files, and reach your System V shared memory; files are kept apart by Landlock alone, sockets, queues and \
-         priorities by the system call filter; `--pids` and `--tmp` had no effect"
+         files and the priorities of your processes, and reach your System V shared memory; files are kept apart by \
+         Landlock alone, sockets and queues by the system call filter; `--pids` and `--tmp` had no effect"
     )
 }
 

@@ -110,10 +110,11 @@ pub(super) fn set_aside(absent: &[PathBuf], jail: Id) -> Vec<String> {
         let shown = text::os(path);
         lines.push(match at::rename(&dir, name.as_bytes(), aside.as_bytes(), Replace::No) {
             Ok(()) => format!(
-                "`{shown}` was made by the command, and git on this machine would obey it: it is called `{aside}` now"
+                "`{shown}` was made while the command ran, and git on this machine would obey it: it is called `{aside}` now \
+                 (rename it back if it is yours)"
             ),
             Err(e) => format!(
-                "`{shown}` was made by the command, and git on this machine obeys it: remove it (it could not be \
+                "`{shown}` was made while the command ran, and git on this machine obeys it: remove it (it could not be \
                  renamed: {})",
                 e.name()
             ),

@@ -4,8 +4,8 @@
 //!   ABI 9): none of that family can be made, and none at all without the host's network. Pairs of connected
 //!   sockets can, but for datagrams: a message can be sent from one of those to whatever path it names.
 //! - Processes outside are the user's own, whose limits can be set by whoever can name them: one without
-//!   descriptors could not even list what it is to end, one without processor time would be killed. So it is with
-//!   their processors, priorities and schedulers: a command may set its own, by 0.
+//!   descriptors could not even list what it is to end, one without processor time would be killed. Their
+//!   processors, priorities and schedulers stay within reach: the C library sets those of a thread by its number.
 //! - Message queues and semaphores of the user are named by numbers alone: there are none, as in a kernel without
 //!   them. Shared memory of System V is as open, but no PostgreSQL starts without it.
 
@@ -20,10 +20,6 @@ const NOT_YOURS: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::
 const MISSING: sock_filter = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
 /// `SOCK_TYPE_MASK`.
 const KIND: u32 = 0xf;
-// Not of one type in every libc.
-const PRIO_PROCESS: u32 = 0;
-const IOPRIO_WHO_PROCESS: u32 = 1;
-
 /// Queues and semaphores. Without `mq_open` there is nothing for the other calls of its family.
 const ABSENT: [libc::c_long; 10] = [
     libc::SYS_msgget,
@@ -38,21 +34,9 @@ const ABSENT: [libc::c_long; 10] = [
     libc::SYS_mq_unlink,
 ];
 
-/// Calls whose first argument is a process, 0 for oneself.
-const OF_PROCESS: [libc::c_long; 4] = [
-    libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setparam,
-    libc::SYS_sched_setscheduler,
-    libc::SYS_sched_setattr,
-];
-
-/// Calls that take a kind first, which for a process is this one, and then which.
-const OF_KIND: [(libc::c_long, u32); 2] =
-    [(libc::SYS_setpriority, PRIO_PROCESS), (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS)];
-
 /// The last part.
 const TAIL: usize = 21;
-const LEN: usize = 3 + 2 * ABSENT.len() + 5 * OF_PROCESS.len() + 7 * OF_KIND.len() + TAIL;
+const LEN: usize = 3 + 2 * ABSENT.len() + TAIL;
 
 /// `others`: what becomes of sockets of the families that lead to the network.
 const fn code(others: u32) -> [sock_filter; LEN] {
@@ -66,25 +50,6 @@ const fn code(others: u32) -> [sock_filter; LEN] {
         code[at] = op(EQUAL, 0, 1, ABSENT[i] as u32);
         code[at + 1] = MISSING;
         (at, i) = (at + 2, i + 1);
-    }
-    i = 0;
-    while i < OF_PROCESS.len() {
-        code[at] = op(EQUAL, 0, 4, OF_PROCESS[i] as u32);
-        code[at + 1] = load(0);
-        code[at + 2] = op(EQUAL, 1, 0, 0);
-        code[at + 3] = NOT_YOURS;
-        (at, i) = (at + 5, i + 1);
-    }
-    i = 0;
-    while i < OF_KIND.len() {
-        let (number, kind) = OF_KIND[i];
-        code[at] = op(EQUAL, 0, 6, number as u32);
-        code[at + 1] = load(0);
-        code[at + 2] = op(EQUAL, 0, 2, kind);
-        code[at + 3] = load(1);
-        code[at + 4] = op(EQUAL, 1, 0, 0);
-        code[at + 5] = NOT_YOURS;
-        (at, i) = (at + 7, i + 1);
     }
     let tail = [
         op(EQUAL, 3, 0, libc::SYS_socket as u32),
@@ -156,26 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn queues_and_semaphores_are_absent_and_processors_and_priorities_are_set_of_oneself() {
-        let refused = Verdict::Errno(libc::EPERM as u16);
+    fn queues_and_semaphores_are_absent() {
         for number in ABSENT {
             assert_eq!(judge(true, number, [0; 6]), Verdict::Errno(libc::ENOSYS as u16), "{number}");
         }
-        for number in OF_PROCESS {
-            assert_eq!(judge(true, number, [0, 8, 9, 0, 0, 0]), Verdict::Allow, "{number}");
-            for pid in [1, 0x7fff_ffff, u64::MAX, 1 << 32 | 1] {
-                assert_eq!(judge(true, number, [pid, 8, 9, 0, 0, 0]), refused, "{number} {pid:x}");
-            }
-        }
-        for (number, kind) in OF_KIND {
-            let kind = u64::from(kind);
-            assert_eq!(judge(true, number, [kind, 0, 9, 0, 0, 0]), Verdict::Allow, "{number}");
-            for args in [[kind, 7], [kind + 1, 0], [kind + 2, 0], [kind + 2, 7], [1 << 32 | kind, 7]] {
-                let args = [args[0], args[1], 9, 0, 0, 0];
-                assert_eq!(judge(true, number, args), refused, "{number} {args:x?}");
-            }
-        }
-        for number in [libc::SYS_shmget, libc::SYS_shmat, libc::SYS_getpriority, libc::SYS_sched_getaffinity]
+        for number in [libc::SYS_shmget, libc::SYS_shmat, libc::SYS_sched_setaffinity, libc::SYS_setpriority]
         {
             assert_eq!(judge(true, number, [7; 6]), Verdict::Allow, "{number}");
         }
