@@ -416,15 +416,14 @@ fn attempt(
     (relay.uppers, relay.copies, relay.lite) = (uppers, copies, lite);
     relay.wanted = root.as_ref().err().and_then(Option::as_ref);
     let ended = released.start(&doors).and_then(|jail| supervise::supervise(jail, &options, &mut relay));
-    if let Some(hold) = &request.hold {
-        hold.ended();
-    }
+    let unnamed = || request.hold.iter().for_each(|hold| hold.ended());
     let (mut ended, leaving) = match ended {
         Ok((mut ended, leaving)) => {
             give_code(&mut ended);
             (ended, leaving)
         }
         Err(e) => {
+            unnamed();
             let outcome = Outcome::Failed { step: e.call.to_owned(), errno: e.name(), code: 125 };
             let end = record::end(id, outcome, None, None, None);
             warnings.extend(spool::append_end(&state, &end)?);
@@ -445,6 +444,10 @@ fn attempt(
         }
         _ => None,
     };
+    // The next attempt has the same name, and whoever waits for it looks there.
+    if !matches!(next, Some(Attempt::Again(_))) {
+        unnamed();
+    }
     if let Some(next) = next {
         let end = record::end(id, ended.outcome.clone(), Some(&ended), None, None);
         spool::append_end(&state, &end)?;
