@@ -7,12 +7,14 @@
 //! keeper is not, and adopts every orphan below it: when the worker has ended, or aj is gone, it ends
 //! whatever descends from it. A keeper that is killed leaves its orphans to aj, which does the same.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::confine::{Stdio, confine};
@@ -114,28 +116,36 @@ fn watch(worker: &OwnedFd, status: &OwnedFd) {
 pub fn end_descendants(me: u32) {
     let deadline = Instant::now() + LAST_MOMENTS;
     let me = i32::try_from(me).unwrap_or(0);
-    let mut stopped = std::collections::BTreeSet::new();
+    let mut stopped = BTreeSet::new();
     while Instant::now() < deadline {
         while pidfd::reap_any() {}
         let all = descendants(me);
         if all.is_empty() {
             return;
         }
-        let new: Vec<i32> = all.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
-        let signal = if new.is_empty() { nix::sys::signal::SIGKILL } else { nix::sys::signal::SIGSTOP };
-        for pid in if new.is_empty() { &all } else { &new } {
-            nix::sys::signal::kill(Pid::from_raw(*pid), signal).ok();
+        if stop_the_new(all.iter().copied(), &mut stopped) {
+            continue;
         }
-        if new.is_empty() {
-            std::thread::sleep(Duration::from_millis(1));
+        for pid in all {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Stop those of `all` that are not `stopped` yet; whether there were any.
+pub(super) fn stop_the_new(all: impl Iterator<Item = i32>, stopped: &mut BTreeSet<i32>) -> bool {
+    let new: Vec<i32> = all.filter(|pid| stopped.insert(*pid)).collect();
+    for pid in &new {
+        kill(Pid::from_raw(*pid), Signal::SIGSTOP).ok();
+    }
+    !new.is_empty()
 }
 
 /// Every process that descends from `top`, as `/proc` has it now. One that has ended and was not waited
 /// for is one, too, until it is.
 pub(super) fn descendants(top: i32) -> Vec<i32> {
-    let mut parents = std::collections::BTreeMap::new();
+    let mut parents = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
         let stat = std::fs::read(entry.path().join("stat")).unwrap_or_default();

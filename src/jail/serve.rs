@@ -25,7 +25,7 @@ use super::confine::{LISTENER, Stdio, confine_joined};
 use super::cwd::{enter, unlock_workspace};
 use super::hands;
 use super::init::{await_start, command, fail, leave};
-use super::lite::{descendants, has_ended};
+use super::lite::{descendants, has_ended, stop_the_new};
 use super::live::{Answer, Ask, Job, LARGEST, Serve, VERSION};
 use super::plan::{Plan, What};
 use super::status::{Layer, Layers};
@@ -346,12 +346,8 @@ impl Server {
             // signal on, or leave what it has adopted to us.
             let all = if sees { descendants(*pid) } else { Vec::new() };
             let every = std::iter::once(*pid).chain(all.iter().copied());
-            let new: Vec<i32> = every.filter(|pid| stopped.insert(*pid)).collect();
             let late = now >= *since + LAST_MOMENTS;
-            if sees && !new.is_empty() && !late {
-                for pid in new {
-                    kill(Pid::from_raw(pid), Signal::SIGSTOP).ok();
-                }
+            if sees && !late && stop_the_new(every, stopped) {
                 continue;
             }
             let left = all.iter().filter(|pid| kill(Pid::from_raw(**pid), Signal::SIGKILL).is_ok());

@@ -347,7 +347,7 @@ impl Planted {
                 other => other.map_err(|e| e.errno)?,
             };
             // Made anew by the jail, and nothing of the base's in it.
-            if xattr::get(&opened, c"user.overlay.opaque").map_err(|e| e.errno)?.is_some() {
+            if xattr::get(&opened, whiteout::OPAQUE).map_err(|e| e.errno)?.is_some() {
                 return Ok(false);
             }
             for name in dirfd::names(&opened)? {

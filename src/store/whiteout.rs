@@ -13,7 +13,8 @@ use crate::sys::openat2::{self, For};
 use crate::sys::{Error, Result, xattr};
 
 const MARK: &std::ffi::CStr = c"user.overlay.whiteout";
-const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
+/// `y`: nothing of what is below a directory is seen; `x`: see above.
+pub const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
 
 /// Make a whiteout of this name in `dir`, which is no opaque directory.
 pub fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {

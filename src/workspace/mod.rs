@@ -37,6 +37,8 @@ mod tests;
 mod trail;
 mod upper;
 pub mod view;
+
+pub(crate) use upper::ORIGIN;
 mod ways;
 
 pub use stack::Uppers;

@@ -21,7 +21,7 @@ pub(super) const WHITEOUT: &std::ffi::CStr = c"user.overlay.whiteout";
 /// The mark of a directory that something was copied up, or moved, into.
 pub(super) const IMPURE: &std::ffi::CStr = c"user.overlay.impure";
 /// On what was copied up. Without privileges over the whole machine its value is empty: it does not say from where.
-pub(super) const ORIGIN: &std::ffi::CStr = c"user.overlay.origin";
+pub(crate) const ORIGIN: &std::ffi::CStr = c"user.overlay.origin";
 
 /// What an entry of the upper layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

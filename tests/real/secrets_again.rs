@@ -103,7 +103,6 @@ fn in_a_workspace_and_its_forks_it_is_the_same() {
     check(&["w"]);
     // The host's own: what the workspace has copied is the same file to it.
     exec(&p, &["w2", "--isolated", "--show", ".env"], "grep -q hidden-env .env");
-    assert!(KEY.contains("hidden-key") && aj().exists());
 }
 
 #[test]

@@ -142,28 +142,20 @@ impl Copy<'_> {
 
     fn value(&mut self, place: &str, name: &str, value: &Value) -> Option<Value> {
         Some(match value {
-            Value::String(text)
-                if ADDRESSES.contains(&name) && text.contains(['@', '?']) && !is_ssh(text) =>
-            {
-                self.cleaned.push(format!("`{}`", text::brief(place)));
-                return None;
+            Value::String(text) => {
+                let suspect = ADDRESSES.contains(&name) && text.contains(['@', '?']) && !is_ssh(text);
+                let clean = if suspect { Clean::Hide } else { gitcreds::clean(text.as_bytes()) };
+                if !matches!(clean, Clean::Same) {
+                    self.cleaned.push(format!("`{}`", text::brief(place)));
+                }
+                Value::String(match clean {
+                    Clean::Same => self.absolute(name, text),
+                    Clean::Text(clean) => String::from_utf8(clean).ok()?,
+                    Clean::Hide => return None,
+                })
             }
-            Value::String(text) => match gitcreds::clean(text.as_bytes()) {
-                Clean::Same => Value::String(self.absolute(name, text)),
-                Clean::Text(clean) => {
-                    self.cleaned.push(format!("`{}`", text::brief(place)));
-                    Value::String(String::from_utf8(clean).ok()?)
-                }
-                Clean::Hide => {
-                    self.cleaned.push(format!("`{}`", text::brief(place)));
-                    return None;
-                }
-            },
             Value::Array(items) => {
-                let items = items.iter().enumerate();
-                // The first word of a command is its program.
-                let items = items.map(|(n, item)| self.value(place, if n == 0 { name } else { "" }, item));
-                Value::Array(items.collect::<Option<_>>()?)
+                Value::Array(items.iter().map(|item| self.value(place, name, item)).collect::<Option<_>>()?)
             }
             Value::Table(table) => Value::Table(self.table(place, table, &[])),
             plain => plain.clone(),

@@ -2,7 +2,7 @@
 //! was hidden from it is its own, and stays in sight. What it has copied up of something that was not hidden from
 //! it is as secret as ever, and no whiteout hides it any more: a mount does, as where there is no overlay.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -10,16 +10,14 @@ use nix::errno::Errno;
 
 use super::Error;
 use crate::jail::spec::{Mask, Spec};
-use crate::ops::secrets::{Kind, Placed, Secrets, rest};
+use crate::ops::secrets::{Kind, Placed, Secrets, rest, split};
 use crate::store::planted::{Bed, Planted, Seed, Sown, What};
 use crate::store::trees::Tree;
-use crate::store::whiteout;
+use crate::store::whiteout::{self, OPAQUE};
 use crate::sys::at::{self, FileKind};
 use crate::sys::openat2::{self, For};
 use crate::sys::{self, Result, xattr};
-
-const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
-const ORIGIN: &std::ffi::CStr = c"user.overlay.origin";
+use crate::workspace::ORIGIN;
 
 /// Fit what is hidden to what is there in the tree to go on in, if any. What nobody would see anyway is no longer
 /// in `secrets`.
@@ -41,17 +39,13 @@ pub(super) fn settle(
                 Err(e) => return Err(Error::Launch(e)),
             },
         };
-        let own = match &top {
-            Some(top) => openat2::beneath(top, b"upper", For::Passing),
-            None => openat2::beneath(tree, b"upper", For::Passing),
+        let (dir, sealed) = match &top {
+            Some(side) => (side.as_fd(), Vec::new()),
+            None => (tree.as_fd(), layers(&spec.layers).map_err(Error::Launch)?),
         };
-        let record = match &top {
-            Some(top) => Planted::read(top),
-            None => Planted::read(tree),
-        };
-        let record = record.map_err(unread)?.unwrap_or_default();
-        let sealed = if top.is_some() { Vec::new() } else { layers(&spec.layers).map_err(Error::Launch)? };
-        let stack = Stack { own: own.map_err(Error::Launch)?, sealed, record };
+        let own = openat2::beneath(dir, b"upper", For::Passing).map_err(Error::Launch)?;
+        let record = Planted::read(dir).map_err(unread)?.unwrap_or_default();
+        let stack = Stack { own, sealed, record };
         stack.fit(bed, &mut placed.masks, secrets, spec).map_err(Error::Launch)?;
     }
     Ok(())
@@ -132,11 +126,7 @@ impl Stack {
 /// Whether the file at `path` of `layer` was copied up from what is below: overlayfs notes that, out of reach of
 /// whoever works over it.
 fn is_copy(layer: &OwnedFd, path: &[u8]) -> Result<bool> {
-    let slash = path.iter().rposition(|b| *b == b'/');
-    let (parent, name) = match slash {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&b"."[..], path),
-    };
+    let (parent, name) = split(path);
     xattr::has(openat2::beneath(layer, parent, For::Listing)?, name, ORIGIN)
 }
 

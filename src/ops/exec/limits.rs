@@ -203,10 +203,7 @@ pub(super) fn refused(resolved: &Resolved, ended: &crate::jail::supervise::Ended
     // What went to stdout is data as often as words: with `2>&1` and on a terminal it is both.
     const SAYS: [&[u8]; 5] =
         [b"EAGAIN", b"Resource temporarily unavailable", b"annot fork", b"an't fork", b"fork: retry"];
-    let said = |stream: &Excerpt, says: &[&[u8]]| {
-        let has = |bytes: &[u8]| says.iter().any(|text| bytes.windows(text.len()).any(|w| w == *text));
-        has(&stream.head) || has(&stream.tail)
-    };
+    let said = |stream: &Excerpt, says: &[&[u8]]| says.iter().any(|text| stream.has(text));
     let told = || said(&ended.stderr, &SAYS) || said(&ended.stdout, &SAYS[1..]);
     let hint = "more: `--pids N`, or `--pids none`";
     match ended.refused {

@@ -241,7 +241,8 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The directory that a path is in, and its name there.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+/// The directory that a path below a top is in, and the name there.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
         None => (ITSELF, path),

@@ -22,7 +22,7 @@ mod look;
 mod place;
 mod walk;
 
-pub use git::rest;
+pub use git::{rest, split};
 pub use place::Placed;
 
 /// Things that are hidden in one tree: each is an inode to make or a mount.

@@ -162,12 +162,15 @@ fn an_apply_killed_at_any_instant_is_completed_by_the_next() {
     assert!(interrupted > 0, "no round was cut short");
 }
 
-/// Whenever an editor puts its version there, it is there in the end: after the last look of apply as well, when the
-/// rename of apply would be the later one.
-#[test]
-fn what_an_editor_puts_there_meanwhile_is_never_lost() {
-    let mut lost = Vec::new();
-    for round in 0..160u32 {
+/// In each round `f` is changed, replaced by a directory or deleted in a jail, and while that is applied, `step` later
+/// from round to round, somebody on the host does `act`. `check` gets what came of it.
+fn meanwhile(
+    rounds: u32,
+    step: Duration,
+    act: impl Fn(&Fixture) + Sync,
+    mut check: impl FnMut(u32, &Fixture, Outcome),
+) {
+    for round in 0..rounds {
         let mut f = Fixture::new(&[("f", "old")]);
         match round % 3 {
             0 => f.jail("f", "jail"),
@@ -177,46 +180,40 @@ fn what_an_editor_puts_there_meanwhile_is_never_lost() {
         }
         f.start();
         f.host("new", "editor");
-        std::thread::scope(|scope| {
+        let done = std::thread::scope(|scope| {
             scope.spawn(|| {
-                let until = Instant::now() + Duration::from_micros(u64::from(round) * 8);
+                let until = Instant::now() + step * round;
                 while Instant::now() < until {}
-                // A directory of the jail's is in the way of an editor as well.
-                std::fs::rename(f.base("new"), f.base("f")).ok();
+                act(&f);
             });
-            f.apply_with(|c| c.partial = true);
+            f.apply_with(|c| c.partial = true)
         });
+        let left = |names: &[String]| names.iter().any(|name| name.starts_with(".aj-apply-"));
+        assert!(!left(&f.listing()), "{:?}", f.listing());
+        check(round, &f, done);
+    }
+}
+
+/// Whenever an editor puts its version there, it is there in the end: after the last look of apply as well, when the
+/// rename of apply would be the later one.
+#[test]
+fn what_an_editor_puts_there_meanwhile_is_never_lost() {
+    let mut lost = Vec::new();
+    // A directory of the jail's is in the way of an editor as well.
+    let save = |f: &Fixture| drop(std::fs::rename(f.base("new"), f.base("f")));
+    meanwhile(160, Duration::from_micros(8), save, |round, f, _| {
         let kept = if f.base("new").exists() { "new" } else { "f" };
         if f.read(kept) != "editor" {
             lost.push((round, f.listing()));
         }
-        let left = |names: &[String]| names.iter().any(|name| name.starts_with(".aj-apply-"));
-        assert!(!left(&f.listing()), "{:?}", f.listing());
-    }
+    });
     assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[test]
 fn what_somebody_deletes_meanwhile_is_a_conflict_or_was_replaced() {
-    for round in 0..90u32 {
-        let mut f = Fixture::new(&[("f", "old")]);
-        match round % 3 {
-            0 => f.jail("f", "jail"),
-            1 => f.jail("f/in", "jail"),
-            _ if f.whiteout("f") => {}
-            _ => continue,
-        }
-        f.start();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let until = Instant::now() + Duration::from_micros(u64::from(round) * 12);
-                while Instant::now() < until {}
-                std::fs::remove_file(f.base("f")).ok();
-            });
-            let done = f.apply_with(|c| c.partial = true);
-            assert!(done.failed.is_empty(), "{round}: {done:?}");
-        });
-        let left = |names: &[String]| names.iter().any(|name| name.starts_with(".aj-apply-"));
-        assert!(!left(&f.listing()), "{:?}", f.listing());
-    }
+    let delete = |f: &Fixture| drop(std::fs::remove_file(f.base("f")));
+    meanwhile(90, Duration::from_micros(12), delete, |round, _, done| {
+        assert!(done.failed.is_empty(), "{round}: {done:?}");
+    });
 }
